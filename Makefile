@@ -1,0 +1,40 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Python 3.11+, make and a network are all it takes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_STEPS ?= 3000
+
+.PHONY: demo test install lint format bench docs evidence clean
+
+demo: install  ## train BEGAN on the built-in demo data, to a report
+	$(BIN)/gankit run began --data demo --steps $(DEMO_STEPS)
+
+test: install  ## the whole test suite
+	$(BIN)/pytest -n 2
+
+install: $(VENV)/.installed  ## into .venv, with the test tools
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gankit needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+lint: install  ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install  ## speed, as ratios to a plain reference loop in the same run
+	$(BIN)/python benchmarks/speed.py
+
+evidence: install  ## slower proofs, minutes each
+	$(BIN)/pytest -n 2 -m slow
+
+clean:
+	rm -rf $(VENV) dist build

@@ -1,0 +1,61 @@
+"""gankit: a plugin-based GAN toolkit. These are its public names; importing them is cheap until one is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gankit.api import resume, run
+    from gankit.components import (
+        Alarm,
+        Artifact,
+        Controller,
+        Diagnostic,
+        LossTerm,
+        Reaction,
+        Reading,
+        Snapshot,
+        View,
+    )
+    from gankit.data import Data, DataSource, Request
+    from gankit.errors import TrainingError, UserError
+    from gankit.hookspecs import hookimpl
+    from gankit.model import Judged, Losses, Machine, Model, NetworkPair, Settings, Step
+    from gankit.options import Options
+    from gankit.runs import Run
+
+_HOMES = {
+    "gankit.api": ("resume", "run"),
+    "gankit.components": (
+        "Alarm",
+        "Artifact",
+        "Controller",
+        "Diagnostic",
+        "LossTerm",
+        "Reaction",
+        "Reading",
+        "Snapshot",
+        "View",
+    ),
+    "gankit.data": ("Data", "DataSource", "Request"),
+    "gankit.errors": ("TrainingError", "UserError"),
+    "gankit.hookspecs": ("hookimpl",),
+    "gankit.model": ("Judged", "Losses", "Machine", "Model", "NetworkPair", "Settings", "Step"),
+    "gankit.options": ("Options",),
+    "gankit.runs": ("Run",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'gankit' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

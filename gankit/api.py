@@ -1,0 +1,398 @@
+"""`gankit.run` and `gankit.resume`: what the commands do, in the same words."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+import gankit
+from gankit import checkpoint, config
+from gankit.config import RunConfig
+from gankit.data.batches import Batches
+from gankit.data.source import Data, Request
+from gankit.device import describe
+from gankit.errors import TrainingError, UserError
+from gankit.interrupts import Interrupts
+from gankit.plugins import Catalogue
+from gankit.runner import Recorder, Watcher, scheduled, train
+from gankit.runs import Run, write_json
+from gankit.training import Training, build, refuse_misfits
+
+
+def run(
+    model: str,
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    preset: str | None = None,
+    config_file: str | Path | None = None,
+    set: Mapping[str, Any] | None = None,  # the flag's name
+    plugins: Sequence[str] = (),
+    watcher: Watcher | None = None,
+    command: str | None = None,
+    **options: Any,
+) -> Run:
+    """Train `model` on `data` into a new run folder and return it. The words are those of `gankit run`.
+
+    `set`: settings of the model, or `COMPONENT.FIELD`, e.g. {"gamma": 0.7}. `options`: steps, time (seconds or "2h"),
+    image_size, batch_size, seed, device, precision, on_alarm, fit, background, mirror, holdout, log_every,
+    sample_every, checkpoint_every, losses ({name: weight}), controllers, diagnostics, views, artifacts (names).
+    Raises `UserError` for a request that cannot be met, before anything is written; `TrainingError` for a training
+    that failed. How it ended is in `Run.result`.
+    """
+    watcher = watcher or Watcher()
+    if out is not None and Path(out).expanduser().exists():
+        Run.create(out, model)  # refuses
+    catalogue = Catalogue(plugins)
+    from_file = config.read_toml(config_file) if config_file else {}
+    flags = request(data=str(data) if data is not None else None, set=set, preset=preset, **options)
+    asked = config.merge(from_file, flags)
+    resolved = config.resolve(model, asked, catalogue)
+    resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": list(plugins)})
+    opened = open_data(resolved, catalogue, watcher)
+    with quiet_random(resolved.device):
+        training, batches = assemble(resolved, opened, catalogue)
+        watcher.notice(chosen(resolved, asked, opened, training))
+        with Interrupts() as interrupts:
+            folder = Run.create(out, model)
+            write_json(folder / "config.json", resolved.model_dump(mode="json"))
+            write_json(folder / "environment.json", environment(resolved, catalogue, command))
+            write_json(folder / "data.json", describe_data(opened))
+            made = Run(folder)
+            watcher.notice(f"run folder: {folder}")
+            with locked(made):
+                checkpoint.save(made, training)
+                return go(made, training, batches, catalogue, watcher, interrupts)
+
+
+def resume(
+    run: str | Path | Run,
+    *,
+    steps: int | None = None,
+    time: float | str | None = None,
+    from_step: int | None = None,
+    out: str | Path | None = None,
+    set: Mapping[str, Any] | None = None,
+    losses: Mapping[str, float] | None = None,
+    on_alarm: str | None = None,
+    plugins: Sequence[str] = (),
+    watcher: Watcher | None = None,
+    command: str | None = None,
+) -> Run:
+    """Go on with a run from its last checkpoint, or that of `from_step`; `steps` is the total length.
+
+    The result is bit-identical to a training that was never stopped, on the same machine and thread count. Changed
+    settings are added to `history` in config.json; `out` branches off into a new folder. Raises as `run` does.
+    """
+    watcher = watcher or Watcher()
+    made = run if isinstance(run, Run) else Run(run)
+    old = made.config
+    step = checkpoint.choose(made, from_step)
+    catalogue = Catalogue(plugins)
+    flags = request(steps=steps, time=time, set=set, losses=losses, on_alarm=on_alarm)
+    name = old["model"]["name"]
+    if old.get("plugins") and not plugins and name not in catalogue.kind("models"):
+        raise UserError(f"run {made.folder} was made with --plugin {' --plugin '.join(old['plugins'])}: give it again")
+    asked = config.merge(old["requested"], flags)
+    resolved = config.resolve(name, asked, catalogue, pinned=old)
+    kept = {"gankit": old["gankit"], "plugins": list(plugins) or old["plugins"]}
+    resolved = resolved.model_copy(update=kept)
+    new = resolved.model_dump(mode="json")
+    ignored = ("requested", "history", "plugins")
+    differing = {key: value for key, value in config.changes(old, new).items() if key.split(".")[0] not in ignored}
+    if differing:
+        resolved = resolved.model_copy(update={"history": [*resolved.history, {"step": step, "changed": differing}]})
+    opened = open_data(resolved, catalogue, watcher)
+    if opened.digest != made.data.get("digest"):
+        watcher.notice(
+            f"warning: the pictures of {resolved.data} have changed since the run began; "
+            "it goes on with those there are now"
+        )
+    with quiet_random(resolved.device):
+        training, batches = assemble(resolved, opened, catalogue)
+        if out is not None:
+            made = branch(made, step, out)
+        with Interrupts() as interrupts, locked(made):
+            checkpoint.load(made, step, training)
+            go_back(made, training, step, {key for key in differing if key not in ("steps", "time")})
+            warn_of_another_machine(made, resolved, watcher)
+            write_json(made.folder / "config.json", resolved.model_dump(mode="json"))
+            write_json(made.folder / "data.json", describe_data(opened))
+            record_resume(made, resolved, catalogue, command)
+            if resolved.steps is not None and training.number >= resolved.steps:
+                watcher.notice(f"{made.folder} is at step {training.number:,} already: give a larger --steps to go on")
+            return go(made, training, batches, catalogue, watcher, interrupts)
+
+
+def request(**given: Any) -> dict[str, Any]:
+    """The flags that were given, as `config.resolve` takes them."""
+    asked = {key: value for key, value in given.items() if value is not None}
+    if isinstance(asked.get("time"), str):
+        asked["time"] = config.duration(asked["time"])
+    settings = dict(asked.pop("set", {}))
+    components = {key: settings.pop(key) for key in list(settings) if "." in key}
+    if settings:
+        asked["model"] = settings
+    if components:
+        asked["set"] = components
+    for kind in config.COMPONENTS:
+        if kind in asked and not isinstance(asked[kind], Mapping):
+            asked[kind] = {name: {} for name in asked[kind]}
+            if not asked[kind]:
+                del asked[kind]
+    return asked
+
+
+def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
+    """Open a folder, or the data source NAME[:ARGUMENT]."""
+    name, _, argument = resolved.data.partition(":")
+    is_source = name in catalogue.kind("datasets") and name != "folder"
+    source = catalogue.get("datasets", name if is_source else "folder")()
+    asked = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
+    data = source.open((argument or None) if is_source else resolved.data, asked)
+    if data.skipped:
+        first = data.skipped[0]
+        watcher.notice(
+            f"skipped {len(data.skipped)} file{'s' * (len(data.skipped) > 1)} of {resolved.data}, "
+            f"first {first['file']}: {first['reason']} (all in data.json)"
+        )
+    if data.warned:
+        first = data.warned[0]
+        watcher.notice(
+            f"warning: {len(data.warned)} picture{'s' * (len(data.warned) > 1)}, "
+            f"first {first['file']}: {first['reason']} (all in data.json)"
+        )
+    if len(data.train) < resolved.batch_size:
+        raise UserError(
+            f"{resolved.data} has {len(data.train)} pictures to train on, fewer than a batch of {resolved.batch_size}: "
+            f"add pictures, or use --batch-size {max(1, len(data.train) // 2)}"
+            + (" --holdout 0" if resolved.holdout else "")
+        )
+    return data
+
+
+def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Training, Batches]:
+    """The training and its batches; what does not fit is refused here, before anything is written."""
+    training = build(resolved, data.shape, catalogue)
+    updates = len(training.model.updates)
+    batches = Batches(data, resolved.batch_size, resolved.seed, training.device, resolved.mirror, updates)
+    refuse_misfits(training, batches)
+    return training, batches
+
+
+def go(
+    made: Run,
+    training: Training,
+    batches: Batches,
+    catalogue: Catalogue,
+    watcher: Watcher,
+    interrupts: Interrupts,
+) -> Run:
+    """Train, write result.json, draw, tell; and say in result.json how it ended, whatever happens."""
+    reaction = catalogue.get("reactions", training.config.on_alarm)()
+    artifacts = {}
+    for name, table in training.config.artifacts.items():
+        cls = catalogue.get("artifacts", name)
+        artifacts[name] = cls(cls.Options(**table), made)
+    recorder = Recorder(made, training, batches, artifacts, reaction, catalogue, watcher)
+    result: dict[str, Any] = {}
+    failure: BaseException | None = None
+    before = made.result
+    (made.folder / "result.json").unlink(missing_ok=True)
+    for line in catalogue.notify("gankit_run_started", run=made):
+        watcher.notice(line)
+    first = training.number
+    try:
+        if not made.sample_path(training.number).exists():
+            recorder.sample()
+        watcher.begin(training)
+        result = train(made, training, batches, recorder, interrupts)
+        if training.number == first and before.get("images_per_second"):
+            result["images_per_second"] = before["images_per_second"]
+    except BaseException as error:
+        failure = error
+        result = {
+            "outcome": "failed",
+            "reason": type(error).__name__,
+            "steps": training.number,
+            "seconds": round(training.seconds, 3),
+            "images_per_second": None,
+            "message": " ".join(str(error).split()),
+        }
+        (made.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+    finally:
+        watcher.end()
+        recorder.close()
+        write_json(made.folder / "result.json", result)
+    for name, artifact in artifacts.items():
+        try:
+            artifact.finish()
+        except Exception as error:
+            watcher.notice(f"artifact {name!r} could not be drawn: {type(error).__name__}: {error}")
+    for line in catalogue.notify("gankit_run_finished", run=made, result=result):
+        watcher.notice(line)
+    if failure is not None and not isinstance(failure, Exception):
+        raise failure
+    if failure is not None:
+        raise TrainingError(
+            f"the training failed after step {training.number}: {type(failure).__name__}: {result['message']} "
+            f"(traceback in {made.folder / 'traceback.txt'}; "
+            f"go on from the last checkpoint with `gankit resume {made.folder}`)"
+        ) from failure
+    return made
+
+
+def go_back(made: Run, training: Training, step: int, differing: set[str]) -> None:
+    """Make room for the steps after `step`.
+
+    Where the same training goes on from its last checkpoint, it is about to write the same lines again; where
+    settings changed or it returns to an earlier step, what was there is kept: lines in place, pictures set aside.
+    """
+    beyond = any(line["step"] > step for line in made.metrics())
+    if step != made.checkpoints()[-1] or (differing and beyond):
+        training.attempt = made.abandon_after(step)
+    else:
+        made.drop_lines(lambda number: number > step or (number == step and not scheduled(training, number)))
+
+
+def branch(made: Run, step: int, out: str | Path) -> Run:
+    """A new run folder with what belongs to the steps up to `step`."""
+    folder = Run.create(out, made.config["model"]["name"])
+    for name in ("config.json", "environment.json", "data.json", "metrics.jsonl", "alarms.jsonl"):
+        if (made.folder / name).exists():
+            shutil.copy2(made.folder / name, folder / name)
+    shutil.copytree(made.checkpoint_path(step), folder / "checkpoints" / made.checkpoint_path(step).name)
+    (folder / "samples").mkdir()
+    for number, path in made.samples():
+        if number <= step:
+            shutil.copy2(path, folder / "samples" / path.name)
+    branched = Run(folder)
+    branched.drop_lines(lambda number: number > step)
+    return branched
+
+
+def chosen(resolved: RunConfig, asked: Mapping[str, Any], data: Data, training: Training) -> str:
+    """One line: what will be trained, and why so."""
+    free = [
+        key
+        for key in ("image_size", "batch_size", "precision", "steps")
+        if asked.get(key) is None and not (key == "steps" and resolved.time)
+    ]
+    size = "×".join(map(str, data.shape[1:])) if len(data.shape) == 3 else f"points of {data.shape[0]} numbers"
+    filters = f", {resolved.model['filters']} filters" if "filters" in resolved.model else ""
+    length = f"{resolved.steps:,} steps" if resolved.steps is not None else f"{resolved.time:.0f} s"
+    why = (
+        f"no GPU here, so sizes for {torch.get_num_threads()} cores"
+        if resolved.device == "cpu"
+        else "a GPU is there, so the paper's sizes"
+    )
+    because = f" ({why}; change with --{', --'.join(key.replace('_', '-') for key in free)})" if free else ""
+    return (
+        f"{resolved.model['name']} on {len(data.train):,} items of {resolved.data} ({len(data.held_out):,} held out): "
+        f"{size}{filters}, batch {resolved.batch_size}, {length}, "
+        f"{resolved.precision} on {describe(resolved.device)}{because}"
+    )
+
+
+def environment(resolved: RunConfig, catalogue: Catalogue, command: str | None) -> dict[str, Any]:
+    """environment.json."""
+    packages = ("torch", "torchvision", "numpy", "pillow", "pydantic", "safetensors")
+    return {
+        "gankit": gankit.__version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in packages},
+        "platform": platform.platform(),
+        "device": describe(resolved.device),
+        "threads": torch.get_num_threads(),
+        "plugins": [
+            {"name": p.name, "distribution": p.distribution, "version": p.version}
+            for p in catalogue.plugins
+            if not p.broken
+        ],
+        "command": command or "gankit.run(...)",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def record_resume(made: Run, resolved: RunConfig, catalogue: Catalogue, command: str | None) -> None:
+    """Add this start to environment.json."""
+    old = made.environment
+    new = environment(resolved, catalogue, command)
+    old["resumes"] = [
+        *old.get("resumes", []),
+        {key: value for key, value in new.items() if key in ("command", "started") or old.get(key) != value},
+    ]
+    write_json(made.folder / "environment.json", old)
+
+
+def warn_of_another_machine(made: Run, resolved: RunConfig, watcher: Watcher) -> None:
+    """A resume is bit-identical on the same machine, thread count and torch only."""
+    old = made.environment
+    now = {"torch": _version("torch"), "device": describe(resolved.device)}
+    other = [f"{key} was {old.get(key)}, is {value}" for key, value in now.items() if old.get(key) != value]
+    if other:
+        watcher.notice(f"warning: the numbers will differ in the last bits from an unbroken run ({'; '.join(other)})")
+
+
+def describe_data(data: Data) -> dict[str, Any]:
+    """data.json."""
+    return {
+        "name": data.name,
+        "train": len(data.train),
+        "held_out": len(data.held_out),
+        "shape": list(data.shape),
+        "digest": data.digest,
+        "labels": list(data.label_names),
+        "skipped": data.skipped,
+        "warned": data.warned,
+    }
+
+
+def command_line() -> str:
+    """The command as it was typed."""
+    return shlex.join(["gankit", *sys.argv[1:]])
+
+
+@contextmanager
+def locked(made: Run) -> Any:
+    """No second process trains in the same folder."""
+    lock = FileLock(made.lock_path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"run {made.folder} is being trained by another process: wait for it, or branch off with --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        if os.path.exists(made.lock_path):
+            os.unlink(made.lock_path)
+
+
+@contextmanager
+def quiet_random(device: str) -> Any:
+    """A training seeds torch's own random stream at every update; the caller's is put back."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+        yield
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,35 @@
+"""What the core itself offers, through the same hooks as a stranger's plugin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gankit.hookspecs import hookimpl
+
+
+@hookimpl
+def gankit_datasets() -> list[Any]:
+    from gankit.data import Demo, Folder
+
+    return [Demo, Folder]
+
+
+@hookimpl
+def gankit_diagnostics() -> list[Any]:
+    from gankit.vitals import Vitals
+
+    return [Vitals]
+
+
+@hookimpl
+def gankit_reactions() -> list[Any]:
+    from gankit.reactions import Stop, Warn
+
+    return [Stop, Warn]
+
+
+@hookimpl
+def gankit_artifacts() -> list[Any]:
+    from gankit.report.artifacts import Animation, Losses, Report
+
+    return [Animation, Losses, Report]

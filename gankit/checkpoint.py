@@ -1,0 +1,162 @@
+"""Checkpoints: safetensors and JSON, written beside and renamed, checksummed, never pickle.
+
+    checkpoints/NNNNNN/networks.safetensors    NETWORK/PARAMETER
+                       averaged.safetensors    PARAMETER of the averaged generator
+                       training.safetensors    optimizer/NETWORK/INDEX/STATE, controller/NAME/BUFFER
+                       state.json              step, seconds, diagnostics' states, sha256 of each file
+
+Random streams need no place in it: each update's stream follows from (seed, step, update).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gankit.errors import UserError
+from gankit.runs import Run, write_json
+from gankit.training import Training
+
+FORMAT = 1
+KEPT = 3
+
+
+def save(run: Run, training: Training) -> Path:
+    """Write the checkpoint of the last step done, whole or not at all, and let go of all but the last three."""
+    path = run.checkpoint_path(training.number)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    tensors: dict[str, dict[str, Tensor]] = {
+        "networks": {
+            f"{name}/{key}": t for name, net in training.networks.items() for key, t in net.state_dict().items()
+        },
+        "averaged": dict(training.averaged.state_dict()),
+        "training": _training_tensors(training),
+    }
+    checksums = {}
+    for name, table in tensors.items():
+        file = beside / f"{name}.safetensors"
+        save_file({key: t.detach().contiguous().cpu() for key, t in table.items()}, file)
+        checksums[file.name] = _sha256(file)
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+    write_json(
+        beside / "state.json",
+        {
+            "format": FORMAT,
+            "step": training.number,
+            "seconds": training.seconds,
+            "attempt": training.attempt,
+            "diagnostics": {name: d.state() for name, d in training.diagnostics.items()},
+            "sha256": checksums,
+        },
+    )
+    os.replace(beside, path)
+    for step in run.checkpoints()[:-KEPT]:
+        if step < training.number:
+            shutil.rmtree(run.checkpoint_path(step))
+    return path
+
+
+def load(run: Run, step: int, training: Training) -> None:
+    """Take up what the checkpoint of `step` holds. Raises `UserError` if it is damaged or does not fit."""
+    state, tensors = read(run, step)
+    where = run.checkpoint_path(step)
+    for name, network in training.networks.items():
+        found = {
+            key.removeprefix(f"{name}/"): t for key, t in tensors["networks"].items() if key.startswith(f"{name}/")
+        }
+        _take(network, found, f"network {name!r}", where)
+    _take(training.averaged, tensors["averaged"], "the averaged generator", where)
+    for name, optimizer in training.optimizers.items():
+        _take_optimizer(optimizer, name, tensors["training"])
+    for name, controller in training.controllers.items():
+        prefix = f"controller/{name}/"
+        found = {key.removeprefix(prefix): t for key, t in tensors["training"].items() if key.startswith(prefix)}
+        if found:  # a controller that was named at this resume begins anew
+            _take(controller, found, f"controller {name!r}", where)
+    for name, diagnostic in training.diagnostics.items():
+        if name in state["diagnostics"]:
+            diagnostic.restore(state["diagnostics"][name])
+    training.number, training.seconds, training.attempt = state["step"], state["seconds"], state["attempt"]
+
+
+def read(run: Run, step: int, only: str | None = None) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """The verified state and tensors of a checkpoint; `only` one of its files."""
+    where = run.checkpoint_path(step)
+    try:
+        state = json.loads((where / "state.json").read_text(encoding="utf-8"))
+        tensors = {}
+        for file, checksum in state["sha256"].items():
+            stem = file.removesuffix(".safetensors")
+            if only in (None, stem):
+                if _sha256(where / file) != checksum:
+                    raise ValueError(f"{file} is not what was written")
+                tensors[stem] = load_file(where / file)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        others = [other for other in run.checkpoints() if other != step]
+        instead = f"; try --from {others[-1]}" if others else ""
+        raise UserError(f"checkpoint {where} is damaged ({error}){instead}") from None
+    return state, tensors
+
+
+def choose(run: Run, step: int | None = None) -> int:
+    """The step of the checkpoint to take: the given one, or the last."""
+    there = run.checkpoints()
+    if not there:
+        raise UserError(f"run {run.folder} has no checkpoint to start from")
+    if step is not None and step not in there:
+        raise UserError(f"run {run.folder} has no checkpoint at step {step}. There are: {', '.join(map(str, there))}")
+    return there[-1] if step is None else step
+
+
+def _training_tensors(training: Training) -> dict[str, Tensor]:
+    tensors = {}
+    for name, optimizer in training.optimizers.items():
+        for index, state in optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                tensors[f"optimizer/{name}/{index}/{key}"] = torch.as_tensor(value)
+    for name, controller in training.controllers.items():
+        for key, value in controller.state_dict().items():
+            tensors[f"controller/{name}/{key}"] = value
+    return tensors
+
+
+def _take(module: torch.nn.Module, found: dict[str, Tensor], what: str, where: Path) -> None:
+    try:
+        module.load_state_dict(found)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{what} of checkpoint {where} does not fit the settings "
+            f"(a change of a network's shape needs a new run): {reason}"
+        ) from None
+
+
+def _take_optimizer(optimizer: torch.optim.Optimizer, name: str, tensors: dict[str, Tensor]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, _, rest = key.partition("/")
+        if kind == "optimizer" and rest.startswith(f"{name}/"):
+            index, _, entry = rest.removeprefix(f"{name}/").partition("/")
+            parameter = parameters[int(index)]
+            if value.shape == parameter.shape:  # moments in the layout of their weight, as fused Adam needs them
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            state.setdefault(int(index), {})[entry] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

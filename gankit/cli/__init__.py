@@ -1,0 +1,115 @@
+"""The command line: one file a command, each thin: parse, call, print. torch is imported only when it is needed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+COMMANDS = {  # name -> what it does; each lives in gankit/cli/NAME.py
+    "run": "Train a model on pictures into a new run folder.",
+    "resume": "Go on with a run, bit for bit, or with other settings.",
+    "sample": "Draw pictures with a run's generator.",
+    "animate": "Make an animation of a run's samples.",
+    "report": "Write a run's report.html anew.",
+    "plugins": "List the plugins and what they offer.",
+    "doctor": "Say what is here, and what is wrong.",
+}
+
+
+class Commands(click.Group):
+    """The group of all commands, the core's and the plugins'; a command's module is imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *self._added()]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in COMMANDS:
+            return importlib.import_module(f"gankit.cli.{name}").command
+        return self._added().get(name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = list(COMMANDS.items())
+        rows += [(name, command.get_short_help_str()) for name, command in self._added().items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        from gankit.plugins import nearest
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            there = self.list_commands(ctx)
+            raise click.UsageError(
+                f"no command {args[0]!r}{nearest(args[0], there)}. There are: {', '.join(there)}"
+            ) from None
+
+    def _added(self) -> dict[str, click.Command]:
+        if not hasattr(self, "_from_plugins"):
+            from gankit.plugins import Catalogue
+
+            self._from_plugins = {c.name or "": c for c in Catalogue().commands() if c.name not in COMMANDS}
+        return self._from_plugins
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="gankit", message="gankit %(version)s")
+def cli() -> None:
+    """A GAN toolkit whose first model is BEGAN. Begin with: gankit run began --data FOLDER"""
+
+
+def main() -> None:
+    """The entry point: every error of the user's is one line on stderr and exit code 2, never a traceback."""
+    from gankit.errors import TrainingError, UserError
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a name that the terminal cannot show must not end a training
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        code = fail(error.format_message(), 2)
+    except UserError as error:
+        code = fail(str(error), 2)
+    except TrainingError as error:
+        code = fail(str(error), 1)
+    except (KeyboardInterrupt, click.Abort):
+        code = fail("interrupted before the training began; nothing is lost", 130)
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(message: str, code: int) -> int:
+    """One line on stderr."""
+    click.echo(f"gankit: {' '.join(message.split())}", err=True)
+    return code
+
+
+def exit_code(result: dict[str, Any]) -> int:
+    """The exit code that a run's result stands for."""
+    from gankit.interrupts import EXIT_CODES
+
+    if result["outcome"] == "interrupted":
+        return EXIT_CODES[result["reason"]]
+    return 3 if result["reason"] == "alarm" else 0
+
+
+def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--plugin`, for every command that rebuilds a model."""
+    return click.option(
+        "--plugin",
+        "plugins",
+        multiple=True,
+        metavar="FILE|MODULE",
+        help="A plugin that is not installed; may be repeated.",
+    )(function)

@@ -1,0 +1,18 @@
+"""`gankit animate RUN`: the sample grids as an animation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("animate")
+@click.argument("run", metavar="RUN")
+@click.option("-o", "--output", type=click.Path(), metavar="FILE.gif|.mp4", help="By default RUN/animation.gif.")
+def command(run: str, output: str | None) -> None:
+    """Make an animation of the sample grids of RUN."""
+    from gankit.report import animate
+    from gankit.runs import Run
+
+    click.echo(str(animate(Run(run), Path(output) if output else None)))

@@ -1,0 +1,161 @@
+"""What a person sees while a training runs: a live display on a terminal, one plain line per log interval elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gankit.runner import Watcher
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.progress import Progress as Bar
+
+    from gankit.runs import Run
+    from gankit.training import Training
+
+
+class Progress(Watcher):
+    """Shows decoding, the training and its alarms. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stdout.isatty()
+        self.decoder: Bar | None = None
+        self.live: Live | None = None
+        self.training: Training | None = None
+        self.last: Mapping[str, Any] = {}
+        self.last_sample = 0
+        self.health_word = "not looked at yet"
+        self.begun = (0.0, 0)  # time and step at the start
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def notice(self, text: str) -> None:
+        if self.live is not None:
+            self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(text)
+
+    def decoding(self, done: int, total: int) -> None:
+        if not self.terminal:
+            if done == total:
+                click.echo(f"read {total:,} files into the cache")
+            return
+        if self.decoder is None:
+            from rich.progress import Progress as Bar
+
+            self.decoder = Bar(transient=True)
+            self.decoder.add_task("reading pictures", total=total)
+            self.decoder.start()
+        self.decoder.update(self.decoder.task_ids[0], completed=done, total=total)
+        if done == total:
+            self.decoder.stop()
+            self.decoder = None
+
+    def begin(self, training: Training) -> None:
+        self.training = training
+        self.begun = (time.monotonic(), training.number)
+        if self.terminal:
+            from rich.live import Live
+
+            self.live = Live(get_renderable=self._display, refresh_per_second=4, transient=True)
+            self.live.start()
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        self.last = line
+        if not self.terminal:
+            click.echo("  ".join(f"{label} {value}" for label, value in self._facts().items()))
+            sys.stdout.flush()
+
+    def sampled(self, step: int) -> None:
+        self.last_sample = step
+
+    def health(self, word: str) -> None:
+        self.health_word = word
+
+    def alarm(self, alarm: Mapping[str, Any]) -> None:
+        self.notice(f"ALARM at step {alarm['step']:,}: {alarm['message']} ({alarm['action']})")
+        for text in alarm["advice"]:
+            self.notice(f"    try {text}")
+
+    def end(self) -> None:
+        for shown in (self.decoder, self.live):
+            if shown is not None:
+                shown.stop()
+        self.decoder = self.live = None
+
+    def farewell(self, run: Run) -> None:
+        """The last lines: how it ended, where to look, how to go on."""
+        result = run.result
+        how = {"steps": "finished", "time": "stopped when its time was over", "alarm": "stopped by an alarm"}
+        click.echo(
+            f"{how.get(result['reason'], 'interrupted, saved')} at step {result['steps']:,} "
+            f"after {clock(result['seconds'])}, {result['images_per_second'] or 0:,.0f} images/s"
+        )
+        click.echo(f"look at {run.report_path}" if run.report_path.exists() else f"look into {run.folder}")
+        more = f" --steps {2 * result['steps']}" if result["reason"] == "steps" else ""
+        click.echo(f"go on with: gankit resume {run.folder}{more}")
+
+    # What is shown.
+
+    def _facts(self) -> dict[str, str]:
+        """Label -> value of the last line."""
+        training, line = self.training, self.last
+        assert training is not None
+        steps = training.config.steps
+        facts = {"step": f"{line.get('step', training.number):,}" + (f"/{steps:,}" if steps is not None else "")}
+        if not line:
+            return facts
+        facts["images/s"] = f"{line['images_per_second']:,.0f}"
+        facts["left"] = self._left()
+        names = {**training.model.shown, "real": "energy/real", "fake": "energy/fake"}
+        facts |= {label: number(line[name]) for label, name in names.items() if name in line}
+        facts |= {"sample": f"{self.last_sample:,}", "health": self.health_word}
+        return facts
+
+    def _left(self) -> str:
+        training = self.training
+        assert training is not None
+        config, (began, first) = training.config, self.begun
+        gone, done = time.monotonic() - began, training.number - first
+        left = math.inf
+        if config.steps is not None and done:
+            left = (config.steps - training.number) * gone / done
+        if config.time is not None:
+            left = min(left, config.time - gone)
+        return clock(max(left, 0)) if math.isfinite(left) else "?"
+
+    def _display(self) -> Any:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        training = self.training
+        assert training is not None
+        table = Table.grid(padding=(0, 2))
+        facts = self._facts()
+        facts["step"] = f"{training.number:,}" + (f"/{training.config.steps:,}" if training.config.steps else "")
+        table.add_row(*(f"[dim]{label}[/dim]" for label in facts))
+        table.add_row(*facts.values())
+        return Group(ProgressBar(total=training.config.steps or 1, completed=training.number, width=60), table)
+
+
+def number(value: float | None) -> str:
+    """Four digits, which is what a progress line needs."""
+    return "not finite" if value is None or not math.isfinite(value) else f"{value:.4g}"
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

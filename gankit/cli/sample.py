@@ -1,0 +1,59 @@
+"""`gankit sample RUN`: pictures of a run's averaged generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gankit.cli import plugin_option
+
+
+@click.command("sample")
+@click.argument("run", metavar="RUN")
+@click.option("-n", "--number", "n", type=click.IntRange(1), default=64, show_default=True, help="How many pictures.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides the latents.")
+@click.option(
+    "--from",
+    "from_step",
+    type=int,
+    metavar="STEP",
+    help="From the checkpoint of that step; default the last.",
+)
+@click.option("--grid", type=click.Path(), metavar="FILE.png", help="One picture with all; by default RUN/sample.png.")
+@click.option("--out", type=click.Path(), metavar="DIR", help="A new folder with 00000.png … one file a picture.")
+@plugin_option
+def command(
+    run: str,
+    n: int,
+    seed: int,
+    from_step: int | None,
+    grid: str | None,
+    out: str | None,
+    plugins: tuple[str, ...],
+) -> None:
+    """Draw N pictures with the averaged generator of RUN."""
+    from gankit.errors import UserError
+    from gankit.runs import Run
+
+    if grid and out:
+        raise click.UsageError("--grid and --out exclude each other: one picture, or a folder of them")
+    if out and Path(out).exists():
+        raise UserError(f"--out {out} exists: name a new folder")
+    if grid and Path(grid).suffix.lower() != ".png":
+        raise UserError(f"--grid {grid}: the name must end in .png")
+    made = Run(run)
+    from gankit.report.grid import save_grid
+    from gankit.sampling import sample, save_each
+
+    pictures = sample(made, n, seed=seed, step=from_step, plugins=plugins)
+    if out:
+        save_each(pictures, Path(out))
+        click.echo(f"{n} pictures in {out}")
+        return
+    path = Path(grid) if grid else made.folder / "sample.png"
+    try:
+        save_grid(pictures, path)
+    except OSError as error:
+        raise UserError(f"--grid {path} cannot be written: {error.strerror}") from None
+    click.echo(str(path))

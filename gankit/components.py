@@ -1,0 +1,186 @@
+"""The objects that a plugin's hooks offer besides models: each inert until a model or a user's setting names it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from gankit.model import Judged, Model, Step
+from gankit.options import Options
+
+if TYPE_CHECKING:
+    from gankit.runs import Run
+
+
+class LossTerm(ABC):
+    """An extra term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+    network: ClassVar[str] = "generator"  # whose loss it is added to
+    needs: ClassVar[frozenset[str]] = frozenset()  # of "code", "code as wide as the latent"
+
+    class Options(Options):
+        """No settings by default."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @abstractmethod
+    def __call__(self, step: Step) -> Tensor:
+        """The term's value before its weight, a scalar. It may call `step.networks` again."""
+
+
+class Controller(nn.Module, ABC):
+    """A feedback controller: `--controller NAME`, from the hook `gankit_controllers`.
+
+    What it remembers lies in buffers, so that it is on the device, in the checkpoint, and free of host syncs.
+    It declares what it drives: `k`, `margin`, `learning_rate/NETWORK`, or any knob that a model asks for.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+
+    class Options(Options):
+        """No settings by default."""
+
+    def __init__(self, options: Any, model: Model) -> None:
+        super().__init__()
+        self.options = options
+        self.model_settings = model.settings
+
+    @property
+    @abstractmethod
+    def drives(self) -> tuple[str, ...]:
+        """The knobs whose value it gives."""
+
+    @abstractmethod
+    def value(self, knob: str) -> Tensor:
+        """The value that the next step uses, a 0-dim float32 tensor on the controller's device."""
+
+    @abstractmethod
+    def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
+        """Look at the readings of step `number` (0-dim tensors by metric name) and adjust; no `.item()`."""
+
+
+class View(ABC):
+    """What the discriminator is shown instead of the bare picture: `--view NAME`, from the hook `gankit_views`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+
+    class Options(Options):
+        """No settings by default."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one item after the view, from that before it."""
+        return shape
+
+    @abstractmethod
+    def __call__(self, batch: Tensor) -> Tensor:
+        """The batch as it is shown; differentiable. Random choices come from torch's own stream."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something that a person should know: what happened, and what to try, as flags to paste."""
+
+    kind: str
+    severity: Literal["warning", "critical"]
+    message: str
+    advice: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a diagnostic saw: numbers for the metrics line (`<diagnostic>/<name>`), alarms, a word for the progress."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    alarms: Sequence[Alarm] = ()
+    health: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The training as a diagnostic sees it: in eval mode, without gradients, with a random stream of its own.
+
+    Looking changes no number of the training.
+    """
+
+    number: int  # of the step just done
+    line: Mapping[str, float]  # this step's metrics, on the host
+    model: Model
+    generate: Callable[..., Tensor]  # (n, averaged=True) -> pictures (n, C, S, S) in [-1, 1]
+    real: Callable[..., Tensor]  # (n, held_out=False) -> the same, at most as many as there are
+    judge: Callable[[Tensor], Judged]
+
+
+class Diagnostic(ABC):
+    """An observer with readings and alarms: `--diagnostic NAME`, from the hook `gankit_diagnostics`.
+
+    It looks after every `every` steps. One that raises is switched off and reported once; the training goes on.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+
+    class Options(Options):
+        """No settings by default."""
+
+    every: int = 500
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @abstractmethod
+    def read(self, snapshot: Snapshot) -> Reading:
+        """Look, and return numbers and alarms."""
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers between readings, as JSON."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned."""
+        return None
+
+
+class Reaction(ABC):
+    """What is done at a critical alarm: `--on-alarm NAME`, from the hook `gankit_reactions`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+
+    @abstractmethod
+    def react(self, alarm: Alarm, stop: Callable[[], None]) -> str:
+        """Act, and say in a few words what was done. `stop()` ends the training after this step, with exit 3."""
+
+
+class Artifact(ABC):
+    """What is drawn or logged from a run: `--artifact NAME`, from the hook `gankit_artifacts`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+
+    class Options(Options):
+        """No settings by default."""
+
+    def __init__(self, options: Any, run: Run) -> None:
+        self.options = options
+        self.run = run
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        """Handed every line of metrics.jsonl as it is written."""
+        return None
+
+    def finish(self) -> Path | None:
+        """Called at the end of a run, however it ended; returns the file that was made, if any."""
+        return None

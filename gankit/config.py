@@ -1,0 +1,377 @@
+"""What was asked for becomes one frozen `RunConfig`: defaults < preset < TOML file < flags, every value written out."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from gankit.device import choose_device, machine_of
+from gankit.errors import UserError
+from gankit.options import Options
+from gankit.plugins import Catalogue, nearest
+
+COMPONENTS = (
+    "controllers",
+    "diagnostics",
+    "views",
+    "artifacts",
+)  # kinds that a run has by name, with options
+
+
+class RunConfig(Options):
+    """config.json: enough to repeat the run. Sizes in pixels, times in seconds, intervals in steps."""
+
+    gankit: str = ""
+    model: dict[str, Any]  # the model's name and its settings
+    data: str
+    image_size: int = Field(ge=8, le=1024, description="side of the square pictures")
+    batch_size: int = Field(ge=1, description="pictures in a batch")
+    seed: int = Field(0, ge=0, description="decides weights, batches and latents")
+    steps: int | None = Field(ge=0, description="total length; none: until --time is over")
+    time: float | None = Field(None, gt=0, description="longest time of one start, in seconds")
+    device: Literal["cpu", "cuda", "mps"]
+    precision: Literal["fp32", "bf16"]
+    fit: Literal["pad", "crop"] = "pad"
+    background: str = "#ffffff"
+    mirror: bool = False
+    holdout: float = Field(0.1, ge=0, lt=1, description="share of the pictures that is never trained on")
+    log_every: int = Field(50, ge=1)
+    sample_every: int = Field(250, ge=1)
+    checkpoint_every: int = Field(1000, ge=1)
+    networks: dict[str, dict[str, Any]] = {}  # options of the named network pair
+    losses: dict[str, dict[str, Any]] = {}  # name -> {"weight": …, options}
+    controllers: dict[str, dict[str, Any]] = {}
+    diagnostics: dict[str, dict[str, Any]] = {}
+    views: dict[str, dict[str, Any]] = {}
+    artifacts: dict[str, dict[str, Any]] = {}
+    on_alarm: str = "stop"
+    plugins: list[str] = []
+    requested: dict[str, Any] = {}
+    history: list[dict[str, Any]] = []
+
+    @field_validator("background")
+    @classmethod
+    def _hex(cls, value: str) -> str:
+        return "#{:02x}{:02x}{:02x}".format(*colour(value))
+
+    @property
+    def background_rgb(self) -> tuple[int, int, int]:
+        """RGB, 0..255."""
+        return colour(self.background)
+
+
+def colour(text: str) -> tuple[int, int, int]:
+    """RGB, 0..255, of a colour's name or `#rrggbb`."""
+    from PIL import ImageColor
+
+    try:
+        return ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise ValueError(f"{text!r} is no colour: write a name like white, or #rrggbb") from None
+
+
+def duration(text: str) -> float:
+    """Seconds of `90s`, `30m`, `2h`, `1h30m`, `1d`; a bare number is seconds."""
+    units = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return sum(float(number) * units[unit] for number, unit in parts)
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    raise UserError(f"--time {text}: write it like 90s, 30m, 2h or 1h30m")
+
+
+def parse_value(text: str) -> Any:
+    """The VALUE of `--set KEY=VALUE`: a TOML value where it is one, otherwise the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return None if text in ("none", "null") else text
+
+
+def parse_pairs(pairs: Iterable[str], flag: str) -> dict[str, Any]:
+    """`KEY=VALUE` strings as a mapping."""
+    result = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"{flag} {pair}: write KEY=VALUE")
+        result[key.strip()] = parse_value(value.strip())
+    return result
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The request that a TOML file makes: the flags' names with underscores, a [model] table, tables of components."""
+    try:
+        with open(Path(path).expanduser(), "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UserError(f"--config {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path} is no TOML file: {error}") from None
+
+
+def merge(*requests: Mapping[str, Any]) -> dict[str, Any]:
+    """Later requests win; tables are merged key by key."""
+    result: dict[str, Any] = {}
+    for request in requests:
+        for key, value in request.items():
+            if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+                result[key] = merge(result[key], value)
+            else:
+                result[key] = value
+    return result
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What differs, as {"model.gamma": new value}."""
+    result: dict[str, Any] = {}
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            result |= changes(before, after, f"{prefix}{key}.")
+        elif before != after:
+            result[f"{prefix}{key}"] = after
+    return result
+
+
+def resolve(
+    name: str, request: Mapping[str, Any], catalogue: Catalogue, pinned: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Every value that a run of model `name` will use. `pinned`: an earlier run's config, whose `auto`s are kept.
+
+    `request` holds what the user gave: the fields of `RunConfig`, `model` (settings), `losses` (name -> weight or
+    table), `controllers`, `diagnostics`, `views`, `artifacts` (lists of names, or tables), `set` (COMPONENT.FIELD).
+    """
+    request = dict(request)
+    requested = {key: value for key, value in request.items() if key != "preset"} | (
+        {"preset": request["preset"]} if request.get("preset") else {}
+    )
+    model_class = catalogue.get("models", name)
+    preset = request.pop("preset", None)
+    if preset:
+        if preset not in model_class.presets:
+            there = ", ".join(model_class.presets) or "none"
+            raise UserError(
+                f"model {name!r} has no preset {preset!r}{nearest(preset, model_class.presets)}. There are: {there}"
+            )
+        request = merge(model_class.presets[preset], request)
+
+    # What depends on the machine, and is decided once.
+    pinned = pinned or {}
+    device = choose_device(_given(request, "device", pinned))
+    machine = machine_of(device)
+    small = device == "cpu"
+    steps_without_time = 20_000 if small else 100_000
+    auto = {
+        "image_size": 32 if small else 64,
+        "batch_size": 16,
+        "precision": "bf16" if machine.fast_bf16 else "fp32",
+        "steps": None if request.get("time") else steps_without_time,
+    }
+    values: dict[str, Any] = {key: _given(request, key, pinned, default) for key, default in auto.items()}
+    values["device"] = device
+    for key in (
+        "seed",
+        "time",
+        "fit",
+        "background",
+        "mirror",
+        "holdout",
+        "log_every",
+        "sample_every",
+        "checkpoint_every",
+        "on_alarm",
+        "data",
+    ):
+        if request.get(key) is not None:
+            values[key] = request[key]
+    if not values.get("data"):
+        raise UserError("no data named: give a folder of pictures with --data DIR, or try --data demo")
+
+    # The model's settings; those that it resolves for the machine are kept by a resume.
+    given = dict(request.get("model", {}))
+    if given.pop("name", name) != name:
+        raise UserError(f"the [model] table is for {request['model']['name']!r}, and the model asked for is {name!r}")
+    settings = validate(model_class.Settings, given, f"model {name!r}", "setting")
+    resolved = model_class.resolve(settings, machine)
+    for key, value in settings:
+        if value == "auto" and key in pinned.get("model", {}):
+            resolved = resolved.model_copy(update={key: pinned["model"][key]})
+    model = model_class(resolved, (3, values["image_size"], values["image_size"]))
+    values["model"] = {"name": name, **resolved.model_dump(mode="json")}
+
+    # Components: the model's own, then those named; a controller named for a knob replaces the model's own.
+    options = _component_options(request.get("set", {}))
+    pair = model.networks
+    if pair:
+        pair_class = catalogue.get("networks", pair)
+        shared = {key: getattr(resolved, key) for key in pair_class.Options.model_fields if hasattr(resolved, key)}
+        values["networks"] = {pair: _options(pair_class, shared | options.pop(pair, {}), "network pair")}
+    values["losses"] = {}
+    for loss, table in _named(request.get("losses")).items():
+        table = dict(table) if isinstance(table, Mapping) else {"weight": table}
+        weight = table.pop("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise UserError(f"--loss {loss}={weight}: the weight must be a number")
+        loss_class = catalogue.get("losses", loss)
+        values["losses"][loss] = {
+            "weight": float(weight),
+            **_options(loss_class, table | options.pop(loss, {}), "loss term"),
+        }
+    own = {
+        "controllers": model.controllers,
+        "diagnostics": ("vitals", *model.diagnostics),
+        "views": (),
+        "artifacts": ("losses", "animation", "report"),
+    }
+    for kind in COMPONENTS:
+        named = _named(request.get(kind))
+        chosen = {**dict.fromkeys(own[kind]), **named}
+        values[kind] = {}
+        for component in chosen:
+            component_class = catalogue.get(kind, component)
+            table = model.controller_options(component) if kind == "controllers" else {}
+            table = table | (named.get(component) or {}) | options.pop(component, {})
+            values[kind][component] = _options(component_class, table, kind[:-1])
+    values["controllers"] = _one_for_each_knob(
+        values["controllers"], _named(request.get("controllers")), model, catalogue
+    )
+    catalogue.get("reactions", values.get("on_alarm", "stop"))
+    if options:
+        component = next(iter(options))
+        active = [*values["networks"], *values["losses"], *(n for kind in COMPONENTS for n in values[kind])]
+        raise UserError(
+            f"--set {component}.…: no component {component!r} in this run{nearest(component, active)}. "
+            f"There are: {', '.join(active)}"
+        )
+
+    unknown = set(request) - set(RunConfig.model_fields) - {"set"}
+    if unknown:
+        key = sorted(unknown)[0]
+        raise UserError(f"unknown option {key!r}{nearest(key, RunConfig.model_fields)}")
+    return validate(
+        RunConfig,
+        values | {"requested": requested, "history": pinned.get("history", [])},
+        "the run",
+        "option",
+    )
+
+
+def controller_instances(config: RunConfig, model: Any, catalogue: Catalogue) -> dict[str, Any]:
+    """The run's controllers by name."""
+    built = {}
+    for name, table in config.controllers.items():
+        cls = catalogue.get("controllers", name)
+        built[name] = cls(cls.Options(**table), model)
+    return built
+
+
+def validate(cls: type[BaseModel], values: Mapping[str, Any], where: str, what: str) -> Any:
+    """The validated settings, or `UserError`: which setting, what was given, what is allowed."""
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        field = cls.model_fields.get(key)
+        if first["type"] == "extra_forbidden":
+            raise UserError(
+                f"{where} has no {what} {key!r}{nearest(key, cls.model_fields)}. "
+                f"There are: {', '.join(cls.model_fields)}"
+            ) from None
+        given = values.get(key)
+        reason = f"it must be {allowed(field)}" if field and allowed(field) else ""
+        if first["type"] == "value_error" or not reason:
+            reason = first["msg"].removeprefix("Value error, ")
+            reason = reason[0].lower() + reason[1:]
+        raise UserError(f"{where}: {what} {key}={given} is refused: {reason}") from None
+
+
+def allowed(field: Any) -> str:
+    """The range of a pydantic field in words, "a number in (0, 1]"; nothing where words would not help."""
+    annotation = field.annotation
+    if get_origin(annotation) in (Union, UnionType):
+        parts = get_args(annotation)
+    else:
+        parts = (annotation,)
+    words: list[str] = []
+    for part in parts:
+        metadata = list(field.metadata)
+        if get_origin(part) is Annotated:
+            part, *own = get_args(part)
+            metadata += [item for info in own for item in getattr(info, "metadata", [info])]
+        if get_origin(part) is Literal:
+            words += [str(choice) for choice in get_args(part)]
+        elif part is type(None):
+            words.append("none")
+        elif part is bool:
+            words.append("true or false")
+        elif part in (int, float):
+            words.append(("a whole number" if part is int else "a number") + _interval(metadata))
+        else:
+            return ""
+    return " or ".join(words)
+
+
+def _interval(metadata: list[Any]) -> str:
+    limit = {name: getattr(item, name) for item in metadata for name in ("gt", "ge", "lt", "le") if hasattr(item, name)}
+    if not limit:
+        return ""
+    low = f"({limit['gt']:g}" if "gt" in limit else f"[{limit['ge']:g}" if "ge" in limit else "(−∞"
+    high = f"{limit['lt']:g})" if "lt" in limit else f"{limit['le']:g}]" if "le" in limit else "∞)"
+    return f" in {low}, {high}"
+
+
+def _given(request: Mapping[str, Any], key: str, pinned: Mapping[str, Any], default: Any = "auto") -> Any:
+    value = request.get(key)
+    if value is None or value == "auto":
+        value = pinned.get(key, default)
+    return value
+
+
+def _named(given: Any) -> dict[str, Any]:
+    """Names with options, from a list of names or a table."""
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        return dict(given)
+    if isinstance(given, str):
+        return {given: {}}
+    return {name: {} for name in given}
+
+
+def _component_options(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    options: dict[str, dict[str, Any]] = {}
+    for key, value in given.items():
+        component, _, name = key.partition(".")
+        options.setdefault(component, {})[name] = value
+    return options
+
+
+def _options(cls: Any, table: Mapping[str, Any], what: str) -> dict[str, Any]:
+    return validate(cls.Options, table, f"{what} {cls.name!r}", "setting").model_dump(mode="json")
+
+
+def _one_for_each_knob(
+    tables: dict[str, Any], named: Mapping[str, Any], model: Any, catalogue: Catalogue
+) -> dict[str, Any]:
+    """A controller that the user named replaces the model's own for the same knob; two by name are refused."""
+    driver: dict[str, str] = {}
+    kept = {}
+    for name, table in sorted(tables.items(), key=lambda item: item[0] not in named):
+        cls = catalogue.get("controllers", name)
+        knobs = cls(cls.Options(**table), model).drives
+        taken = [knob for knob in knobs if knob in driver]
+        if taken and name in named:
+            raise UserError(f"controllers {driver[taken[0]]!r} and {name!r} both drive {taken[0]!r}: name one of them")
+        if not taken:
+            kept[name] = table
+            driver |= dict.fromkeys(knobs, name)
+    return kept

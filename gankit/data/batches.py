@@ -1,0 +1,74 @@
+"""Batches on the device, from (seed, step, update) alone: there is no loader state to lose.
+
+Every picture comes once an epoch, in an order of its own each epoch.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gankit.data.source import Data
+
+RESIDENT = 2 << 30  # bytes of pictures that are kept on a GPU whole
+
+
+def seed_of(*numbers: int) -> int:
+    """A 63-bit seed from whole numbers, unlike for unlike numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+class Batches:
+    """Draws batches of a data source's training part."""
+
+    def __init__(
+        self, data: Data, batch_size: int, seed: int, device: torch.device, mirror: bool, updates: int
+    ) -> None:
+        """`updates`: how many updates of one step draw a batch each."""
+        self.data, self.batch_size, self.seed, self.device = data, batch_size, seed, device
+        self.mirror, self.updates = mirror, updates
+        self.resident = None
+        if device.type == "cuda" and data.train.nbytes <= RESIDENT:
+            self.resident = torch.from_numpy(np.ascontiguousarray(data.train)).to(device)
+        self._order = lru_cache(maxsize=2)(self._order_of)
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.data.train))
+
+    def __call__(self, step: int, update: int) -> tuple[Tensor, Tensor | None]:
+        """The batch of one update of step `step` (from 1): (B, C, S, S) in [-1, 1] or (B, D), and labels (B,)."""
+        size, n = self.batch_size, len(self.data.train)
+        start = ((step - 1) * self.updates + update) * size
+        places = np.arange(start, start + size)
+        chosen = np.concatenate(
+            [self._order(epoch)[places[places // n == epoch] % n] for epoch in np.unique(places // n)]
+        )
+        flip = None
+        if self.mirror:
+            flip = torch.from_numpy(np.random.default_rng((self.seed, 2, step, update)).random(size) < 0.5)
+        labels = None
+        if self.data.labels is not None:
+            labels = torch.from_numpy(self.data.labels[chosen]).to(self.device)
+        if self.resident is not None:
+            return to_float(self.resident[torch.from_numpy(chosen).to(self.device)], flip), labels
+        raw = torch.from_numpy(self.data.train[chosen])
+        if self.device.type == "cuda":
+            raw = raw.pin_memory()
+        return to_float(raw.to(self.device, non_blocking=True), flip), labels
+
+
+def to_float(raw: Tensor, flip: Tensor | None = None) -> Tensor:
+    """uint8 pictures (B, S, S, C) as float32 (B, C, S, S) in [-1, 1], channels last; points as they are.
+
+    `flip` (B,) bool: which pictures are mirrored left to right.
+    """
+    if raw.dtype != torch.uint8:
+        return raw.float()
+    pictures = raw.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    if flip is not None:
+        flip = flip.to(raw.device)[:, None, None, None]
+        pictures = torch.where(flip, pictures.flip(3), pictures)
+    return pictures

@@ -1,0 +1,262 @@
+"""Decoded pictures on disk: one memory-mapped file a folder and setting, built once and never half.
+
+    CACHE/pictures/KEY/pictures.npy    uint8 (N, S, S, 3), sorted by content, so that copies lie side by side
+    CACHE/pictures/KEY/index.json      which file each picture is of, and what was skipped
+
+CACHE is the environment's GANKIT_CACHE or else the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from gankit.data.source import Data
+from gankit.data.split import held_out_count
+from gankit.errors import UserError
+
+_FORMAT = 1  # of the files below
+_DAY = 86400
+_UNUSED_DAYS = 60  # after which a cache entry makes room
+_BLOCK, _BLOCKS = 1 << 16, 1024  # the checksum reads at most this much: 64 MiB
+
+
+@dataclass
+class Notes:
+    """What a builder knows of the pictures besides their pixels."""
+
+    labels: list[int] | None = None  # in the order in which the pictures were added
+    label_names: list[str] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    warned: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The pictures of a data source, sorted by content: uint8 (N, S, S, 3), memory-mapped."""
+
+    pictures: np.ndarray
+    contents: list[str]  # (N,) hex hashes
+    files: list[str]  # (N,)
+    labels: np.ndarray | None  # int64 (N,)
+    label_names: tuple[str, ...]
+    skipped: list[dict[str, str]]
+    warned: list[dict[str, str]]
+    digest: str
+
+    def as_data(self, name: str, holdout: float, skipped: Sequence[dict[str, str]] = ()) -> Data:
+        """Cut into the part to train on and the part held out, without copying a pixel.
+
+        `skipped` is what was skipped besides the files that were decoded.
+        """
+        cut = held_out_count(self.contents, holdout)
+        return Data(
+            name=name,
+            train=self.pictures[cut:],
+            held_out=self.pictures[:cut],
+            digest=self.digest,
+            labels=None if self.labels is None else self.labels[cut:],
+            held_out_labels=None if self.labels is None else self.labels[:cut],
+            label_names=self.label_names,
+            skipped=sorted([*self.skipped, *skipped], key=lambda note: note["file"]),
+            warned=self.warned,
+        )
+
+
+def root() -> Path:
+    """The cache folder."""
+    return Path(os.environ.get("GANKIT_CACHE") or platformdirs.user_cache_dir("gankit")).expanduser()
+
+
+def fetch(settings: Mapping[str, Any], identity: Any, size: int, build: Callable[[Writer], Notes]) -> Entry:
+    """Return the pictures that `settings` (all that alters pixels) make of `identity` (the files), cached.
+
+    Both are JSON-able. If they are not in the cache, `build` adds every picture, (size, size, 3), to the
+    writer. Raises `UserError` if the cache folder cannot be written to, and whatever `build` raises.
+    """
+    place = root() / "pictures"
+    folder = place / _hash([_FORMAT, settings, identity])[:32]
+    if (entry := _load(folder)) is not None:
+        with suppress(OSError):
+            os.utime(folder / "index.json")  # in use: `_tidy` goes by this
+        return entry
+    scratch = place / f".building-{uuid.uuid4().hex}"
+    try:
+        with _explained(place):
+            scratch.mkdir(parents=True)
+            _tidy(place)
+        writer = Writer(scratch, size, place)
+        try:
+            notes = build(writer)
+            writer.finish(notes, settings)
+        finally:
+            writer.close()
+        with _explained(place):
+            _install(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return _load_again(folder)
+
+
+class Writer:
+    """Takes pictures in any order and writes them sorted, without holding them in memory."""
+
+    def __init__(self, folder: Path, size: int, place: Path) -> None:
+        self._folder, self._size, self._place = folder, size, place
+        self._contents: list[str] = []
+        self._files: list[str] = []
+        with _explained(place):
+            self._unsorted = open(folder / "unsorted", "wb")  # noqa: SIM115 - `close` closes it
+
+    def add(self, pixels: np.ndarray, file: str, content: str) -> None:
+        """Add a picture, uint8 (S, S, 3), of a file; `content` is a hash (hex) that copies have in common."""
+        if pixels.shape != (self._size, self._size, 3) or pixels.dtype != np.uint8:
+            raise ValueError(f"a picture of shape {pixels.shape} and type {pixels.dtype} from {file}")
+        with _explained(self._place):
+            self._unsorted.write(pixels.tobytes())
+        self._contents.append(content)
+        self._files.append(file)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._unsorted.close()
+
+    def finish(self, notes: Notes, settings: Mapping[str, Any]) -> None:
+        """Write pictures.npy and index.json."""
+        with _explained(self._place):
+            self._unsorted.close()
+            order = sorted(range(len(self._files)), key=lambda i: (self._contents[i], self._files[i]))
+            checksum = self._write_sorted(order)
+            contents = [self._contents[i] for i in order]
+            index = {
+                "format": _FORMAT,
+                "shape": [len(order), self._size, self._size, 3],
+                "checksum": checksum,
+                "digest": _hash([settings, contents]),
+                "files": [self._files[i] for i in order],
+                "contents": contents,
+                "labels": None if notes.labels is None else [notes.labels[i] for i in order],
+                "label_names": notes.label_names,
+                "skipped": notes.skipped,
+                "warned": notes.warned,
+            }
+            (self._folder / "index.json").write_text(json.dumps(index))
+
+    def _write_sorted(self, order: list[int]) -> int:
+        shape = (len(order), self._size, self._size, 3)
+        unsorted = np.memmap(self._folder / "unsorted", np.uint8, "r", shape=shape)
+        # Plain writes: a full disk is an error here, but the end of the process in a memory-mapped file.
+        with open(self._folder / "pictures.npy", "wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, len(order), 64):
+                file.write(unsorted[order[start : start + 64]].tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        del unsorted
+        (self._folder / "unsorted").unlink()
+        return _checksum(self._folder / "pictures.npy")
+
+
+def _load(folder: Path) -> Entry | None:
+    """The entry in a folder, or None if there is none or not a whole one."""
+    try:
+        index = json.loads((folder / "index.json").read_text())
+        count = index["shape"][0]
+        labels = None if index["labels"] is None else np.array(index["labels"], dtype=np.int64)
+        lists = [index["files"], index["contents"], *([] if labels is None else [labels])]
+        pictures = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
+        whole = (
+            index["format"] == _FORMAT
+            and pictures.dtype == np.uint8
+            and list(pictures.shape) == index["shape"]
+            and all(len(values) == count for values in lists)
+            and _checksum(folder / "pictures.npy") == index["checksum"]
+        )
+        if not whole:
+            return None
+        return Entry(
+            pictures, index["contents"], index["files"], labels, tuple(index["label_names"]),
+            index["skipped"], index["warned"], index["digest"],
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError):
+        return None
+
+
+def _load_again(folder: Path) -> Entry:
+    """Load what was just installed, even while another process that found the same damage puts in its own."""
+    for _ in range(20):
+        if (entry := _load(folder)) is not None:
+            return entry
+        time.sleep(0.05)
+    raise UserError(f"the picture cache in {folder} cannot be read back; set GANKIT_CACHE to another folder")
+
+
+def _install(scratch: Path, folder: Path) -> None:
+    try:
+        scratch.rename(folder)
+    except OSError:
+        if _load(folder) is not None:
+            return  # another process was quicker; its pictures are the same
+        with suppress(FileNotFoundError):
+            damaged = folder.rename(folder.with_name(f".building-{uuid.uuid4().hex}"))
+            shutil.rmtree(damaged, ignore_errors=True)
+        scratch.rename(folder)
+
+
+def _tidy(place: Path) -> None:
+    """Remove what killed processes left half-built, and entries that nobody has used for long."""
+    for folder in place.iterdir():
+        with suppress(OSError):
+            if folder.name.startswith(".building-"):
+                stale = time.time() - folder.stat().st_mtime > _DAY
+            elif re.fullmatch("[0-9a-f]{32}", folder.name):
+                stale = time.time() - (folder / "index.json").stat().st_mtime > _UNUSED_DAYS * _DAY
+            else:
+                stale = False
+            if stale:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _checksum(path: Path) -> int:
+    """Of a file's size and bytes; of a long file, only of blocks at even distances from start to end."""
+    size = path.stat().st_size
+    checksum = zlib.crc32(str(size).encode())
+    with open(path, "rb") as file:
+        if size <= _BLOCK * _BLOCKS:
+            while block := file.read(1 << 20):
+                checksum = zlib.crc32(block, checksum)
+        else:
+            for i in range(_BLOCKS):
+                file.seek((size - _BLOCK) * i // (_BLOCKS - 1))
+                checksum = zlib.crc32(file.read(_BLOCK), checksum)
+    return checksum
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _explained(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"cannot write the picture cache in {place}: {reason}; make room, or set GANKIT_CACHE to another folder"
+        ) from error

@@ -1,0 +1,68 @@
+"""What a data source is: an object that opens to arrays the runner can draw batches from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gankit.options import Options
+
+
+@dataclass(frozen=True)
+class Request:
+    """How the user wants the data: the settings of `gankit run` that a source may need."""
+
+    image_size: int  # side in pixels of the square pictures asked for
+    fit: str = "pad"  # "pad": the whole picture, padded to a square; "crop": the central square
+    background: tuple[int, int, int] = (255, 255, 255)  # RGB, 0..255, under transparency and in the padding
+    holdout: float = 0.1  # share of the pictures that is never trained on, 0 <= holdout < 1
+    progress: Callable[[int, int], None] | None = None  # called with (done, total) while pictures are decoded
+
+
+@dataclass(frozen=True)
+class Data:
+    """An opened data source.
+
+    `train` and `held_out` are uint8 (N, S, S, 3) pictures, often memory-mapped, or float32 (N, D) points.
+    `labels` are int64 (N,) indices into `label_names`, or None. `skipped` and `warned` are lists of
+    {"file": str, "reason": str}. `digest` (hex) names the content, whatever the folder is called.
+    """
+
+    name: str
+    train: np.ndarray
+    held_out: np.ndarray
+    digest: str
+    labels: np.ndarray | None = None
+    held_out_labels: np.ndarray | None = None
+    label_names: tuple[str, ...] = ()
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    warned: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one item as a network sees it: (3, S, S) for pictures, (D,) for points."""
+        if self.train.ndim == 4:
+            _, height, width, channels = self.train.shape
+            return (channels, height, width)
+        return tuple(self.train.shape[1:])
+
+
+class DataSource(ABC):
+    """Base class of what the hook `gankit_datasets` offers; used as `--data NAME[:ARGUMENT]`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+
+    class Options(Options):
+        """No settings by default."""
+
+    def __init__(self, options: Any = None) -> None:
+        self.options = self.Options() if options is None else options
+
+    @abstractmethod
+    def open(self, argument: str | None, request: Request) -> Data:
+        """Return the data, or raise `gankit.UserError` with one line that says what, where and what to do."""

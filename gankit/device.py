@@ -1,0 +1,54 @@
+"""Which device, what it is good at, and what to say of it."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from gankit.errors import UserError
+from gankit.model import Machine
+
+
+def choose_device(asked: str) -> str:
+    """ "cpu", "cuda" or "mps", from what was asked (`auto` takes the fastest that is there)."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked == "auto":
+        return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+    if asked not in there:
+        raise UserError(f"--device {asked}: it must be auto, cpu, cuda or mps")
+    if not there[asked]:
+        usable = ", ".join(name for name, usable in there.items() if usable)
+        raise UserError(f"--device {asked}: torch {torch.__version__} finds none here; usable: {usable}")
+    return asked
+
+
+def machine_of(device: str) -> Machine:
+    """What `auto` settings need to know of the machine."""
+    if device == "cuda":
+        return Machine(device, fast_bf16=torch.cuda.get_device_capability()[0] >= 8)
+    return Machine(device, fast_bf16=device == "cpu" and _cpu_has("avx512_bf16", "amx_bf16"))
+
+
+def describe(device: str) -> str:
+    """The device in words: its name, and how many threads compute on a CPU."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    if device == "mps":
+        return f"{platform.machine()} GPU (MPS)"
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def _cpuinfo(key: str) -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_has(*flags: str) -> bool:
+    return any(flag in _cpuinfo("flags").split() for flag in flags)

@@ -1,0 +1,104 @@
+"""Every hook that a plugin may implement. Hooks say what exists and what happened; ordinary objects do the work.
+
+A plugin is a module (or object) found by the entry-point group `gankit`, or named with `--plugin FILE|MODULE`.
+It implements only the hooks that it needs, each marked with `@gankit.hookimpl`. All hooks collect; none is called
+inside a training step, and nothing that is offered takes effect until a model or a user's setting names it.
+Import torch inside the hook: the module itself is imported by every command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from gankit import components, data, model
+    from gankit.runs import Run
+
+hookspec = pluggy.HookspecMarker("gankit")
+hookimpl = pluggy.HookimplMarker("gankit")
+
+
+@hookspec
+def gankit_models() -> Sequence[type[model.Model]]:
+    """Models, for `gankit run NAME`.
+
+    @gankit.hookimpl
+    def gankit_models():
+        from my_gan.model import MyGAN
+        return [MyGAN]
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def gankit_networks() -> Sequence[type[model.NetworkPair]]:
+    """Named generator/discriminator pairs, for a model's `networks` setting: `return [SmallResNet]`."""
+    raise NotImplementedError
+
+
+@hookspec
+def gankit_losses() -> Sequence[type[components.LossTerm]]:
+    """Extra loss terms for any model they fit, for `--loss NAME=WEIGHT`: `return [PullingAway]`."""
+    raise NotImplementedError
+
+
+@hookspec
+def gankit_controllers() -> Sequence[type[components.Controller]]:
+    """Feedback controllers, for `--controller NAME`: `return [PIBalance]`."""
+    raise NotImplementedError
+
+
+@hookspec
+def gankit_diagnostics() -> Sequence[type[components.Diagnostic]]:
+    """Observers with readings and alarms, for `--diagnostic NAME`: `return [WeightNorms]`."""
+    raise NotImplementedError
+
+
+@hookspec
+def gankit_reactions() -> Sequence[type[components.Reaction]]:
+    """What to do at a critical alarm, for `--on-alarm NAME`: `return [SendMail]`."""
+    raise NotImplementedError
+
+
+@hookspec
+def gankit_views() -> Sequence[type[components.View]]:
+    """What the discriminator is shown instead of the bare picture, for `--view NAME`: `return [Packing]`."""
+    raise NotImplementedError
+
+
+@hookspec
+def gankit_artifacts() -> Sequence[type[components.Artifact]]:
+    """What is drawn or logged from a run, for `--artifact NAME`: `return [TensorBoard]`."""
+    raise NotImplementedError
+
+
+@hookspec
+def gankit_datasets() -> Sequence[type[data.DataSource]]:
+    """Data sources, for `--data NAME[:ARGUMENT]`: `return [Ring]`."""
+    raise NotImplementedError
+
+
+@hookspec
+def gankit_commands() -> Sequence[click.Command]:
+    """Further commands, for `gankit NAME`: `return [my_command]`. Keep what they import inside them."""
+    raise NotImplementedError
+
+
+@hookspec
+def gankit_run_started(run: Run) -> None:
+    """A training is about to do its first step, or its first after a resume: `notify(f"started {run.folder}")`."""
+
+
+@hookspec
+def gankit_alarm_raised(run: Run, alarm: dict[str, Any]) -> None:
+    """An alarm was raised and reacted to; `alarm` is its line of alarms.jsonl: `notify(alarm["message"])`."""
+
+
+@hookspec
+def gankit_run_finished(run: Run, result: dict[str, Any]) -> None:
+    """A training ended, however it ended; `result` is its result.json: `notify(result["outcome"])`."""

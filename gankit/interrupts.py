@@ -1,0 +1,35 @@
+"""Ctrl-C and SIGTERM end a training in good order; a second one ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+
+
+class Interrupts:
+    """While entered, remembers the first signal in `signal`: "SIGINT", "SIGTERM" or None."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():  # only there can Python be told of signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._received)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self.signal is not None:  # files are renamed into place, so nothing is left half-written
+            os._exit(EXIT_CODES[name])
+        self.signal = name

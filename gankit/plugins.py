@@ -1,0 +1,220 @@
+"""Discover, load, name, refuse or quarantine plugins; the catalogue of named components.
+
+pluggy alone would let one broken import kill every command, let a second `began` silently replace the first, and
+ignore a misspelt hook. Here each plugin is loaded under guard: a broken one is listed with its reason and the rest
+goes on; a name that two plugins claim is refused until one of them is left out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from gankit import hookspecs
+from gankit.errors import UserError
+
+GROUP = "gankit"
+KINDS = {  # what one thing of each kind is called, and the base class it must have
+    "models": ("model", "gankit.model:Model"),
+    "networks": ("network pair", "gankit.model:NetworkPair"),
+    "losses": ("loss term", "gankit.components:LossTerm"),
+    "controllers": ("controller", "gankit.components:Controller"),
+    "diagnostics": ("diagnostic", "gankit.components:Diagnostic"),
+    "reactions": ("reaction", "gankit.components:Reaction"),
+    "views": ("view", "gankit.components:View"),
+    "artifacts": ("artifact", "gankit.components:Artifact"),
+    "datasets": ("data source", "gankit.data:DataSource"),
+}
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@dataclass
+class Plugin:
+    """One plugin as `gankit plugins list` shows it."""
+
+    name: str
+    distribution: str
+    version: str
+    where: str
+    broken: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}".strip()
+
+
+class Catalogue:
+    """Everything that the core and the plugins offer, by kind and name. Hooks are called when first needed."""
+
+    def __init__(self, extra: Sequence[str] = ()) -> None:
+        """`extra`: what `--plugin` names, each a file or a module. Raises `UserError` if one of those fails."""
+        self.strict = os.environ.get("GANKIT_STRICT", "") not in ("", "0")
+        self.plugins: list[Plugin] = []
+        self._manager = pluggy.PluginManager("gankit")
+        self._manager.add_hookspecs(hookspecs)
+        self._kinds: dict[str, dict[str, tuple[Any, list[Plugin]]]] = {}
+        builtin = importlib.import_module("gankit.builtin")
+        self._add(Plugin("gankit", "gankit", "", builtin.__file__ or ""), lambda: builtin)
+        disabled = {name.strip() for name in os.environ.get("GANKIT_DISABLE_PLUGINS", "").split(",")}
+        for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name, _distribution(e))):
+            if entry.name not in disabled:
+                version = entry.dist.version if entry.dist else ""
+                self._add(Plugin(entry.name, _distribution(entry), version, entry.value), entry.load)
+        for given in extra:
+            plugin = Plugin(Path(given).stem, f"--plugin {given}", "", given)
+            self._add(plugin, lambda given=given: _load(given))  # type: ignore[misc]
+            if plugin.broken:
+                raise UserError(f"--plugin {given} cannot be used: {plugin.broken}")
+
+    def _add(self, plugin: Plugin, load: Callable[[], Any]) -> None:
+        self.plugins.append(plugin)
+        try:
+            module = load()
+            _refuse_unmarked(module)
+            self._manager.register(module, name=f"{plugin.name} ({plugin})")
+            unknown = [hook.name for hook in self._manager.get_hookcallers(module) or () if not hook.has_spec()]
+            if unknown:
+                self._manager.unregister(module)
+                known = [name for name in dir(hookspecs) if name.startswith("gankit_")]
+                raise ValueError(f"there is no hook {unknown[0]!r}{nearest(unknown[0], known)}")
+        except (Exception, SystemExit) as error:
+            self._quarantine(plugin, error)
+
+    def _quarantine(self, plugin: Plugin, error: BaseException) -> None:
+        if self.strict:
+            raise error
+        plugin.broken = f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+    def _calls(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
+        by_name = {f"{plugin.name} ({plugin})": plugin for plugin in self.plugins}
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            plugin = by_name[implementation.plugin_name]
+            if not plugin.broken:
+                yield plugin, implementation.function
+
+    def kind(self, kind: str) -> dict[str, tuple[Any, list[Plugin]]]:
+        """All components of a kind: name -> (class, the plugins that offer it)."""
+        if kind not in self._kinds:
+            found: dict[str, tuple[Any, list[Plugin]]] = {}
+            for plugin, function in self._calls(f"gankit_{kind}"):
+                try:
+                    classes = [_checked(kind, item) for item in function()]
+                except (Exception, SystemExit) as error:
+                    self._quarantine(plugin, error)
+                    continue
+                for item in classes:
+                    first = found.setdefault(item.name, (item, []))
+                    if plugin not in first[1]:
+                        first[1].append(plugin)
+            self._kinds[kind] = dict(sorted(found.items()))
+        return self._kinds[kind]
+
+    def get(self, kind: str, name: str) -> Any:
+        """The class of that name, or `UserError`: unknown (with the nearest name), or claimed by two plugins."""
+        found = self.kind(kind)
+        what = KINDS[kind][0]
+        if name not in found:
+            broken = "".join(f"; plugin {p.name!r} ({p}) failed to load: {p.broken}" for p in self.broken)
+            raise UserError(
+                f"unknown {what} {name!r}{nearest(name, found)}. There are: {', '.join(found) or 'none'}{broken}"
+            )
+        item, plugins = found[name]
+        if len(plugins) > 1:
+            raise UserError(
+                f"{what} {name!r} is offered by {' and by '.join(f'{p.name!r} ({p})' for p in plugins)}: "
+                f"leave one out with GANKIT_DISABLE_PLUGINS={plugins[-1].name}, or uninstall it"
+            )
+        return item
+
+    def commands(self) -> list[Any]:
+        """The click commands that plugins add."""
+        commands: list[Any] = []
+        for plugin, function in self._calls("gankit_commands"):
+            try:
+                commands += function()
+            except (Exception, SystemExit) as error:
+                self._quarantine(plugin, error)
+        return commands
+
+    def notify(self, hook: str, **arguments: Any) -> list[str]:
+        """Tell every plugin; return one line for each that raised (it is not told again)."""
+        failed = []
+        for plugin, function in self._calls(hook):
+            wanted = inspect.signature(function).parameters
+            try:
+                function(**{name: value for name, value in arguments.items() if name in wanted})
+            except (Exception, SystemExit) as error:
+                self._quarantine(plugin, error)
+                failed.append(f"plugin {plugin.name!r} failed in {hook} and is not told again: {plugin.broken}")
+        return failed
+
+    @property
+    def broken(self) -> list[Plugin]:
+        """The plugins that could not be loaded or whose hooks raised, with the reason in `broken`."""
+        return [plugin for plugin in self.plugins if plugin.broken]
+
+    def clashes(self) -> list[str]:
+        """One line for each name that several plugins claim."""
+        lines = []
+        for kind, (what, _) in KINDS.items():
+            for name, (_, plugins) in self.kind(kind).items():
+                if len(plugins) > 1:
+                    lines.append(f"{what} {name!r} is claimed by {' and '.join(f'{p.name} ({p})' for p in plugins)}")
+        return lines
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "?"
+
+
+def _load(given: str) -> ModuleType:
+    """Import what `--plugin` names."""
+    path = Path(given).expanduser()
+    if path.suffix != ".py" and not path.exists():
+        return importlib.import_module(given)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    spec = importlib.util.spec_from_file_location(path.stem.replace("-", "_"), path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pydantic look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _refuse_unmarked(module: Any) -> None:
+    """A hook without its marker would be ignored in silence."""
+    for name, value in vars(module).items():
+        if name.startswith("gankit_") and inspect.isfunction(value) and not hasattr(value, "gankit_impl"):
+            raise ValueError(f"{name} is not marked: put @gankit.hookimpl above it")
+
+
+def _checked(kind: str, item: Any) -> Any:
+    """The class as it was offered, if it is one of that kind with a proper name."""
+    module, _, base_name = KINDS[kind][1].partition(":")
+    base = getattr(importlib.import_module(module), base_name)
+    if not (isinstance(item, type) and issubclass(item, base)):
+        raise TypeError(f"gankit_{kind} returned {item!r}, which is no subclass of gankit.{base_name}")
+    name = getattr(item, "name", None)
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"{item.__name__}.name is {name!r}: it must be lower-case words joined by hyphens")
+    return item
+
+
+def nearest(name: str, among: Iterable[str]) -> str:
+    """ ": did you mean 'X'?", or nothing where no name is near."""
+    near = difflib.get_close_matches(name, list(among), n=1, cutoff=0.5)
+    return f": did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,203 @@
+"""The samples of a run as a moving picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gankit.errors import UserError
+from gankit.report.files import evenly, replacing
+from gankit.runs import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+WIDTH = 512  # pixels, at least
+HOLD = 2.0  # seconds that the last frame stays
+LONGEST = 0.5  # seconds a frame, so that a run of three samples is no slide show
+BAR, INK = (28, 31, 35), (240, 240, 238)  # the caption's ground and letters
+SHADES = 16  # from one to the other
+
+
+def animate(run: Run, path: Path | None = None, frames: int = 120, seconds: float = 12.0) -> Path:
+    """Make a looping GIF or MP4 of a run's samples, by the suffix of `path` (RUN/animation.gif by default).
+
+    At most `frames` samples, evenly in training steps, in `seconds`; the last one stays two seconds longer.
+    Returns where it was written. Raises UserError if the run has no samples, the suffix is another one, the
+    numbers make no sense, or an MP4 is asked for without imageio-ffmpeg.
+    """
+    path = Path(path) if path else run.animation_path
+    suffix = path.suffix.lower()
+    if suffix not in (".gif", ".mp4"):
+        raise UserError(f"{path} is neither a .gif nor an .mp4: give the animation a name that ends in one of them")
+    if frames < 1 or not seconds > 0:
+        raise UserError(f"an animation needs at least 1 frame and more than 0 seconds, not {frames} and {seconds}")
+    if suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
+        raise UserError(f"{path} needs ffmpeg: `pip install imageio-ffmpeg`, or give a name that ends in .gif")
+    pictures = _pictures(evenly(run.samples(), frames))
+    if not pictures:
+        raise UserError(f"{run.folder} has no samples yet: animate it once the first grids are in its samples/")
+    pause = min(seconds / len(pictures), LONGEST)
+    with replacing(path) as beside:
+        if suffix == ".gif":
+            _write_gif(beside, pictures, pause, background=_background(run))
+        else:
+            _write_mp4(beside, pictures, pause)
+    return path
+
+
+# Frames.
+
+
+def _pictures(samples: list[tuple[int, Path]]) -> list[tuple[int, np.ndarray]]:
+    """(step, uint8 array: height × width × 3) of each sample that can be read, all of the last one's size."""
+    import numpy as np
+    from PIL import Image
+
+    read = []
+    for step, path in samples:
+        try:
+            with Image.open(path) as picture:
+                read.append((step, picture.convert("RGB")))
+        except (OSError, SyntaxError):  # SyntaxError is how Pillow reports a broken PNG
+            continue
+    size = read[-1][1].size if read else (0, 0)
+    return [(step, np.asarray(_fitted(picture, size))) for step, picture in read]
+
+
+def _fitted(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture if picture.size == size else picture.resize(size)
+
+
+def _enlarged(picture: np.ndarray) -> np.ndarray:
+    """Every pixel as a square of pixels, until the picture is wide enough."""
+    factor = max(1, -(-WIDTH // picture.shape[1]))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _caption(step: int, last: int, width: int) -> np.ndarray:
+    """The bar below a picture: shades from 0 (ground) to SHADES − 1 (letters), a line of progress on top."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    size = max(14, width // 28)
+    bar = Image.new("L", (width, 2 * size), 0)
+    draw = ImageDraw.Draw(bar)
+    font = ImageFont.load_default(size)
+    draw.text((size // 2, size + 1), f"step {step:,}", fill=255, font=font, anchor="lm")
+    draw.rectangle((0, 0, round((width - 1) * step / max(last, 1)), max(1, size // 8)), fill=110)
+    return (np.asarray(bar).astype(np.uint16) * (SHADES - 1) // 255).astype(np.uint8)
+
+
+def _shades() -> np.ndarray:
+    import numpy as np
+
+    share = np.linspace(0, 1, SHADES)[:, None]
+    return (np.array(BAR) * (1 - share) + np.array(INK) * share).round().astype(np.uint8)
+
+
+# GIF. Pillow writes it: imageio would choose a palette for each frame, and colours would flicker.
+
+
+def _write_gif(path: Path, pictures: list[tuple[int, np.ndarray]], pause: float, background: Any) -> None:
+    palette, index = _common_palette([picture for _, picture in pictures], background)
+    frames = _indexed(pictures, palette, index)
+    first = next(frames)
+    # A hundredth of a second is GIF's unit, and browsers slow down whatever is faster than two.
+    shown = max(20, round(pause * 100) * 10)
+    durations = [shown] * (len(pictures) - 1) + [shown + round(HOLD * 1000)]
+    first.save(path, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0, optimize=False)
+
+
+def _indexed(pictures: list[tuple[int, np.ndarray]], palette: np.ndarray, index: np.ndarray) -> Iterator[Image.Image]:
+    import numpy as np
+    from PIL import Image
+
+    last = pictures[-1][0]
+    for step, picture in pictures:
+        cells = picture >> 2
+        colours = _enlarged(index[cells[..., 0], cells[..., 1], cells[..., 2]])
+        frame = Image.fromarray(np.concatenate([colours, _caption(step, last, colours.shape[1])]), mode="P")
+        frame.putpalette(palette.tobytes())
+        yield frame
+
+
+def _common_palette(pictures: list[np.ndarray], background: Any) -> tuple[np.ndarray, np.ndarray]:
+    """One palette for all frames, and each colour's place in it by its upper six bits of red, green and blue.
+
+    First the caption's shades, then colours that fill much of the pictures, exactly, then the best others.
+    """
+    import numpy as np
+    from PIL import Image
+
+    some = pictures[:: max(1, len(pictures) // 24)]
+    pixels = np.concatenate([picture.reshape(-1, 3) for picture in some])
+    exact = np.concatenate([_frequent(pixels), *background, np.full((1, 3), 255)]).astype(np.uint8)
+    # One of the 256 places stays free: Pillow marks with it what did not change since the last frame.
+    room = 255 - SHADES - len(exact)
+    strip = pixels[:: max(1, len(pixels) // 100_000)][None]
+    chosen = Image.fromarray(strip).quantize(room, method=Image.Quantize.MEDIANCUT, kmeans=1).getpalette() or []
+    others = np.array(chosen[: 3 * room], np.uint8).reshape(-1, 3)
+    palette = np.concatenate([_shades(), exact, others])
+    index = _nearest(palette[SHADES:]) + np.uint8(SHADES)
+    for n, colour in enumerate(exact):
+        index[tuple(colour >> 2)] = SHADES + n
+    return palette, index
+
+
+def _frequent(pixels: np.ndarray) -> np.ndarray:
+    """Up to eight colours that each fill a hundredth of the pictures or more, the most frequent last."""
+    import numpy as np
+
+    packed = pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+    colours, counts = np.unique(packed, return_counts=True)
+    order = counts.argsort()[-8:]
+    order = order[counts[order] >= 0.01 * len(packed)]
+    return np.stack([colours[order] >> 16, colours[order] >> 8 & 255, colours[order] & 255], axis=1)
+
+
+def _nearest(palette: np.ndarray) -> np.ndarray:
+    """The nearest of the colours for each of the 64 × 64 × 64 cells of the colour cube."""
+    import numpy as np
+
+    colours = palette.astype(np.float32)
+    level = np.arange(64, dtype=np.float32) * 4 + 1.5
+    nearest = np.empty((64, 64, 64), np.uint8)
+    for n, red in enumerate(level):  # slice by slice, for memory's sake
+        cells = np.stack(np.broadcast_arrays(red, level[:, None], level[None]), axis=-1)
+        nearest[n] = ((colours**2).sum(1) - 2 * cells @ colours.T).argmin(-1)
+    return nearest
+
+
+def _background(run: Run) -> list[np.ndarray]:
+    """The colour that pictures were filled up with, if config.json tells one."""
+    import numpy as np
+    from PIL import ImageColor
+
+    try:
+        return [np.array([ImageColor.getrgb(str(run.config.get("background")))[:3]])]
+    except (ValueError, UserError):
+        return []
+
+
+# MP4.
+
+
+def _write_mp4(path: Path, pictures: list[tuple[int, np.ndarray]], pause: float) -> None:
+    import imageio.v2 as imageio
+    import numpy as np
+
+    rate = 1 / pause
+    shades, last = _shades(), pictures[-1][0]
+    # Two by two: the usual pixel format keeps one colour for four pixels, and needs even sides.
+    options: dict[str, Any] = {"fps": rate, "quality": 8, "macro_block_size": 2}
+    writer: Any = imageio.get_writer(path, format="FFMPEG", mode="I", **options)
+    with writer:
+        for n, (step, picture) in enumerate(pictures):
+            large = _enlarged(picture)
+            frame = np.concatenate([large, shades[_caption(step, last, large.shape[1])]])
+            for _ in range(1 + (round(HOLD * rate) if n == len(pictures) - 1 else 0)):
+                writer.append_data(frame)

@@ -1,0 +1,257 @@
+"""The lines of metrics.jsonl as named series, in panels: what both figures draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+POINTS = 2000  # a series; more cannot be told apart on a screen
+SMOOTH_FROM = 150  # points; below, every point can be seen
+NOISY = 0.3  # of the points are a turn, up or down: two thirds in white noise, none in a calm curve
+SCALES_APART = 30.0  # readings of one diagnostic that differ by more go to panels of their own
+
+# Model and diagnostic readings are drawn under their own names; these have a letter in the papers.
+LETTERS = {
+    "loss/discriminator": "L_D",
+    "loss/generator": "L_G",
+    "energy/real": "L(x)",
+    "energy/fake": "L(G(z))",
+    "began/k": "k_t",
+    "began/balance": "γL(x) − L(G(z))",
+    "began/convergence": "M_global",
+    "ebgan/margin": "m",
+}
+NOTES = {
+    "loss": "What each network makes smaller.",
+    "energy": "The discriminator's energy, batch means: of real pictures and of generated ones.",
+    "began/k": "How much the generated pictures weigh in the discriminator's loss, between 0 and 1.",
+    "began/balance": "Above 0, generated pictures have less energy than γ asks for, and k grows.",
+    "began/convergence": "L(x) + |γL(x) − L(G(z))|: how far both sides have converged. It knows no variety.",
+    "ebgan/margin": "The energy above which the discriminator no longer pushes generated pictures up.",
+    "learning_rate": "Logarithmic scale.",
+    "speed": "The only curve here that depends on the clock.",
+}
+BOUNDS: dict[str, tuple[float | None, float | None]] = {"began/k": (0.0, 1.0)}
+NOT_DRAWN = {"step", "images", "seconds", "attempt"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points in order of steps; a value of None is a gap."""
+
+    steps: list[int]
+    values: list[float | None]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One metric: its line, the smoothed line if it is long and noisy, and what later attempts abandoned."""
+
+    key: str
+    name: str
+    letter: str
+    line: Line
+    smooth: Line | None
+    abandoned: list[Line]
+    last: tuple[int, float] | None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Series that are drawn into one picture, with what a reader should know of them."""
+
+    kind: str  # losses | energies | control | rates | diagnostic | other
+    title: str
+    note: str
+    series: list[Series]
+    log: bool = False
+    bounds: tuple[float | None, float | None] = (None, None)
+
+
+def panels(lines: list[dict[str, Any]], model: str) -> list[Panel]:
+    """Group what the metrics lines hold into panels, of any model: `model` is the name in config.json.
+
+    Losses, energies, the model's own values, learning rates, then one panel a diagnostic, then the rest.
+    """
+    columns = _columns(lines)
+    kept_until = _attempt_ends(lines)
+    found = {key: _series(key, points, kept_until) for key, points in columns.items()}
+    made: list[Panel] = []
+    for prefix, keys in _by_prefix(found, model):
+        made += _panels_of(prefix, [found[key] for key in keys], model)
+    return made
+
+
+def rate_drops(panels: Iterable[Panel]) -> list[int]:
+    """The steps at which a learning rate had been lowered, in order."""
+    steps: set[int] = set()
+    for series in (series for panel in panels if panel.kind == "rates" for series in panel.series):
+        points = [(s, v) for s, v in zip(series.line.steps, series.line.values, strict=True) if v is not None]
+        steps |= {step for (_, before), (step, after) in pairwise(points) if after < 0.75 * before}
+    return sorted(steps)
+
+
+# Reading.
+
+
+def _columns(lines: list[dict[str, Any]]) -> dict[str, list[tuple[int, float, int]]]:
+    """(step, value, attempt) by key. null, and whatever else is no finite number, is NaN: a gap."""
+    columns: dict[str, list[tuple[int, float, int]]] = {}
+    for line in lines:
+        step, attempt = line["step"], _attempt(line)
+        for key, value in line.items():
+            if key in NOT_DRAWN or isinstance(value, bool):
+                continue
+            if value is None:
+                value = math.nan
+            elif not isinstance(value, int | float):
+                continue
+            columns.setdefault(key, []).append((step, float(value), attempt))
+    return columns
+
+
+def _attempt(line: dict[str, Any]) -> int:
+    attempt = line.get("attempt", 1)
+    return attempt if isinstance(attempt, int) else 1
+
+
+def _attempt_ends(lines: list[dict[str, Any]]) -> dict[int, float]:
+    """For each attempt the step from which a later attempt took its place."""
+    starts: dict[int, int] = {}
+    for line in lines:
+        attempt = _attempt(line)
+        starts[attempt] = min(line["step"], starts.get(attempt, line["step"]))
+    return {
+        attempt: min((start for later, start in starts.items() if later > attempt), default=math.inf)
+        for attempt in starts
+    }
+
+
+def _series(key: str, points: list[tuple[int, float, int]], kept_until: dict[int, float]) -> Series:
+    kept = sorted(((step, value) for step, value, n in points if step < kept_until[n]), key=lambda p: p[0])
+    abandoned = []
+    for attempt in sorted({n for _, _, n in points}):
+        gone = [(step, value) for step, value, n in points if n == attempt and step >= kept_until[n]]
+        if gone:
+            # Begin where the later attempt begins too, so that the fork can be seen.
+            before = [point for point in kept if point[0] < gone[0][0]][-1:]
+            abandoned.append(thin(before + gone, POINTS // 4))
+    finite = [(step, value) for step, value in kept if math.isfinite(value)]
+    return Series(
+        key=key,
+        name=key.partition("/")[2] or key,
+        letter=LETTERS.get(key, ""),
+        line=thin(kept),
+        smooth=_smooth(kept),
+        abandoned=abandoned,
+        last=finite[-1] if finite else None,
+    )
+
+
+def thin(points: list[tuple[int, float]], limit: int = POINTS) -> Line:
+    """At most `limit` of the points: of each stretch the least and the greatest, and that there was a gap."""
+    import numpy as np
+
+    if len(points) > limit:
+        values = np.array([value for _, value in points])
+        gaps = ~np.isfinite(values)
+        kept = {0, len(points) - 1}
+        stretches = (limit - 2) // (3 if gaps.any() else 2)
+        edges = np.linspace(0, len(points), stretches + 1).astype(int)
+        low, high = np.where(gaps, np.inf, values), np.where(gaps, -np.inf, values)
+        for start, end in pairwise(edges):
+            kept |= {int(start + low[start:end].argmin()), int(start + high[start:end].argmax())}
+            if gaps[start:end].any():
+                kept.add(int(start + gaps[start:end].argmax()))
+        points = [points[n] for n in sorted(kept)]
+    return Line([step for step, _ in points], [value if math.isfinite(value) else None for _, value in points])
+
+
+def _smooth(points: list[tuple[int, float]]) -> Line | None:
+    """A centred moving average over a fortieth of the points, or None if the line is short or calm anyway."""
+    import numpy as np
+
+    if len(points) < SMOOTH_FROM:
+        return None
+    values = np.array([value for _, value in points])
+    there = np.isfinite(values)
+    filled = np.where(there, values, 0.0)
+    jumps = np.diff(values[there])
+    if np.count_nonzero(jumps[1:] * jumps[:-1] < 0) <= NOISY * len(points):
+        return None
+    half = max(3, len(points) // 80)
+    sums, counts = np.cumsum([0, *filled]), np.cumsum([0, *there])
+    # Narrower towards both ends, where it would lag behind, but not so narrow that it follows single points.
+    place = np.arange(len(values))
+    reach = np.minimum(place, place[::-1]).clip(half // 2, half)
+    start, end = (place - reach).clip(0), (place + reach + 1).clip(max=len(values))
+    means = (sums[end] - sums[start]) / np.maximum(counts[end] - counts[start], 1)
+    means[~there] = math.nan
+    return thin([(step, float(mean)) for (step, _), mean in zip(points, means, strict=True)], POINTS // 4)
+
+
+# Grouping.
+
+
+def _by_prefix(found: dict[str, Series], model: str) -> Iterator[tuple[str, list[str]]]:
+    prefixes: dict[str, list[str]] = {}
+    for key in found:
+        prefix, slash, _ = key.partition("/")
+        prefixes.setdefault(prefix if slash else "", []).append(key)
+    order = ["loss", "energy", model, "learning_rate"]
+    rest = sorted(prefix for prefix in prefixes if prefix and prefix not in order)
+    for prefix in [*order, *rest, ""]:
+        if prefix in prefixes:
+            # Real before fake, discriminator before generator: a side has the same colour in all panels.
+            yield prefix, sorted(prefixes.pop(prefix), key=lambda key: (key == "energy/fake", key))
+
+
+def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
+    if prefix == "loss":
+        return [Panel("losses", "Losses", NOTES["loss"], series)]
+    if prefix == "energy":
+        return [Panel("energies", "Energies", NOTES["energy"], series)]
+    if prefix == "learning_rate":
+        log = all(value is None or value > 0 for one in series for value in one.line.values)
+        return [Panel("rates", "Learning rates", NOTES["learning_rate"] if log else "", _merged(series), log)]
+    if prefix == model:
+        bounds = BOUNDS.get
+        return [Panel("control", s.key, NOTES.get(s.key, ""), [s], bounds=bounds(s.key, (None, None))) for s in series]
+    if prefix == "":
+        titles = {"images_per_second": "Images a second"}
+        notes = {"images_per_second": NOTES["speed"]}
+        return [Panel("other", titles.get(s.key, s.key), notes.get(s.key, ""), [s]) for s in series]
+    return [Panel("diagnostic", _title(prefix, group, series), "", group) for group in _by_scale(series)]
+
+
+def _title(prefix: str, group: list[Series], whole: list[Series]) -> str:
+    return prefix if len(group) == len(whole) else f"{prefix}: {', '.join(one.name for one in group)}"
+
+
+def _by_scale(series: list[Series]) -> list[list[Series]]:
+    """Readings of like size together: beside a much greater one a reading would look like a flat line."""
+    size = {s.key: max((abs(v) for v in s.line.values if v is not None), default=0.0) for s in series}
+    groups: list[list[Series]] = []
+    for one in sorted(series, key=lambda s: size[s.key]):
+        if groups and size[one.key] <= SCALES_APART * max(size[groups[-1][0].key], 1e-12):
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return [sorted(group, key=lambda s: s.key) for group in sorted(groups, key=lambda g: g[0].key)]
+
+
+def _merged(series: list[Series]) -> list[Series]:
+    """One series for those whose lines are the same, under all their names: one would hide the other."""
+    merged: list[Series] = []
+    for one in series:
+        for n, other in enumerate(merged):
+            if other.line == one.line:
+                names = f"{other.name} and {one.name}"
+                merged[n] = Series(other.key, names, "", other.line, other.smooth, other.abandoned, other.last)
+                break
+        else:
+            merged.append(one)
+    return merged

@@ -1,0 +1,151 @@
+"""losses.png: the numbers of a run in one still picture."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gankit.errors import UserError
+from gankit.report.curves import Line, Panel, Series, panels, rate_drops
+from gankit.report.files import replacing
+from gankit.report.reading import read
+from gankit.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+ALARM = {"critical": "#B00020", "warning": "#B8860B"}
+INK, MUTED, GRID = "#1d2126", "#6a7178", "#e6e6e2"
+KINDS = ("losses", "energies", "control", "rates")
+MARKS = 40  # vertical lines; more would hide the curves
+
+
+def draw_losses(run: Run, path: Path | None = None) -> Path:
+    """Draw losses, energies, the model's own values and learning rates into a PNG, RUN/losses.png by default.
+
+    Alarms are vertical lines, lowered learning rates dotted ones. Returns where it was written.
+    Raises UserError if the run has no metrics yet or the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    story = read(run)
+    shown = [panel for panel in panels(story.metrics, story.model) if panel.kind in KINDS]
+    if not shown:
+        raise UserError(f"{run.folder} has no losses yet: draw them once a step has been logged")
+    figure = Figure(figsize=(10, 0.9 + 1.9 * len(shown)), dpi=120, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, axis in zip(shown, axes, strict=True):
+        _draw(panel, axis)
+    marks = _mark(list(axes), story.alarms, rate_drops(shown))
+    if marks:
+        figure.legend(handles=marks, loc="outside lower left", ncols=3, frameon=False, fontsize=9, labelcolor=INK)
+    axes[-1].set_xlabel("step", color=MUTED)
+    axes[-1].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    figure.align_ylabels(list(axes))
+    path = Path(path) if path else run.losses_path
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png")
+    return path
+
+
+def mathtext(letter: str) -> str:
+    """A letter of the papers ("k_t", "M_global") as matplotlib sets it."""
+    text = re.sub(r"_(\w+)", r"_{\\mathrm{\1}}", letter).replace("γ", r"\gamma ").replace("−", "-")
+    return f"${text}$"
+
+
+def _draw(panel: Panel, axis: Axes) -> None:
+    for n, series in enumerate(panel.series):
+        _draw_series(series, axis, COLOURS[n % len(COLOURS)], "--" if n >= len(COLOURS) else "-", panel)
+    only = panel.series[0]
+    single = panel.kind == "control" and only.letter
+    axis.set_title(mathtext(only.letter) if single else _plain(panel.title), loc="left", color=INK, fontsize=11)
+    if single:
+        axis.set_title(_plain(panel.title), loc="right", color=MUTED, fontsize=9)
+    if len(panel.series) > 1 or panel.kind != "control":
+        # Beside the title, where it hides no curve.
+        place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.1}
+        axis.legend(**place, frameon=False, fontsize=9, ncols=min(len(panel.series), 4), labelcolor=INK)
+    _scale(panel, axis)
+    axis.grid(True, color=GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
+    for side, spine in axis.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(GRID)
+
+
+def _draw_series(series: Series, axis: Axes, colour: str, dashes: str, panel: Panel) -> None:
+    style: dict[str, Any] = {"drawstyle": "steps-post"} if panel.kind == "rates" else {}
+    # A few points would be a hair, or nothing at all, without their marks.
+    few: dict[str, Any] = {"marker": "o", "markersize": 3} if len(series.line.steps) <= 40 else {}
+    name = _plain(series.name) + (f"  {mathtext(series.letter)}" if series.letter else "")
+    for line in series.abandoned:
+        axis.plot(line.steps, _floats(line), color=colour, alpha=0.35, linewidth=1, linestyle=":")
+    faint = series.smooth is not None
+    line = series.line
+    axis.plot(
+        line.steps,
+        _floats(line),
+        color=colour,
+        linestyle=dashes,
+        alpha=0.25 if faint else 1,
+        linewidth=0.8 if faint else 1.5,
+        label=None if faint else name,
+        **style,
+        **few,
+    )
+    if series.smooth:
+        smooth = series.smooth
+        axis.plot(smooth.steps, _floats(smooth), color=colour, linestyle=dashes, linewidth=1.8, label=name)
+
+
+def _scale(panel: Panel, axis: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    values = [v for s in panel.series for line in (s.line, *s.abandoned) for v in line.values if v is not None]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if panel.log and values:
+        axis.set_yscale("log")
+        axis.set_ylim(low / 1.5, high * 1.5)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+    elif panel.bounds != (None, None):
+        # From the lower bound up, but no further than there is something to see.
+        axis.set_ylim(panel.bounds[0], max(1.08 * high, 1e-6))
+    elif low < 0 < high and panel.kind == "control":
+        axis.axhline(0, color=MUTED, linewidth=0.8)
+
+
+def _mark(axes: list[Axes], alarms: list[dict[str, Any]], drops: list[int]) -> list[Artist]:
+    """Draw the verticals and return one of each kind, labelled, for a legend."""
+    kinds: dict[str, Artist] = {}
+    for step in drops[:MARKS]:
+        for axis in axes:
+            line = axis.axvline(step, color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
+        line.set_label("learning rate lowered")
+        kinds.setdefault("", line)
+    for alarm in alarms[:MARKS]:
+        severity = "critical" if alarm.get("severity") == "critical" else "warning"
+        for axis in axes:
+            line = axis.axvline(alarm["step"], color=ALARM[severity], linewidth=1.2, snap=True)
+        kind = str(alarm.get("kind") or alarm.get("diagnostic") or "alarm")
+        line.set_label(_plain(f"{severity} alarm: {kind}"))
+        kinds.setdefault(f"{severity} {kind}", line)
+    return list(kinds.values())[:6]
+
+
+def _plain(text: str) -> str:
+    """A name from a file, in which a dollar sign is no mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _floats(line: Line) -> list[float]:
+    return [float("nan") if value is None else value for value in line.values]

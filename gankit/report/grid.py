@@ -1,0 +1,43 @@
+"""The sample grid."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def grid(pictures: Tensor, columns: int = 8, padding: int = 2) -> Tensor:
+    """Pictures (n, C, S, S) in [-1, 1] as one uint8 picture (H, W, C), `columns` in a row, on white."""
+    from torchvision.utils import make_grid
+
+    sheet = make_grid(pictures.float().cpu(), nrow=columns, padding=padding, pad_value=1.0)
+    return sheet.add(1).mul(127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
+
+
+def save_grid(pictures: Tensor, path: Path, columns: int = 8) -> None:
+    """Write the grid as a PNG, whole or not at all. Points (n, D) are drawn as a scatter of the first two numbers."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    picture = Image.fromarray(grid(pictures, columns).numpy()) if pictures.ndim == 4 else _scatter(pictures)
+    picture.save(beside, format="PNG")
+    os.replace(beside, path)
+
+
+def _scatter(points: Tensor) -> Image.Image:  # type: ignore[name-defined]  # noqa: F821
+    import io
+
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    figure = Figure(figsize=(3, 3), dpi=96)
+    axes = figure.add_subplot(aspect="equal")
+    axes.plot(*points[:, :2].float().cpu().T, ".", markersize=3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return Image.open(buffer).convert("RGB")

@@ -1,0 +1,241 @@
+"""report.html: a run folder told in one page that needs nothing else, not even a network."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gankit.report import words
+from gankit.report.curves import Line, Panel, Series, panels, rate_drops
+from gankit.report.embed import animation, grids
+from gankit.report.figures import MARKS
+from gankit.report.files import replacing
+from gankit.report.reading import Story, listing, mapping, read
+from gankit.runs import Run
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+NAMED = 20  # skipped or warned files that are listed by name
+PAGE = 9_700_000  # bytes, of which plotly takes about half
+ANIMATION = 1_700_000  # of them at most
+
+
+def write_report(run: Run, path: Path | None = None) -> Path:
+    """Write a report of a run, finished or not, into one HTML file, RUN/report.html by default.
+
+    What is missing or damaged in the folder is named in the report. Returns where it was written.
+    Raises UserError if the file cannot be written.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    story = read(run)
+    told = _told(story)
+    room = PAGE - len(get_plotlyjs().encode()) - len(repr(told).encode()) - 100_000
+    moving = animation(run.animation_path, min(ANIMATION, room // 2))
+    stills = grids(story.samples, room - len(moving.get("source", "")))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"breakable": _breakable, "command": _command, "letter": _letter}
+    page = environment.get_template("template.html.j2").render(
+        **told, animation=moving, grids=stills, plotly=Markup(get_plotlyjs())
+    )
+    path = Path(path) if path else run.report_path
+    with replacing(path) as beside:
+        # A folder's name may hold what is no Unicode.
+        beside.write_text(page, encoding="utf-8", errors="replace")
+    return path
+
+
+# Filters of the template: each escapes what it is given.
+
+
+def _breakable(name: str) -> Markup:
+    """A dotted name that a narrow column may break after its dots and slashes."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([./])", r"\1<wbr>", str(escape(name))))
+
+
+def _command(line: str) -> Markup:
+    """A command line whose options are not torn apart at their hyphens."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(part) for part in line.split(" ")]
+    whole = Markup('<span class="whole">{}</span>')
+    return Markup(" ").join(whole.format(part) if part.startswith("-") and len(part) < 30 else part for part in parts)
+
+
+def _letter(letter: str) -> Markup:
+    """A letter of the papers, "k_t", with its index below the line."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"_(\w+)", r"<sub>\1</sub>", str(escape(letter))))
+
+
+def _told(story: Story) -> dict[str, Any]:
+    """All that the template shows but the pictures."""
+    drawn = panels(story.metrics, story.model)
+    return {
+        "model": story.model or "unknown model",
+        "folder": str(story.run.folder),
+        "state": words.state(story),
+        "ended": bool(story.result),
+        "ending": words.ending(story),
+        "tiles": words.tiles(story),
+        "data": words.pictures(story),
+        "where": words.where(story),
+        "started": words.moment(story.environment.get("started")),
+        "watched": words.watched(story),
+        "variety": words.variety(drawn),
+        "missing": story.missing,
+        "alarms": _alarms(story),
+        "curves": _curves(drawn, story.alarms),
+        "latest": [(s.key, words.number(s.last[1]), s.last[0]) for panel in drawn for s in panel.series if s.last],
+        "files": [_files(story, "skipped"), _files(story, "warned")],
+        "about_data": _about_data(story),
+        "settings": _settings(story),
+        "history": _history(story),
+        "repeat": words.repeat(story),
+        "go_on": words.go_on(story),
+        "versions": _versions(story),
+        "losses_png": story.run.losses_path.is_file(),
+    }
+
+
+# Curves: plain data, which report.js hands to plotly.
+
+
+def _curves(drawn: list[Panel], alarms: list[dict[str, Any]]) -> dict[str, Any]:
+    marks = [
+        {
+            "step": alarm["step"],
+            "critical": alarm.get("severity") == "critical",
+            "text": _label(f"{alarm.get('diagnostic', 'alarm')}: {alarm.get('message', '')}"),
+        }
+        for alarm in alarms[:MARKS]
+    ]
+    return {"panels": [_panel(panel) for panel in drawn], "alarms": marks, "drops": rate_drops(drawn)[:MARKS]}
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    values = [value for s in panel.series for value in s.line.values if value is not None]
+    return {
+        "title": panel.title,
+        "letter": panel.series[0].letter if panel.kind == "control" else "",
+        "note": panel.note,
+        "kind": panel.kind,
+        "log": panel.log,
+        "bounds": panel.bounds,
+        "zero": bool(values) and panel.kind == "control" and min(values) < 0 < max(values),
+        "series": [_one(series, alone=len(panel.series) == 1) for series in panel.series],
+    }
+
+
+def _one(series: Series, alone: bool) -> dict[str, Any]:
+    letter = str(_letter(series.letter))
+    name = html.escape(series.name)
+    return {
+        "name": (letter or name) if alone else f"{name} {letter}".strip(),
+        "line": _points(series.line),
+        "smooth": _points(series.smooth) if series.smooth else None,
+        "abandoned": [_points(line) for line in series.abandoned],
+    }
+
+
+def _points(line: Line) -> list[list[Any]]:
+    return [line.steps, [None if value is None else float(f"{value:.5g}") for value in line.values]]
+
+
+def _label(text: str) -> str:
+    """Text for a plotly label, which reads simple HTML, broken into lines."""
+    lines, rest = [], text
+    while rest:
+        cut = len(rest) if len(rest) <= 60 else max(rest.rfind(" ", 0, 60), 0) or 60
+        lines.append(html.escape(rest[:cut].strip()))
+        rest = rest[cut:]
+    return "<br>".join(lines[:6])
+
+
+# Tables.
+
+
+def _alarms(story: Story) -> list[dict[str, Any]]:
+    """Alarms of one kind together: the last one's words, how many, and from which step to which."""
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    for alarm in story.alarms:
+        key = str(alarm.get("diagnostic", "")), str(alarm.get("kind", ""))
+        group = groups.setdefault(key, {"first": alarm["step"], "count": 0})
+        group |= {
+            "count": group["count"] + 1,
+            "last": alarm["step"],
+            "diagnostic": key[0],
+            "kind": key[1],
+            "critical": alarm.get("severity") == "critical",
+            "message": str(alarm.get("message") or ""),
+            "advice": words.advice(story, alarm),
+            "action": str(alarm.get("action") or ""),
+        }
+    return list(groups.values())
+
+
+def _files(story: Story, name: str) -> dict[str, Any]:
+    entries = listing(story.data.get(name))
+    named = [
+        (str(e.get("file", "")), str(e.get("reason", ""))) if isinstance(e, dict) else (str(e), "") for e in entries
+    ]
+    return {"name": name, "count": len(named), "named": named[:NAMED]}
+
+
+def _about_data(story: Story) -> list[tuple[str, str]]:
+    labels = [str(label) for label in listing(story.data.get("labels"))]
+    shown = ", ".join(labels[:NAMED]) + (f" and {len(labels) - NAMED:,} more" if len(labels) > NAMED else "")
+    digest = str(story.data.get("digest") or "")
+    return [(name, value) for name, value in (("Labels", shown), ("Content digest", digest)) if value]
+
+
+def _settings(story: Story) -> list[tuple[str, str, bool]]:
+    """(name, value, whether the user asked for it) of each setting, the model's first."""
+    asked = words.flat(mapping(story.config.get("requested")))
+    rows = words.flat({key: value for key, value in story.config.items() if key not in ("requested", "history")})
+    rows |= {name: value for name, value in asked.items() if name not in rows and value not in ({}, [])}
+    ordered = sorted(rows, key=lambda name: not name.startswith("model."))
+    return [
+        (name, words.setting(rows[name]), any(name == one or name.startswith(f"{one}.") for one in asked))
+        for name in ordered
+    ]
+
+
+def _history(story: Story) -> list[tuple[str, str]]:
+    entries = [mapping(entry) for entry in listing(story.config.get("history"))]
+    told = []
+    for entry in entries:
+        changed = words.flat(mapping(entry.get("changed")))
+        told.append(
+            (
+                words.number(entry.get("step")),
+                ", ".join(f"{name} = {words.setting(value)}" for name, value in changed.items()),
+            )
+        )
+    return told
+
+
+def _versions(story: Story) -> list[tuple[str, str]]:
+    known = ("gankit", "python", "torch", "torchvision", "platform", "device", "threads")
+    rows = [(name, str(story.environment[name])) for name in known if story.environment.get(name) is not None]
+    for plugin in listing(story.environment.get("plugins")):
+        one = mapping(plugin)
+        rows.append(
+            (
+                f"plugin {one.get('name', '')}",
+                f"{one.get('distribution', '')} {one.get('version', '')}".strip(),
+            )
+        )
+    return rows

@@ -1,0 +1,105 @@
+"""A run folder as a report needs it: whatever can be read is read, and what cannot is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gankit.errors import UserError
+from gankit.runs import Run
+
+
+@dataclass(frozen=True)
+class Story:
+    """What stands in a run folder, and in `missing`, in words, what does not or is damaged."""
+
+    run: Run
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    data: dict[str, Any]
+    result: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    alarms: list[dict[str, Any]]
+    samples: list[tuple[int, Path]]
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        """The model's name, or "" where config.json does not tell."""
+        return str(mapping(self.config.get("model")).get("name") or "")
+
+
+def read(run: Run) -> Story:
+    """Read all of a run folder, forgiving what is absent, half-written or damaged."""
+    missing: list[str] = []
+    story = Story(
+        run=run,
+        config=_object(lambda: run.config, "config.json", missing),
+        environment=_object(lambda: run.environment, "environment.json", missing),
+        data=_object(lambda: run.data, "data.json", missing),
+        # Its absence means that the run goes on, which the summary says.
+        result=_object(lambda: run.result, "result.json", missing, may_be_absent=True),
+        metrics=read_lines(run.metrics_path, missing),
+        alarms=read_lines(run.alarms_path, missing),
+        samples=run.samples(),
+        missing=missing,
+    )
+    if not story.metrics:
+        missing.append("metrics.jsonl has no lines yet, so there are no curves")
+    if not story.samples:
+        missing.append("there are no samples yet")
+    return story
+
+
+def read_lines(path: Path, missing: list[str]) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file that have a step; damaged lines are left out and counted in `missing`."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    except OSError as error:
+        missing.append(f"{path.name} cannot be read: {error.strerror}")
+        return []
+    whole, damaged = [], 0
+    # A last line without its end is still being written: not damage.
+    for line in text.split("\n")[:-1]:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict) and _is_step(entry.get("step")):
+            whole.append(entry)
+        else:
+            damaged += 1
+    if damaged:
+        missing.append(f"{path.name}: {damaged:,} damaged {'line was' if damaged == 1 else 'lines were'} left out")
+    return whole
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def listing(value: Any) -> list[Any]:
+    """The value if it is a JSON array, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _object(get: Callable[[], Any], name: str, missing: list[str], may_be_absent: bool = False) -> dict[str, Any]:
+    try:
+        found = get()
+    except (UserError, OSError, ValueError):
+        missing.append(f"{name} is damaged")
+        return {}
+    if not isinstance(found, dict):
+        missing.append(f"{name} is damaged")
+        return {}
+    if not found and not may_be_absent:
+        missing.append(f"{name} is missing or empty")
+    return found

@@ -1,0 +1,132 @@
+(() => {
+  "use strict";
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const grids = read("grids");
+  const curves = read("curves");
+
+  // The slider through the sample grids.
+
+  const when = document.getElementById("when");
+  if (when) {
+    const picture = document.getElementById("grid");
+    const label = document.getElementById("step");
+    const play = document.getElementById("play");
+    grids[0].source = picture.src;
+    grids[grids.length - 1].source = document.getElementById("last").src;
+    const show = () => {
+      const { step, source } = grids[when.value];
+      const text = `step ${step.toLocaleString("en-US")}`;
+      picture.src = source;
+      picture.alt = `Grid of samples at ${text}`;
+      label.textContent = text;
+      when.setAttribute("aria-valuetext", text);
+    };
+    let timer = 0;
+    const stop = () => {
+      clearInterval(timer);
+      timer = 0;
+      play.textContent = "Play";
+      play.setAttribute("aria-pressed", "false");
+    };
+    play.addEventListener("click", () => {
+      if (timer) return stop();
+      if (+when.value === grids.length - 1) when.value = 0;
+      show();
+      play.textContent = "Pause";
+      play.setAttribute("aria-pressed", "true");
+      timer = setInterval(() => {
+        when.value = +when.value + 1;
+        show();
+        if (+when.value === grids.length - 1) stop();
+      }, Math.max(100, Math.min(400, 8000 / grids.length)));
+    });
+    when.addEventListener("input", () => { stop(); show(); });
+    when.value = 0; // a browser may restore where it was before a reload
+    show();
+  }
+
+  // The curves. Colours come from the style sheet, so that they follow light and dark.
+
+  if (!curves.panels.length || typeof Plotly === "undefined") return;
+  const plots = [...document.querySelectorAll(".plot")];
+  const touch = matchMedia("(pointer: coarse)").matches;
+
+  const traces = (panel, colour) => panel.series.flatMap((series, n) => {
+    const own = colour(`--c${(n % 6) + 1}`);
+    const shape = panel.log || panel.kind === "rates" ? "hv" : "linear";
+    const few = series.line[0].length <= 40;
+    const common = { legendgroup: `${n}`, name: series.name, connectgaps: false };
+    const old = series.abandoned.map(([x, y]) => ({
+      ...common, x, y, mode: "lines", opacity: 0.5, hoverinfo: "skip", showlegend: false,
+      line: { color: own, width: 1, dash: "dot" },
+    }));
+    const faint = Boolean(series.smooth);
+    const [x, y] = series.line;
+    const line = {
+      ...common, x, y, mode: few ? "lines+markers" : "lines", marker: { size: 4 }, opacity: faint ? 0.3 : 1,
+      line: { color: own, width: faint ? 1 : 1.6, shape }, showlegend: !faint,
+      hovertemplate: "%{y:.4~g}",
+    };
+    if (!faint) return [...old, line];
+    return [...old, line, {
+      ...common, x: series.smooth[0], y: series.smooth[1], mode: "lines", line: { color: own, width: 2 }, hoverinfo: "skip",
+    }];
+  });
+
+  const layout = (panel, colour) => {
+    const [ink, muted, grid] = ["--ink", "--muted", "--line"].map(colour);
+    const vertical = (step, color, dash) => ({
+      type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color, width: 1, dash },
+    });
+    const side = (alarm) => colour(alarm.critical ? "--critical" : "--warning");
+    const axis = { gridcolor: grid, zeroline: false, linecolor: grid, tickfont: { color: muted, size: 11 }, automargin: true };
+    const [low, high] = panel.bounds;
+    const named = panel.series.length > 1;
+    const rows = touch && named ? 54 : 30; // above the plot: on a phone the buttons and the names do not fit into one row
+    return {
+      uirevision: "keep", height: 242 + rows, margin: { l: 48, r: 8, t: rows, b: 34 }, hovermode: "x unified", dragmode: touch ? false : "zoom",
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 12, color: ink },
+      hoverlabel: { bgcolor: colour("--raised"), bordercolor: grid, font: { color: ink, size: 12 } },
+      modebar: { orientation: "h", bgcolor: "rgba(0,0,0,0)", color: muted, activecolor: ink },
+      showlegend: named, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
+      xaxis: { ...axis, spikecolor: muted, spikethickness: -1, spikedash: "dot", hoverformat: ",d", tickformat: "~s", unifiedhovertitle: { text: "step %{x:,d}" } },
+      yaxis: {
+        ...axis, type: panel.log ? "log" : "linear", zeroline: panel.zero, zerolinecolor: muted, nticks: 6,
+        ...(panel.log ? { tickformat: "~e", dtick: "D2" } : { tickformat: ".4~g" }),
+        ...(low !== null ? { rangemode: "tozero" } : {}), ...(high !== null ? { autorangeoptions: { clipmax: high } } : {}),
+      },
+      shapes: [
+        ...curves.drops.map((step) => vertical(step, muted, "dot")),
+        ...curves.alarms.map((alarm) => vertical(alarm.step, side(alarm), "solid")),
+      ],
+      annotations: curves.alarms.map((alarm) => ({
+        x: alarm.step, y: 1, yref: "paper", yanchor: "top", showarrow: false, text: "▼", hovertext: alarm.text,
+        font: { color: side(alarm), size: 11 }, hoverlabel: { bgcolor: colour("--raised"), bordercolor: side(alarm), font: { color: ink } },
+      })),
+    };
+  };
+
+  const draw = () => {
+    const style = getComputedStyle(document.documentElement);
+    const colour = (name) => style.getPropertyValue(name).trim();
+    return Promise.all(curves.panels.map((panel, n) => Plotly.react(plots[n], traces(panel, colour), layout(panel, colour), {
+      responsive: true, displaylogo: false, displayModeBar: touch ? true : "hover",
+      modeBarButtons: [[...(touch ? [] : ["toImage"]), "zoom2d", "pan2d", "resetScale2d"]],
+    })));
+  };
+
+  // One zoom for all panels.
+  const follow = (plot) => plot.on("plotly_relayout", (change) => {
+    if (follow.busy) return;
+    const from = change["xaxis.range[0]"];
+    const range = from === undefined ? null : [from, change["xaxis.range[1]"]];
+    if (!range && !change["xaxis.autorange"]) return;
+    follow.busy = true;
+    const update = range ? { "xaxis.range": range } : { "xaxis.autorange": true, "yaxis.autorange": true };
+    Promise.all(plots.filter((other) => other !== plot).map((other) => Plotly.relayout(other, update)))
+      .finally(() => { follow.busy = false; });
+  });
+
+  draw().then(() => plots.forEach(follow));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+})();

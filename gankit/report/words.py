@@ -1,0 +1,214 @@
+"""What the report says of a run in words. It tells what was measured, and no more."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from datetime import datetime
+from typing import Any
+
+from gankit.report.curves import Panel
+from gankit.report.reading import Story, listing, mapping
+
+STATES = {"finished": "finished", "stopped": "stopped", "interrupted": "interrupted", "failed": "failed"}
+# Readings that compare the generated pictures with the real ones in how many kinds there are.
+VARIETY = re.compile(r"/(?:.*-)?(?:coverage|recall)$")
+
+
+def state(story: Story) -> str:
+    """finished | stopped | interrupted | failed, or "not ended" while result.json is absent."""
+    return STATES.get(str(story.result.get("outcome")), "ended" if story.result else "not ended")
+
+
+def steps_done(story: Story) -> int:
+    """The step that the run stands at, by result.json or else by the last thing that was written."""
+    told = story.result.get("steps")
+    if isinstance(told, int):
+        return told
+    logged = [line["step"] for line in story.metrics[-1:]]
+    return max([*logged, *(step for step, _ in story.samples[-1:])], default=0)
+
+
+def ending(story: Story) -> str:
+    """How the run ended, or that it did not, in one or two sentences."""
+    result, at = story.result, f"step {steps_done(story):,}"
+    reason, message = str(result.get("reason") or ""), str(result.get("message") or "").strip()
+    match state(story):
+        case "finished":
+            why = {"steps": "all its steps are done", "time": "the time that it was given is over"}
+            return f"It finished: {why.get(reason, reason or 'its result says no more')}."
+        case "stopped":
+            by = "by an alarm" if reason == "alarm" else f"({reason})" if reason else "early"
+            return _with(f"It was stopped {by} at {at}.", message)
+        case "interrupted":
+            return _with(f"It was interrupted at {at} and can go on from there.", message)
+        case "failed":
+            return _with(f"It failed at {at}.", message)
+        case "ended":
+            return _with(f"It ended at {at}: {result.get('outcome') or 'result.json does not say how'}.", message)
+    written = _last_written(story)
+    when = f" Its last numbers were written on {written}." if written else ""
+    return f"It has not ended: it is still going, or it was cut off without a word.{when}"
+
+
+def tiles(story: Story) -> list[tuple[str, str, str]]:
+    """(name, value, small print) of the few numbers that everybody wants first."""
+    last = story.metrics[-1] if story.metrics else {}
+    seconds = story.result.get("seconds", last.get("seconds"))
+    speed = story.result.get("images_per_second", last.get("images_per_second"))
+    goal, limit = story.config.get("steps"), story.config.get("time")
+    critical = sum(alarm.get("severity") == "critical" for alarm in story.alarms)
+    return [
+        ("Steps", f"{steps_done(story):,}", f"of {goal:,}" if isinstance(goal, int) else "no number was set"),
+        ("Time", duration(seconds), f"limit {duration(limit)}" if _number(limit) else "trained"),
+        ("Speed", f"{speed:,.0f}" if _number(speed) else "unknown", "images a second"),
+        ("Alarms", f"{len(story.alarms):,}", f"{critical:,} critical" if story.alarms else "were raised"),
+    ]
+
+
+def pictures(story: Story) -> dict[str, str]:
+    """What was learned from: the name, how many, how many held out, and their form."""
+    data, shape = story.data, listing(story.data.get("shape"))
+    noun = "pictures" if len(shape) in (0, 3) else "points"
+    if len(shape) == 3:
+        colours = {1: "in grey", 3: "in colour"}.get(shape[0], f"with {shape[0]} channels")
+        form = f"{shape[1]}×{shape[2]} pixels {colours}"
+    elif shape:
+        form = f"{'×'.join(str(size) for size in shape)} numbers each"
+    else:
+        size = story.config.get("image_size")
+        form = f"{size}×{size} pixels" if isinstance(size, int) else ""
+    return {
+        "name": str(data.get("name") or story.config.get("data") or "unknown data"),
+        "used": _count(data.get("train"), noun),
+        "held_out": _count(data.get("held_out"), noun) if data.get("held_out") else "",
+        "form": form,
+    }
+
+
+def where(story: Story) -> str:
+    """The device that it ran on and the precision, as far as they are known."""
+    device = story.environment.get("device") or story.config.get("device")
+    precision = story.config.get("precision")
+    return ", ".join(str(part) for part in (device, precision) if part)
+
+
+def watched(story: Story) -> str:
+    """Whether anything looked for trouble, and what it found."""
+    names = ", ".join(mapping(story.config.get("diagnostics")))
+    if story.alarms:
+        count = len(story.alarms)
+        return f"{count:,} alarm{' was' if count == 1 else 's were'} raised"
+    if names:
+        return f"No alarm was raised by what watched this run ({names})"
+    return "No diagnostic watched this run, so that no alarm is no good sign"
+
+
+def variety(panels: list[Panel]) -> str:
+    """What is known of variety: the last coverage or recall that a diagnostic measured, or that none did."""
+    found = [s for panel in panels if panel.kind == "diagnostic" for s in panel.series if VARIETY.search(s.key)]
+    readings = [f"{s.key} was {number(s.last[1])} at step {s.last[0]:,}" for s in found if s.last]
+    if readings:
+        return (
+            "Variety was measured against the real pictures: " + "; ".join(readings) + ". "
+            "Whether that is enough is for you to judge: look at the samples too."
+        )
+    return (
+        "Variety was not measured in this run. Calm losses do not show that the pictures differ from one "
+        "another, nor that they cover the data: a collapsed model can have better losses than a varied one. "
+        "Look at the samples."
+    )
+
+
+def repeat(story: Story) -> str:
+    """The command line that started the run, or "" where it is not known."""
+    return str(story.environment.get("command") or "")
+
+
+def go_on(story: Story) -> str:
+    """The command line that trains this run further."""
+    command = f"gankit resume {shlex.quote(str(story.run.folder))}"
+    if state(story) != "finished":
+        return command
+    # A finished run needs a new goal.
+    return f"{command} --steps {2 * max(steps_done(story), 1)}"
+
+
+def advice(story: Story, alarm: dict[str, Any]) -> list[tuple[str, bool]]:
+    """An alarm's advice, each with whether it is a command line; RUN stands for this run's folder there."""
+    given = alarm.get("advice")
+    told = [str(one) for one in ([given] if isinstance(given, str) else listing(given))]
+    folder = shlex.quote(str(story.run.folder))
+    return [
+        (re.sub(r"(?<!\S)RUN(?!\S)", lambda _: folder, one), True) if one.startswith("gankit ") else (one, False)
+        for one in told
+    ]
+
+
+def duration(seconds: Any) -> str:
+    """Seconds as a person says them: "6 min 52 s"."""
+    if not _number(seconds):
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    first = next(n for n, (amount, _) in enumerate(parts) if amount)
+    return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount)
+
+
+def number(value: Any) -> str:
+    """A number with as many digits as mean something."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.4g}" if _number(value) else "unknown"
+
+
+def setting(value: Any) -> str:
+    """A value of config.json as a table shows it."""
+    if value is None or value in ({}, []):
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    rows: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        rows |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return rows
+
+
+def moment(text: Any) -> str:
+    """An ISO date as "24 November 2026, 21:06 UTC"; what is none stays as it is."""
+    try:
+        when = datetime.fromisoformat(str(text))
+    except ValueError:
+        return str(text or "")
+    return f"{when.day} {when:%B %Y, %H:%M} {when.tzname() or ''}".strip()
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _count(value: Any, noun: str) -> str:
+    if not isinstance(value, int):
+        return f"an unknown number of {noun}"
+    return f"{value:,} {noun[:-1] if value == 1 else noun}"
+
+
+def _with(sentence: str, message: str) -> str:
+    return f"{sentence} {message}".strip()
+
+
+def _last_written(story: Story) -> str:
+    try:
+        changed = story.run.metrics_path.stat().st_mtime
+    except OSError:
+        return ""
+    return moment(datetime.fromtimestamp(changed).astimezone().isoformat(timespec="minutes"))

@@ -1,0 +1,303 @@
+"""The loop. It reads from top to bottom, knows no model, and does everything at fixed multiples of steps."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gankit import checkpoint
+from gankit.components import Alarm, Artifact, Reaction, Snapshot
+from gankit.data.batches import Batches, seed_of
+from gankit.interrupts import Interrupts
+from gankit.model import Losses, Step
+from gankit.plugins import Catalogue
+from gankit.report.grid import save_grid
+from gankit.runs import Run, strict
+from gankit.training import LOOKING, UPDATES, Showing, Training, looking
+
+GRID = 64  # pictures in a sample grid
+
+
+class Watcher:
+    """Who is told how the training goes. This one keeps silent; the command line shows it."""
+
+    def notice(self, text: str) -> None:
+        """Something that a person should read, in one line."""
+
+    def decoding(self, done: int, total: int) -> None:
+        """Pictures are being read into the cache."""
+
+    def begin(self, training: Training) -> None:
+        """The first step is next."""
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl was written."""
+
+    def sampled(self, step: int) -> None:
+        """A sample grid was written."""
+
+    def alarm(self, alarm: Mapping[str, Any]) -> None:
+        """A line of alarms.jsonl was written."""
+
+    def health(self, word: str) -> None:
+        """A diagnostic's word on the training's health."""
+
+    def end(self) -> None:
+        """The last step is done."""
+
+
+def update(
+    training: Training, batches: Batches, number: int, which: int, knobs: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Update number `which` of step `number`: the networks that the model names for it, and nothing else.
+
+    Each network's gradient is that of its own loss with respect to its own weights; all are taken before any weight
+    moves. Returns the readings, 0-dim tensors still on the device: nothing here waits for it.
+    """
+    model, names = training.model, training.model.updates[which]
+    torch.manual_seed(seed_of(training.config.seed, UPDATES, number, which))
+
+    # Draw a batch and latents; the networks judge when the losses first look.
+    real, labels = batches(number, which)
+    noise = model.latents(len(real), training.device)
+    if len(model.updates) > 1:
+        for name, network in training.networks.items():
+            network.requires_grad_(name in names)
+    step = Step(model, number, names, real, labels, noise, training.asked(), knobs, training.view)
+
+    # The model's losses and the extra terms.
+    losses: Losses = model.losses(step)
+    for term_name, (weight, term) in training.terms.items():
+        if term.network in names:
+            value = term(step)
+            losses.by_network[term.network] = losses.by_network[term.network] + weight * value
+            losses.readings[f"term/{term_name}"] = value
+
+    # Gradients of each loss for its own network alone, then the optimizers.
+    for place, name in enumerate(names):
+        parameters = list(training.networks[name].parameters())
+        again = place < len(names) - 1
+        gradients = torch.autograd.grad(losses.by_network[name], parameters, retain_graph=again, materialize_grads=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            same = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+    for name in names:
+        optimizer, rate = training.optimizers[name], knobs[f"learning_rate/{name}"]
+        for group in optimizer.param_groups:
+            group["lr"] = rate if group.get("fused") else float(rate)
+        optimizer.step()
+    readings = {f"loss/{name}": losses.by_network[name] for name in names} | losses.readings
+    return {name: value.detach() for name, value in readings.items()}
+
+
+def step_once(training: Training, batches: Batches) -> dict[str, Tensor]:
+    """One training step: every update, then the averaged generator and the controllers. Returns the readings."""
+    number = training.number + 1
+    for network in training.networks.values():
+        if hasattr(network, "at_step"):
+            network.at_step(number)  # type: ignore[operator]
+    knobs = training.knobs()
+    readings: dict[str, Tensor] = {}
+    for which in range(len(training.model.updates)):
+        readings |= update(training, batches, number, which, knobs)
+    average(training, number)
+    for controller in training.controllers.values():
+        controller.update(number, readings)
+    training.number = number
+    return readings | {name: value for name, value in knobs.items() if name.startswith("learning_rate/")}
+
+
+@torch.no_grad()
+def average(training: Training, number: int) -> None:
+    """Move the averaged generator's weights towards the generator's; early on it follows closely."""
+    decay = min(training.model.settings.ema, number / (number + 10))
+    source, target = training.networks["generator"], training.averaged
+    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1 - decay)
+    for buffer, new in zip(target.buffers(), source.buffers(), strict=True):
+        buffer.copy_(new)
+
+
+class Recorder:
+    """Writes the lines of a run, hands them on, and acts on alarms."""
+
+    def __init__(
+        self,
+        run: Run,
+        training: Training,
+        batches: Batches,
+        artifacts: Mapping[str, Artifact],
+        reaction: Reaction,
+        catalogue: Catalogue,
+        watcher: Watcher,
+    ) -> None:
+        self.run, self.training, self.artifacts, self.reaction = run, training, artifacts, reaction
+        self.catalogue, self.watcher = catalogue, watcher
+        self.showing = Showing(training, batches.data)
+        self.pictures_a_step = batches.batch_size * batches.updates
+        self.metrics: TextIO = open(run.metrics_path, "a", encoding="utf-8")  # noqa: SIM115
+        self.alarms: TextIO = open(run.alarms_path, "a", encoding="utf-8")  # noqa: SIM115
+        self.last = (training.number, training.seconds)
+        self.stopping = False
+
+    def close(self) -> None:
+        self.metrics.close()
+        self.alarms.close()
+
+    def record(self, readings: Mapping[str, Tensor]) -> None:
+        """Write this step's line, with the readings of the diagnostics whose turn it is."""
+        line = self.line(readings)
+        self.diagnose(line)
+        self.write(line)
+
+    def line(self, readings: Mapping[str, Tensor]) -> dict[str, Any]:
+        """This step's metrics, on the host: one transfer for all of them."""
+        training, seconds = self.training, self.training.seconds
+        values = torch.stack([value.float().reshape(()) for value in readings.values()]).cpu().numpy()
+        steps, since = training.number - self.last[0], seconds - self.last[1]
+        self.last = (training.number, seconds)
+        line: dict[str, Any] = {
+            "step": training.number,
+            "images": training.number * self.pictures_a_step,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(steps * self.pictures_a_step / max(since, 1e-9), 1),
+            # The shortest decimals that give the float32 back.
+            **{name: float(str(np.float32(value))) for name, value in zip(readings, values, strict=True)},
+        }
+        if training.attempt > 1:
+            line["attempt"] = training.attempt
+        return line
+
+    def diagnose(self, line: dict[str, Any]) -> None:
+        """Let the diagnostics that are due look; their readings join the line, their alarms are acted on."""
+        training, showing = self.training, self.showing
+        for name, diagnostic in training.diagnostics.items():
+            if training.number % diagnostic.every or name in training.disabled:
+                continue
+            snapshot = Snapshot(
+                training.number, dict(line), training.model, showing.generate, showing.real, showing.judge
+            )
+            try:
+                with looking(training, LOOKING, training.number):
+                    reading = diagnostic.read(snapshot)
+            except Exception as error:  # a broken observer must not end a training of three days
+                training.disabled[name] = f"{type(error).__name__}: {error}"
+                self.watcher.notice(f"diagnostic {name!r} failed and is switched off: {training.disabled[name]}")
+                self.alarm(
+                    name,
+                    Alarm("diagnostic-failed", "warning", f"It is switched off: {training.disabled[name]}"),
+                )
+                continue
+            line |= {f"{name}/{key}": value for key, value in reading.values.items()}
+            for alarm in reading.alarms:
+                self.alarm(name, alarm)
+            if reading.health:
+                self.watcher.health(reading.health)
+
+    def alarm(self, diagnostic: str, alarm: Alarm) -> None:
+        action = "warned"
+        if alarm.severity == "critical":
+            action = self.reaction.react(alarm, self.stop)
+        advice = [text.replace("RUN", str(self.run.folder)) for text in alarm.advice]
+        record = {
+            "step": self.training.number,
+            "diagnostic": diagnostic,
+            **asdict(alarm),
+            "advice": advice,
+            "action": action,
+        }
+        if self.training.attempt > 1:
+            record["attempt"] = self.training.attempt
+        self.alarms.write(json.dumps(strict(record), ensure_ascii=False, allow_nan=False) + "\n")
+        self.alarms.flush()
+        self.watcher.alarm(record)
+        for failed in self.catalogue.notify("gankit_alarm_raised", run=self.run, alarm=record):
+            self.watcher.notice(failed)
+
+    def stop(self) -> None:
+        """End the training after this step."""
+        self.stopping = True
+
+    def write(self, line: dict[str, Any]) -> None:
+        self.metrics.write(json.dumps(strict(line), ensure_ascii=False, allow_nan=False) + "\n")
+        self.metrics.flush()
+        self.watcher.line(line)
+        for name, artifact in self.artifacts.items():
+            try:
+                artifact.line(line)
+            except Exception as error:
+                self.watcher.notice(f"artifact {name!r} failed at step {line['step']}: {error}")
+
+    def sample(self) -> None:
+        """The grid of fixed latents."""
+        save_grid(self.showing.fixed(GRID), self.run.sample_path(self.training.number))
+        self.watcher.sampled(self.training.number)
+
+
+def scheduled(training: Training, step: int) -> bool:
+    """Whether a line of metrics.jsonl is due at that step: fixed multiples, never the clock or the run's length."""
+    everies = [d.every for name, d in training.diagnostics.items() if name not in training.disabled]
+    return any(step % every == 0 for every in (training.config.log_every, *everies))
+
+
+def sound(readings: Mapping[str, Tensor]) -> bool:
+    """Whether every number of a step is finite; those that are not are never saved over good ones."""
+    return bool(torch.stack([value.isfinite().all() for value in readings.values()]).all())
+
+
+def train(run: Run, training: Training, batches: Batches, recorder: Recorder, interrupts: Interrupts) -> dict[str, Any]:
+    """Train to the configured length and return what result.json says of it."""
+    config = training.config
+    length = config.steps if config.steps is not None else float("inf")
+    started, before, first = time.perf_counter(), training.seconds, training.number
+    saved, reason, readings = training.number, "steps", {}
+
+    while training.number < length:
+        # One step of the model's equations.
+        readings = step_once(training, batches)
+        number, elapsed = training.number, time.perf_counter() - started
+        training.seconds = before + elapsed
+
+        # A line where one is due, with the readings of the diagnostics that look at this step.
+        if scheduled(training, number):
+            recorder.record(readings)
+
+        # Pictures and checkpoints.
+        if number % config.sample_every == 0:
+            recorder.sample()
+        if number % config.checkpoint_every == 0 and sound(readings):
+            checkpoint.save(run, training)
+            saved = number
+
+        # Reasons to end before the length is reached.
+        if recorder.stopping:
+            reason = "alarm"
+        elif interrupts.signal is not None:
+            reason = interrupts.signal
+        elif config.time is not None and elapsed >= config.time:
+            reason = "time"
+        if reason != "steps":
+            break
+
+    # The last step is kept, shown and logged wherever it fell.
+    if training.number > first:
+        if not scheduled(training, training.number):
+            recorder.record(readings)
+        if saved != training.number and reason != "alarm" and sound(readings):
+            checkpoint.save(run, training)
+        if not run.sample_path(training.number).exists():
+            recorder.sample()
+    pace = (training.number - first) * recorder.pictures_a_step / max(training.seconds - before, 1e-9)
+    return {
+        "outcome": {"steps": "finished", "time": "stopped", "alarm": "stopped"}.get(reason, "interrupted"),
+        "reason": reason,
+        "steps": training.number,
+        "seconds": round(training.seconds, 3),
+        "images_per_second": round(pace, 1),
+    }

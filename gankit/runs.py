@@ -1,0 +1,205 @@
+"""The run folder: the one place that knows its file names. Reading one needs no model and no torch.
+
+RUN/config.json  environment.json  data.json  result.json     one object each, written whole or not at all
+RUN/metrics.jsonl  alarms.jsonl                                one object a line, appended
+RUN/samples/NNNNNN.png  checkpoints/NNNNNN/                    by step
+RUN/losses.png  animation.gif  report.html                     drawn from the rest
+RUN/abandoned/N/                                               what attempt N left behind at a return
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gankit.errors import UserError
+
+
+def strict(value: Any) -> Any:
+    """The value with every number that is not finite replaced by None, as strict JSON needs it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON object whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(beside, "w", encoding="utf-8") as file:
+        json.dump(strict(value), file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a .jsonl file; a last line that a crash cut short is left out."""
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+class Run:
+    """A run folder: its settings, metrics, samples and checkpoints. Shows its last samples in a notebook."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser()
+        if not (self.folder / "config.json").is_file():
+            what = "is no run folder (it has no config.json)" if self.folder.is_dir() else "does not exist"
+            raise UserError(f"run folder {self.folder} {what}: give the folder that `gankit run` printed")
+
+    @classmethod
+    def create(cls, out: str | Path | None, model: str) -> Path:
+        """Make a new, empty folder: `out`, which must not exist, or the next free name under runs/."""
+        if out is not None:
+            folder = Path(out).expanduser()
+            if folder.exists():
+                raise UserError(
+                    f"--out {folder} exists, and a run is never overwritten: "
+                    f"choose another folder, or go on with `gankit resume {folder}`"
+                )
+            try:
+                folder.mkdir(parents=True)
+            except OSError as error:
+                raise UserError(f"--out {folder} cannot be made: {error.strerror}") from None
+            return folder
+        stem = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}"
+        for name in (stem, *(f"{stem}-{n}" for n in range(2, 1000))):
+            folder = Path("runs") / name
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise UserError(f"{folder} cannot be made: {error.strerror}; give another place with --out") from None
+            return folder
+        raise UserError(f"no free name for a run like runs/{stem}: give one with --out")
+
+    # What stands in it.
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json: the whole resolved configuration."""
+        return self._json("config.json")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """environment.json: versions, device, command line."""
+        return self._json("environment.json")
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """data.json: pictures used, held out, skipped, warned of."""
+        return self._json("data.json")
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """result.json, or an empty mapping while the run goes on."""
+        return self._json("result.json")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        if not path.exists():
+            return {}
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}") from None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The logged steps, in the order in which they were written."""
+        return list(read_lines(self.metrics_path))
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """The alarms, in the order in which they were raised."""
+        return list(read_lines(self.alarms_path))
+
+    def samples(self) -> list[tuple[int, Path]]:
+        """(step, picture) of every sample grid, by step."""
+        found = (self.folder / "samples").glob("*.png")
+        return sorted((int(path.stem), path) for path in found if path.stem.isdigit())
+
+    def checkpoints(self) -> list[int]:
+        """The steps that have a checkpoint, in order."""
+        found = (self.folder / "checkpoints").glob("*")
+        return sorted(int(path.name) for path in found if path.name.isdigit() and path.is_dir())
+
+    # Where things go.
+
+    metrics_path = property(lambda self: self.folder / "metrics.jsonl")
+    alarms_path = property(lambda self: self.folder / "alarms.jsonl")
+    report_path = property(lambda self: self.folder / "report.html")
+    animation_path = property(lambda self: self.folder / "animation.gif")
+    losses_path = property(lambda self: self.folder / "losses.png")
+    lock_path = property(lambda self: self.folder / ".lock")
+
+    def sample_path(self, step: int) -> Path:
+        return self.folder / "samples" / f"{step:06d}.png"
+
+    def checkpoint_path(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f"{step:06d}"
+
+    # Going back.
+
+    def drop_lines(self, gone: Callable[[int], bool]) -> None:
+        """Forget the metrics and alarms of the steps that are `gone`; the same training is to write them again."""
+        for path in (self.metrics_path, self.alarms_path):
+            kept = [line for line in read_lines(path) if not gone(line["step"])]
+            beside = path.with_name(f".{path.name}.{os.getpid()}")
+            with open(beside, "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+            os.replace(beside, path)
+
+    def abandon_after(self, step: int) -> int:
+        """Move the pictures and checkpoints of later steps to abandoned/N and return the next attempt's number.
+
+        The lines of metrics.jsonl stay; those of the next attempt carry its number.
+        """
+        attempt = 1 + max((line.get("attempt", 1) for line in read_lines(self.metrics_path)), default=1)
+        aside = self.folder / "abandoned" / str(attempt - 1)
+        later = [path for number, path in self.samples() if number > step]
+        later += [self.checkpoint_path(number) for number in self.checkpoints() if number > step]
+        for path in later:
+            target = aside / path.relative_to(self.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, target)
+        return attempt
+
+    # In a notebook.
+
+    def sample(self, n: int = 64, seed: int = 0) -> Any:
+        """`n` pictures of the averaged generator, a float tensor (n, C, S, S) in [-1, 1]."""
+        from gankit.sampling import sample
+
+        return sample(self, n, seed=seed)
+
+    def __repr__(self) -> str:
+        result = self.result
+        state = f"{result['outcome']} at step {result['steps']}" if result else "not ended"
+        return f"Run({str(self.folder)!r}: {self.config['model']['name']}, {state})"
+
+    def _repr_html_(self) -> str:
+        samples = self.samples()
+        if not samples:
+            return f"<p>{self!r}: no samples yet</p>"
+        step, path = samples[-1]
+        picture = base64.b64encode(path.read_bytes()).decode()
+        return (
+            f'<figure><img alt="samples at step {step}" style="image-rendering:pixelated;min-width:512px" '
+            f'src="data:image/png;base64,{picture}"><figcaption>{self!r}</figcaption></figure>'
+        )

@@ -1,0 +1,257 @@
+"""Everything that a training is made of, built from its configuration."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gankit.components import Controller, Diagnostic, LossTerm, View
+from gankit.config import RunConfig, controller_instances
+from gankit.data.batches import Batches, seed_of, to_float
+from gankit.data.source import Data
+from gankit.errors import UserError
+from gankit.model import Judged, Model, Networks, Step
+from gankit.plugins import Catalogue
+
+# Streams of random numbers, kept apart: SeedSequence(seed, stream, …).
+WEIGHTS, UPDATES, LATENTS, LOOKING = 10, 11, 12, 13
+
+
+@dataclass
+class Training:
+    """A training in memory. `number` is the last step done; `seconds` the time spent training, over all starts."""
+
+    config: RunConfig
+    model: Model
+    device: torch.device
+    networks: dict[str, nn.Module]
+    averaged: nn.Module  # the generator's moving average, which is what is shown
+    optimizers: dict[str, torch.optim.Optimizer]
+    controllers: dict[str, Controller]
+    terms: dict[str, tuple[float, LossTerm]]
+    view: Callable[[Tensor], Tensor]
+    diagnostics: dict[str, Diagnostic]
+    number: int = 0
+    seconds: float = 0.0
+    attempt: int = 1
+    disabled: dict[str, str] = field(default_factory=dict)  # diagnostics that raised, with the reason
+
+    def asked(self, networks: Mapping[str, nn.Module] | None = None) -> Networks:
+        """The networks as callables under this run's precision; what they return is float32."""
+        bf16 = self.config.precision == "bf16"
+        return {name: ask(module, self.device.type, bf16) for name, module in (networks or self.networks).items()}
+
+    def knobs(self) -> dict[str, Tensor]:
+        """Every controller's value for the next step, and the learning rates that none drives."""
+        values = {
+            f"learning_rate/{name}": torch.full((), self.model.learning_rate(name), device=self.device)
+            for name in self.networks
+        }
+        for controller in self.controllers.values():
+            values |= {knob: controller.value(knob).clone() for knob in controller.drives}
+        return values
+
+
+def ask(module: nn.Module, device: str, bf16: bool) -> Callable[..., Any]:
+    """The network as a callable under a precision; what it returns is float32."""
+
+    def single(part: Tensor | None) -> Tensor | None:
+        return None if part is None else part.float()
+
+    def call(*inputs: Tensor) -> Any:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            out = module(*inputs)
+        if isinstance(out, Judged):
+            return Judged(out.output.float(), single(out.code), single(out.energy))
+        return out.float()
+
+    return call
+
+
+class Views:
+    """The named views, one after the other."""
+
+    def __init__(self, views: list[View]) -> None:
+        self.views = views
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        for view in self.views:
+            batch = view(batch)
+        return batch
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        for view in self.views:
+            shape = view.shape(shape)
+        return shape
+
+
+def build_model(
+    config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue
+) -> tuple[Model, dict[str, nn.Module], Views]:
+    """The model, its networks with the weights that the seed gives, and what D is shown."""
+    name = config.model["name"]
+    cls = catalogue.get("models", name)
+    model = cls(cls.Settings(**{key: value for key, value in config.model.items() if key != "name"}), shape)
+    views = Views([_component(catalogue, "views", view, table) for view, table in config.views.items()])
+    pair = (
+        _component(catalogue, "networks", model.networks, config.networks[model.networks]) if model.networks else None
+    )
+    torch.manual_seed(seed_of(config.seed, WEIGHTS))
+    return model, model.build_networks(pair, views.shape(shape)), views
+
+
+def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue) -> Training:
+    """A training at step 0. `shape` is of one real item."""
+    model, networks, view = build_model(config, shape, catalogue)
+    device = torch.device(config.device)
+    for network in networks.values():
+        network.to(device)
+        # Convolutions are faster so, and their gradients come in this layout: fused Adam was measured to go
+        # wrong without a word where a gradient's strides are not its weight's.
+        network.to(memory_format=torch.channels_last)
+    return Training(
+        config=config,
+        model=model,
+        device=device,
+        networks=networks,
+        averaged=copy.deepcopy(networks["generator"]).requires_grad_(False),
+        optimizers={name: model.optimizer(name, list(network.parameters())) for name, network in networks.items()},
+        controllers={name: item.to(device) for name, item in controller_instances(config, model, catalogue).items()},
+        terms={
+            name: (
+                table["weight"],
+                _component(catalogue, "losses", name, {k: v for k, v in table.items() if k != "weight"}),
+            )
+            for name, table in config.losses.items()
+        },
+        view=view,
+        diagnostics={
+            name: _component(catalogue, "diagnostics", name, table) for name, table in config.diagnostics.items()
+        },
+    )
+
+
+def _component(catalogue: Catalogue, kind: str, name: str | None, table: Mapping[str, Any]) -> Any:
+    cls = catalogue.get(kind, name or "")
+    return cls(cls.Options(**table))
+
+
+def refuse_misfits(training: Training, batches: Batches) -> None:
+    """One step without consequence: what does not fit the model is refused in one line before anything is written."""
+    model, knobs = training.model, training.knobs()
+    seen: dict[str, Tensor] = {}
+    for names in model.updates:
+        with looking(training, LOOKING, 0):
+            real, labels = batches(1, 0)
+            step = Step(
+                model,
+                1,
+                names,
+                real,
+                labels,
+                model.latents(len(real), training.device),
+                training.asked(),
+                knobs,
+                training.view,
+            )
+            for term_name, (_, term) in training.terms.items():
+                if term.network not in training.networks:
+                    raise UserError(
+                        f"--loss {term_name}: model {model.name!r} has no network {term.network!r} to add it to"
+                    )
+                _refuse_unmet(term_name, term, step, model)
+            try:
+                readings = model.losses(step).readings
+            except KeyError as error:
+                if error.args and error.args[0] in knobs:
+                    raise
+                raise UserError(
+                    f"model {model.name!r} needs a controller for {error}, and none here drives it"
+                ) from None
+            seen |= readings
+    for controller_name, controller in training.controllers.items():
+        try:
+            copy.deepcopy(controller).update(1, seen)
+        except KeyError as error:
+            raise UserError(
+                f"--controller {controller_name}: model {model.name!r} does not give the reading {error} that it needs"
+            ) from None
+
+
+def _refuse_unmet(name: str, term: LossTerm, step: Step, model: Model) -> None:
+    if not term.needs:
+        return
+    code = step.judged_fake.code
+    if code is None:
+        raise UserError(
+            f"--loss {name}: it needs a discriminator with an encoder, and that of model {model.name!r} gives no code"
+        )
+    if "code as wide as the latent" in term.needs and code.shape[1] != step.noise.shape[1]:
+        raise UserError(
+            f"--loss {name}: it needs codes as wide as the latents; here {code.shape[1]} and {step.noise.shape[1]}"
+        )
+
+
+@contextmanager
+def looking(training: Training, *stream: int) -> Iterator[None]:
+    """Eval mode, no gradients, and a random stream of its own; all is put back afterwards."""
+    modules = [*training.networks.values(), training.averaged]
+    modes = [module.training for module in modules]
+    cuda = [training.device] if training.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), torch.no_grad():
+        torch.manual_seed(seed_of(training.config.seed, *stream))
+        try:
+            for module in modules:
+                module.eval()
+            yield
+        finally:
+            for module, mode in zip(modules, modes, strict=True):
+                module.train(mode)
+
+
+class Showing:
+    """The pictures that a training can show: generated from fixed or fresh latents, and real ones."""
+
+    def __init__(self, training: Training, data: Data | None) -> None:
+        self.training, self.data = training, data
+
+    def generate(self, n: int, averaged: bool = True, batch: int = 64) -> Tensor:
+        """`n` pictures (n, C, S, S), clipped to [-1, 1] (points as they are), from torch's own random stream."""
+        training = self.training
+        networks = dict(training.networks)
+        if averaged:
+            networks["generator"] = training.averaged
+        noise = training.model.latents(n, training.device)
+        labels = None
+        if self.data is not None and self.data.labels is not None:
+            labels = torch.from_numpy(self.data.labels[:: max(1, len(self.data.labels) // n)][:n]).to(training.device)
+        asked = training.asked(networks)
+        made = [
+            training.model.generate(asked, noise[i : i + batch], None if labels is None else labels[i : i + batch])
+            for i in range(0, n, batch)
+        ]
+        fake = torch.cat(made)
+        return fake.clamp(-1, 1) if fake.ndim == 4 else fake
+
+    def real(self, n: int, held_out: bool = False) -> Tensor:
+        """At most `n` real pictures, spread over the set."""
+        assert self.data is not None
+        source = self.data.held_out if held_out else self.data.train
+        chosen = source[:: max(1, len(source) // max(n, 1))][:n]
+        return to_float(torch.from_numpy(chosen.copy())).to(self.training.device)
+
+    def judge(self, pictures: Tensor) -> Judged:
+        """D's answer to pictures, as it is shown them."""
+        training = self.training
+        return training.model.judge(training.asked(), training.view(pictures), None)
+
+    def fixed(self, n: int) -> Tensor:
+        """The same latents at every sampling step, through the averaged generator."""
+        with looking(self.training, LATENTS):
+            return self.generate(n)

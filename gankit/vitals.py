@@ -1,0 +1,74 @@
+"""The first vital signs: numbers that are not finite, and energies that explode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from gankit import options
+from gankit.components import Alarm, Diagnostic, Reading, Snapshot
+
+
+class Vitals(Diagnostic):
+    """Looks at the logged numbers alone, so it costs nothing."""
+
+    name = "vitals"
+    summary = "numbers that are not finite, energies that explode"
+    every = 50
+
+    class Options(options.Options):
+        exploded: float = Field(20.0, gt=1, description="an energy so many times its first reading has exploded")
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.first: dict[str, float] = {}
+        self.told: list[str] = []
+
+    def read(self, snapshot: Snapshot) -> Reading:
+        alarms = [alarm for alarm in (self._not_finite(snapshot), self._exploded(snapshot)) if alarm]
+        new = [alarm for alarm in alarms if alarm.kind not in self.told]
+        self.told += [alarm.kind for alarm in new]
+        return Reading(alarms=new, health=alarms[0].kind if alarms else "numbers ok")
+
+    def _not_finite(self, snapshot: Snapshot) -> Alarm | None:
+        broken = [name for name, value in snapshot.line.items() if not math.isfinite(value)]
+        if not broken:
+            return None
+        return Alarm(
+            "not-finite",
+            "critical",
+            f"{', '.join(broken)} {'is' if len(broken) == 1 else 'are'} no longer finite: the weights are lost. "
+            "The checkpoints from before are kept.",
+            self._slower(snapshot),
+        )
+
+    def _exploded(self, snapshot: Snapshot) -> Alarm | None:
+        for name in ("energy/real", "energy/fake"):
+            value = snapshot.line.get(name)
+            if value is None or not math.isfinite(value):
+                continue
+            first = self.first.setdefault(name, max(value, 1e-3))
+            if value > self.options.exploded * first:
+                return Alarm(
+                    "exploded",
+                    "critical",
+                    f"{name} is {value:.3g}, {value / first:.0f} times its first reading: the training diverges.",
+                    self._slower(snapshot),
+                )
+        return None
+
+    def _slower(self, snapshot: Snapshot) -> list[str]:
+        rate = snapshot.model.learning_rate("discriminator") / 4
+        return [
+            "a lower learning rate, from the last good checkpoint: "
+            f"gankit resume RUN --set learning_rate={rate:g} --out RUN-slower"
+        ]
+
+    def state(self) -> dict[str, Any]:
+        return {"first": self.first, "told": self.told}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.first, self.told = dict(state["first"]), list(state["told"])

@@ -1,0 +1,28 @@
+"""BEGAN as a gankit plugin: the model, its networks and its controllers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gankit import hookimpl
+
+
+@hookimpl
+def gankit_models() -> list[Any]:
+    from gankit_began.model import BEGAN
+
+    return [BEGAN]
+
+
+@hookimpl
+def gankit_networks() -> list[Any]:
+    from gankit_began.networks import BeganAutoencoder
+
+    return [BeganAutoencoder]
+
+
+@hookimpl
+def gankit_controllers() -> list[Any]:
+    from gankit_began.balance import Balance, Halving
+
+    return [Balance, Halving]

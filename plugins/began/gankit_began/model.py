@@ -1,0 +1,104 @@
+"""BEGAN: Berthelot, Schumm, Metz 2017, "Boundary Equilibrium Generative Adversarial Networks" (arXiv 1703.10717).
+
+Equation numbers (1)–(5) are those of the article that gankit starts from; symbols are the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+import gankit
+from gankit import Judged, Losses, Machine, Model, Step
+from gankit_began.networks import reconstruction_error
+
+
+class BEGAN(Model):
+    """Boundary Equilibrium GAN: an autoencoder as discriminator, held in balance with the generator by k_t.
+
+    gamma is the dial between sharpness (low) and variety (high).
+    """
+
+    name = "began"
+    summary = "Boundary Equilibrium GAN (arXiv 1703.10717)"
+    controllers = ("balance", "halving")
+    shown = {"k": "began/k", "M": "began/convergence"}
+    presets = {  # section 4.1 of the paper as remembered; `betas` are not given there
+        "paper": {
+            "model": {
+                "gamma": 0.5,
+                "lambda_k": 0.001,
+                "eta": 1,
+                "latent": 64,
+                "learning_rate": 1e-4,
+                "skip_connections": True,
+                "vanishing_residuals": True,
+                "updates": "simultaneous",
+            },
+            "batch_size": 16,
+        }
+    }
+
+    class Settings(gankit.Settings):
+        gamma: float = Field(
+            0.5,
+            gt=0,
+            le=1,
+            description="γ, the ratio E[L(G(z))] / E[L(x)] to hold: lower is sharper, higher more diverse",
+        )
+        lambda_k: float = Field(0.001, gt=0, description="λ_k, the gain of k in equation (5)")
+        eta: Literal[1, 2] = Field(1, description="η, the power of the error in L(v) = |v − D(v)|^η")
+        filters: Annotated[int, Field(ge=4)] | Literal["auto"] = Field(
+            "auto", description="n, filters of the first convolution; auto: 16 on a CPU, 64 on a GPU"
+        )
+        latent: int = Field(64, ge=1, description="N_z = N_h, numbers in a latent and in a code")
+        skip_connections: bool = Field(True, description="h0 up-sampled and concatenated after every up-sampling")
+        vanishing_residuals: bool = Field(False, description="convolutions start as the identity, over 16,000 steps")
+        networks: str = Field("began-autoencoder", description="the generator/discriminator pair, by name")
+
+    @classmethod
+    def resolve(cls, settings: Any, machine: Machine) -> Any:
+        if settings.filters != "auto":
+            return settings
+        return settings.model_copy(update={"filters": 16 if machine.device == "cpu" else 64})
+
+    def controller_options(self, controller: str) -> dict[str, Any]:
+        return {"lambda_k": self.settings.lambda_k} if controller == "balance" else {}
+
+    def latents(self, n: int, device: torch.device) -> Tensor:
+        """z ~ U[−1, 1]^N_z."""
+        return torch.rand(n, self.settings.latent, device=device) * 2 - 1
+
+    def judge(self, networks: Mapping[str, Any], seen: Tensor, labels: Tensor | None) -> Judged:
+        """The energy of a picture is its reconstruction error L(v)."""
+        judged = networks["discriminator"](seen)
+        judged.energy = reconstruction_error(seen, judged, self.settings.eta)
+        return judged
+
+    def losses(self, step: Step) -> Losses:
+        """Equations (3) and (4), with one batch of latents for both: z_D = z_G where updates are simultaneous.
+
+        Of the two readings of equation (5) (the article's z_D, the paper's z_G) this makes one; with alternating
+        updates k follows the generator's own batch, z_G.
+        """
+        k, gamma = step.knobs["k"], self.settings.gamma
+        L_x = step.energy_real
+        L_Gz = step.energy_fake
+        balance = gamma * L_x - L_Gz
+        return Losses(
+            {
+                "discriminator": L_x - k * L_Gz,  # (3)
+                "generator": L_Gz,  # (4)
+            },
+            {
+                "energy/real": L_x,
+                "energy/fake": L_Gz,
+                "began/k": k,  # the k_t that this step used
+                "began/balance": balance,
+                "began/convergence": L_x + balance.abs(),  # M_global
+            },
+        )

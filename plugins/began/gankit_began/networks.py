@@ -1,0 +1,175 @@
+"""BEGAN's networks: an autoencoder as discriminator, and a generator with its decoder's architecture.
+
+Berthelot, Schumm, Metz 2017 (arXiv 1703.10717), section 3.4 as remembered and as read in the first author's generic
+GAN code: 3×3 convolutions with ELU, two at each resolution; the encoder's filters grow linearly (n, 2n, 3n …) with
+each down-sampling, the decoder keeps n; nearest-neighbour up-sampling; down to 8×8; a linear layer without
+non-linearity to and from the code. Down-sampling is read as 2×2 averaging followed by a 1×1 convolution that
+brings in the new filters: of the readings tried, the one that gives the paper's 17.3 M parameters (both networks,
+128×128, n = 128, skip connections).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+import gankit
+from gankit import Judged, NetworkPair, UserError
+
+COARSEST = 8  # the side of the smallest feature map
+CARRY_STEPS = 16_000  # vanishing residuals: carry falls from 1 to 0 over so many steps (the paper, as remembered)
+
+
+class _Elu(torch.autograd.Function):
+    """ELU by `exp` instead of `expm1`, which on CPUs was measured to take six times as long (a third of a step)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        negative = x.float() if x.dtype != torch.float32 else x.clone()
+        out = torch.maximum(x, negative.clamp_(max=0).exp_().sub_(1).to(x.dtype))  # exp(x) − 1 ≥ x
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (out,) = ctx.saved_tensors
+        return torch.ops.aten.elu_backward(grads[0], 1.0, 1.0, 1.0, True, out)
+
+
+def elu(x: Tensor) -> Tensor:
+    """max(x, exp(min(x, 0)) − 1), of the shape and type of `x`."""
+    return _Elu.apply(x) if x.device.type == "cpu" else F.elu(x)
+
+
+class Convolutions(nn.Module):
+    """3×3 convolutions with ELU. (B, C_in, H, W) -> (B, C, H, W).
+
+    With vanishing residuals each one whose sizes agree computes carry · in + (1 − carry) · out, carry from 1 to 0.
+    """
+
+    carry: Tensor
+
+    def __init__(self, inputs: int, filters: int, repeat: int = 2, vanishing: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv2d(inputs if i == 0 else filters, filters, 3, padding=1) for i in range(repeat)
+        )
+        self.vanishing = vanishing
+        self.register_buffer("carry", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            out = elu(layer(x))
+            if self.vanishing and out.shape == x.shape:
+                out = out + self.carry.to(out.dtype) * (x - out)
+            x = out
+        return x
+
+
+class Vanishing(nn.Module):
+    """A network whose residuals vanish as the training goes on."""
+
+    def at_step(self, number: int) -> None:
+        """Set the carry for step `number`, counted from 1."""
+        for module in self.modules():
+            if isinstance(module, Convolutions) and module.vanishing:
+                module.carry.fill_(max(0.0, 1.0 - (number - 1) / CARRY_STEPS))
+
+
+class Decoder(Vanishing):
+    """Code (B, N_h) -> picture (B, C, S, S), unbounded. BEGAN's generator is one, with weights of its own.
+
+    With skip connections h0, the first 8×8×n tensor, is up-sampled and concatenated after every up-sampling.
+    """
+
+    def __init__(self, channels: int, size: int, latent: int, filters: int, skip: bool, vanishing: bool) -> None:
+        super().__init__()
+        self.filters, self.skip = filters, skip
+        self.linear = nn.Linear(latent, filters * COARSEST**2)
+        scales = (size // COARSEST).bit_length()
+        self.blocks = nn.ModuleList(
+            Convolutions(2 * filters if skip and i else filters, filters, vanishing=vanishing) for i in range(scales)
+        )
+        self.picture = nn.Conv2d(filters, channels, 3, padding=1)
+
+    def forward(self, code: Tensor) -> Tensor:
+        h0 = self.linear(code).unflatten(1, (self.filters, COARSEST, COARSEST))
+        h0 = h0.contiguous(memory_format=torch.channels_last)
+        x = self.blocks[0](h0)
+        for block in self.blocks[1:]:
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+            if self.skip:
+                x = torch.cat([x, F.interpolate(h0, size=x.shape[-2:], mode="nearest")], dim=1)
+            x = block(x)
+        return self.picture(x)
+
+
+class Encoder(nn.Module):
+    """Picture (B, C, S, S) -> code (B, N_h)."""
+
+    def __init__(self, channels: int, size: int, latent: int, filters: int, vanishing: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, filters, 3, padding=1)
+        scales = (size // COARSEST).bit_length() - 1
+        self.blocks = nn.ModuleList(
+            Convolutions(i * filters, i * filters, vanishing=vanishing) for i in range(1, scales + 1)
+        )
+        self.wider = nn.ModuleList(nn.Conv2d(i * filters, (i + 1) * filters, 1) for i in range(1, scales + 1))
+        self.linear = nn.Linear((scales + 1) * filters * COARSEST**2, latent)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = elu(self.first(x))
+        for block, wider in zip(self.blocks, self.wider, strict=True):
+            x = wider(F.avg_pool2d(block(x), 2))
+        return self.linear(x.flatten(1))
+
+
+class Autoencoder(Vanishing):
+    """The discriminator: picture (B, C, S, S) -> `Judged` with the reconstruction and the code (B, N_h)."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(self, x: Tensor) -> Judged:
+        code = self.encoder(x)
+        return Judged(output=self.decoder(code), code=code)
+
+
+class BeganAutoencoder(NetworkPair):
+    """The paper's generator and autoencoder discriminator, for pictures of side 8·2^m from 16 to 256."""
+
+    name = "began-autoencoder"
+    summary = "BEGAN's convolutional autoencoder and generator"
+
+    class Options(gankit.Options):
+        filters: int = Field(16, ge=4, description="n: filters of the first convolution")
+        latent: int = Field(64, ge=1, description="N_z = N_h: numbers in a latent and in a code")
+        skip_connections: bool = Field(True, description="h0 up-sampled and concatenated after every up-sampling")
+        vanishing_residuals: bool = Field(
+            False, description=f"convolutions start as the identity, over {CARRY_STEPS:,} steps"
+        )
+
+    def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
+        o = self.options
+        if len(shape) != 3:
+            raise UserError(f"networks {self.name!r} draw pictures, and the data are points of shape {shape}")
+        channels, size, _ = shape
+        if size not in (16, 32, 64, 128, 256):
+            raise UserError(f"--image-size {size}: networks {self.name!r} need 16, 32, 64, 128 or 256")
+
+        def decoder(to: int) -> Decoder:
+            return Decoder(to, size, o.latent, o.filters, o.skip_connections, o.vanishing_residuals)
+
+        encoder = Encoder(seen[0], size, o.latent, o.filters, o.vanishing_residuals)
+        return {"generator": decoder(channels), "discriminator": Autoencoder(encoder, decoder(seen[0]))}
+
+
+def reconstruction_error(seen: Tensor, judged: Judged, eta: int = 1) -> Tensor:
+    """L(v) = |v − D(v)|^η, the mean over pixels: (B, C, S, S) -> (B,), float32. The article's autoencoder loss."""
+    error: Any = seen.float() - judged.output.float()
+    return (error.abs() if eta == 1 else error.square()).flatten(1).mean(1)

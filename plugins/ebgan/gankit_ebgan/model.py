@@ -1,0 +1,120 @@
+"""EBGAN: Zhao, Mathieu, LeCun 2016, "Energy-based Generative Adversarial Network" (arXiv 1609.03126)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+import gankit
+from gankit import Controller, Judged, Losses, Machine, Model, Step
+from gankit_ebgan.pulling_away import pulling_away
+
+
+class EBGAN(Model):
+    """Energy-based GAN: an autoencoder's reconstruction error as energy, a hinge with a margin, the pulling-away term.
+
+    The energy is the norm ‖Dec(Enc(v)) − v‖ of the paper divided by √(C·S·S), so that it is of the size of one
+    pixel's error whatever the picture's size; a margin of the paper's scaling converts by the same factor.
+    """
+
+    name = "ebgan"
+    summary = "Energy-based GAN (arXiv 1609.03126)"
+    controllers = ("margin",)
+    shown = {"m": "ebgan/margin"}
+    presets = {"paper": {"model": {"pull_away": 0.1, "updates": "alternating"}}}
+
+    class Settings(gankit.Settings):
+        margin: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+            "auto", description="m, in the energy's unit; auto: follows the real energy as it falls"
+        )
+        pull_away: float = Field(0.1, ge=0, description="weight of the pulling-away term; 0: plain EBGAN")
+        filters: Annotated[int, Field(ge=4)] | Literal["auto"] = Field(
+            "auto", description="filters of the first convolution; auto: 32 on a CPU, 64 on a GPU"
+        )
+        latent: int = Field(64, ge=1, description="numbers in a latent and in a code")
+        networks: str = Field("ebgan-autoencoder", description="the generator/discriminator pair, by name")
+
+    @classmethod
+    def resolve(cls, settings: Any, machine: Machine) -> Any:
+        if settings.filters != "auto":
+            return settings
+        return settings.model_copy(update={"filters": 32 if machine.device == "cpu" else 64})
+
+    def controller_options(self, controller: str) -> dict[str, Any]:
+        fixed = controller == "margin" and self.settings.margin != "auto"
+        return {"fixed": self.settings.margin} if fixed else {}
+
+    def latents(self, n: int, device: torch.device) -> Tensor:
+        """z ~ U[−1, 1]^N_z."""
+        return torch.rand(n, self.settings.latent, device=device) * 2 - 1
+
+    def judge(self, networks: Mapping[str, Any], seen: Tensor, labels: Tensor | None) -> Judged:
+        """D(v) = ‖Dec(Enc(v)) − v‖ / √(C·S·S), section 2.3."""
+        judged = networks["discriminator"](seen)
+        error = (judged.output.float() - seen.float()).flatten(1)
+        judged.energy = (error.square().mean(1) + 1e-12).sqrt()  # the root has no slope at 0
+        return judged
+
+    def losses(self, step: Step) -> Losses:
+        """L_D = D(x) + [m − D(G(z))]⁺, L_G = D(G(z)) + weight · f_PT(Enc(G(z))): sections 2.1 and 2.4.
+
+        The hinge is on the batch's mean energy.
+        """
+        m = step.knobs["margin"]
+        D_x = step.energy_real
+        D_Gz = step.energy_fake
+        readings = {"energy/real": D_x, "energy/fake": D_Gz, "ebgan/margin": m}
+        generator = D_Gz
+        if self.settings.pull_away > 0:
+            code = step.judged_fake.code
+            if code is None:
+                raise gankit.UserError(
+                    f"networks={self.settings.networks}: they give no code for the pulling-away term; set pull_away=0"
+                )
+            readings["ebgan/pull-away"] = f_PT = pulling_away(code)
+            generator = generator + self.settings.pull_away * f_PT
+        return Losses({"discriminator": D_x + F.relu(m - D_Gz), "generator": generator}, readings)
+
+
+class Margin(Controller):
+    """m = ratio × the running mean of the real energy, and never higher than it was: it decays as that falls.
+
+    The margin must be of the size of the real energy: one taken from another data set is the usual reason for
+    failure. `fixed` holds it.
+    """
+
+    name = "margin"
+    summary = "EBGAN's margin, from the real energy"
+    margin: Tensor
+    energy: Tensor
+
+    class Options(gankit.Options):
+        fixed: float | None = Field(None, gt=0, description="hold the margin at this value")
+        ratio: float = Field(1.5, gt=1, description="the margin in real energies")
+        memory: int = Field(100, ge=1, description="steps that the running mean remembers")
+
+    def __init__(self, options: Any, model: Model) -> None:
+        super().__init__(options, model)
+        self.register_buffer("margin", torch.full((), options.fixed or 1.0))
+        self.register_buffer("energy", torch.full((), float("nan")))
+
+    @property
+    def drives(self) -> tuple[str, ...]:
+        return ("margin",)
+
+    def value(self, knob: str) -> Tensor:
+        return self.margin
+
+    def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
+        if self.options.fixed:
+            return
+        real = readings["energy/real"]
+        mean = torch.where(self.energy.isnan(), real, self.energy + (real - self.energy) / self.options.memory)
+        self.energy.copy_(mean)
+        target = self.options.ratio * mean
+        self.margin.copy_(target if number == 1 else torch.minimum(self.margin, target))

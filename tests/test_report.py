@@ -1,0 +1,554 @@
+"""What the report, the animation and losses.png promise of any run folder, whole or in pieces."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import json
+import math
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gankit.errors import UserError
+from gankit.report import animate, draw_losses, write_report
+from gankit.report.curves import panels, rate_drops, thin
+from gankit.report.files import evenly
+from gankit.runs import Run
+
+# A run folder without a training: plausible numbers and drawn grids.
+
+
+@functools.cache
+def grid(share: float, seed: int = 0, picture: int = 32) -> bytes:
+    """A PNG of 8 × 8 pictures on exact white: discs that take their colours as `share` goes from 0 to 1."""
+    rng = np.random.default_rng(seed)
+    canvas = np.full((8 * (picture + 2) + 2, 8 * (picture + 2) + 2, 3), 255, np.uint8)
+    y, x = np.mgrid[:picture, :picture] / picture - 0.5
+    colours = np.random.default_rng(7).integers(40, 220, (64, 3))
+    for n in range(64):
+        disc = np.hypot(x, y * (0.7 + 0.6 * (n % 5) / 5)) < 0.2 + 0.12 * (n % 3) * share
+        colour = 128 + (colours[n] - 128) * share + rng.normal(0, 30 * (1 - share) + 4, (picture, picture, 3))
+        cell = np.where(disc[..., None], colour, 255).clip(0, 255).astype(np.uint8)
+        top, left = 2 + n // 8 * (picture + 2), 2 + n % 8 * (picture + 2)
+        canvas[top : top + picture, left : left + picture] = cell
+    png = io.BytesIO()
+    Image.fromarray(canvas).save(png, "PNG")
+    return png.getvalue()
+
+
+def metrics(step: int, rng: np.random.Generator) -> dict[str, Any]:
+    """One line of metrics.jsonl as BEGAN writes it."""
+    real = 0.08 + 0.25 * math.exp(-step / 1500) + rng.normal(0, 0.006)
+    fake = 0.5 * real + rng.normal(0, 0.006)
+    k = 0.12 * (1 - math.exp(-step / 3000)) + 0.01 * math.sin(step / 900)
+    rate = 1e-4 * 0.5 ** (step // 3000)
+    return {
+        "step": step,
+        "images": step * 16,
+        "seconds": round(step * 0.0515, 2),
+        "images_per_second": 310 + rng.normal(0, 8),
+        "loss/discriminator": real - k * fake,
+        "loss/generator": fake,
+        "learning_rate/generator": rate,
+        "learning_rate/discriminator": rate,
+        "energy/real": real,
+        "energy/fake": fake,
+        "began/k": k,
+        "began/balance": 0.5 * real - fake,
+        "began/convergence": real + abs(0.5 * real - fake),
+    }
+
+
+CONFIG: dict[str, Any] = {
+    "gankit": "0.1.0",
+    "model": {
+        "name": "began",
+        "gamma": 0.5,
+        "filters": 16,
+        "latent": 64,
+        "learning_rate": 1e-4,
+        "lambda_k": 0.001,
+    },
+    "data": "./pics",
+    "image_size": 32,
+    "batch_size": 16,
+    "seed": 0,
+    "steps": 8000,
+    "time": None,
+    "device": "cpu",
+    "precision": "bf16",
+    "fit": "pad",
+    "background": "#ffffff",
+    "mirror": False,
+    "holdout": 0.1,
+    "log_every": 50,
+    "sample_every": 250,
+    "checkpoint_every": 1000,
+    "losses": {},
+    "controllers": {"balance": {"lambda_k": 0.001, "gamma": 0.5}},
+    "diagnostics": {},
+    "views": {},
+    "artifacts": ["grid", "animation", "report"],
+    "on_alarm": "stop",
+    "plugins": [],
+    "requested": {"data": "./pics", "model": {"gamma": 0.5}, "steps": 8000},
+    "history": [],
+}
+ENVIRONMENT: dict[str, Any] = {
+    "gankit": "0.1.0",
+    "python": "3.11.9",
+    "torch": "2.9.0",
+    "torchvision": "0.24.0",
+    "platform": "Linux-6.1-x86_64",
+    "device": "AMD EPYC, 2 threads",
+    "threads": 2,
+    "plugins": [{"name": "began", "distribution": "gankit", "version": "0.1.0"}],
+    "command": "gankit run began --data ./pics --set gamma=0.5 --steps 8000",
+    "started": "2026-11-24T21:06:02+00:00",
+}
+DATA: dict[str, Any] = {
+    "name": "./pics",
+    "train": 3160,
+    "held_out": 351,
+    "shape": [3, 32, 32],
+    "digest": "sha256:3f9a77c1",
+    "labels": ["animals", "food"],
+    "skipped": [{"file": f"broken-{n}.png", "reason": "is no picture"} for n in range(25)],
+    "warned": [{"file": "tiny.png", "reason": "is 9×9 pixels, enlarged"}],
+}
+RESULT: dict[str, Any] = {
+    "outcome": "finished",
+    "reason": "steps",
+    "steps": 8000,
+    "seconds": 412.3,
+    "images_per_second": 310.5,
+    "message": "",
+}
+ALARM: dict[str, Any] = {
+    "step": 5200,
+    "diagnostic": "mode-collapse",
+    "kind": "narrowing",
+    "severity": "critical",
+    "message": "Coverage fell from 0.41 to 0.12 within 2,000 steps.",
+    "advice": ["Raise gamma for more variety.", "gankit resume RUN --set gamma=0.6"],
+    "action": "stop",
+}
+
+
+def colours_of(picture: np.ndarray) -> set[int]:
+    """The different colours, each as one number."""
+    return set(np.unique(picture.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)).tolist())
+
+
+def lines_of(path: Path, entries: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+
+
+def make_run(folder: Path, steps: int = 8000, every: int = 50, samples: int = 33, **parts: Any) -> Run:
+    """A run folder; `parts` replaces config, environment, data, result, metrics or alarms (None: absent)."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    whole: dict[str, Any] = {
+        "config": CONFIG,
+        "environment": ENVIRONMENT,
+        "data": DATA,
+        "result": RESULT,
+    } | parts
+    for name in ("config", "environment", "data", "result"):
+        if whole[name] is not None:
+            (folder / f"{name}.json").write_text(json.dumps(whole[name]), encoding="utf-8")
+    entries = whole.get("metrics", [metrics(step, rng) for step in range(every, steps + 1, every)])
+    lines_of(folder / "metrics.jsonl", entries)
+    lines_of(folder / "alarms.jsonl", whole.get("alarms", []))
+    (folder / "samples").mkdir()
+    drawn = [grid(n / 11, n) for n in range(12)] if samples else []
+    for n in range(samples):
+        step = round(n * steps / max(samples - 1, 1))
+        (folder / "samples" / f"{step:06d}.png").write_bytes(drawn[n * 12 // samples])
+    return Run(folder)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return make_run(tmp_path / "run")
+
+
+class Page(HTMLParser):
+    """What a browser would find in a report: tags, text, embedded JSON."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.scripts: list[str] = []
+        self.inside = ""
+        self.feed(path.read_text(encoding="utf-8"))
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts[-1] += data
+        elif self.inside != "style":
+            self.words.append(data)
+
+    def ids(self) -> set[str | None]:
+        return {attrs.get("id") for _, attrs in self.tags}
+
+    def json(self, name: str) -> Any:
+        scripts = [attrs for tag, attrs in self.tags if tag == "script"]
+        return json.loads(self.scripts[[attrs.get("id") for attrs in scripts].index(name)])
+
+
+def report(run: Run) -> Page:
+    return Page(write_report(run))
+
+
+# The report.
+
+
+def test_a_report_asks_no_other_host_for_anything(run: Run) -> None:
+    draw_losses(run)
+    animate(run, frames=4)
+    page = report(run)
+    addresses = [attrs[key] for _, attrs in page.tags for key in ("src", "href", "srcset", "data") if attrs.get(key)]
+    assert addresses
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    style = Path(run.report_path).read_text().split("<style>")[1].split("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'")
+
+
+def test_a_report_tells_the_run_in_words(run: Run) -> None:
+    text = report(run).text
+    assert "began on ./pics" in text
+    assert "3,160 pictures of 32×32 pixels in colour; 351 pictures were held out" in text
+    assert "8,000 of 8,000" in text
+    assert "6 min 52 s" in text
+    assert "AMD EPYC, 2 threads" in text
+    assert "It finished: all its steps are done." in text
+    assert "gankit run began --data ./pics --set gamma=0.5 --steps 8000" in text
+    assert f"gankit resume {run.folder} --steps 16000" in text
+
+
+def test_a_report_claims_no_variety_that_nothing_measured(run: Run) -> None:
+    text = report(run).text
+    assert "Variety was not measured in this run." in text
+    assert "No diagnostic watched this run" in text
+    assert "healthy" not in text
+
+
+def test_measured_variety_is_told_as_numbers_and_not_as_praise(tmp_path: Path) -> None:
+    entries = [{"step": 500, "loss/generator": 0.1, "mode-collapse/raw-coverage": 0.4127}]
+    text = report(make_run(tmp_path / "run", metrics=entries)).text
+    assert "mode-collapse/raw-coverage was 0.4127 at step 500" in text
+
+
+@pytest.mark.parametrize("outcome", ["stopped", "interrupted", "failed"])
+def test_a_run_that_did_not_finish_says_so(tmp_path: Path, outcome: str) -> None:
+    result = RESULT | {"outcome": outcome, "reason": "alarm", "steps": 5200, "message": "The disk is full."}
+    text = report(make_run(tmp_path / "run", result=result, samples=1)).text
+    assert f"{outcome} " in text
+    assert "at step 5,200" in text
+    assert "The disk is full." in text
+
+
+def test_a_run_in_progress_has_a_report(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", result=None, environment=None, data=None, samples=2)
+    with open(run.metrics_path, "a") as file:
+        file.write('{"step": 8050, "loss/gen')  # the line that is being written now
+    text = report(run).text
+    assert "It has not ended" in text
+    assert "environment.json is missing" in text
+    assert "data.json is missing" in text
+    assert "damaged" not in text
+
+
+def test_a_run_with_nothing_but_settings_has_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
+    text = report(make_run(tmp_path / "run", metrics=[], samples=0, result=None)).text
+    assert "metrics.jsonl has no lines yet" in text
+    assert "There are no samples yet." in text
+
+
+def test_damage_is_named_and_the_rest_is_still_told(run: Run) -> None:
+    (run.folder / "data.json").write_text("{half")
+    (run.folder / "config.json").write_text("[1, 2]")
+    (run.folder / "samples" / "009000.png").write_bytes(b"")
+    lines = run.metrics_path.read_text().splitlines(keepends=True)
+    run.metrics_path.write_text("".join([*lines[:80], "\0\0\0\n", *lines[80:]]))
+    text = report(run).text
+    assert "config.json is damaged" in text
+    assert "data.json is damaged" in text
+    assert "1 damaged line was left out" in text
+    assert "step 8,000" in text
+
+
+def test_a_malicious_folder_name_stays_text(tmp_path: Path) -> None:
+    evil = "<img src=x onerror=alert(1)>\"'&amp; <!--"
+    message = "</script><script>alert(2)</script>"
+    run = make_run(
+        tmp_path / evil,
+        config=CONFIG | {"data": evil, "requested": {evil: message}},
+        data=DATA | {"name": message, "skipped": [{"file": evil, "reason": message}], "labels": [message]},
+        alarms=[ALARM | {"message": message, "advice": [evil, "gankit resume RUN " + message]}],
+        metrics=[{"step": 1, f"loss/{message}": 1.0, message: 2.0}, {"step": 2, f"loss/{message}": 1.0}],
+        samples=2,
+    )
+    page = report(run)
+    assert not [attrs for tag, attrs in page.tags if "onerror" in attrs or (tag == "img" and attrs.get("src") == "x")]
+    assert sum(tag == "script" for tag, _ in page.tags) == 4  # grids, curves, plotly, our own
+    assert not any("alert(2)" in script and not script.startswith(("{", "[")) for script in page.scripts)
+    assert evil in "".join(page.words)
+    # Labels that plotly reads as HTML are escaped once more.
+    assert (
+        page.json("curves")["alarms"][0]["text"]
+        == "mode-collapse: &lt;/script&gt;&lt;script&gt;alert(2)&lt;/script&gt;"
+    )
+
+
+def test_a_long_run_gives_a_report_under_ten_megabytes(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", steps=100_000, every=1, samples=400)
+    (run.folder / "animation.gif").write_bytes(b"GIF89a" + bytes(20_000_000))  # too large, and no picture either
+    path = write_report(run)
+    assert path.stat().st_size < 10_000_000
+    page = Page(path)
+    shown = page.json("grids")
+    assert 10 <= len(shown) <= 60
+    assert [shown[0]["step"], shown[-1]["step"]] == [0, 100_000]
+    assert "lies beside this report" in page.text
+
+
+def test_a_large_animation_is_embedded_smaller(run: Run) -> None:
+    rng = np.random.default_rng(0)
+    frames = [Image.fromarray(rng.integers(0, 255, (400, 400), np.uint8)) for _ in range(20)]
+    frames[0].save(run.animation_path, save_all=True, append_images=frames[1:], duration=100)
+    path = write_report(run)
+    assert path.stat().st_size < 10_000_000
+    assert any((attrs.get("src") or "").startswith("data:image/webp") for _, attrs in Page(path).tags)
+
+
+def test_alarms_stand_in_words_with_their_advice_ready_to_paste(tmp_path: Path) -> None:
+    alarms = [ALARM, ALARM | {"step": 6000}]
+    page = report(make_run(tmp_path / "my run", alarms=alarms, samples=1))
+    assert "Coverage fell from 0.41 to 0.12" in page.text
+    assert "2 times since step 5,200" in page.text
+    assert f"gankit resume '{tmp_path / 'my run'}' --set gamma=0.6" in page.text.replace("  ", " ")
+    assert [alarm["step"] for alarm in page.json("curves")["alarms"]] == [5200, 6000]
+
+
+def test_settings_that_were_asked_for_are_marked(tmp_path: Path) -> None:
+    config = CONFIG | {"history": [{"step": 4000, "changed": {"model": {"gamma": 0.6}}}]}
+    text = report(make_run(tmp_path / "run", config=config, samples=1)).text
+    assert "gamma 0.5 asked for" in text
+    assert "filters 16 asked for" not in text
+    assert "From step 4,000: model.gamma = 0.6" in text
+
+
+def test_skipped_files_are_counted_and_the_first_are_named(run: Run) -> None:
+    text = report(run).text
+    assert "25 files were skipped" in text
+    assert "broken-19.png is no picture" in text
+    assert "broken-20.png" not in text
+    assert "and 5 more" in text
+
+
+def test_a_report_can_be_read_without_eyes_and_by_keyboard(run: Run) -> None:
+    page = report(run)
+    assert ("html", {"lang": "en"}) in page.tags
+    assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
+    assert all(attrs.get("aria-label") for _, attrs in page.tags if attrs.get("class") == "plot")
+    assert [tag for tag, _ in page.tags].count("h1") == 1
+    assert any(tag == "input" and attrs.get("type") == "range" for tag, attrs in page.tags)
+    linked = {attrs["href"][1:] for tag, attrs in page.tags if tag == "a" and attrs["href"]}
+    assert linked <= page.ids()
+
+
+def test_what_cannot_be_written_is_one_line_and_leaves_nothing(run: Run) -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        write_report(run, run.folder / "no" / "such" / "folder.html")
+    write_report(run)
+    assert not [path for path in run.folder.iterdir() if path.name.startswith(".")]
+
+
+# Curves.
+
+
+def test_metrics_of_a_model_nobody_has_heard_of_appear(tmp_path: Path) -> None:
+    entries = [
+        {"step": n, "loss/critic": 1 / n, "zebra/stripes": n, "odour/musk": 0.1 * n, "odd": 3} for n in (1, 2, 3)
+    ]
+    run = make_run(tmp_path / "run", config={"model": {"name": "zebra"}}, metrics=entries, samples=1)
+    kinds = {panel["title"]: panel["kind"] for panel in report(run).json("curves")["panels"]}
+    assert kinds == {"Losses": "losses", "zebra/stripes": "control", "odour": "diagnostic", "odd": "other"}
+    assert draw_losses(run).exists()
+
+
+def test_a_null_is_a_gap_and_an_absent_reading_is_none() -> None:
+    entries = [{"step": 1, "a/x": 1.0, "a/y": 1}, {"step": 2, "a/x": None}, {"step": 3, "a/x": 2.0, "a/y": 2}]
+    [panel] = panels(entries, "began")
+    x, y = panel.series
+    assert x.line.values == [1.0, None, 2.0]
+    assert y.line.steps == [1, 3]
+
+
+def test_an_abandoned_attempt_is_set_apart_from_what_took_its_place() -> None:
+    first = [{"step": n, "loss/generator": 1.0} for n in range(1, 11)]
+    second = [{"step": n, "loss/generator": 2.0, "attempt": 2} for n in range(6, 13)]
+    [panel] = panels(first + second, "began")
+    series = panel.series[0]
+    assert series.line.steps == list(range(1, 13))
+    assert series.line.values == [1.0] * 5 + [2.0] * 7
+    assert series.abandoned[0].steps == [5, 6, 7, 8, 9, 10]
+
+
+def test_thinning_loses_no_extreme_and_no_gap() -> None:
+    points = [(n, math.sin(n / 500)) for n in range(100_000)]
+    points[40_123], points[70_321], points[90_000] = (40_123, 9.0), (70_321, -9.0), (90_000, math.nan)
+    line = thin(points, 2000)
+    assert len(line.steps) <= 2000
+    assert {40_123, 70_321, 90_000, 0, 99_999} <= set(line.steps)
+    assert line.values[line.steps.index(90_000)] is None
+
+
+def test_a_halved_learning_rate_is_found_at_its_step() -> None:
+    entries = [{"step": n, "learning_rate/generator": 1e-4 * 0.5 ** (n // 40)} for n in range(100)]
+    drawn = panels(entries, "began")
+    assert drawn[0].log
+    assert rate_drops(drawn) == [40, 80]
+
+
+def test_samples_are_thinned_evenly_in_steps_and_keep_both_ends() -> None:
+    # Sampled ten times as often at first.
+    samples = [(step, Path(str(step))) for step in [*range(0, 100, 10), *range(100, 1001, 100)]]
+    assert [step for step, _ in evenly(samples, 11)] == list(range(0, 1001, 100))
+    assert [step for step, _ in evenly(samples, 3)] == [0, 500, 1000]
+    assert len(evenly(samples, 1)) == 1
+
+
+# losses.png.
+
+
+def test_losses_png_shows_curves(tmp_path: Path) -> None:
+    entries = [metrics(step, np.random.default_rng(step)) for step in range(50, 4001, 50)]
+    entries[30]["loss/generator"] = None
+    path = draw_losses(make_run(tmp_path / "run", metrics=entries, alarms=[ALARM], samples=0))
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[1] >= 1000
+    assert len(colours_of(pixels)) > 100
+    for colour in ([0, 114, 178], [213, 94, 0], [176, 0, 32]):  # discriminator, generator, a critical alarm
+        assert (abs(pixels.astype(int) - colour) < 40).all(-1).sum() > 100
+
+
+def test_losses_png_of_a_run_without_metrics_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no losses yet") as error:
+        draw_losses(make_run(tmp_path / "run", metrics=[], samples=0))
+    assert "\n" not in str(error.value)
+
+
+# The animation.
+
+
+def frames_of(path: Path) -> tuple[list[np.ndarray], list[int]]:
+    with Image.open(path) as gif:
+        frames, durations = [], []
+        for n in range(gif.n_frames):  # type: ignore[attr-defined]
+            gif.seek(n)
+            frames.append(np.asarray(gif.convert("RGB")))
+            durations.append(gif.info["duration"])
+    return frames, durations
+
+
+def test_an_animation_has_a_frame_a_sample_loops_and_holds_the_last(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", samples=30)
+    path = animate(run, seconds=3)
+    frames, durations = frames_of(path)
+    assert path == run.animation_path
+    assert len(frames) == 30
+    assert durations == [100] * 29 + [2100]
+    assert frames[0].shape[1] >= 512
+    with Image.open(path) as gif:
+        assert gif.info["loop"] == 0
+
+
+def test_an_animation_shows_no_more_frames_than_asked_for(run: Run) -> None:
+    assert len(frames_of(animate(run, run.folder / "short.gif", frames=5))[0]) == 5
+
+
+def test_every_frame_has_its_own_caption(run: Run) -> None:
+    frames, _ = frames_of(animate(run, frames=4))
+    width = frames[0].shape[1]
+    captions = [frame[width:] for frame in frames]
+    assert all(caption.shape[0] >= 28 and len(np.unique(caption)) > 4 for caption in captions)
+    assert len({caption.tobytes() for caption in captions}) == 4
+
+
+def test_a_white_background_stays_exactly_white_in_every_frame(run: Run) -> None:
+    frames, _ = frames_of(animate(run))
+    assert {tuple(frame[0, 0]) for frame in frames} == {(255, 255, 255)}
+    # A cell's corner lies outside of its disc.
+    assert {tuple(frame[8, 8]) for frame in frames} == {(255, 255, 255)}
+    assert len(set().union(*(colours_of(frame) for frame in frames))) <= 256
+
+
+def test_a_picture_cut_short_is_left_out(run: Run) -> None:
+    path = run.samples()[3][1]
+    path.write_bytes(path.read_bytes()[:1000])
+    assert len(frames_of(animate(run))[0]) == 32
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.mp4", "a.webm", "a"])
+def test_what_cannot_be_animated_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    run = make_run(tmp_path / "run", samples=0)
+    with pytest.raises(UserError) as error:
+        animate(run, tmp_path / name)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / name).exists()
+
+
+def test_an_mp4_without_ffmpeg_is_refused_with_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gankit.report.animation.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install imageio-ffmpeg"):
+        animate(run, run.folder / "a.mp4")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("imageio_ffmpeg") is None, reason="imageio-ffmpeg is not installed")
+def test_an_mp4_is_written_where_ffmpeg_is_there(run: Run) -> None:
+    assert animate(run, run.folder / "a.mp4", frames=4).read_bytes()[4:8] == b"ftyp"
+
+
+# All of it.
+
+
+def test_importing_the_report_imports_nothing_heavy() -> None:
+    heavy = ["torch", "numpy", "PIL", "matplotlib", "plotly", "jinja2", "imageio"]
+    code = f"import gankit.report, sys; print([name for name in {heavy} if name in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
+
+
+def test_drawing_needs_no_torch(run: Run) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from gankit.runs import Run; from gankit.report import *\n"
+        "run = Run(sys.argv[1]); draw_losses(run); animate(run, frames=2); print(write_report(run))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(run.folder)], check=True, capture_output=True)

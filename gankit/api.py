@@ -62,6 +62,12 @@ def run(
     asked = config.merge(from_file, flags)
     resolved = config.resolve(model, asked, catalogue)
     resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": list(plugins)})
+    if _inside(out or "runs", resolved.data):
+        where = f"--out {out}" if out else "the new run's folder under runs/"
+        raise UserError(
+            f"{where} would lie inside the pictures of {resolved.data}, and its samples would join them: "
+            "choose an --out elsewhere"
+        )
     opened = open_data(resolved, catalogue, watcher)
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, opened, catalogue)
@@ -178,7 +184,8 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
     if len(data.train) < resolved.batch_size:
         raise UserError(
             f"{resolved.data} has {len(data.train)} pictures to train on, fewer than a batch of {resolved.batch_size}: "
-            f"add pictures, or use --batch-size {max(1, len(data.train) // 2)}"
+            "add pictures, or use a smaller --batch-size"
+            + (" or --holdout 0" if resolved.holdout else "")
             + (" --holdout 0" if resolved.holdout else "")
         )
     return data
@@ -389,6 +396,11 @@ def quiet_random(device: str) -> Any:
     """A training seeds torch's own random stream at every update; the caller's is put back."""
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         yield
+
+
+def _inside(out: str | Path, data: str | Path) -> bool:
+    folder = Path(data).expanduser()
+    return folder.is_dir() and Path(out).expanduser().resolve().is_relative_to(folder.resolve())
 
 
 def _version(package: str) -> str:

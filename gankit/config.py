@@ -212,6 +212,9 @@ def resolve(
     pair = model.networks
     if pair:
         pair_class = catalogue.get("networks", pair)
+        if pair_class.sizes and values["image_size"] not in pair_class.sizes:
+            sizes = ", ".join(map(str, pair_class.sizes))
+            raise UserError(f"--image-size {values['image_size']}: networks {pair!r} can be built for {sizes}")
         shared = {key: getattr(resolved, key) for key in pair_class.Options.model_fields if hasattr(resolved, key)}
         values["networks"] = {pair: _options(pair_class, shared | options.pop(pair, {}), "network pair")}
     values["losses"] = {}
@@ -291,7 +294,8 @@ def validate(cls: type[BaseModel], values: Mapping[str, Any], where: str, what: 
         if first["type"] == "value_error" or not reason:
             reason = first["msg"].removeprefix("Value error, ")
             reason = reason[0].lower() + reason[1:]
-        raise UserError(f"{where}: {what} {key}={given} is refused: {reason}") from None
+        shown = f"--{key.replace('_', '-')} {given}" if cls is RunConfig else f"{where}: {what} {key}={given}"
+        raise UserError(f"{shown} is refused: {reason}") from None
 
 
 def allowed(field: Any) -> str:

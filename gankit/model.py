@@ -141,6 +141,7 @@ class NetworkPair(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
+    sizes: ClassVar[Sequence[int]] = ()  # sides of pictures that can be built; none: any
 
     class Options(Options):
         """No settings by default."""

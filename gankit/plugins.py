@@ -215,6 +215,6 @@ def _checked(kind: str, item: Any) -> Any:
 
 
 def nearest(name: str, among: Iterable[str]) -> str:
-    """ ": did you mean 'X'?", or nothing where no name is near."""
+    """What to add to a refusal: did you mean X? Nothing where no name is near."""
     near = difflib.get_close_matches(name, list(among), n=1, cutoff=0.5)
-    return f": did you mean {near[0]!r}?" if near else ""
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -142,49 +142,52 @@ def _component(catalogue: Catalogue, kind: str, name: str | None, table: Mapping
     return cls(cls.Options(**table))
 
 
+class _Noting(dict[str, Tensor]):
+    """The knobs, and which of them a model asked for."""
+
+    def __init__(self, knobs: Mapping[str, Tensor]) -> None:
+        super().__init__(knobs)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, knob: str) -> Tensor:
+        self.asked.add(knob)
+        return super().__getitem__(knob)
+
+
 def refuse_misfits(training: Training, batches: Batches) -> None:
     """One step without consequence: what does not fit the model is refused in one line before anything is written."""
-    model, knobs = training.model, training.knobs()
-    seen: dict[str, Tensor] = {}
-    for names in model.updates:
-        with looking(training, LOOKING, 0):
+    model, knobs = training.model, _Noting(training.knobs())
+    readings: dict[str, Tensor] = {}
+    with looking(training, LOOKING, 0), torch.enable_grad():
+        for names in model.updates:
             real, labels = batches(1, 0)
-            step = Step(
-                model,
-                1,
-                names,
-                real,
-                labels,
-                model.latents(len(real), training.device),
-                training.asked(),
-                knobs,
-                training.view,
-            )
-            for term_name, (_, term) in training.terms.items():
-                if term.network not in training.networks:
-                    raise UserError(
-                        f"--loss {term_name}: model {model.name!r} has no network {term.network!r} to add it to"
-                    )
-                _refuse_unmet(term_name, term, step, model)
+            noise = model.latents(len(real), training.device)
+            step = Step(model, 1, names, real, labels, noise, training.asked(), knobs, training.view)
+            for name, (_, term) in training.terms.items():
+                _refuse_unmet(name, term, step, model, training)
             try:
-                readings = model.losses(step).readings
+                readings |= model.losses(step).readings
             except KeyError as error:
-                if error.args and error.args[0] in knobs:
+                if error.args[0] not in knobs.asked - knobs.keys():
                     raise
                 raise UserError(
                     f"model {model.name!r} needs a controller for {error}, and none here drives it"
                 ) from None
-            seen |= readings
-    for controller_name, controller in training.controllers.items():
+    for name, controller in training.controllers.items():
+        idle = [knob for knob in controller.drives if knob not in knobs.asked and not knob.startswith("learning_rate/")]
+        if idle:
+            raise UserError(f"--controller {name}: it drives {idle[0]!r}, which model {model.name!r} does not use")
         try:
-            copy.deepcopy(controller).update(1, seen)
+            copy.deepcopy(controller).update(1, readings)
         except KeyError as error:
             raise UserError(
-                f"--controller {controller_name}: model {model.name!r} does not give the reading {error} that it needs"
+                f"--controller {name}: it needs the reading {error}, which {model.name!r} does not give"
             ) from None
 
 
-def _refuse_unmet(name: str, term: LossTerm, step: Step, model: Model) -> None:
+def _refuse_unmet(name: str, term: LossTerm, step: Step, model: Model, training: Training) -> None:
+    if term.network not in training.networks:
+        raise UserError(f"--loss {name}: model {model.name!r} has no network {term.network!r} to add it to")
     if not term.needs:
         return
     code = step.judged_fake.code

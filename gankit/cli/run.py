@@ -6,26 +6,28 @@ from typing import Any
 
 import click
 
-from gankit.cli import exit_code
+from gankit.cli import exit_code, plugin_option
 
 
-def show_help(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    """The options, and with a model named, its settings as well."""
-    if not value or ctx.resilient_parsing:
-        return
-    click.echo(ctx.get_help())
-    model, plugins = ctx.params.get("model"), ctx.params.get("plugins") or ()
-    if model:
-        from gankit.cli.settings import describe
+class RunCommand(click.Command):
+    """Its help, with a model named, shows the model's settings as well."""
 
-        click.echo(describe(model, plugins))
-    else:
-        click.echo("\nWith a model, `gankit run began --help` also shows its settings, for --set.")
-    ctx.exit()
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--help" in args or "-h" in args:
+            given, _, _ = self.make_parser(ctx).parse_args(list(args))
+            click.echo(ctx.get_help())
+            if isinstance(given.get("model"), str):
+                from gankit.cli.settings import describe
+
+                click.echo(describe(given["model"], given.get("plugins") or ()))
+            else:
+                click.echo("\nWith a model, `gankit run began --help` also shows its settings, for --set.")
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
 
-@click.command("run", add_help_option=False)
-@click.argument("model", is_eager=True, required=False)
+@click.command("run", cls=RunCommand)
+@click.argument("model", required=False)
 @click.option("--data", metavar="DIR|NAME[:ARG]", help="Folder of pictures, or a data source: try demo.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="New folder for the run; by default one under runs/.")
 @click.option("--steps", type=click.IntRange(0), metavar="N", help="Total length.")
@@ -49,14 +51,7 @@ def show_help(ctx: click.Context, parameter: click.Parameter, value: bool) -> No
 @click.option("--diagnostic", "diagnostics", multiple=True, metavar="NAME", help="A further diagnostic.")
 @click.option("--view", "views", multiple=True, metavar="NAME", help="What the discriminator is shown.")
 @click.option("--artifact", "artifacts", multiple=True, metavar="NAME", help="A further thing to draw or log.")
-@click.option(
-    "--plugin",
-    "plugins",
-    is_eager=True,
-    multiple=True,
-    metavar="FILE|MODULE",
-    help="A plugin that is not installed.",
-)
+@plugin_option
 @click.option("--on-alarm", metavar="NAME", help="At a critical alarm: stop (default) or warn.")
 @click.option("--fit", type=click.Choice(["pad", "crop"]), help="How a picture becomes square; default pad.")
 @click.option("--background", metavar="COLOUR", help="Under transparency and in the padding; default white.")
@@ -65,15 +60,6 @@ def show_help(ctx: click.Context, parameter: click.Parameter, value: bool) -> No
 @click.option("--log-every", type=int, metavar="N", help="Steps between lines of metrics.jsonl; default 50.")
 @click.option("--sample-every", type=int, metavar="N", help="Steps between sample grids; default 250.")
 @click.option("--checkpoint-every", type=int, metavar="N", help="Steps between checkpoints; default 1000.")
-@click.option(
-    "-h",
-    "--help",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=show_help,
-    help="Show this and exit.",
-)
 def command(model: str | None, sets: tuple[str, ...], losses: tuple[str, ...], **options: Any) -> int:
     """Train MODEL on pictures into a new run folder.
 

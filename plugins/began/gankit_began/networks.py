@@ -145,6 +145,7 @@ class BeganAutoencoder(NetworkPair):
 
     name = "began-autoencoder"
     summary = "BEGAN's convolutional autoencoder and generator"
+    sizes = (16, 32, 64, 128, 256)
 
     class Options(gankit.Options):
         filters: int = Field(16, ge=4, description="n: filters of the first convolution")
@@ -159,8 +160,6 @@ class BeganAutoencoder(NetworkPair):
         if len(shape) != 3:
             raise UserError(f"networks {self.name!r} draw pictures, and the data are points of shape {shape}")
         channels, size, _ = shape
-        if size not in (16, 32, 64, 128, 256):
-            raise UserError(f"--image-size {size}: networks {self.name!r} need 16, 32, 64, 128 or 256")
 
         def decoder(to: int) -> Decoder:
             return Decoder(to, size, o.latent, o.filters, o.skip_connections, o.vanishing_residuals)

@@ -69,6 +69,7 @@ class EbganAutoencoder(NetworkPair):
 
     name = "ebgan-autoencoder"
     summary = "EBGAN's strided autoencoder and generator"
+    sizes = (16, 32, 64, 128, 256)
 
     class Options(gankit.Options):
         filters: int = Field(32, ge=4, description="filters of the first convolution")
@@ -79,8 +80,6 @@ class EbganAutoencoder(NetworkPair):
         if len(shape) != 3:
             raise UserError(f"networks {self.name!r} draw pictures, and the data are points of shape {shape}")
         channels, size, _ = shape
-        if size not in (16, 32, 64, 128, 256):
-            raise UserError(f"--image-size {size}: networks {self.name!r} need 16, 32, 64, 128 or 256")
         return {
             "generator": Upward(channels, size, o.latent, o.filters, normalise=True),
             "discriminator": Autoencoder(seen[0], size, o.latent, o.filters),

@@ -33,6 +33,9 @@ format: install
 bench: install  ## speed, as ratios to a plain reference loop in the same run
 	$(BIN)/python benchmarks/speed.py
 
+docs: install  ## the documentation as a site under build/docs
+	$(BIN)/mkdocs build --strict --quiet
+
 evidence: install  ## slower proofs, minutes each
 	$(BIN)/pytest -n 2 -m slow
 

@@ -49,6 +49,7 @@ class Plugin:
     distribution: str
     version: str
     where: str
+    installed: bool = False  # found by its entry point, so that GANKIT_DISABLE_PLUGINS can leave it out
     broken: str | None = None
 
     def __str__(self) -> str:
@@ -69,9 +70,9 @@ class Catalogue:
         self._add(Plugin("gankit", "gankit", "", builtin.__file__ or ""), lambda: builtin)
         disabled = {name.strip() for name in os.environ.get("GANKIT_DISABLE_PLUGINS", "").split(",")}
         for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name, _distribution(e))):
-            if entry.name not in disabled:
+            if not disabled & {entry.name, _distribution(entry)}:
                 version = entry.dist.version if entry.dist else ""
-                self._add(Plugin(entry.name, _distribution(entry), version, entry.value), entry.load)
+                self._add(Plugin(entry.name, _distribution(entry), version, entry.value, installed=True), entry.load)
         for given in extra:
             plugin = Plugin(Path(given).stem, f"--plugin {given}", "", given)
             self._add(plugin, lambda given=given: _load(given))  # type: ignore[misc]
@@ -110,7 +111,7 @@ class Catalogue:
             found: dict[str, tuple[Any, list[Plugin]]] = {}
             for plugin, function in self._calls(f"gankit_{kind}"):
                 try:
-                    classes = [_checked(kind, item) for item in function()]
+                    classes = _several(kind, [_checked(kind, item) for item in _listed(kind, function())])
                 except (Exception, SystemExit) as error:
                     self._quarantine(plugin, error)
                     continue
@@ -134,7 +135,7 @@ class Catalogue:
         if len(plugins) > 1:
             raise UserError(
                 f"{what} {name!r} is offered by {' and by '.join(f'{p.name!r} ({p})' for p in plugins)}: "
-                f"leave one out with GANKIT_DISABLE_PLUGINS={plugins[-1].name}, or uninstall it"
+                f"leave one out{_how_to_leave_out(plugins)}"
             )
         return item
 
@@ -143,7 +144,7 @@ class Catalogue:
         commands: list[Any] = []
         for plugin, function in self._calls("gankit_commands"):
             try:
-                commands += function()
+                commands += [_command(item) for item in _listed("commands", function())]
             except (Exception, SystemExit) as error:
                 self._quarantine(plugin, error)
         return commands
@@ -176,7 +177,7 @@ class Catalogue:
 
 
 def _distribution(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "?"
+    return (entry.dist and entry.dist.name) or "?"
 
 
 def _load(given: str) -> ModuleType:
@@ -186,7 +187,8 @@ def _load(given: str) -> ModuleType:
         return importlib.import_module(given)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file")
-    spec = importlib.util.spec_from_file_location(path.stem.replace("-", "_"), path)
+    name = f"gankit_plugin_{path.stem.replace('-', '_')}"  # so that a file random.py hides no other module
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -200,6 +202,36 @@ def _refuse_unmarked(module: Any) -> None:
     for name, value in vars(module).items():
         if name.startswith("gankit_") and inspect.isfunction(value) and not hasattr(value, "gankit_impl"):
             raise ValueError(f"{name} is not marked: put @gankit.hookimpl above it")
+
+
+def _how_to_leave_out(plugins: Sequence[Plugin]) -> str:
+    """What to set so that one of these plugins is left out: its name, or its distribution where names are alike."""
+    names = [p.name for p in plugins]
+    switches = [p.name if names.count(p.name) == 1 else p.distribution for p in plugins if p.installed]
+    return ", with " + " or with ".join(f"GANKIT_DISABLE_PLUGINS={switch}" for switch in switches) if switches else ""
+
+
+def _listed(kind: str, offered: Any) -> list[Any]:
+    if not isinstance(offered, list | tuple):
+        raise TypeError(f"gankit_{kind} must return a list, and returned {offered!r}")
+    return list(offered)
+
+
+def _several(kind: str, classes: list[Any]) -> list[Any]:
+    """The classes of one plugin, if no two share a name."""
+    names = [item.name for item in classes]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"gankit_{kind} returned two classes with the name {name!r}")
+    return classes
+
+
+def _command(item: Any) -> Any:
+    import click
+
+    if not isinstance(item, click.Command):
+        raise TypeError(f"gankit_commands returned {item!r}, which is no click command")
+    return item
 
 
 def _checked(kind: str, item: Any) -> Any:

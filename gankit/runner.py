@@ -67,10 +67,10 @@ def update(
     # Draw a batch and latents; the networks judge when the losses first look.
     real, labels = batches(number, which)
     noise = model.latents(len(real), training.device)
-    if len(model.updates) > 1:
-        for name, network in training.networks.items():
-            network.requires_grad_(name in names)
     step = Step(model, number, names, real, labels, noise, training.asked(), knobs, training.view)
+    still = [p for name, network in training.networks.items() if name not in names for p in trained(network)]
+    for parameter in still:  # nothing is computed for weights that this update does not move
+        parameter.requires_grad_(False)
 
     # The model's losses and the extra terms.
     losses: Losses = model.losses(step)
@@ -82,7 +82,7 @@ def update(
 
     # Gradients of each loss for its own network alone, then the optimizers.
     for place, name in enumerate(names):
-        parameters = list(training.networks[name].parameters())
+        parameters = trained(training.networks[name])
         again = place < len(names) - 1
         gradients = torch.autograd.grad(losses.by_network[name], parameters, retain_graph=again, materialize_grads=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -93,8 +93,15 @@ def update(
         for group in optimizer.param_groups:
             group["lr"] = rate if group.get("fused") else float(rate)
         optimizer.step()
+    for parameter in still:
+        parameter.requires_grad_(True)
     readings = {f"loss/{name}": losses.by_network[name] for name in names} | losses.readings
     return {name: value.detach() for name, value in readings.items()}
+
+
+def trained(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The weights of a network that are not frozen by its model."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def step_once(training: Training, batches: Batches) -> dict[str, Tensor]:
@@ -186,6 +193,7 @@ class Recorder:
             try:
                 with looking(training, LOOKING, training.number):
                     reading = diagnostic.read(snapshot)
+                values = {f"{name}/{key}": float(value) for key, value in reading.values.items()}
             except Exception as error:  # a broken observer must not end a training of three days
                 training.disabled[name] = f"{type(error).__name__}: {error}"
                 self.watcher.notice(f"diagnostic {name!r} failed and is switched off: {training.disabled[name]}")
@@ -194,7 +202,7 @@ class Recorder:
                     Alarm("diagnostic-failed", "warning", f"It is switched off: {training.disabled[name]}"),
                 )
                 continue
-            line |= {f"{name}/{key}": value for key, value in reading.values.items()}
+            line |= values
             for alarm in reading.alarms:
                 self.alarm(name, alarm)
             if reading.health:
@@ -203,7 +211,11 @@ class Recorder:
     def alarm(self, diagnostic: str, alarm: Alarm) -> None:
         action = "warned"
         if alarm.severity == "critical":
-            action = self.reaction.react(alarm, self.stop)
+            try:
+                action = self.reaction.react(alarm, self.stop)
+            except Exception as error:  # nor must a letter that could not be sent
+                action = f"the reaction failed: {type(error).__name__}: {error}"
+                self.watcher.notice(f"alarm {alarm.kind!r}: {action}")
         advice = [text.replace("RUN", str(self.run.folder)) for text in alarm.advice]
         record = {
             "step": self.training.number,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit.errors import UserError
+from gankit.files import replacing
 
 
 def strict(value: Any) -> Any:
@@ -35,13 +35,9 @@ def strict(value: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON object whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "w", encoding="utf-8") as file:
-        json.dump(strict(value), file, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        text = json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False)
+        beside.write_text(text + "\n", encoding="utf-8")
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -160,10 +156,10 @@ class Run:
         """Forget the metrics and alarms of the steps that are `gone`; the same training is to write them again."""
         for path in (self.metrics_path, self.alarms_path):
             kept = [line for line in read_lines(path) if not gone(line["step"])]
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
-            with open(beside, "w", encoding="utf-8") as file:
-                file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
-            os.replace(beside, path)
+            with replacing(path) as beside:
+                beside.write_text(
+                    "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8"
+                )
 
     def abandon_after(self, step: int) -> int:
         """Move the pictures and checkpoints of later steps to abandoned/N and return the next attempt's number.

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -166,15 +167,18 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
             for name, (_, term) in training.terms.items():
                 _refuse_unmet(name, term, step, model, training)
             try:
-                readings |= model.losses(step).readings
+                losses = model.losses(step)
             except KeyError as error:
                 if error.args[0] not in knobs.asked - knobs.keys():
                     raise
                 raise UserError(
                     f"model {model.name!r} needs a controller for {error}, and none here drives it"
                 ) from None
+            readings |= {f"loss/{network}": loss for network, loss in losses.by_network.items()} | losses.readings
+            readings |= {f"term/{name}": t(step) for name, (_, t) in training.terms.items() if t.network in names}
+    used = knobs.asked | {f"learning_rate/{network}" for network in training.networks}
     for name, controller in training.controllers.items():
-        idle = [knob for knob in controller.drives if knob not in knobs.asked and not knob.startswith("learning_rate/")]
+        idle = [knob for knob in controller.drives if knob not in used]
         if idle:
             raise UserError(f"--controller {name}: it drives {idle[0]!r}, which model {model.name!r} does not use")
         try:
@@ -233,7 +237,8 @@ class Showing:
         noise = training.model.latents(n, training.device)
         labels = None
         if self.data is not None and self.data.labels is not None:
-            labels = torch.from_numpy(self.data.labels[:: max(1, len(self.data.labels) // n)][:n]).to(training.device)
+            spread = self.data.labels[:: max(1, len(self.data.labels) // n)]
+            labels = torch.from_numpy(np.resize(spread, n)).to(training.device)  # again from the first, where too few
         asked = training.asked(networks)
         made = [
             training.model.generate(asked, noise[i : i + batch], None if labels is None else labels[i : i + batch])

@@ -20,7 +20,7 @@ from PIL import Image
 from gankit.errors import UserError
 from gankit.report import animate, draw_losses, write_report
 from gankit.report.curves import panels, rate_drops, thin
-from gankit.report.files import evenly
+from gankit.report.reading import evenly
 from gankit.runs import Run
 
 # A run folder without a training: plausible numbers and drawn grids.

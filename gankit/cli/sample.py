@@ -52,8 +52,5 @@ def command(
         click.echo(f"{n} pictures in {out}")
         return
     path = Path(grid) if grid else made.folder / "sample.png"
-    try:
-        save_grid(pictures, path)
-    except OSError as error:
-        raise UserError(f"--grid {path} cannot be written: {error.strerror}") from None
+    save_grid(pictures, path)
     click.echo(str(path))

@@ -46,18 +46,20 @@ class Batches:
         chosen = np.concatenate(
             [self._order(epoch)[places[places // n == epoch] % n] for epoch in np.unique(places // n)]
         )
-        flip = None
+        flip = labels = None
         if self.mirror:
-            flip = torch.from_numpy(np.random.default_rng((self.seed, 2, step, update)).random(size) < 0.5)
-        labels = None
+            flip = self._sent(np.random.default_rng((self.seed, 2, step, update)).random(size) < 0.5)
         if self.data.labels is not None:
-            labels = torch.from_numpy(self.data.labels[chosen]).to(self.device)
-        if self.resident is not None:
-            return to_float(self.resident[torch.from_numpy(chosen).to(self.device)], flip), labels
-        raw = torch.from_numpy(self.data.train[chosen])
+            labels = self._sent(self.data.labels[chosen])
+        raw = self._sent(self.data.train[chosen]) if self.resident is None else self.resident[self._sent(chosen)]
+        return to_float(raw, flip), labels
+
+    def _sent(self, array: np.ndarray) -> Tensor:
+        """The array on the device, without waiting for it."""
+        tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
-            raw = raw.pin_memory()
-        return to_float(raw.to(self.device, non_blocking=True), flip), labels
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
 
 def to_float(raw: Tensor, flip: Tensor | None = None) -> Tensor:
@@ -69,6 +71,5 @@ def to_float(raw: Tensor, flip: Tensor | None = None) -> Tensor:
         return raw.float()
     pictures = raw.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
     if flip is not None:
-        flip = flip.to(raw.device)[:, None, None, None]
-        pictures = torch.where(flip, pictures.flip(3), pictures)
+        pictures = torch.where(flip[:, None, None, None], pictures.flip(3), pictures)
     return pictures

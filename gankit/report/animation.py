@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
-from gankit.report.files import evenly, replacing
+from gankit.files import replacing
+from gankit.report.reading import evenly
 from gankit.runs import Run
 
 if TYPE_CHECKING:

@@ -217,6 +217,8 @@ def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
     if prefix == "learning_rate":
         log = all(value is None or value > 0 for one in series for value in one.line.values)
         return [Panel("rates", "Learning rates", NOTES["learning_rate"] if log else "", _merged(series), log)]
+    if prefix == "term":
+        return [Panel("other", "Extra loss terms", "Before their weights.", series)]
     if prefix == model:
         bounds = BOUNDS.get
         return [Panel("control", s.key, NOTES.get(s.key, ""), [s], bounds=bounds(s.key, (None, None))) for s in series]

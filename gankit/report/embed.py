@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from gankit.report.files import evenly
+from gankit.report.reading import evenly
 
 GRIDS = 60  # in the slider, at most
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
+from gankit.files import replacing
 from gankit.report.curves import Line, Panel, Series, panels, rate_drops
-from gankit.report.files import replacing
 from gankit.report.reading import read
 from gankit.runs import Run
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from gankit.files import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +24,9 @@ def save_grid(pictures: Tensor, path: Path, columns: int = 8) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     picture = Image.fromarray(grid(pictures, columns).numpy()) if pictures.ndim == 4 else _scatter(pictures)
-    picture.save(beside, format="PNG")
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        picture.save(beside, format="PNG")
 
 
 def _scatter(points: Tensor) -> Image.Image:  # type: ignore[name-defined]  # noqa: F821

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gankit.files import replacing
 from gankit.report import words
 from gankit.report.curves import Line, Panel, Series, panels, rate_drops
 from gankit.report.embed import animation, grids
 from gankit.report.figures import MARKS
-from gankit.report.files import replacing
 from gankit.report.reading import Story, listing, mapping, read
 from gankit.runs import Run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,3 +104,20 @@ def _object(get: Callable[[], Any], name: str, missing: list[str], may_be_absent
     if not found and not may_be_absent:
         missing.append(f"{name} is missing or empty")
     return found
+
+
+def evenly(samples: list[tuple[int, Path]], count: int) -> list[tuple[int, Path]]:
+    """At most `count` of the samples (sorted by step): evenly in steps, the first and the last among them."""
+    if len(samples) <= count:
+        return samples
+    if count <= 1:
+        return samples[-1:] if count == 1 else []
+    steps = [step for step, _ in samples]
+    first, last = steps[0], steps[-1]
+    chosen = set()
+    for n in range(count):
+        wanted = first + (last - first) * n / (count - 1)
+        after = min(bisect_left(steps, wanted), len(steps) - 1)
+        before = max(after - 1, 0)
+        chosen.add(before if wanted - steps[before] < steps[after] - wanted else after)
+    return [samples[n] for n in sorted(chosen)]

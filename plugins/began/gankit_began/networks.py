@@ -29,8 +29,8 @@ class _Elu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        negative = x.float() if x.dtype != torch.float32 else x.clone()
-        out = torch.maximum(x, negative.clamp_(max=0).exp_().sub_(1).to(x.dtype))  # exp(x) − 1 ≥ x
+        exact = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        out = torch.maximum(x, exact.clamp(max=0).exp_().sub_(1).to(x.dtype))  # exp(x) − 1 ≥ x
         ctx.save_for_backward(out)
         return out
 

@@ -1,0 +1,366 @@
+"""gankit's speed as ratios to the plain loop of reference.py, in one run: `make bench`, or see --help.
+
+Both sides are processes of their own that wait while the other computes. They take turns (A B, A B, …); a ratio is
+of two turns that follow each other, so that a machine that grows slower or busier slows both. Medians are printed
+with the smallest and the largest. A turn of gankit is what its runner does at each step: the batch, `step_once`, and
+a line of metrics.jsonl at the default interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ILLUSTRATIONS = HERE.parents[1] / "shared/data/illustrations"
+BATCH = 16
+SETTINGS = ((32, 32), (32, 16), (64, 32))  # side of the pictures, n
+GOALS = {(32, 32): 1.8}  # images/s to the reference
+
+
+# What the processes do. ---------------------------------------------------------------------------------------------
+
+
+def peak_memory() -> float:
+    """The most that this process had resident, in MiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def assemble(data: str, size: int, n: int, folder: Path, **options: Any) -> Any:
+    """A run of BEGAN in a new folder: what `gankit.run` does before the first step."""
+    from gankit import api, config
+    from gankit.interrupts import Interrupts
+    from gankit.plugins import Catalogue
+    from gankit.runner import Recorder, Watcher
+    from gankit.runs import Run, write_json
+
+    catalogue = Catalogue([])
+    asked = api.request(data=data, image_size=size, batch_size=BATCH, set={"filters": n}, **options)
+    resolved = config.resolve("began", asked, catalogue)
+    opened = api.open_data(resolved, catalogue, Watcher())
+    training, batches = api.assemble(resolved, opened, catalogue)
+    Run.create(folder, "began")
+    write_json(folder / "config.json", resolved.model_dump(mode="json"))
+    run = Run(folder)
+    artifacts = {}
+    for name, table in resolved.artifacts.items():
+        cls = catalogue.get("artifacts", name)
+        artifacts[name] = cls(cls.Options(**table), run)
+    reaction = catalogue.get("reactions", resolved.on_alarm)()
+    recorder = Recorder(run, training, batches, artifacts, reaction, catalogue, Watcher())
+    return run, training, batches, recorder, Interrupts()
+
+
+def gankit_steps(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
+    from gankit.runner import scheduled, step_once
+
+    _, training, batches, recorder, _ = assemble(data, size, n, scratch / f"run-{size}-{n}")
+    started = time.perf_counter()
+
+    def step() -> None:
+        readings = step_once(training, batches)
+        training.seconds = time.perf_counter() - started
+        if scheduled(training, training.number):
+            recorder.record(readings)
+
+    return step
+
+
+def reference_steps(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
+    import reference
+
+    return reference.Loop(data, size, n, BATCH).step
+
+
+def gankit_input(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
+    _, _, batches, _, _ = assemble(data, size, n, scratch / f"input-{size}")
+    steps = iter(range(1, 1 << 60))
+    return lambda: batches(next(steps), 0) and None
+
+
+def reference_input(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
+    import reference
+
+    batches = reference.endless(reference.loader(data, size, BATCH))
+    return lambda: next(batches) is None and None
+
+
+def serve(make: Callable[..., Callable[[], None]], arguments: tuple[Any, ...], warm: int, pipe: Any) -> None:
+    """Make the steps, then take turns: seconds to go on for -> (steps done, seconds taken)."""
+    sys.path.insert(0, str(HERE))
+    step = make(*arguments)
+    for _ in range(warm):
+        step()
+    pipe.send("ready")
+    while (seconds := pipe.recv()) is not None:
+        steps, started = 0, time.perf_counter()
+        while (taken := time.perf_counter() - started) < seconds or steps < 3:
+            step()
+            steps += 1
+        pipe.send((steps, taken if steps < 1 else time.perf_counter() - started))
+    pipe.send(peak_memory())
+
+
+class Side:
+    """A process that computes when it is its turn."""
+
+    def __init__(self, make: Callable[..., Callable[[], None]], arguments: tuple[Any, ...], warm: int) -> None:
+        context = multiprocessing.get_context("spawn")  # not as a copy of what this process holds
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(make, arguments, warm, theirs))
+        self.process.start()
+        theirs.close()
+        self.pipe.recv()
+
+    def turn(self, seconds: float) -> float:
+        """Images/s over so many seconds."""
+        self.pipe.send(seconds)
+        steps, taken = self.pipe.recv()
+        return steps * BATCH / taken
+
+    def end(self) -> float:
+        """End it; its peak memory in MiB."""
+        self.pipe.send(None)
+        peak = self.pipe.recv()
+        self.process.join()
+        return peak
+
+
+def alternate(plain: Any, fast: Any, arguments: tuple[Any, ...], rounds: int, seconds: float, warm: int) -> Any:
+    """Images/s of each turn of both sides, and their peak memories."""
+    sides = [Side(plain, arguments, warm), Side(fast, arguments, warm)]
+    turns: list[list[float]] = [[], []]
+    for _ in range(rounds):
+        for side, speeds in zip(sides, turns, strict=True):
+            speeds.append(side.turn(seconds))
+    return *turns, *(side.end() for side in sides)
+
+
+def overhead(data: str, steps: int, scratch: Path, pipe: Any) -> None:
+    """Seconds in `train` and, of these, in `step_once`, with all that a run does by default at 32×32, n = 16."""
+    import torch
+
+    from gankit import runner
+
+    run, training, batches, recorder, interrupts = assemble(data, 32, 16, scratch / "overhead", steps=steps + 20)
+    for _ in range(20):
+        runner.step_once(training, batches)
+    training.number = 0
+    training.config = training.config.model_copy(update={"steps": steps})
+    inside, bare = 0.0, runner.step_once
+
+    def timed(*arguments: Any) -> Any:
+        nonlocal inside
+        started = time.perf_counter()
+        readings = bare(*arguments)
+        if training.device.type == "cuda":
+            torch.cuda.synchronize()
+        inside += time.perf_counter() - started
+        return readings
+
+    runner.step_once = timed
+    started = time.perf_counter()
+    runner.train(run, training, batches, recorder, interrupts)
+    pipe.send((time.perf_counter() - started, inside))
+
+
+# The measurements. --------------------------------------------------------------------------------------------------
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "gankit", *words]
+
+
+def first_step(data: str, scratch: Path, number: int) -> tuple[float, float]:
+    """Seconds from the start of `gankit run` on cached data to its first sample grid, and to its first step."""
+    out = scratch / f"first-{number}"
+    started = time.perf_counter()
+    words = ("run", "began", "--data", data, "--out", str(out), "--steps", "1", "--log-every", "1")
+    process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    grid = step = None
+    while step is None and process.poll() is None:
+        time.sleep(0.005)
+        now = time.perf_counter() - started
+        if grid is None and any((out / "samples").glob("*.png")):
+            grid = now
+        metrics = out / "metrics.jsonl"
+        if metrics.exists() and metrics.stat().st_size:
+            step = now
+    process.kill()
+    process.wait()
+    return grid or float("nan"), step or float("nan")
+
+
+def build_rate(data: str, scratch: Path, number: int) -> tuple[int, float]:
+    """Pictures, and pictures/s at which they are decoded into the cache at 64×64."""
+    from gankit.data.folder import Folder
+    from gankit.data.source import Request
+
+    before = os.environ.get("GANKIT_CACHE")
+    os.environ["GANKIT_CACHE"] = str(scratch / f"cache-{number}")
+    try:
+        started = time.perf_counter()
+        opened = Folder(None).open(data, Request(64))
+        count = len(opened.train) + len(opened.held_out)
+        return count, count / (time.perf_counter() - started)
+    finally:
+        if before is None:
+            del os.environ["GANKIT_CACHE"]
+        else:
+            os.environ["GANKIT_CACHE"] = before
+
+
+def whole_run_memory(data: str, scratch: Path) -> float:
+    """Peak resident MiB of `gankit run` at 64×64 with an empty cache: decoding, 60 steps, the report."""
+    words = ("run", "began", "--data", data, "--out", str(scratch / "memory"), "--image-size", "64", "--steps", "60")
+    environment = os.environ | {"GANKIT_CACHE": str(scratch / "cache-memory")}
+    process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"gankit {' '.join(words)} ended with {process.returncode}")
+    return usage.ru_maxrss / 1024
+
+
+@contextmanager
+def pictures(given: str | None, scratch: Path) -> Iterator[str]:
+    """The folder to read: that given, the illustrations, or the demo data as PNG files."""
+    if given or ILLUSTRATIONS.is_dir():
+        yield str(given or ILLUSTRATIONS)
+        return
+    from PIL import Image
+
+    from gankit.data.demo import Demo
+    from gankit.data.source import Request
+
+    folder = scratch / "demo" / "figures"
+    folder.mkdir(parents=True)
+    opened = Demo().open(None, Request(64, holdout=0))
+    for i, picture in enumerate(opened.train):
+        Image.fromarray(picture).save(folder / f"{i:05d}.png")
+    yield str(folder.parent)
+
+
+def spread(values: list[float], digits: int = 0) -> str:
+    return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f}–{max(values):.{digits}f}]"
+
+
+def row(what: str, plain: list[float], fast: list[float], memory: str, goal: float | None = None) -> str:
+    ratios = [b / a for a, b in zip(plain, fast, strict=True)]
+    aim = f"≥ {goal:g}×" if goal else ""
+    return (
+        f"| {what} | {statistics.median(plain):,.0f} | {statistics.median(fast):,.0f} | "
+        f"**{statistics.median(ratios):.2f}×** [{min(ratios):.2f}–{max(ratios):.2f}] | {aim} | {memory} |"
+    )
+
+
+def machine() -> str:
+    import torch
+
+    from gankit.device import describe, machine_of
+
+    bf16 = "bf16 natively" if machine_of("cpu").fast_bf16 else "no native bf16"
+    return (
+        f"{describe('cpu')} (of {os.cpu_count()}), {bf16}; torch {torch.__version__}, "
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    )
+
+
+def measure(data: str, scratch: Path, rounds: int, say: Callable[[str], None]) -> None:
+    from gankit import config
+    from gankit.plugins import Catalogue
+
+    # The same networks on both sides, and the cache built before anything is timed.
+    sys.path.insert(0, str(HERE))
+    import reference
+
+    for size, n in SETTINGS:
+        _, training, *_ = assemble(data, size, n, scratch / f"check-{size}-{n}")
+        reference.same_networks(training.networks, size, n)
+    resolved = config.resolve("began", {"data": data}, Catalogue([]))
+    say(f"gankit runs in {resolved.precision}, the reference in fp32; batch {BATCH}.\n")
+
+    say("| | reference, images/s | gankit, images/s | ratio, median [min–max] | goal | peak memory, MiB |")
+    say("|---|---|---|---|---|---|")
+    for size, n in SETTINGS:
+        plain, fast, *peaks = alternate(
+            reference_steps, gankit_steps, (data, size, n, scratch), rounds, 4 if size < 64 else 6, warm=3
+        )
+        memory = "{:,.0f} / {:,.0f}".format(*peaks)
+        say(row(f"training, {size}×{size}, n = {n}", plain, fast, memory, GOALS.get((size, n))))
+    for size in (32, 64):
+        plain, fast, *peaks = alternate(reference_input, gankit_input, (data, size, 16, scratch), rounds, 1.5, warm=10)
+        memory = "{:,.0f} / {:,.0f}".format(*peaks)
+        say(row(f"input alone, {size}×{size}", plain, fast, memory))
+    say("")
+
+    say("| | | goal |")
+    say("|---|---|---|")
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=overhead, args=(data, 1000, scratch, theirs))
+    process.start()
+    total, inside = ours.recv()
+    process.join()
+    say(
+        f"| 1,000 steps of the runner, 32×32, n = 16, all defaults: share spent in bare steps | {inside / total:.1%} | |"
+    )
+    firsts = [first_step(data, scratch, i) for i in range(3)]
+    say(f"| start to first sample grid, cached data, s | {spread([f[0] for f in firsts], 1)} | ≤ 10 |")
+    say(f"| start to first step logged, cached data, s | {spread([f[1] for f in firsts], 1)} | |")
+    builds = [build_rate(data, scratch, i) for i in range(3)]
+    rates = spread([rate for _, rate in builds])
+    say(f"| building the cache at 64×64 ({builds[0][0]:,} pictures), pictures/s | {rates} | ≥ 500 |")
+    peak = whole_run_memory(data, scratch)
+    say(f"| a whole run at 64×64 with an empty cache: peak resident, MiB | {peak:,.0f} | < 2,048 |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="gankit's speed as ratios to a plain reference loop, in one run.")
+    parser.add_argument("--data", help="a folder of pictures in subfolders (default: the illustrations, or demo data)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default 5)")
+    parser.add_argument("--save", action="store_true", help="also write benchmarks/results/DATE.md")
+    asked = parser.parse_args()
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="gankit-bench-") as folder:
+        scratch = Path(folder)
+        with pictures(asked.data, scratch) as data:
+            say(f"{machine()}.")
+            busy = os.getloadavg()[0]
+            say(
+                f"Data: {Path(data).name}. Load of the machine before: {busy:.1f}{' (not quiet)' if busy > 0.5 else ''}."
+            )
+            measure(data, scratch, asked.rounds, say)
+    say(f"\nRounds: {asked.rounds}. Peak memory is of the training process, reference / gankit; the reference's two")
+    say("loader processes come on top. Images/s count real pictures, one for each of a step's batch.")
+    print(f"{time.perf_counter() - started:.0f} s")
+    if asked.save:
+        path = HERE / "results" / f"{date.today()}.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"# Speed, {date.today()}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

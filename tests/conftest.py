@@ -1,0 +1,175 @@
+"""What the tests share: a cache of their own, a folder of their own, and `gankit` as a user types it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and are slower where each takes them all
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A training that takes a tenth of a second, on pictures that gankit draws itself.
+DATA = ("--data", "demo:120", "--image-size", "16", "--batch-size", "4", "--precision", "fp32")
+SMALL = ("--set", "filters=4", "--set", "latent=8")
+TINY = (*DATA, *SMALL, "--steps", "6", "--log-every", "1")
+CLOCK = ("seconds", "images_per_second")  # the only metrics that the clock decides
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the session's own, and nothing of the user's environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("GANKIT_DISABLE_PLUGINS", raising=False)
+        patch.delenv("GANKIT_STRICT", raising=False)
+        yield
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Gankit = Callable[..., Said]
+
+
+@pytest.fixture
+def gankit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Gankit:
+    """Call the command line in this process, in an empty folder: what is not caught there fails the test."""
+    from gankit.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["gankit", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Said(ended.value.code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out losses.png, animation.gif and report.html, which take longer than the tiny trainings."""
+    from gankit.report import artifacts
+
+    for artifact in (artifacts.Losses, artifacts.Animation, artifacts.Report):
+        monkeypatch.setattr(artifact, "finish", lambda self: None)
+
+
+def process(*arguments: object, cwd: Path, **options: Any) -> subprocess.Popen[str]:
+    """Start `gankit` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gankit", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def strict_json(text: str) -> Any:
+    """Parse what must be strict JSON: NaN and Infinity are none."""
+
+    def refuse(token: str) -> None:
+        raise AssertionError(f"{token} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def read(path: Path) -> Any:
+    """A file of one JSON object."""
+    return strict_json(path.read_text(encoding="utf-8"))
+
+
+def lines(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines, of which the last is whole as well."""
+    text = (run / name).read_text(encoding="utf-8")
+    assert not text or text.endswith("\n")
+    return [strict_json(line) for line in text.splitlines()]
+
+
+def timeless(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what the clock decides."""
+    return [{name: value for name, value in line.items() if name not in CLOCK} for line in lines(run)]
+
+
+def weights(run: Path, step: int) -> dict[str, bytes]:
+    """The tensors' files of a checkpoint, byte for byte."""
+    files = sorted((run / "checkpoints" / f"{step:06d}").glob("*.safetensors"))
+    assert files
+    return {file.name: file.read_bytes() for file in files}
+
+
+def checkpoints(run: Path) -> list[int]:
+    """The steps that have a checkpoint."""
+    return sorted(int(path.name) for path in (run / "checkpoints").iterdir())
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file and folder below a folder, with a hash of what is in it."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def refused(said: Said, *words: str) -> None:
+    """A request that is wrong: exit code 2, one line on stderr that holds the words, nothing else."""
+    assert said.code == 2
+    (line,) = said.err.splitlines()
+    assert line.startswith("gankit: ")
+    assert "Traceback" not in said.out
+    for word in words:
+        assert word in line
+
+
+def quietly(*arguments: object, cwd: Path) -> int:
+    """The command line in this process, for fixtures that outlive a test; returns the exit code."""
+    from gankit.cli import main
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["gankit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of BEGAN with everything drawn. It is shared: copy it before you change it."""
+    folder = tmp_path_factory.mktemp("finished")
+    options = ("--steps", 8, "--sample-every", 4, "--checkpoint-every", 2)
+    moving = ("--set", "lambda_k=0.3", "--set", "gamma=0.9")  # k reaches 1 within the eight steps
+    assert quietly("run", "began", *TINY, *options, *moving, "--out", "run", cwd=folder) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the whole run, in the test's own folder, to do with as one likes."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))

@@ -1,0 +1,56 @@
+"""What the documentation shows works, and what exists is documented."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import gankit
+from gankit import hookspecs
+
+ROOT = Path(__file__).parent.parent
+PLUGINS = (ROOT / "docs" / "plugins.md").read_text()
+
+
+def test_the_gan_of_the_plugin_page_trains_as_it_stands(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "my_gan.py"
+    file.write_text(re.search(r"```python\n(.*?)```", PLUGINS, re.DOTALL)[1])
+    run = gankit.run("my-gan", "demo:60", plugins=[str(file)], out=tmp_path / "run", steps=3, batch_size=4, log_every=1)
+    assert [line["step"] for line in run.metrics()] == [1, 2, 3]
+    assert "my-gan/margin" in run.metrics()[0]
+
+
+@pytest.mark.parametrize("hook", [name for name in dir(hookspecs) if name.startswith("gankit_")])
+def test_every_hook_is_on_the_plugin_page_and_has_a_docstring(hook):
+    assert f"`{hook}`" in PLUGINS
+    assert getattr(hookspecs, hook).__doc__
+
+
+@pytest.mark.parametrize("name", gankit.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(gankit, name) is not None
+
+
+def test_every_public_class_and_function_says_what_it_is():
+    named = [getattr(gankit, name) for name in gankit.__all__ if name not in ("__version__", "hookimpl")]
+    assert [item for item in named if not item.__doc__] == []
+
+
+def test_the_flags_that_the_readme_shows_exist():
+    from gankit.cli import COMMANDS, cli
+
+    text = (ROOT / "README.md").read_text()
+    for command in re.findall(r"^gankit (\w+)", text, re.MULTILINE):
+        assert command in COMMANDS
+    there = {flag for name in COMMANDS for p in cli.get_command(None, name).params for flag in p.opts} | {"--help"}
+    for line in re.findall(r"^gankit .*", text, re.MULTILINE):
+        assert set(re.findall(r"--[a-z-]+", line)) <= there
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -145,20 +145,13 @@ def resume(
 
 def request(**given: Any) -> dict[str, Any]:
     """The flags that were given, as `config.resolve` takes them."""
-    asked = {key: value for key, value in given.items() if value is not None}
-    if isinstance(asked.get("time"), str):
-        asked["time"] = config.duration(asked["time"])
+    asked = config.normalised({key: value for key, value in given.items() if value not in (None, (), {})})
     settings = dict(asked.pop("set", {}))
     components = {key: settings.pop(key) for key in list(settings) if "." in key}
     if settings:
         asked["model"] = settings
     if components:
         asked["set"] = components
-    for kind in config.COMPONENTS:
-        if kind in asked and not isinstance(asked[kind], Mapping):
-            asked[kind] = {name: {} for name in asked[kind]}
-            if not asked[kind]:
-                del asked[kind]
     return asked
 
 
@@ -301,11 +294,10 @@ def chosen(resolved: RunConfig, asked: Mapping[str, Any], data: Data, training: 
     size = "×".join(map(str, data.shape[1:])) if len(data.shape) == 3 else f"points of {data.shape[0]} numbers"
     filters = f", {resolved.model['filters']} filters" if "filters" in resolved.model else ""
     length = f"{resolved.steps:,} steps" if resolved.steps is not None else f"{resolved.time:.0f} s"
-    why = (
-        f"no GPU here, so sizes for {torch.get_num_threads()} cores"
-        if resolved.device == "cpu"
-        else "a GPU is there, so the paper's sizes"
-    )
+    cores = torch.get_num_threads()
+    why = "a GPU is there, so the paper's sizes"
+    if resolved.device == "cpu":
+        why = f"no GPU here, so sizes for {cores} core{'s' * (cores > 1)}"
     because = f" ({why}; change with --{', --'.join(key.replace('_', '-') for key in free)})" if free else ""
     return (
         f"{resolved.model['name']} on {len(data.train):,} items of {resolved.data} ({len(data.held_out):,} held out): "

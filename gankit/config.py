@@ -107,14 +107,25 @@ def parse_pairs(pairs: Iterable[str], flag: str) -> dict[str, Any]:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The request that a TOML file makes: the flags' names with underscores, a [model] table, tables of components."""
+    """The request that a TOML file makes: the fields of `RunConfig`, a [model] table, lists or tables of components."""
     try:
         with open(Path(path).expanduser(), "rb") as file:
-            return tomllib.load(file)
+            return normalised(tomllib.load(file))
     except OSError as error:
         raise UserError(f"--config {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path} is no TOML file: {error}") from None
+
+
+def normalised(asked: dict[str, Any]) -> dict[str, Any]:
+    """The request with durations as seconds and lists of components as tables, so that requests can be merged."""
+    asked = dict(asked)
+    if isinstance(asked.get("time"), str):
+        asked["time"] = duration(asked["time"])
+    for kind in COMPONENTS:
+        if kind in asked:
+            asked[kind] = _named(asked[kind])
+    return asked
 
 
 def merge(*requests: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def describe(device: str) -> str:
         return torch.cuda.get_device_name()
     if device == "mps":
         return f"{platform.machine()} GPU (MPS)"
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{_cpu_name()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _cpuinfo(key: str) -> str:

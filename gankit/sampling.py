@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gankit import checkpoint
-from gankit.config import RunConfig
+from gankit.config import RunConfig, validate
 from gankit.data.batches import seed_of
 from gankit.plugins import Catalogue
 from gankit.runs import Run
@@ -22,7 +22,7 @@ def sample(run: Run, n: int, seed: int = 0, step: int | None = None, plugins: Se
     A picture depends on (seed, place) and not on how many are drawn with it as far as the model's latents allow.
     Raises `UserError` where the run has no checkpoint, or needs a plugin that is not given.
     """
-    config = RunConfig(**run.config)
+    config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option")
     model, networks, _ = build_model(config, tuple(run.data["shape"]), Catalogue(plugins))
     _, tensors = checkpoint.read(run, checkpoint.choose(run, step), only="averaged")
     generator = networks["generator"]

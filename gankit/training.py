@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.components import Controller, Diagnostic, LossTerm, View
-from gankit.config import RunConfig, controller_instances
+from gankit.config import RunConfig, controller_instances, validate
 from gankit.data.batches import Batches, seed_of, to_float
 from gankit.data.source import Data
 from gankit.errors import UserError
@@ -98,7 +98,8 @@ def build_model(
     """The model, its networks with the weights that the seed gives, and what D is shown."""
     name = config.model["name"]
     cls = catalogue.get("models", name)
-    model = cls(cls.Settings(**{key: value for key, value in config.model.items() if key != "name"}), shape)
+    given = {key: value for key, value in config.model.items() if key != "name"}
+    model = cls(validate(cls.Settings, given, f"model {name!r}", "setting"), shape)
     views = Views([_component(catalogue, "views", view, table) for view, table in config.views.items()])
     pair = (
         _component(catalogue, "networks", model.networks, config.networks[model.networks]) if model.networks else None

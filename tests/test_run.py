@@ -86,7 +86,7 @@ def test_config_writes_out_every_default(finished: Path) -> None:
     assert set(config) == set(RunConfig.model_fields)
     assert set(config["model"]) == {"name", *BEGAN.Settings.model_fields}
     assert config["model"]["name"] == "began"
-    assert "auto" not in json.dumps({**config, "requested": None, "networks": None})
+    assert '"auto"' not in json.dumps(config)
     assert config["controllers"] == {
         "balance": {"lambda_k": 0.3},
         "halving": {"window": 500, "patience": 10, "floor": 2e-05},
@@ -149,7 +149,6 @@ def test_data_json_lists_skipped_files_and_one_line_says_so(gankit: Gankit, tmp_
     (tmp_path / "pictures").mkdir()
     for n in range(8):
         Image.new("RGB", (20, 16), (n * 30, 80, 255 - n * 30)).save(tmp_path / "pictures" / f"{n}.png")
-        (tmp_path / "pictures" / f"{n}.png").chmod(0o644)
     (tmp_path / "pictures" / "notes.png").write_text("no picture")
     said = gankit("run", "began", *TINY, "--data", "pictures", "--holdout", 0, "--steps", 1)
     assert said.code == 0
@@ -591,7 +590,7 @@ def test_ctrl_c_before_the_training_says_that_nothing_is_lost(
     monkeypatch.setattr(Progress, "decoding", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     said = gankit("run", "began", *TINY, "--data", "demo:77")
     assert said.code == 130
-    assert len(said.err.splitlines()) == 1
+    assert said.err.strip() == "gankit: interrupted before the training began; nothing is lost"
     assert not list(tmp_path.iterdir())
 
 
@@ -620,7 +619,7 @@ def test_the_last_lines_say_where_to_look_and_how_to_go_on(gankit: Gankit, tmp_p
 def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     running = subprocess.Popen(
-        [sys.executable, "-m", "gankit", "run", "began", *TINY, "--time", "2s", "--steps", str(10**6)],
+        [sys.executable, "-m", "gankit", "run", "began", *TINY, "--steps", "150"],
         cwd=tmp_path,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", "LINES": "40"},
         stdin=theirs,
@@ -645,4 +644,4 @@ def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:
     assert re.search(r"\bk\b", text)
     assert re.search(r"\bM\b", text)
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # the cursor is back
-    assert "stopped when its time was over" in text
+    assert "finished at step 150" in text

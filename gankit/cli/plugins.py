@@ -21,16 +21,16 @@ def list_(plugins: tuple[str, ...] = ()) -> int:
     from gankit.plugins import KINDS, Catalogue
 
     catalogue = Catalogue(plugins)
-    offers: dict[str, list[str]] = {}
+    offers: dict[int, list[str]] = {}  # two plugins may have one name
     for kind, (what, _) in KINDS.items():
         for name, (_, givers) in catalogue.kind(kind).items():
             for plugin in givers:
-                offers.setdefault(plugin.name, []).append(f"{what} {name}")
+                offers.setdefault(id(plugin), []).append(f"{what} {name}")
     for plugin in catalogue.plugins:
         click.echo(f"{plugin.name}  ({plugin}, {plugin.where})")
         if plugin.broken:
             click.echo(f"    BROKEN: {plugin.broken}")
-        for line in offers.get(plugin.name, []):
+        for line in offers.get(id(plugin), []):
             click.echo(f"    {line}")
     clashes = catalogue.clashes()
     for line in clashes:

@@ -135,7 +135,6 @@ class Progress(Watcher):
         return clock(max(left, 0)) if math.isfinite(left) else "?"
 
     def _display(self) -> Any:
-        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
@@ -146,7 +145,13 @@ class Progress(Watcher):
         facts["step"] = f"{training.number:,}" + (f"/{training.config.steps:,}" if training.config.steps else "")
         table.add_row(*(f"[dim]{label}[/dim]" for label in facts))
         table.add_row(*facts.values())
-        return Group(ProgressBar(total=training.config.steps or 1, completed=training.number, width=60), table)
+        shares = [training.number / training.config.steps] if training.config.steps else []
+        if training.config.time:
+            shares.append((time.monotonic() - self.begun[0]) / training.config.time)
+        display = Table.grid()
+        display.add_row(ProgressBar(total=1, completed=max(shares, default=0), width=60))
+        display.add_row(table)
+        return display
 
 
 def number(value: float | None) -> str:

@@ -1,0 +1,609 @@
+"""What plugins may rely on and nobody has to fear of them: found like a stranger's, guarded, inert until named."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import pytest
+import torch
+from conftest import lines, refused, timeless, weights
+
+from gankit import UserError, api, hookspecs
+from gankit.cli import cli
+from gankit.plugins import KINDS, Catalogue
+from gankit.runner import Watcher, step_once
+
+ROOT = Path(__file__).parents[1]
+STRANGER = Path(__file__).parent / "stranger"
+HOOKS = [name for name in dir(hookspecs) if name.startswith("gankit_")]
+QUICK = {
+    "data": "demo:120",
+    "image_size": 16,
+    "batch_size": 4,
+    "precision": "fp32",
+    "set": {"filters": 4, "latent": 8},
+    "steps": 4,
+    "log_every": 1,
+}
+
+Install = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread (the networks are tiny), and plugins' commands looked up anew in every test."""
+    monkeypatch.delattr(cli, "_from_plugins", raising=False)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    vars(cli).pop("_from_plugins", None)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Install a stranger's distribution: a package and the metadata that pip would write, in a folder of sys.path."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    packages: list[str] = []
+
+    def distribution(name: str, code: str, entry: str | None = None) -> None:
+        package = name.replace("-", "_")
+        packages.append(package)
+        (site / package).mkdir()
+        (site / package / "__init__.py").write_text(textwrap.dedent(code), encoding="utf-8")
+        metadata = site / f"{package}-1.5.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n", encoding="utf-8")
+        (metadata / "entry_points.txt").write_text(f"[gankit]\n{entry or name} = {package}\n", encoding="utf-8")
+
+    yield distribution
+    for package in packages:
+        sys.modules.pop(package, None)
+
+
+def model(name: str = "x", hook: str = "gankit_models") -> str:
+    """The code of a plugin that offers one model, a BEGAN of another name."""
+    return f"""
+        import gankit
+
+        @gankit.hookimpl
+        def {hook}():
+            from gankit_began.model import BEGAN
+
+            class Mine(BEGAN):
+                name = {name!r}
+
+            return [Mine]
+        """
+
+
+# Found like anybody's.
+
+
+def test_a_stranger_s_plugin_is_found_by_its_entry_point_as_the_shipped_ones_are(install, tmp_path):
+    """Through the console script's own door: another process, which knows of PYTHONPATH alone."""
+    install("my-gan", model("x"))
+    shown = subprocess.run(
+        [sys.executable, "-m", "gankit", "plugins", "list"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=dict(os.environ),
+    )
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "my-gan  (my-gan 1.5, my_gan)\n    model x\n" in shown.stdout
+    assert re.search(r"^began  \(gankit \S+, gankit_began\)\n    model began$", shown.stdout, re.MULTILINE)
+    assert "model ebgan" in shown.stdout
+
+
+def test_a_stranger_s_model_trains(install, tmp_path, undrawn):
+    install("my-gan", model("x"))
+    made = api.run("x", **QUICK, out=tmp_path / "run")
+    assert made.result["outcome"] == "finished"
+    assert {"name": "my-gan", "distribution": "my-gan", "version": "1.5"} in made.environment["plugins"]
+
+
+def test_a_file_named_with_plugin_is_used_without_being_installed(gankit, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(textwrap.dedent(model("x")), encoding="utf-8")
+    said = gankit("plugins", "list", "--plugin", path)
+    assert said.code == 0
+    assert f"mine  (--plugin {path}, {path})\n    model x\n" in said.out
+
+
+def test_a_module_named_with_plugin_is_used_without_being_installed(tmp_path, monkeypatch):
+    (tmp_path / "mine_as_module.py").write_text(textwrap.dedent(model("x")), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Catalogue(["mine_as_module"]).get("models", "x").name == "x"
+
+
+def test_a_file_named_with_plugin_hides_no_module_of_its_name(tmp_path):
+    import json
+
+    path = tmp_path / "json.py"
+    path.write_text(textwrap.dedent(model("x")), encoding="utf-8")
+    Catalogue([str(path)])
+    assert sys.modules["json"] is json
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "reason"),
+    [
+        ("missing.py", None, "is no file"),
+        ("no_such_module", None, "No module named 'no_such_module'"),
+        ("broken.py", "import torch_of_1999", "No module named 'torch_of_1999'"),
+        ("broken.py", "def gankit_models(:", "SyntaxError"),
+        ("broken.py", "def gankit_models(): return []", "not marked"),
+    ],
+)
+def test_what_plugin_names_and_cannot_be_used_is_refused_in_one_line(gankit, tmp_path, given, code, reason):
+    if code is not None:
+        (tmp_path / given).write_text(code, encoding="utf-8")
+    refused(gankit("run", "began", "--data", "demo", "--plugin", given), f"--plugin {given}", reason)
+
+
+# Broken ones.
+
+BROKEN = {
+    "raises at import": ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+    "a syntax error": ("def gankit_models(:", "SyntaxError: invalid syntax"),
+    "a missing dependency": ("import torch_of_1999", "ModuleNotFoundError: No module named 'torch_of_1999'"),
+    "exits at import": ("import sys; sys.exit('a GPU is needed')", "SystemExit: a GPU is needed"),
+    "a hook that raises": (
+        "import gankit\n@gankit.hookimpl\ndef gankit_models(): raise OSError('weights not found')",
+        "OSError: weights not found",
+    ),
+    "a hook that exits": (
+        "import gankit\n@gankit.hookimpl\ndef gankit_models(): raise SystemExit('not today')",
+        "SystemExit: not today",
+    ),
+    "a dependency missing in a hook": (
+        "import gankit\n@gankit.hookimpl\ndef gankit_models(): import torch_of_1999",
+        "ModuleNotFoundError: No module named 'torch_of_1999'",
+    ),
+    "a wrong signature": (
+        "import gankit\n@gankit.hookimpl\ndef gankit_models(catalogue): return []",
+        "Argument(s) {'catalogue'} are declared in the hookimpl but can not be found in the hookspec",
+    ),
+    "a misspelt hook": (model(hook="gankit_modles"), "no hook 'gankit_modles' (did you mean 'gankit_models'?)"),
+    "an unmarked hook": ("def gankit_models(): return []", "gankit_models is not marked: put @gankit.hookimpl above"),
+    "nothing returned": (
+        "import gankit\n@gankit.hookimpl\ndef gankit_models(): pass",
+        "gankit_models must return a list, and returned None",
+    ),
+    "a class outside a list": (
+        "import gankit\n@gankit.hookimpl\ndef gankit_models(): return gankit.Model",
+        "gankit_models must return a list, and returned <class 'gankit.model.Model'>",
+    ),
+    "a class of another kind": (
+        "import gankit\n@gankit.hookimpl\ndef gankit_models(): return [gankit.View]",
+        "which is no subclass of gankit.Model",
+    ),
+    "no class": (
+        "import gankit\n@gankit.hookimpl\ndef gankit_models(): return ['began']",
+        "gankit_models returned 'began', which is no subclass of gankit.Model",
+    ),
+    "a nameless class": (
+        "import gankit\n@gankit.hookimpl\ndef gankit_models():\n class Mine(gankit.Model): pass\n return [Mine]",
+        "Mine.name is None: it must be lower-case words joined by hyphens",
+    ),
+    "a badly named class": (model("My GAN"), "Mine.name is 'My GAN': it must be lower-case words joined by hyphens"),
+    "two classes of one name": (
+        model("x").replace("[Mine]", "[Mine, type('Other', (Mine,), {})]"),
+        "gankit_models returned two classes with the name 'x'",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", BROKEN)
+def test_a_broken_plugin_is_listed_with_its_reason_and_everything_else_goes_on(install, gankit, monkeypatch, way):
+    code, reason = BROKEN[way]
+    install("bad", code)
+    install("good", model("y"))
+
+    listed = gankit("plugins", "list")
+    assert listed.code == 1
+    (line,) = [line for line in listed.out.splitlines() if "BROKEN" in line]
+    assert reason in line
+    assert "bad  (bad 1.5, bad)\n    BROKEN: " in listed.out
+    for other in ("model began", "model ebgan", "model y", "data source demo"):
+        assert f"    {other}\n" in listed.out
+
+    refused(gankit("run", "x", "--data", "demo"), "unknown model 'x'", "plugin 'bad' (bad 1.5) failed to load", reason)
+    assert gankit("--help").code == 0
+    assert gankit("run", "began", "--help").code == 0
+
+    monkeypatch.setenv("GANKIT_STRICT", "1")
+    with pytest.raises((Exception, SystemExit), match=re.escape(reason.partition(": ")[2] or reason)):
+        Catalogue().kind("models")
+
+
+def test_other_hooks_of_a_broken_plugin_are_not_used_either(install):
+    """Half a plugin is worse than none: what its broken part was to provide would be missed later."""
+    install("bad", model("x") + "\n        @gankit.hookimpl\n        def gankit_views(settings): return []\n")
+    assert "x" not in Catalogue().kind("models")
+
+
+def test_began_trains_beside_a_broken_plugin(install, tmp_path, undrawn):
+    install("bad", "raise RuntimeError('no licence')")
+    made = api.run("began", **QUICK, out=tmp_path / "run")
+    assert made.result["outcome"] == "finished"
+    assert "bad" not in [plugin["name"] for plugin in made.environment["plugins"]]
+
+
+# Names.
+
+
+def ways_out(message: str) -> list[str]:
+    """What the message says GANKIT_DISABLE_PLUGINS can be set to."""
+    return re.findall(r"GANKIT_DISABLE_PLUGINS=([\w.-]+)", message)
+
+
+@pytest.mark.parametrize("entry", ["aaa", "zzz", "began"])
+def test_a_stranger_s_began_is_refused_with_both_named_and_every_way_out_works(install, gankit, monkeypatch, entry):
+    install("impostor", model("began"), entry=entry)
+    said = gankit("run", "began", "--data", "demo", "--steps", "0")
+    refused(said, "model 'began' is offered by", f"'{entry}' (impostor 1.5)", "'began' (gankit ")
+    listed = gankit("plugins", "list")
+    assert listed.code == 1
+    assert "CLASH: model 'began' is claimed by" in listed.out
+    assert f"{entry}  (impostor 1.5, impostor)\n    model began\n" in listed.out
+    assert listed.out.count("    model began\n") == 2
+    assert Catalogue().get("models", "ebgan").name == "ebgan"
+
+    assert len(ways_out(said.err)) == 2
+    for way in ways_out(said.err):
+        monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", way)
+        assert Catalogue().get("models", "began").name == "began"
+        assert not Catalogue().clashes()
+    monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", "impostor")
+    assert Catalogue().get("models", "began").__module__ == "gankit_began.model"
+
+
+def test_a_file_s_began_can_take_the_place_of_the_installed_one_as_the_refusal_says(tmp_path, monkeypatch):
+    path = tmp_path / "impostor.py"
+    path.write_text(textwrap.dedent(model("began")), encoding="utf-8")
+    with pytest.raises(UserError, match=r"offered by 'began'.* and by 'impostor'") as refusal:
+        Catalogue([str(path)]).get("models", "began")
+    assert ways_out(str(refusal.value)) == ["began"]
+    monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", "began")
+    assert Catalogue([str(path)]).get("models", "began").__name__ == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("left_out", "gone", "there"),
+    [
+        ("ebgan", [("models", "ebgan"), ("losses", "pulling-away"), ("controllers", "margin")], "began"),
+        ("began", [("models", "began"), ("networks", "began-autoencoder"), ("controllers", "balance")], "ebgan"),
+    ],
+)
+def test_either_shipped_model_can_be_left_out_and_the_other_trains(
+    monkeypatch, tmp_path, undrawn, left_out, gone, there
+):
+    monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", left_out)
+    catalogue = Catalogue()
+    assert not catalogue.broken
+    for kind, name in gone:
+        with pytest.raises(UserError, match=f"unknown {KINDS[kind][0]} '{name}'"):
+            catalogue.get(kind, name)
+    assert api.run(there, **QUICK, out=tmp_path / "run").result["outcome"] == "finished"
+
+
+def test_without_ebgan_its_loss_is_unknown_on_the_command_line(gankit, monkeypatch):
+    monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", "ebgan")
+    refused(gankit("run", "began", "--data", "demo", "--loss", "pulling-away=0.1"), "unknown loss term 'pulling-away'")
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (["begn"], "unknown model 'begn' (did you mean 'began'?). There are: began, ebgan"),
+        (["began", "--loss", "puling-away=1"], "unknown loss term 'puling-away' (did you mean 'pulling-away'?)"),
+        (["began", "--controller", "balanse"], "unknown controller 'balanse' (did you mean 'balance'?)"),
+        (["began", "--diagnostic", "vital"], "unknown diagnostic 'vital' (did you mean 'vitals'?)"),
+        (["began", "--view", "packing"], "unknown view 'packing'. There are: none"),
+        (["began", "--artifact", "animations"], "unknown artifact 'animations' (did you mean 'animation'?)"),
+        (["began", "--on-alarm", "stopp"], "unknown reaction 'stopp' (did you mean 'stop'?)"),
+        (["began", "--set", "networks=began-autoencodr"], "(did you mean 'began-autoencoder'?)"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_what_there_is_and_the_nearest(gankit, tmp_path, request_, words):
+    refused(gankit("run", *request_, "--data", "demo", "--out", "run"), words)
+    assert not (tmp_path / "run").exists()
+
+
+# Commands and notifications.
+
+
+def test_a_plugin_s_command_is_a_command_of_gankit(install, gankit):
+    install("everything", (STRANGER / "everything.py").read_text(encoding="utf-8"))
+    assert re.search(r"^  everything +Say that everything is here\.$", gankit("--help").out, re.MULTILINE)
+    assert gankit("everything").out == "everything is here\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise RuntimeError('no commands today')", "RuntimeError: no commands today"),
+        ("return [print]", "which is no click command"),
+        ("return None", "must return a list"),
+    ],
+)
+def test_a_broken_commands_hook_kills_no_command(install, gankit, body, reason):
+    install("bad", f"import gankit\n@gankit.hookimpl\ndef gankit_commands(): {body}")
+    assert "Train a model" in gankit("--help").out
+    assert gankit("--version").code == 0
+    refused(gankit("no-such-command"), "no command 'no-such-command'")
+    catalogue = Catalogue()
+    assert catalogue.commands() == []
+    assert [reason in str(plugin.broken) for plugin in catalogue.broken] == [True]
+
+
+def test_a_plugin_cannot_replace_a_command_of_gankit_s_own(install, gankit):
+    install("bad", "import click, gankit\n@gankit.hookimpl\ndef gankit_commands(): return [click.Command('plugins')]")
+    assert "model began" in gankit("plugins", "list").out
+
+
+class Notices(Watcher):
+    """What a person was told."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def test_the_notifications_come_in_order_and_with_the_run(install, tmp_path, undrawn):
+    install("everything", (STRANGER / "everything.py").read_text(encoding="utf-8"))
+    api.run("began", **QUICK | {"steps": 2}, diagnostics=["everything-diagnostic"], out=tmp_path / "run")
+    assert sys.modules["everything"].told == [
+        "started began",
+        "everything-diagnostic at step 1: I have looked.",
+        "everything-diagnostic at step 2: I have looked.",
+        "finished at step 2",
+    ]
+
+
+@pytest.mark.parametrize("hook", ["run_started", "alarm_raised", "run_finished"])
+def test_a_notification_that_raises_is_reported_once_and_the_training_goes_on(install, tmp_path, undrawn, hook):
+    install("bad", f"import gankit\n@gankit.hookimpl\ndef gankit_{hook}(run): raise OSError('no mail server')")
+    everything = str(STRANGER / "everything.py")
+    told = Notices()
+    made = api.run(
+        "began",
+        **QUICK,
+        diagnostics=["everything-diagnostic"],
+        plugins=[everything],
+        out=tmp_path / "run",
+        watcher=told,
+    )
+    assert made.result["outcome"] == "finished"
+    assert len(made.alarms()) == made.result["steps"]
+    (line,) = [notice for notice in told.notices if "no mail server" in notice]
+    assert line == f"plugin 'bad' failed in gankit_{hook} and is not told again: OSError: no mail server"
+
+
+# Observers that fail.
+
+OBSERVER = """
+import gankit
+
+class Faulty(gankit.Diagnostic):
+    name = "faulty"
+    every = 1
+
+    def read(self, snapshot):
+        snapshot.generate(3).mean().item()
+        if snapshot.number >= 2:
+            {fault}
+        return gankit.Reading({{"fine": 1.0}})
+
+@gankit.hookimpl
+def gankit_diagnostics():
+    return [Faulty]
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("raise ZeroDivisionError('nobody there')", "ZeroDivisionError: nobody there"),
+        ("return gankit.Reading({'fine': 'very'})", "ValueError: could not convert string to float: 'very'"),
+        ("return None", "AttributeError"),
+    ],
+)
+def test_a_diagnostic_that_fails_is_switched_off_and_the_training_is_as_if_it_had_never_looked(
+    tmp_path, undrawn, fault, reason
+):
+    (tmp_path / "faulty.py").write_text(OBSERVER.format(fault=fault), encoding="utf-8")
+    told = Notices()
+    made = api.run(
+        "began",
+        **QUICK,
+        plugins=[str(tmp_path / "faulty.py")],
+        diagnostics=["faulty"],
+        out=tmp_path / "observed",
+        watcher=told,
+    )
+    assert made.result["outcome"] == "finished"
+    (alarm,) = made.alarms()
+    assert (alarm["step"], alarm["diagnostic"], alarm["kind"]) == (2, "faulty", "diagnostic-failed")
+    assert (alarm["severity"], alarm["action"]) == ("warning", "warned")
+    assert reason in alarm["message"]
+    assert len([notice for notice in told.notices if "'faulty' failed and is switched off" in notice]) == 1
+    assert [line.get("faulty/fine") for line in made.metrics()] == [1.0, None, None, None]
+
+    alone = api.run("began", **QUICK, out=tmp_path / "alone")
+    assert weights(made.folder, 4) == weights(alone.folder, 4)
+
+
+def test_a_reading_may_be_any_number_torch_s_and_numpy_s_included(tmp_path, undrawn):
+    fault = "import torch, numpy; return gankit.Reading({'fine': torch.tensor(2.0), 'too': numpy.float32(3)})"
+    (tmp_path / "faulty.py").write_text(OBSERVER.format(fault=fault), encoding="utf-8")
+    made = api.run(
+        "began", **QUICK, plugins=[str(tmp_path / "faulty.py")], diagnostics=["faulty"], out=tmp_path / "run"
+    )
+    assert (made.metrics()[-1]["faulty/fine"], made.metrics()[-1]["faulty/too"]) == (2.0, 3.0)
+
+
+def test_a_reaction_that_raises_does_not_end_the_training(tmp_path, undrawn):
+    (tmp_path / "post.py").write_text(
+        textwrap.dedent("""
+        import gankit
+
+        class Worried(gankit.Diagnostic):
+            name = "worried"
+            every = 2
+
+            def read(self, snapshot):
+                return gankit.Reading(alarms=[gankit.Alarm("worry", "critical", "It looks bad.")])
+
+        class Post(gankit.Reaction):
+            name = "post"
+
+            def react(self, alarm, stop):
+                raise OSError("no stamps")
+
+        @gankit.hookimpl
+        def gankit_diagnostics():
+            return [Worried]
+
+        @gankit.hookimpl
+        def gankit_reactions():
+            return [Post]
+        """),
+        encoding="utf-8",
+    )
+    made = api.run(
+        "began",
+        **QUICK,
+        plugins=[str(tmp_path / "post.py")],
+        diagnostics=["worried"],
+        on_alarm="post",
+        out=tmp_path / "run",
+    )
+    assert made.result["outcome"] == "finished"
+    assert [alarm["action"] for alarm in made.alarms()] == ["the reaction failed: OSError: no stamps"] * 2
+
+
+# Inert until named.
+
+
+def test_the_everything_plugin_offers_something_of_every_kind_and_implements_every_hook(install):
+    install("everything", (STRANGER / "everything.py").read_text(encoding="utf-8"))
+    catalogue = Catalogue()
+    offered = {
+        kind for kind in KINDS for _, givers in catalogue.kind(kind).values() if "everything" in map(str_, givers)
+    }
+    assert offered == set(KINDS)
+    assert not catalogue.broken
+    assert {name for name in HOOKS if hasattr(sys.modules["everything"], name)} == set(HOOKS)
+
+
+@pytest.mark.parametrize("name", ["began", "ebgan"])
+def test_with_a_plugin_that_implements_everything_a_model_trains_bit_identically(install, tmp_path, undrawn, name):
+    alone = api.run(name, **QUICK, out=tmp_path / "alone")
+    install("everything", (STRANGER / "everything.py").read_text(encoding="utf-8"))
+    beside = api.run(name, **QUICK, out=tmp_path / "beside")
+    assert "everything" in [plugin["name"] for plugin in beside.environment["plugins"]]
+    for step in (0, 4):
+        assert weights(alone.folder, step) == weights(beside.folder, step)
+    assert timeless(alone.folder) == timeless(beside.folder)
+    assert beside.config == alone.config
+    assert sorted(p.name for p in alone.folder.iterdir()) == sorted(p.name for p in beside.folder.iterdir())
+
+
+def test_no_hook_is_called_inside_a_step(install, monkeypatch):
+    """Neither through pluggy nor past it: the catalogue is not even asked."""
+    install("everything", (STRANGER / "everything.py").read_text(encoding="utf-8"))
+    calls: list[str] = []
+    looked_up = Catalogue._calls
+    monkeypatch.setattr(Catalogue, "_calls", lambda self, hook: calls.append(hook) or looked_up(self, hook))
+    called = pluggy.HookCaller.__call__
+    monkeypatch.setattr(pluggy.HookCaller, "__call__", lambda self, **kw: calls.append(self.name) or called(self, **kw))
+
+    catalogue = Catalogue()
+    config = api.config.resolve(
+        "began", api.request(**QUICK, losses={"everything-term": 0.1}, views=["everything-view"]), catalogue
+    )
+    training, batches = api.assemble(config, api.open_data(config, catalogue, Watcher()), catalogue)
+    assert "gankit_models" in calls  # it does count
+    calls.clear()
+    for _ in range(3):
+        step_once(training, batches)
+    assert calls == []
+
+
+# The house itself.
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_says_what_it_is_for(hook):
+    assert len(inspect.getdoc(getattr(hookspecs, hook)) or "") > 30
+
+
+def sources() -> list[Path]:
+    return sorted((ROOT / "plugins").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_the_shipped_plugins_use_gankit_s_public_names_alone_and_not_each_other(path):
+    import gankit
+
+    packages = {p.parent.name for p in sources()}
+    others = packages - {path.parent.name}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+            if node.module == "gankit":
+                assert {alias.name for alias in node.names} <= set(gankit.__all__)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "gankit":
+            assert node.attr in gankit.__all__
+            continue
+        else:
+            continue
+        for module in modules:
+            assert not module.startswith("gankit."), f"{path} line {node.lineno} looks behind the public names"
+            assert module.partition(".")[0] not in others, f"{path} line {node.lineno} needs another plugin"
+
+
+def test_looking_for_plugins_imports_no_torch():
+    """It costs more than a second, and `gankit --help` looks for plugins."""
+    code = (
+        "import sys, gankit_began, gankit_ebgan; from gankit.plugins import Catalogue; c = Catalogue(); c.commands(); "
+        "assert not c.broken; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=dict(os.environ)).returncode == 0
+
+
+def test_a_run_folder_alone_loads_no_code(tmp_path, undrawn):
+    """A folder from somebody else names its plugins, and they are loaded only where the user names them again."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        textwrap.dedent(model("x")) + f"\nopen({str(tmp_path / 'loaded')!r}, 'a').write('!')\n", encoding="utf-8"
+    )
+    made = api.run("x", **QUICK, plugins=[str(path)], out=tmp_path / "run")
+    loaded = (tmp_path / "loaded").read_text()
+    shutil.copytree(made.folder, tmp_path / "copy")
+    with pytest.raises(UserError, match=f"made with --plugin {re.escape(str(path))}: give it again"):
+        api.resume(tmp_path / "copy", steps=8)
+    assert (tmp_path / "loaded").read_text() == loaded
+    assert api.resume(tmp_path / "copy", steps=5, plugins=[str(path)]).result["outcome"] == "finished"
+    assert lines(tmp_path / "copy")[-1]["step"] == 5

@@ -1,0 +1,347 @@
+"""What `gankit resume` promises: to go on as if nothing had happened, and to lose nothing on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DATA, SMALL, TINY, Gankit, checkpoints, contents, lines, read, refused, timeless, weights
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+# Settings under which everything that a training remembers moves within eight steps.
+RESTLESS = ("--set", "lambda_k=0.1", "--set", "halving.window=2", "--set", "halving.patience=1", "--set", "ema=0.9")
+BEGAN = ("began", *RESTLESS)
+KINDS: dict[str, tuple[str, ...]] = {
+    "began": BEGAN,
+    "began in bf16": (*BEGAN, "--precision", "bf16"),
+    "began mirrored": (*BEGAN, "--mirror"),
+    "began with the pulling-away term": (*BEGAN, "--loss", "pulling-away=0.5"),
+    "began alternating": (*BEGAN, "--set", "updates=alternating"),
+    "began with vanishing residuals": (*BEGAN, "--set", "vanishing_residuals=true"),
+    "began without averaging": (*BEGAN, "--set", "ema=0"),
+    "began, a rate for the generator": (*BEGAN, "--set", "learning_rate_generator=3e-4"),
+    "ebgan": ("ebgan",),  # its generator's batch normalisation has buffers
+    "ebgan alternating": ("ebgan", "--set", "updates=alternating", "--mirror"),
+    "ebgan with a fixed margin": ("ebgan", "--set", "margin=0.3"),
+}
+
+
+def lines_of(run: Path, name: str) -> str:
+    return (run / name).read_text(encoding="utf-8")
+
+
+# N + M is N and then M.
+
+
+@pytest.mark.parametrize("every", [1, 3], ids=["each step logged", "stopped between two lines"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_was_stopped_is_as_if_it_was_not(kind: str, every: int, gankit: Gankit, tmp_path: Path) -> None:
+    if every != 1 and kind not in ("began", "ebgan"):
+        pytest.skip("shown by the two models")
+    model, *options = KINDS[kind]
+    asked = (model, *TINY, *options, "--log-every", every, "--sample-every", 2)
+    assert gankit("run", *asked, "--steps", 8, "--out", "whole").code == 0
+    assert gankit("run", *asked, "--steps", 5, "--out", "parts").code == 0
+    assert gankit("resume", "parts", "--steps", 8).code == 0
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert weights(parts, 8) == weights(whole, 8)
+    assert timeless(parts) == timeless(whole)
+    for sample in (whole / "samples").iterdir():
+        assert (parts / "samples" / sample.name).read_bytes() == sample.read_bytes()
+    assert read(parts / "result.json")["outcome"] == "finished"
+    assert read(parts / "result.json")["steps"] == 8
+
+
+def test_it_can_be_stopped_many_times(gankit: Gankit, tmp_path: Path) -> None:
+    assert gankit("run", *BEGAN, *TINY, "--steps", 6, "--out", "whole").code == 0
+    assert gankit("run", *BEGAN, *TINY, "--steps", 0, "--out", "parts").code == 0
+    for steps in (1, 2, 4, 6):
+        assert gankit("resume", "parts", "--steps", steps).code == 0
+    assert weights(tmp_path / "parts", 6) == weights(tmp_path / "whole", 6)
+    assert timeless(tmp_path / "parts") == timeless(tmp_path / "whole")
+
+
+def test_seconds_go_on_from_where_they_were(gankit: Gankit, tmp_path: Path) -> None:
+    assert gankit("run", "began", *TINY, "--steps", 4, "--out", "run").code == 0
+    before = read(tmp_path / "run/result.json")["seconds"]
+    assert gankit("resume", "run", "--steps", 6).code == 0
+    seconds = [line["seconds"] for line in lines(tmp_path / "run")]
+    assert seconds == sorted(seconds)
+    assert read(tmp_path / "run/result.json")["seconds"] > before
+
+
+def test_the_same_alarm_is_not_told_again(gankit: Gankit, tmp_path: Path) -> None:
+    """What a diagnostic remembers is in the checkpoint."""
+    options = ("--steps", 55, "--set", "learning_rate=0.5", "--set", "vitals.exploded=1.0001", "--on-alarm", "warn")
+    assert gankit("run", "began", *DATA, *SMALL, *options, "--out", "parts").code == 0
+    assert gankit("run", "began", *DATA, *SMALL, *options, "--steps", 155, "--out", "whole").code == 0
+    assert gankit("resume", "parts", "--steps", 155).code == 0
+    assert lines_of(tmp_path / "parts", "alarms.jsonl") == lines_of(tmp_path / "whole", "alarms.jsonl")
+
+
+# After a kill -9.
+
+
+def test_after_a_kill_it_writes_the_same_lines_again_and_none_twice(gankit: Gankit, run: Path, finished: Path) -> None:
+    """Killed between two checkpoints: lines and samples are there beyond the last checkpoint."""
+    for step in (6, 8):
+        shutil.rmtree(run / "checkpoints" / f"{step:06d}")
+    (run / "result.json").unlink()
+    assert lines(run)[-1]["step"] == 8
+    assert gankit("resume", run).code == 0
+    assert timeless(run) == timeless(finished)
+    assert weights(run, 8) == weights(finished, 8)
+    assert not (run / "abandoned").exists()
+    assert "attempt" not in lines(run)[-1]
+
+
+@pytest.mark.parametrize("torn", [b'{"step": 7, "images": 28, "los', b"{", '{"message": "32×'.encode()[:-1]])
+@pytest.mark.parametrize("options", [(), ("--from", 6)], ids=["last checkpoint", "earlier checkpoint"])
+def test_a_line_that_a_crash_cut_short_is_forgotten(
+    torn: bytes, options: tuple[object, ...], gankit: Gankit, run: Path
+) -> None:
+    for name in ("metrics.jsonl", "alarms.jsonl"):
+        with open(run / name, "ab") as file:
+            file.write(torn)
+    assert gankit("report", run).code == 0
+    assert gankit("resume", run, "--steps", 10, *options).code == 0
+    assert [line["step"] for line in lines(run)][-2:] == [9, 10]
+    assert lines(run, "alarms.jsonl") == []
+
+
+def test_what_a_crash_left_beside_the_checkpoints_is_no_checkpoint(gankit: Gankit, run: Path) -> None:
+    (run / "checkpoints/.000010.4242").mkdir()
+    (run / "checkpoints/.000010.4242/networks.safetensors").write_bytes(b"half")
+    assert gankit("resume", run, "--steps", 9).code == 0
+    assert lines(run)[-1]["step"] == 9
+
+
+# Where nothing is left to train.
+
+
+def test_a_run_that_has_arrived_only_makes_what_is_missing(gankit: Gankit, tmp_path: Path) -> None:
+    """Stopped between two lines, so that its last line is one that a longer run would not have."""
+    assert gankit("run", "began", *TINY, "--steps", 5, "--log-every", 3, "--out", "run").code == 0
+    run = tmp_path / "run"
+    before, line_before, kept = weights(run, 5), lines(run), read(run / "result.json")
+    (run / "result.json").unlink()
+    (run / "samples/000005.png").unlink()
+    said = gankit("resume", "run")
+    assert (said.code, said.err) == (0, "")
+    assert "--steps" in said.out
+    assert lines(run) == line_before
+    assert weights(run, 5) == before
+    assert (run / "samples/000005.png").exists()
+    result = read(run / "result.json")
+    assert (result["outcome"], result["steps"], result["seconds"]) == ("finished", 5, kept["seconds"])
+
+
+def test_fewer_steps_than_it_has_are_no_way_back(gankit: Gankit, run: Path) -> None:
+    before = lines(run)
+    assert gankit("resume", run, "--steps", 3).code == 0
+    assert lines(run) == before
+    assert checkpoints(run)[-1] == 8
+
+
+# With other settings.
+
+
+def test_changed_settings_are_told_in_the_history(gankit: Gankit, run: Path) -> None:
+    before = lines(run)
+    options = ("--set", "gamma=0.4", "--loss", "pulling-away=0.2", "--set", "halving.window=9", "--on-alarm", "warn")
+    assert gankit("resume", run, "--steps", 10, *options).code == 0
+    config = read(run / "config.json")
+    assert config["model"]["gamma"] == 0.4
+    assert config["model"]["lambda_k"] == 0.3  # what was asked for at first still holds
+    (entry,) = config["history"]
+    assert entry["step"] == 8
+    changed = entry["changed"]
+    assert changed["model.gamma"] == 0.4
+    assert changed["controllers.halving.window"] == 9
+    assert changed["on_alarm"] == "warn"
+    assert changed["steps"] == 10
+    assert lines(run)[: len(before)] == before
+    assert "term/pulling-away" in lines(run)[-1]
+
+    assert gankit("resume", run, "--steps", 12, "--set", "gamma=0.3").code == 0
+    assert [entry["step"] for entry in read(run / "config.json")["history"]] == [8, 10]
+    assert lines(run)[-1]["loss/generator"] != lines(run)[-1]["energy/fake"]  # and so does the term of the first resume
+
+
+def test_a_plain_resume_changes_no_setting(gankit: Gankit, run: Path) -> None:
+    before = read(run / "config.json")
+    assert gankit("resume", run).code == 0
+    assert read(run / "config.json") == before
+
+
+def test_every_start_is_told_in_environment_json(gankit: Gankit, run: Path) -> None:
+    assert gankit("resume", run, "--steps", 9).code == 0
+    environment = read(run / "environment.json")
+    assert environment["command"].startswith("gankit run began")
+    (resumed,) = environment["resumes"]
+    assert resumed["command"] == f"gankit resume {run} --steps 9"
+
+
+@pytest.mark.parametrize("setting", ["filters=8", "latent=9", "skip_connections=false", "networks=ebgan-autoencoder"])
+def test_a_change_of_shape_is_refused_and_nothing_changes(setting: str, gankit: Gankit, run: Path) -> None:
+    before = contents(run)
+    refused(gankit("resume", run, "--steps", 10, "--set", setting), "does not fit", "new run")
+    assert contents(run) == before
+
+
+# Back to an earlier step.
+
+
+def test_from_an_earlier_step_keeps_what_was_there(gankit: Gankit, run: Path) -> None:
+    before, later = lines(run), weights(run, 8)
+    sample = (run / "samples/000008.png").read_bytes()
+    assert gankit("resume", run, "--from", 4, "--steps", 8, "--set", "gamma=0.2").code == 0
+    assert lines(run)[:8] == before  # the lines of the abandoned steps stay
+    assert [(line["step"], line["attempt"]) for line in lines(run)[8:]] == [(5, 2), (6, 2), (7, 2), (8, 2)]
+    aside = run / "abandoned" / "1"
+    assert (aside / "samples/000008.png").read_bytes() == sample
+    assert checkpoints(aside) == [6, 8]
+    assert weights(aside, 8) == later
+    assert weights(run, 8) != later
+
+
+def test_a_third_attempt_keeps_the_second(gankit: Gankit, run: Path) -> None:
+    first = lines(run)
+    assert gankit("resume", run, "--from", 6, "--set", "gamma=0.2").code == 0
+    second = lines(run)
+    assert gankit("resume", run, "--from", 6, "--set", "gamma=0.3").code == 0
+    third = lines(run)
+    assert second[: len(first)] == first
+    assert third[: len(second)] == second
+    assert [line.get("attempt", 1) for line in third] == [1] * 8 + [2] * 2 + [3] * 2
+    assert [path.name for path in sorted((run / "abandoned").iterdir())] == ["1", "2"]
+
+
+def test_a_later_attempt_that_goes_on_keeps_the_lines_of_the_first(gankit: Gankit, run: Path) -> None:
+    """Attempt 1 came to step 8, attempt 2 stops at 7 and is resumed: it may forget its own lines alone."""
+    first = lines(run)
+    assert gankit("resume", run, "--from", 4, "--steps", 7, "--set", "gamma=0.2").code == 0
+    assert gankit("resume", run, "--steps", 9).code == 0
+    assert lines(run)[:8] == first
+    assert [(line["step"], line["attempt"]) for line in lines(run)[8:]] == [(step, 2) for step in range(5, 10)]
+
+
+def test_a_second_attempt_that_was_killed_goes_on_as_the_second(gankit: Gankit, run: Path) -> None:
+    """Killed before its first checkpoint: the checkpoint that it starts from again is of the first attempt."""
+    first = lines(run)
+    assert gankit("resume", run, "--from", 4, "--set", "gamma=0.2").code == 0
+    whole, end = timeless(run), weights(run, 8)
+    for step in (6, 8):
+        shutil.rmtree(run / "checkpoints" / f"{step:06d}")
+    kept = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(kept[:10]))  # lines 5 and 6 of the second attempt were written
+    assert gankit("resume", run).code == 0
+    assert lines(run)[:8] == first
+    assert timeless(run) == whole
+    assert weights(run, 8) == end
+
+
+def test_a_second_attempt_that_was_killed_before_its_first_line_keeps_the_first(gankit: Gankit, run: Path) -> None:
+    first = lines(run)
+    assert gankit("resume", run, "--from", 4, "--set", "gamma=0.2").code == 0
+    whole = timeless(run)
+    for step in (6, 8):
+        shutil.rmtree(run / "checkpoints" / f"{step:06d}")
+    kept = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(kept[:8]))
+    assert gankit("resume", run).code == 0
+    assert lines(run)[:8] == first
+    assert timeless(run) == whole
+
+
+def test_other_settings_from_the_last_checkpoint_keep_the_lines_beyond_it(gankit: Gankit, run: Path) -> None:
+    """Killed after step 8 with a checkpoint at 4: those lines are of other settings, and are not written again."""
+    first = lines(run)
+    for step in (6, 8):
+        shutil.rmtree(run / "checkpoints" / f"{step:06d}")
+    assert gankit("resume", run, "--set", "gamma=0.2").code == 0
+    assert lines(run)[:8] == first
+    assert [(line["step"], line["attempt"]) for line in lines(run)[8:]] == [(5, 2), (6, 2), (7, 2), (8, 2)]
+    assert (run / "abandoned/1/samples/000008.png").exists()
+
+
+# Branches.
+
+
+def test_out_branches_off_and_leaves_the_original_untouched(gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    before = contents(run)
+    assert gankit("resume", run, "--from", 6, "--steps", 9, "--set", "gamma=0.2", "--out", "branch").code == 0
+    assert contents(run) == before
+    branch = tmp_path / "branch"
+    assert lines(branch)[:6] == lines(run)[:6]
+    assert [line["step"] for line in lines(branch)] == list(range(1, 10))
+    assert all("attempt" not in line for line in lines(branch))
+    assert checkpoints(branch) == [6, 8, 9]
+    assert [path.name for path in sorted((branch / "samples").iterdir())] == [
+        "000000.png", "000004.png", "000008.png", "000009.png",
+    ]  # fmt: skip
+    assert read(branch / "config.json")["history"][0]["step"] == 6
+    assert read(branch / "result.json")["steps"] == 9
+
+
+def test_a_branch_with_the_same_settings_gives_the_same_numbers(gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    assert gankit("resume", run, "--from", 4, "--out", "branch").code == 0
+    assert weights(tmp_path / "branch", 8) == weights(run, 8)
+    assert timeless(tmp_path / "branch") == timeless(run)
+
+
+def test_a_branch_into_an_existing_folder_is_refused(gankit: Gankit, run: Path) -> None:
+    before = contents(run)
+    refused(gankit("resume", run, "--out", run), "--out", "exists")
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["another shape", "a damaged checkpoint"])
+def test_a_branch_that_cannot_be_leaves_no_folder(damaged: bool, gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    if damaged:
+        (run / "checkpoints/000008/networks.safetensors").write_bytes(b"")
+    setting = "gamma=0.4" if damaged else "filters=8"
+    refused(gankit("resume", run, "--set", setting, "--out", "branch"))
+    assert not (tmp_path / "branch").exists()
+
+
+def test_a_branch_inside_the_pictures_is_refused(gankit: Gankit, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "pictures").mkdir()
+    for n in range(6):
+        Image.new("RGB", (16, 16), (40 * n, 0, 0)).save(tmp_path / "pictures" / f"{n}.png")
+    assert gankit("run", "began", *TINY, "--data", "pictures", "--holdout", 0, "--steps", 1, "--out", "run").code == 0
+    refused(gankit("resume", "run", "--steps", 2, "--out", "pictures/run"), "inside")
+    assert not (tmp_path / "pictures/run").exists()
+
+
+# Other pictures, other machines.
+
+
+def test_changed_pictures_are_warned_of(gankit: Gankit, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "pictures").mkdir()
+    for n in range(6):
+        Image.new("RGB", (16, 16), (40 * n, 0, 0)).save(tmp_path / "pictures" / f"{n}.png")
+    assert gankit("run", "began", *TINY, "--data", "pictures", "--holdout", 0, "--steps", 1, "--out", "run").code == 0
+    assert "have changed" not in gankit("resume", "run", "--steps", 2).out
+    Image.new("RGB", (16, 16), (0, 200, 0)).save(tmp_path / "pictures" / "new.png")
+    said = gankit("resume", "run", "--steps", 3)
+    assert said.code == 0
+    assert "have changed" in said.out
+    assert read(tmp_path / "run/data.json")["train"] == 7
+
+
+def test_another_machine_is_warned_of(gankit: Gankit, run: Path) -> None:
+    environment: dict[str, Any] = read(run / "environment.json")
+    environment["torch"] = "1.0.0"
+    (run / "environment.json").write_text(json.dumps(environment))
+    said = gankit("resume", run, "--steps", 9)
+    assert said.code == 0
+    assert "torch was 1.0.0" in said.out

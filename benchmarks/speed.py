@@ -109,10 +109,10 @@ def serve(make: Callable[..., Callable[[], None]], arguments: tuple[Any, ...], w
     pipe.send("ready")
     while (seconds := pipe.recv()) is not None:
         steps, started = 0, time.perf_counter()
-        while (taken := time.perf_counter() - started) < seconds or steps < 3:
+        while (taken := time.perf_counter() - started) < seconds or steps < 2:
             step()
             steps += 1
-        pipe.send((steps, taken if steps < 1 else time.perf_counter() - started))
+        pipe.send((steps, taken))
     pipe.send(peak_memory())
 
 
@@ -317,9 +317,7 @@ def measure(data: str, scratch: Path, rounds: int, say: Callable[[str], None]) -
     process.start()
     total, inside = ours.recv()
     process.join()
-    say(
-        f"| 1,000 steps of the runner, 32×32, n = 16, all defaults: share spent in bare steps | {inside / total:.1%} | |"
-    )
+    say(f"| 1,000 steps of the runner with its defaults, 32×32, n = 16: share in bare steps | {inside / total:.1%} | |")
     firsts = [first_step(data, scratch, i) for i in range(3)]
     say(f"| start to first sample grid, cached data, s | {spread([f[0] for f in firsts], 1)} | ≤ 10 |")
     say(f"| start to first step logged, cached data, s | {spread([f[1] for f in firsts], 1)} | |")
@@ -348,9 +346,8 @@ def main() -> None:
         with pictures(asked.data, scratch) as data:
             say(f"{machine()}.")
             busy = os.getloadavg()[0]
-            say(
-                f"Data: {Path(data).name}. Load of the machine before: {busy:.1f}{' (not quiet)' if busy > 0.5 else ''}."
-            )
+            quiet = "" if busy <= 0.5 else " (not quiet)"
+            say(f"Data: {Path(data).name}. Load of the machine before: {busy:.1f}{quiet}.")
             measure(data, scratch, asked.rounds, say)
     say(f"\nRounds: {asked.rounds}. Peak memory is of the training process, reference / gankit; the reference's two")
     say("loader processes come on top. Images/s count real pictures, one for each of a step's batch.")

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
-import shlex
 import shutil
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +19,7 @@ from gankit.config import RunConfig
 from gankit.data.batches import Batches
 from gankit.data.source import Data, Request
 from gankit.device import describe
+from gankit.environment import environment, record_resume, warn_of_another_machine
 from gankit.errors import TrainingError, UserError
 from gankit.interrupts import Interrupts
 from gankit.plugins import Catalogue
@@ -54,7 +50,7 @@ def run(
     that failed. How it ended is in `Run.result`.
     """
     watcher = watcher or Watcher()
-    if out is not None and Path(out).expanduser().exists():
+    if out is not None and Path(os.path.expanduser(out)).exists():
         Run.create(out, model)  # refuses
     catalogue = Catalogue(plugins)
     from_file = config.read_toml(config_file) if config_file else {}
@@ -62,12 +58,7 @@ def run(
     asked = config.merge(from_file, flags)
     resolved = config.resolve(model, asked, catalogue)
     resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": list(plugins)})
-    if _inside(out or "runs", resolved.data):
-        where = f"--out {out}" if out else "the new run's folder under runs/"
-        raise UserError(
-            f"{where} would lie inside the pictures of {resolved.data}, and its samples would join them: "
-            "choose an --out elsewhere"
-        )
+    _refuse_inside(out, resolved.data)
     opened = open_data(resolved, catalogue, watcher)
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, opened, catalogue)
@@ -80,7 +71,6 @@ def run(
             made = Run(folder)
             watcher.notice(f"run folder: {folder}")
             with locked(made):
-                checkpoint.save(made, training)
                 return go(made, training, batches, catalogue, watcher, interrupts)
 
 
@@ -130,6 +120,8 @@ def resume(
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, opened, catalogue)
         if out is not None:
+            _refuse_inside(out, resolved.data)
+            checkpoint.load(made, step, training)  # what does not fit is refused before there is a folder
             made = branch(made, step, out)
         with Interrupts() as interrupts, locked(made):
             checkpoint.load(made, step, training)
@@ -177,9 +169,7 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
     if len(data.train) < resolved.batch_size:
         raise UserError(
             f"{resolved.data} has {len(data.train)} pictures to train on, fewer than a batch of {resolved.batch_size}: "
-            "add pictures, or use a smaller --batch-size"
-            + (" or --holdout 0" if resolved.holdout else "")
-            + (" --holdout 0" if resolved.holdout else "")
+            "add pictures, or use a smaller --batch-size" + (" or --holdout 0" if resolved.holdout else "")
         )
     return data
 
@@ -216,6 +206,8 @@ def go(
         watcher.notice(line)
     first = training.number
     try:
+        if not made.checkpoints():
+            checkpoint.save(made, training)
         if not made.sample_path(training.number).exists():
             recorder.sample()
         watcher.begin(training)
@@ -247,10 +239,10 @@ def go(
     if failure is not None and not isinstance(failure, Exception):
         raise failure
     if failure is not None:
+        go_on = f"; go on from the last checkpoint with `gankit resume {made.folder}`" if made.checkpoints() else ""
         raise TrainingError(
             f"the training failed after step {training.number}: {type(failure).__name__}: {result['message']} "
-            f"(traceback in {made.folder / 'traceback.txt'}; "
-            f"go on from the last checkpoint with `gankit resume {made.folder}`)"
+            f"(traceback in {made.folder / 'traceback.txt'}{go_on})"
         ) from failure
     return made
 
@@ -261,11 +253,16 @@ def go_back(made: Run, training: Training, step: int, differing: set[str]) -> No
     Where the same training goes on from its last checkpoint, it is about to write the same lines again; where
     settings changed or it returns to an earlier step, what was there is kept: lines in place, pictures set aside.
     """
-    beyond = any(line["step"] > step for line in made.metrics())
+    training.attempt = made.attempt
+    beyond = any(line["step"] > step for line in made.metrics() if line.get("attempt", 1) == training.attempt)
     if step != made.checkpoints()[-1] or (differing and beyond):
         training.attempt = made.abandon_after(step)
-    else:
-        made.drop_lines(lambda number: number > step or (number == step and not scheduled(training, number)))
+        return
+    arrived = training.config.steps is not None and step >= training.config.steps  # and keeps its last line
+    made.drop_lines(
+        lambda number: number > step or (number == step and not arrived and not scheduled(training, number)),
+        training.attempt,
+    )
 
 
 def branch(made: Run, step: int, out: str | Path) -> Run:
@@ -306,46 +303,6 @@ def chosen(resolved: RunConfig, asked: Mapping[str, Any], data: Data, training: 
     )
 
 
-def environment(resolved: RunConfig, catalogue: Catalogue, command: str | None) -> dict[str, Any]:
-    """environment.json."""
-    packages = ("torch", "torchvision", "numpy", "pillow", "pydantic", "safetensors")
-    return {
-        "gankit": gankit.__version__,
-        "python": platform.python_version(),
-        **{name: _version(name) for name in packages},
-        "platform": platform.platform(),
-        "device": describe(resolved.device),
-        "threads": torch.get_num_threads(),
-        "plugins": [
-            {"name": p.name, "distribution": p.distribution, "version": p.version}
-            for p in catalogue.plugins
-            if not p.broken
-        ],
-        "command": command or "gankit.run(...)",
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def record_resume(made: Run, resolved: RunConfig, catalogue: Catalogue, command: str | None) -> None:
-    """Add this start to environment.json."""
-    old = made.environment
-    new = environment(resolved, catalogue, command)
-    old["resumes"] = [
-        *old.get("resumes", []),
-        {key: value for key, value in new.items() if key in ("command", "started") or old.get(key) != value},
-    ]
-    write_json(made.folder / "environment.json", old)
-
-
-def warn_of_another_machine(made: Run, resolved: RunConfig, watcher: Watcher) -> None:
-    """A resume is bit-identical on the same machine, thread count and torch only."""
-    old = made.environment
-    now = {"torch": _version("torch"), "device": describe(resolved.device)}
-    other = [f"{key} was {old.get(key)}, is {value}" for key, value in now.items() if old.get(key) != value]
-    if other:
-        watcher.notice(f"warning: the numbers will differ in the last bits from an unbroken run ({'; '.join(other)})")
-
-
 def describe_data(data: Data) -> dict[str, Any]:
     """data.json."""
     return {
@@ -358,11 +315,6 @@ def describe_data(data: Data) -> dict[str, Any]:
         "skipped": data.skipped,
         "warned": data.warned,
     }
-
-
-def command_line() -> str:
-    """The command as it was typed."""
-    return shlex.join(["gankit", *sys.argv[1:]])
 
 
 @contextmanager
@@ -390,13 +342,12 @@ def quiet_random(device: str) -> Any:
         yield
 
 
-def _inside(out: str | Path, data: str | Path) -> bool:
-    folder = Path(data).expanduser()
-    return folder.is_dir() and Path(out).expanduser().resolve().is_relative_to(folder.resolve())
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
+def _refuse_inside(out: str | Path | None, data: str | Path) -> None:
+    pictures = os.path.realpath(os.path.expanduser(data))
+    folder = Path(os.path.realpath(os.path.expanduser(out or "runs")))
+    if os.path.isdir(pictures) and folder.is_relative_to(pictures):
+        where = f"--out {out}" if out else "the new run's folder under runs/"
+        raise UserError(
+            f"{where} would lie inside the pictures of {data}, and its samples would join them: "
+            "choose an --out elsewhere"
+        )

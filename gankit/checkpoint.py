@@ -3,7 +3,7 @@
     checkpoints/NNNNNN/networks.safetensors    NETWORK/PARAMETER
                        averaged.safetensors    PARAMETER of the averaged generator
                        training.safetensors    optimizer/NETWORK/INDEX/STATE, controller/NAME/BUFFER
-                       state.json              step, seconds, diagnostics' states, sha256 of each file
+                       state.json              step, seconds, diagnostics' states, sha256 of each file and of itself
 
 Random streams need no place in it: each update's stream follows from (seed, step, update).
 """
@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gankit.errors import UserError
-from gankit.runs import Run, write_json
+from gankit.runs import Run, strict, write_json
 from gankit.training import Training
 
 FORMAT = 1
@@ -50,17 +50,15 @@ def save(run: Run, training: Training) -> Path:
         checksums[file.name] = _sha256(file)
         with open(file, "rb") as handle:
             os.fsync(handle.fileno())
-    write_json(
-        beside / "state.json",
-        {
-            "format": FORMAT,
-            "step": training.number,
-            "seconds": training.seconds,
-            "attempt": training.attempt,
-            "diagnostics": {name: d.state() for name, d in training.diagnostics.items()},
-            "sha256": checksums,
-        },
-    )
+    state = {
+        "format": FORMAT,
+        "step": training.number,
+        "seconds": training.seconds,
+        "attempt": training.attempt,
+        "diagnostics": {name: d.state() for name, d in training.diagnostics.items()},
+        "sha256": checksums,
+    }
+    write_json(beside / "state.json", state | {"checksum": _checksum(state)})
     os.replace(beside, path)
     for step in run.checkpoints()[:-KEPT]:
         if step < training.number:
@@ -96,6 +94,9 @@ def read(run: Run, step: int, only: str | None = None) -> tuple[dict[str, Any], 
     where = run.checkpoint_path(step)
     try:
         state = json.loads((where / "state.json").read_text(encoding="utf-8"))
+        told = state.pop("checksum", None)
+        if told not in (None, _checksum(state)) or state["format"] != FORMAT or state["step"] != step:
+            raise ValueError("state.json is not what was written")
         tensors = {}
         for file, checksum in state["sha256"].items():
             stem = file.removesuffix(".safetensors")
@@ -155,6 +156,11 @@ def _take_optimizer(optimizer: torch.optim.Optimizer, name: str, tensors: dict[s
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             state.setdefault(int(index), {})[entry] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _checksum(state: dict[str, Any]) -> str:
+    """Of all that state.json holds besides."""
+    return hashlib.sha256(json.dumps(strict(state), sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -109,7 +111,7 @@ def parse_pairs(pairs: Iterable[str], flag: str) -> dict[str, Any]:
 def read_toml(path: str | Path) -> dict[str, Any]:
     """The request that a TOML file makes: the fields of `RunConfig`, a [model] table, lists or tables of components."""
     try:
-        with open(Path(path).expanduser(), "rb") as file:
+        with open(os.path.expanduser(path), "rb") as file:
             return normalised(tomllib.load(file))
     except OSError as error:
         raise UserError(f"--config {path} cannot be read: {error.strerror}") from None
@@ -120,6 +122,18 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 def normalised(asked: dict[str, Any]) -> dict[str, Any]:
     """The request with durations as seconds and lists of components as tables, so that requests can be merged."""
     asked = dict(asked)
+    for key, value in asked.items():  # a file and a call can hold what no flag can
+        tables = list(value.values()) if isinstance(value, Mapping) else None
+        names = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else None
+        fits = names is not None and all(isinstance(name, str) for name in names)
+        if key in ("model", "set") and tables is None:
+            raise UserError(f"{key} is {value!r}: it must be a table of settings")
+        if key in COMPONENTS and not fits and not (tables is not None and all(isinstance(t, Mapping) for t in tables)):
+            raise UserError(f"{key} is {value!r}: it must be a list of names, or a table of tables")
+        if key == "losses" and not fits and tables is None:
+            raise UserError(f"{key} is {value!r}: it must be a table of weights by name")
+        if key in ("preset", "on_alarm", "device", "data") and not isinstance(value, str):
+            raise UserError(f"{key} is {value!r}: it must be a text")
     if isinstance(asked.get("time"), str):
         asked["time"] = duration(asked["time"])
     for kind in COMPONENTS:
@@ -232,7 +246,7 @@ def resolve(
     for loss, table in _named(request.get("losses")).items():
         table = dict(table) if isinstance(table, Mapping) else {"weight": table}
         weight = table.pop("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
             raise UserError(f"--loss {loss}={weight}: the weight must be a number")
         loss_class = catalogue.get("losses", loss)
         values["losses"][loss] = {
@@ -366,7 +380,8 @@ def _component_options(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     options: dict[str, dict[str, Any]] = {}
     for key, value in given.items():
         component, _, name = key.partition(".")
-        options.setdefault(component, {})[name] = value
+        nested = value if isinstance(value, Mapping) and not name else {name: value}  # in a file, `a.b = 1` is nested
+        options.setdefault(component, {}).update(nested)
     return options
 
 

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from gankit.options import Options
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Simultaneous = (("generator", "discriminator"),)
 Alternating = (("discriminator",), ("generator",))
 
@@ -40,7 +41,7 @@ class Settings(Options):
     learning_rate_generator: float | None = Field(
         None, gt=0, description="learning rate of the generator alone; none: the same as learning_rate"
     )
-    betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's decay rates of both moments, each in [0, 1)")
+    betas: tuple[Decay, Decay] = Field((0.5, 0.999), description="Adam's decay rates of both moments, each in [0, 1)")
     ema: float = Field(0.999, ge=0, lt=1, description="decay per step of the averaged generator that is shown; 0: none")
     updates: Literal["simultaneous", "alternating"] = Field(
         "simultaneous", description="both networks from gradients at the same weights, or one after the other"

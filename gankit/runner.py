@@ -258,9 +258,13 @@ def scheduled(training: Training, step: int) -> bool:
     return any(step % every == 0 for every in (training.config.log_every, *everies))
 
 
-def sound(readings: Mapping[str, Tensor]) -> bool:
-    """Whether every number of a step is finite; those that are not are never saved over good ones."""
-    return bool(torch.stack([value.isfinite().all() for value in readings.values()]).all())
+def sound(training: Training, readings: Mapping[str, Tensor]) -> bool:
+    """Whether every number and weight is finite; those that are not are never saved over good ones.
+
+    The weights as well: a finite loss can have a slope that is none, and the readings are from before it was followed.
+    """
+    weights = [weight for network in training.networks.values() for weight in network.parameters()]
+    return bool(torch.stack([value.isfinite().all() for value in (*readings.values(), *weights)]).all())
 
 
 def train(run: Run, training: Training, batches: Batches, recorder: Recorder, interrupts: Interrupts) -> dict[str, Any]:
@@ -283,7 +287,7 @@ def train(run: Run, training: Training, batches: Batches, recorder: Recorder, in
         # Pictures and checkpoints.
         if number % config.sample_every == 0:
             recorder.sample()
-        if number % config.checkpoint_every == 0 and sound(readings):
+        if number % config.checkpoint_every == 0 and sound(training, readings):
             checkpoint.save(run, training)
             saved = number
 
@@ -301,7 +305,7 @@ def train(run: Run, training: Training, batches: Batches, recorder: Recorder, in
     if training.number > first:
         if not scheduled(training, training.number):
             recorder.record(readings)
-        if saved != training.number and reason != "alarm" and sound(readings):
+        if saved != training.number and reason != "alarm" and sound(training, readings):
             checkpoint.save(run, training)
         if not run.sample_path(training.number).exists():
             recorder.sample()

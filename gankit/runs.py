@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -44,9 +45,9 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a .jsonl file; a last line that a crash cut short is left out."""
     if not path.exists():
         return
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for line in file:
-            if line.endswith("\n"):
+            if line.endswith(b"\n"):
                 yield json.loads(line)
 
 
@@ -54,7 +55,7 @@ class Run:
     """A run folder: its settings, metrics, samples and checkpoints. Shows its last samples in a notebook."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(os.path.expanduser(folder))
         if not (self.folder / "config.json").is_file():
             what = "is no run folder (it has no config.json)" if self.folder.is_dir() else "does not exist"
             raise UserError(f"run folder {self.folder} {what}: give the folder that `gankit run` printed")
@@ -63,7 +64,7 @@ class Run:
     def create(cls, out: str | Path | None, model: str) -> Path:
         """Make a new, empty folder: `out`, which must not exist, or the next free name under runs/."""
         if out is not None:
-            folder = Path(out).expanduser()
+            folder = Path(os.path.expanduser(out))
             if folder.exists():
                 raise UserError(
                     f"--out {folder} exists, and a run is never overwritten: "
@@ -152,10 +153,24 @@ class Run:
 
     # Going back.
 
-    def drop_lines(self, gone: Callable[[int], bool]) -> None:
-        """Forget the metrics and alarms of the steps that are `gone`; the same training is to write them again."""
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt under way, from 1."""
+        aside = (self.folder / "abandoned").glob("*")
+        told = [line.get("attempt", 1) for line in read_lines(self.metrics_path)]
+        return max([1, *(1 + int(path.name) for path in aside if path.name.isdigit()), *told])
+
+    def drop_lines(self, gone: Callable[[int], bool], attempt: int | None = None) -> None:
+        """Forget the metrics and alarms of the steps that are `gone`; the same training is to write them again.
+
+        With `attempt`, of that attempt alone. A line that a crash cut short is forgotten as well.
+        """
         for path in (self.metrics_path, self.alarms_path):
-            kept = [line for line in read_lines(path) if not gone(line["step"])]
+            kept = [
+                line
+                for line in read_lines(path)
+                if not gone(line["step"]) or attempt not in (None, line.get("attempt", 1))
+            ]
             with replacing(path) as beside:
                 beside.write_text(
                     "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8"
@@ -166,15 +181,17 @@ class Run:
 
         The lines of metrics.jsonl stay; those of the next attempt carry its number.
         """
-        attempt = 1 + max((line.get("attempt", 1) for line in read_lines(self.metrics_path)), default=1)
-        aside = self.folder / "abandoned" / str(attempt - 1)
+        attempt = self.attempt
+        aside = self.folder / "abandoned" / str(attempt)
+        aside.mkdir(parents=True)
         later = [path for number, path in self.samples() if number > step]
         later += [self.checkpoint_path(number) for number in self.checkpoints() if number > step]
         for path in later:
             target = aside / path.relative_to(self.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, target)
-        return attempt
+        self.drop_lines(lambda number: False)
+        return attempt + 1
 
     # In a notebook.
 

@@ -64,7 +64,11 @@ def test_a_run_folder_holds_what_the_contract_names_and_nothing_half_made(finish
         "animation.gif",
         "losses.png",
     }
-    assert [path.name for path in sorted((finished / "samples").iterdir())] == ["000000.png", "000004.png", "000008.png"]
+    assert [path.name for path in sorted((finished / "samples").iterdir())] == [
+        "000000.png",
+        "000004.png",
+        "000008.png",
+    ]
     assert not [path for path in finished.rglob(".*")]
     assert all(path.stat().st_size for path in finished.rglob("*") if path.name != "alarms.jsonl")
 

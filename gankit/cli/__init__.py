@@ -86,6 +86,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except OSError as error:  # a name that no file can have, a folder that nobody may read
+        code = fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 

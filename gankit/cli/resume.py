@@ -26,6 +26,7 @@ def command(run: str, sets: tuple[str, ...], losses: tuple[str, ...], **options:
     """
     from gankit import api, config
     from gankit.cli.progress import Progress
+    from gankit.environment import command_line
 
     with Progress() as progress:
         made = api.resume(
@@ -33,7 +34,7 @@ def command(run: str, sets: tuple[str, ...], losses: tuple[str, ...], **options:
             set=config.parse_pairs(sets, "--set"),
             losses=config.parse_pairs(losses, "--loss"),
             watcher=progress,
-            command=api.command_line(),
+            command=command_line(),
             **options,
         )
     progress.farewell(made)

@@ -71,6 +71,7 @@ def command(model: str | None, sets: tuple[str, ...], losses: tuple[str, ...], *
         raise click.UsageError("name a model: gankit run began --data DIR (`gankit plugins list` shows what there is)")
     from gankit import api, config
     from gankit.cli.progress import Progress
+    from gankit.environment import command_line
 
     with Progress() as progress:
         made = api.run(
@@ -78,7 +79,7 @@ def command(model: str | None, sets: tuple[str, ...], losses: tuple[str, ...], *
             set=config.parse_pairs(sets, "--set"),
             losses=config.parse_pairs(losses, "--loss"),
             watcher=progress,
-            command=api.command_line(),
+            command=command_line(),
             **options,
         )
     progress.farewell(made)

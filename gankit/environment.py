@@ -1,0 +1,71 @@
+"""environment.json: where and how a run was started, and started again."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+import gankit
+from gankit.config import RunConfig
+from gankit.device import describe
+from gankit.plugins import Catalogue
+from gankit.runner import Watcher
+from gankit.runs import Run, write_json
+
+
+def environment(resolved: RunConfig, catalogue: Catalogue, command: str | None) -> dict[str, Any]:
+    """environment.json."""
+    packages = ("torch", "torchvision", "numpy", "pillow", "pydantic", "safetensors")
+    return {
+        "gankit": gankit.__version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in packages},
+        "platform": platform.platform(),
+        "device": describe(resolved.device),
+        "threads": torch.get_num_threads(),
+        "plugins": [
+            {"name": p.name, "distribution": p.distribution, "version": p.version}
+            for p in catalogue.plugins
+            if not p.broken
+        ],
+        "command": command or "gankit.run(...)",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def record_resume(made: Run, resolved: RunConfig, catalogue: Catalogue, command: str | None) -> None:
+    """Add this start to environment.json."""
+    old = made.environment
+    new = environment(resolved, catalogue, command)
+    old["resumes"] = [
+        *old.get("resumes", []),
+        {key: value for key, value in new.items() if key in ("command", "started") or old.get(key) != value},
+    ]
+    write_json(made.folder / "environment.json", old)
+
+
+def warn_of_another_machine(made: Run, resolved: RunConfig, watcher: Watcher) -> None:
+    """A resume is bit-identical on the same machine, thread count and torch only."""
+    old = made.environment
+    now = {"torch": _version("torch"), "device": describe(resolved.device)}
+    other = [f"{key} was {old.get(key)}, is {value}" for key, value in now.items() if old.get(key) != value]
+    if other:
+        watcher.notice(f"warning: the numbers will differ in the last bits from an unbroken run ({'; '.join(other)})")
+
+
+def command_line() -> str:
+    """The command as it was typed."""
+    return shlex.join(["gankit", *sys.argv[1:]])
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

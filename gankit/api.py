@@ -254,7 +254,8 @@ def go_back(made: Run, training: Training, step: int, differing: set[str]) -> No
     settings changed or it returns to an earlier step, what was there is kept: lines in place, pictures set aside.
     """
     training.attempt = made.attempt
-    beyond = any(line["step"] > step for line in made.metrics() if line.get("attempt", 1) == training.attempt)
+    lines = [line["step"] for line in made.metrics() if line.get("attempt", 1) == training.attempt]
+    beyond = any(number > step for number in (*lines, *(number for number, _ in made.samples())))
     if step != made.checkpoints()[-1] or (differing and beyond):
         training.attempt = made.abandon_after(step)
         return

@@ -34,7 +34,8 @@ def save(run: Run, training: Training) -> Path:
     """Write the checkpoint of the last step done, whole or not at all, and let go of all but the last three."""
     path = run.checkpoint_path(training.number)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
+    for unfinished in path.parent.glob(".*"):  # of a process that was killed; the run's lock is ours
+        shutil.rmtree(unfinished, ignore_errors=True)
     beside.mkdir(parents=True)
     tensors: dict[str, dict[str, Tensor]] = {
         "networks": {

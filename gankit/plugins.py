@@ -187,6 +187,8 @@ def _load(given: str) -> ModuleType:
         return importlib.import_module(given)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file")
+    if path.suffix != ".py":
+        raise ValueError(f"{path.name} is no Python file: its name must end in .py")
     name = f"gankit_plugin_{path.stem.replace('-', '_')}"  # so that a file random.py hides no other module
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

@@ -23,7 +23,6 @@ def save_grid(pictures: Tensor, path: Path, columns: int = 8) -> None:
     """Write the grid as a PNG, whole or not at all. Points (n, D) are drawn as a scatter of the first two numbers."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(grid(pictures, columns).numpy()) if pictures.ndim == 4 else _scatter(pictures)
     with replacing(path) as beside:
         picture.save(beside, format="PNG")

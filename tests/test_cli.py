@@ -1,0 +1,267 @@
+"""The commands around a training, and what is said to a request that cannot be met."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import DATA, TINY, Gankit, contents, lines, refused
+from PIL import Image
+
+import gankit as package
+
+# Bad input: one line, exit code 2, and nothing is made.
+
+WRONG = [
+    (("run",), "name a model"),
+    (("run", "began"), "--data"),
+    (("run", "begn", "--data", "demo"), "did you mean 'began'", "ebgan"),
+    (("rum", "began"), "did you mean 'run'"),
+    (("run", "began", "--data", "nowhere"), "nowhere"),
+    (("run", "began", "--data", "empty"), "empty"),
+    (("run", "began", "--data", "texts"), "texts"),
+    (("run", "began", "--data", "demo:x"), "demo:x"),
+    (("run", "began", "--data", "demo:8", "--batch-size", 16), "--batch-size"),
+    (("run", "began", *DATA, "--set", "gamma=0"), "gamma", "(0, 1]"),
+    (("run", "began", *DATA, "--set", "gamma=1.01"), "gamma", "(0, 1]"),
+    (("run", "began", *DATA, "--set", "gamma=high"), "gamma", "(0, 1]"),
+    (("run", "began", *DATA, "--set", "gama=0.5"), "did you mean 'gamma'"),
+    (("run", "began", *DATA, "--set", "lambda_k=0"), "lambda_k"),
+    (("run", "began", *DATA, "--set", "learning_rate=1e39"), "learning_rate"),
+    (("run", "began", *DATA, "--set", "filters=3"), "filters", "[4, ∞)"),
+    (("run", "began", *DATA, "--set", "eta=3"), "eta", "1 or 2"),
+    (("run", "began", *DATA, "--set", "betas=[2,3]"), "betas"),
+    (("run", "began", *DATA, "--set", "gamma"), "KEY=VALUE"),
+    (("run", "began", *DATA, "--set", "nothing.at=1"), "nothing"),
+    (("run", "began", *DATA, "--set", "balance.lambda=1"), "did you mean 'lambda_k'"),
+    (("run", "began", *DATA, "--set", "networks=other"), "began-autoencoder"),
+    (("run", "ebgan", *DATA, "--set", "margin=0"), "margin"),
+    (("run", "ebgan", *DATA, "--set", "gamma=0.5"), "gamma"),
+    (("run", "began", "--data", "demo", "--image-size", 48), "16, 32, 64, 128, 256"),
+    (("run", "began", "--data", "demo", "--image-size", "big"), "--image-size"),
+    (("run", "began", "--data", "demo", "--batch-size", 0), "--batch-size"),
+    (("run", "began", *DATA, "--steps", -1), "--steps"),
+    (("run", "began", *DATA, "--time", "soon"), "--time", "2h"),
+    (("run", "began", *DATA, "--seed", -1), "--seed"),
+    (("run", "began", *DATA, "--log-every", 0), "--log-every"),
+    (("run", "began", *DATA, "--holdout", 1), "--holdout", "[0, 1)"),
+    (("run", "began", *DATA, "--background", "blu"), "--background", "#rrggbb"),
+    (("run", "began", *DATA, "--fit", "stretch"), "--fit"),
+    (("run", "began", *DATA, "--device", "abacus"), "--device"),
+    (("run", "began", "--data", "demo:120", "--precision", "fp8"), "--precision"),
+    (("run", "began", *DATA, "--preset", "papr"), "did you mean 'paper'"),
+    (("run", "began", *DATA, "--config", "nowhere.toml"), "nowhere.toml"),
+    (("run", "began", *DATA, "--config", "broken.toml"), "broken.toml"),
+    (("run", "began", *DATA, "--config", "odd.toml"), "stepps"),
+    (("run", "began", *DATA, "--loss", "pulling-awy=1"), "did you mean 'pulling-away'"),
+    (("run", "began", *DATA, "--loss", "pulling-away=much"), "--loss"),
+    (("run", "began", *DATA, "--loss", "pulling-away=nan"), "--loss"),
+    (("run", "began", *DATA, "--controller", "margin"), "margin"),
+    (("run", "ebgan", *DATA, "--controller", "balance"), "balance"),
+    (("run", "began", *DATA, "--diagnostic", "other"), "vitals"),
+    (("run", "began", *DATA, "--view", "other"), "view"),
+    (("run", "began", *DATA, "--artifact", "other"), "report"),
+    (("run", "began", *DATA, "--on-alarm", "panic"), "stop", "warn"),
+    (("run", "began", *DATA, "--plugin", "nowhere.py"), "nowhere.py"),
+    (("run", "began", *DATA, "--plugin", "broken.toml"), ".py"),
+    (("run", "began", *DATA, "--out", "texts"), "texts"),
+    (("run", "began", *DATA, "--out", "texts/note.txt/x"), "note.txt"),
+    (("run", "began", "--data", "texts", "--out", "texts/x"), "texts"),
+    (("run", "began", *DATA, "--frobnicate"), "--frobnicate"),
+    (("resume", "nowhere"), "nowhere"),
+    (("resume", "empty"), "no run folder"),
+    (("sample", "nowhere"), "nowhere"),
+    (("sample", "empty"), "no run folder"),
+    (("animate", "empty"), "no run folder"),
+    (("report", "empty"), "no run folder"),
+]
+
+
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: " ".join(map(str, case[0])))
+def test_a_wrong_request_is_refused_in_one_line_and_nothing_is_made(gankit: Gankit, tmp_path: Path, case):
+    arguments, *words = case
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "note.txt").write_text("no picture")
+    (tmp_path / "broken.toml").write_text("steps = ")
+    (tmp_path / "odd.toml").write_text("stepps = 3")
+    before = contents(tmp_path)
+    refused(gankit(*arguments), *words)
+    assert contents(tmp_path) == before
+
+
+# The commands that read a run.
+
+
+def test_sample_draws_one_picture_with_all_and_the_seed_decides(gankit: Gankit, run: Path, tmp_path: Path):
+    for name, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
+        assert gankit("sample", run, "-n", 5, "--seed", seed, "--grid", name).code == 0
+    a, b, c = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png", "c.png"))
+    assert a.shape == (20, 5 * 18 + 2, 3)  # 16 pixels and 2 of padding
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_sample_writes_one_file_a_picture_into_a_new_folder(gankit: Gankit, run: Path, tmp_path: Path):
+    assert gankit("sample", run, "-n", 3, "--out", "pictures").code == 0
+    assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == ["00000.png", "00001.png", "00002.png"]
+    assert Image.open(tmp_path / "pictures" / "00002.png").size == (16, 16)
+    before = contents(tmp_path / "pictures")
+    refused(gankit("sample", run, "--out", "pictures"), "pictures")
+    assert contents(tmp_path / "pictures") == before
+
+
+def test_sample_without_a_place_puts_the_grid_into_the_run(gankit: Gankit, run: Path):
+    said = gankit("sample", run)
+    assert said.code == 0
+    assert said.out.strip() == str(run / "sample.png")
+    assert (run / "sample.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-n", 0), ("-n",)),
+        (("--seed", -1), ("--seed",)),
+        (("--grid", "a.jpg"), (".png",)),
+        (("--grid", "a.png", "--out", "b"), ("--grid", "--out")),
+        (("--from", 7), ("7", "4, 6, 8")),
+    ],
+)
+def test_sample_refuses_what_it_cannot_do(gankit: Gankit, run: Path, arguments, words):
+    refused(gankit("sample", run, *arguments), *words)
+
+
+def test_sample_can_take_an_earlier_checkpoint(gankit: Gankit, run: Path, tmp_path: Path):
+    gankit("sample", run, "--from", 4, "--grid", "early.png")
+    gankit("sample", run, "--grid", "late.png")
+    assert (tmp_path / "early.png").read_bytes() != (tmp_path / "late.png").read_bytes()
+
+
+def test_animate_makes_a_gif_of_the_samples(gankit: Gankit, run: Path, tmp_path: Path):
+    assert gankit("animate", run, "-o", "new/film.gif").code == 0
+    assert Image.open(tmp_path / "new" / "film.gif").n_frames == 3  # steps 0, 4, 8
+    refused(gankit("animate", run, "-o", "film.txt"), ".gif")
+
+
+def test_report_is_written_anew(gankit: Gankit, run: Path):
+    (run / "report.html").unlink()
+    (run / "losses.png").unlink()
+    said = gankit("report", run)
+    assert said.code == 0
+    assert "began" in (run / "report.html").read_text()
+    assert (run / "losses.png").exists()
+
+
+# The commands about gankit itself.
+
+
+def test_plugins_list_says_what_comes_from_where(gankit: Gankit):
+    said = gankit("plugins", "list")
+    assert said.code == 0
+    for word in ("model began", "model ebgan", "loss term pulling-away", "data source demo", "gankit_began"):
+        assert word in said.out
+    assert gankit("plugins").out == said.out
+
+
+def test_doctor_names_versions_device_threads_disk_and_plugins(gankit: Gankit):
+    said = gankit("doctor")
+    assert said.code == 0
+    for word in ("torch:", "torchvision:", "device:", "threads:", "GB free", "began", "nothing is wrong"):
+        assert word in said.out
+
+
+def test_doctor_says_what_is_wrong(gankit: Gankit, monkeypatch):
+    monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", "began,ebgan")
+    said = gankit("doctor")
+    assert said.code == 1
+    assert "WRONG: no model" in said.out
+
+
+def test_help_of_a_model_shows_every_setting_with_its_description(gankit: Gankit):
+    from gankit_began.model import BEGAN
+
+    said = gankit("run", "began", "--help")
+    shown = " ".join(said.out.split())
+    assert said.code == 0
+    for name, field in BEGAN.Settings.model_fields.items():
+        assert f"{name}=" in shown
+        assert field.description.split()[0] in shown
+    for word in ("--on-alarm", "paper", "pulling-away", "balance", "(0, 1]"):
+        assert word in shown
+
+
+def test_help_version_and_usage_errors_do_not_import_torch():
+    script = (
+        "import sys; from gankit.cli import main\n"
+        "for words in ('--help', '--version', 'run --help', 'resume --help', 'rum', 'run --frobnicate', 'run'):\n"
+        "    sys.argv = ['gankit', *words.split()]\n"
+        "    try: main()\n"
+        "    except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60).returncode == 0
+
+
+def test_a_run_can_be_read_without_torch(run: Path):
+    script = (
+        "import sys; from gankit.runs import Run\n"
+        f"run = Run({str(run)!r}); run.metrics(); run.config; run.samples(); repr(run); run._repr_html_()\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60).returncode == 0
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"{sys.executable} -m gankit --help | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+
+
+# From Python.
+
+SMALL = {"image_size": 16, "batch_size": 4, "precision": "fp32", "set": {"filters": 4, "latent": 8}}
+
+
+def test_python_has_the_same_words_and_gives_a_run_that_shows_its_last_samples(undrawn, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = package.run("began", data="demo:120", steps=4, log_every=2, out="here", **SMALL)
+    assert run.result["outcome"] == "finished"
+    assert [line["step"] for line in run.metrics()] == [2, 4]
+    assert "samples at step 4" in run._repr_html_()
+    assert repr(run) == "Run('here': began, finished at step 4)"
+    assert run.sample(3).shape == (3, 3, 16, 16)
+    more = package.resume(run, steps=6, set={"gamma": 0.6})
+    assert more.result["steps"] == 6
+    assert more.config["history"] == [{"step": 4, "changed": {"model.gamma": 0.6, "steps": 6}}]
+
+
+def test_python_gives_the_same_numbers_as_the_command(gankit: Gankit, undrawn, tmp_path: Path):
+    gankit("run", "began", *TINY, "--out", "a")
+    package.run("began", data="demo:120", steps=6, log_every=1, out="b", **SMALL)
+    a, b = ([line["loss/generator"] for line in lines(tmp_path / name)] for name in "ab")
+    assert a == b
+
+
+def test_a_wrong_request_from_python_is_a_user_error(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(package.UserError, match="gamma"):
+        package.run("began", data="demo:120", set={"gamma": 7})
+    with pytest.raises(package.UserError, match="unknown option 'stepps'"):
+        package.run("began", data="demo:120", stepps=7)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_training_leaves_the_caller_s_random_stream_as_it_was(undrawn, tmp_path: Path, monkeypatch):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    package.run("began", data="demo:120", steps=2, **SMALL)
+    assert torch.equal(torch.rand(3), expected)

@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,11 +195,14 @@ class Run:
 
     # In a notebook.
 
-    def sample(self, n: int = 64, seed: int = 0) -> Any:
-        """`n` pictures of the averaged generator, a float tensor (n, C, S, S) in [-1, 1]."""
+    def sample(self, n: int = 64, seed: int = 0, plugins: Sequence[str] = ()) -> Any:
+        """`n` pictures of the averaged generator, a float tensor (n, C, S, S) in [-1, 1]; or points (n, D).
+
+        `plugins`: what the run was made with, as for `gankit.run`.
+        """
         from gankit.sampling import sample
 
-        return sample(self, n, seed=seed)
+        return sample(self, n, seed=seed, plugins=plugins)
 
     def __repr__(self) -> str:
         result = self.result

@@ -101,10 +101,9 @@ class Decoder(Vanishing):
         h0 = h0.contiguous(memory_format=torch.channels_last)
         x = self.blocks[0](h0)
         for block in self.blocks[1:]:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-            if self.skip:
+            if self.skip:  # concatenated before the up-sampling: the same numbers with a quarter of the copying
                 x = torch.cat([x, F.interpolate(h0, size=x.shape[-2:], mode="nearest")], dim=1)
-            x = block(x)
+            x = block(F.interpolate(x, scale_factor=2, mode="nearest"))
         return self.picture(x)
 
 

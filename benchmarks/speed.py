@@ -4,6 +4,10 @@ Both sides are processes of their own that wait while the other computes. They t
 of two turns that follow each other, so that a machine that grows slower or busier slows both. Medians are printed
 with the smallest and the largest. A turn of gankit is what its runner does at each step: the batch, `step_once`, and
 a line of metrics.jsonl at the default interval.
+
+Where other programs compute at the same time, threads wait for each other and every number is wrong: the share of
+the machine's cores that others had during a row is printed with it. `--patience 600` waits for quiet so many seconds
+altogether, and repeats the turns that were disturbed.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ ILLUSTRATIONS = HERE.parents[1] / "shared/data/illustrations"
 BATCH = 16
 SETTINGS = ((32, 32), (32, 16), (64, 32))  # side of the pictures, n
 GOALS = {(32, 32): 1.8}  # images/s to the reference
+DISTURBED = 0.05  # share of the machine's cores that other programs have
 
 
 # What the processes do. ---------------------------------------------------------------------------------------------
@@ -141,14 +146,70 @@ class Side:
         return peak
 
 
-def alternate(plain: Any, fast: Any, arguments: tuple[Any, ...], rounds: int, seconds: float, warm: int) -> Any:
-    """Images/s of each turn of both sides, and their peak memories."""
+class Patience:
+    """Waits for other programs to end, so many seconds altogether, and knows what they took. Linux only."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+        self.known = Path("/proc/stat").exists()
+        self.cores = len(os.sched_getaffinity(0)) if self.known else 1
+
+    def busy(self) -> float:
+        """Seconds that all cores have computed since the machine was started."""
+        user, nice, system, _, _, irq, soft, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+        return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
+
+    def own(self, pid: int) -> float:
+        """Seconds that a process and those that it started have computed."""
+        total = 0.0
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                total += sum(self.own(int(child)) for child in (task / "children").read_text().split())
+        except OSError:
+            pass  # it has just ended
+        return total
+
+    def mark(self) -> tuple[float, float, float]:
+        return time.perf_counter(), self.busy() if self.known else 0.0, self.own(os.getpid()) if self.known else 0.0
+
+    def others(self, since: tuple[float, float, float]) -> float:
+        """The share of all cores that other programs had since a mark."""
+        taken, busy, own = (now - then for now, then in zip(self.mark(), since, strict=True))
+        return max(0.0, busy - own) / taken / self.cores if self.known else float("nan")
+
+    def wait(self) -> None:
+        """Until others leave the machine alone, or patience is at its end."""
+        while self.left > 0 and self.known:
+            since = self.mark()
+            time.sleep(1)
+            if self.others(since) < DISTURBED:
+                return
+            self.left -= 1
+
+    def repeat(self, others: float, since: tuple[float, float, float]) -> bool:
+        """Whether what was measured since a mark is to be measured again."""
+        if others < DISTURBED or self.left <= 0:
+            return False
+        self.left -= time.perf_counter() - since[0]
+        return True
+
+
+def alternate(
+    plain: Any, fast: Any, arguments: tuple[Any, ...], rounds: int, seconds: float, warm: int, patience: Patience
+) -> Any:
+    """Images/s of each turn of both sides, the cores' share that others had in each round, and both peak memories."""
     sides = [Side(plain, arguments, warm), Side(fast, arguments, warm)]
-    turns: list[list[float]] = [[], []]
-    for _ in range(rounds):
-        for side, speeds in zip(sides, turns, strict=True):
-            speeds.append(side.turn(seconds))
-    return *turns, *(side.end() for side in sides)
+    turns: list[tuple[float, ...]] = []
+    while len(turns) < rounds:
+        patience.wait()
+        since = patience.mark()
+        turn = [side.turn(seconds) for side in sides]
+        others = patience.others(since)
+        if not patience.repeat(others, since):
+            turns.append((*turn, others))
+    return *map(list, zip(*turns, strict=True)), [side.end() for side in sides]
 
 
 def overhead(data: str, steps: int, scratch: Path, pipe: Any) -> None:
@@ -157,11 +218,10 @@ def overhead(data: str, steps: int, scratch: Path, pipe: Any) -> None:
 
     from gankit import runner
 
-    run, training, batches, recorder, interrupts = assemble(data, 32, 16, scratch / "overhead", steps=steps + 20)
+    run, training, batches, recorder, interrupts = assemble(data, 32, 16, scratch, steps=steps)
     for _ in range(20):
         runner.step_once(training, batches)
     training.number = 0
-    training.config = training.config.model_copy(update={"steps": steps})
     inside, bare = 0.0, runner.step_once
 
     def timed(*arguments: Any) -> Any:
@@ -186,33 +246,30 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "gankit", *words]
 
 
-def first_step(data: str, scratch: Path, number: int) -> tuple[float, float]:
-    """Seconds from the start of `gankit run` on cached data to its first sample grid, and to its first step."""
-    out = scratch / f"first-{number}"
+def first_step(data: str, out: Path) -> float:
+    """Seconds from the start of `gankit run` on cached data to its first step, the first sample grid included."""
     started = time.perf_counter()
     words = ("run", "began", "--data", data, "--out", str(out), "--steps", "1", "--log-every", "1")
     process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    grid = step = None
-    while step is None and process.poll() is None:
+    metrics, taken = out / "metrics.jsonl", None
+    while taken is None and process.poll() is None:
         time.sleep(0.005)
-        now = time.perf_counter() - started
-        if grid is None and any((out / "samples").glob("*.png")):
-            grid = now
-        metrics = out / "metrics.jsonl"
         if metrics.exists() and metrics.stat().st_size:
-            step = now
+            taken = time.perf_counter() - started
     process.kill()
     process.wait()
-    return grid or float("nan"), step or float("nan")
+    if taken is None:
+        raise RuntimeError(f"gankit {' '.join(words)} ended with {process.returncode}")
+    return taken
 
 
-def build_rate(data: str, scratch: Path, number: int) -> tuple[int, float]:
+def build_rate(data: str, folder: Path) -> tuple[int, float]:
     """Pictures, and pictures/s at which they are decoded into the cache at 64×64."""
     from gankit.data.folder import Folder
     from gankit.data.source import Request
 
     before = os.environ.get("GANKIT_CACHE")
-    os.environ["GANKIT_CACHE"] = str(scratch / f"cache-{number}")
+    os.environ["GANKIT_CACHE"] = str(folder)
     try:
         started = time.perf_counter()
         opened = Folder(None).open(data, Request(64))
@@ -225,10 +282,10 @@ def build_rate(data: str, scratch: Path, number: int) -> tuple[int, float]:
             os.environ["GANKIT_CACHE"] = before
 
 
-def whole_run_memory(data: str, scratch: Path) -> float:
+def whole_run_memory(data: str, folder: Path) -> float:
     """Peak resident MiB of `gankit run` at 64×64 with an empty cache: decoding, 60 steps, the report."""
-    words = ("run", "began", "--data", data, "--out", str(scratch / "memory"), "--image-size", "64", "--steps", "60")
-    environment = os.environ | {"GANKIT_CACHE": str(scratch / "cache-memory")}
+    words = ("run", "began", "--data", data, "--out", str(folder / "run"), "--image-size", "64", "--steps", "60")
+    environment = os.environ | {"GANKIT_CACHE": str(folder / "cache")}
     process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -260,12 +317,14 @@ def spread(values: list[float], digits: int = 0) -> str:
     return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f}–{max(values):.{digits}f}]"
 
 
-def row(what: str, plain: list[float], fast: list[float], memory: str, goal: float | None = None) -> str:
+def row(what: str, measured: Any, goal: float | None = None) -> str:
+    plain, fast, others, peaks = measured
     ratios = [b / a for a, b in zip(plain, fast, strict=True)]
     aim = f"≥ {goal:g}×" if goal else ""
     return (
         f"| {what} | {statistics.median(plain):,.0f} | {statistics.median(fast):,.0f} | "
-        f"**{statistics.median(ratios):.2f}×** [{min(ratios):.2f}–{max(ratios):.2f}] | {aim} | {memory} |"
+        f"**{statistics.median(ratios):.2f}×** [{min(ratios):.2f}–{max(ratios):.2f}] | {aim} | "
+        f"{peaks[0]:,.0f} / {peaks[1]:,.0f} | {statistics.median(others):.0%} |"
     )
 
 
@@ -281,7 +340,7 @@ def machine() -> str:
     )
 
 
-def measure(data: str, scratch: Path, rounds: int, say: Callable[[str], None]) -> None:
+def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Callable[[str], None]) -> None:
     from gankit import config
     from gankit.plugins import Catalogue
 
@@ -295,43 +354,56 @@ def measure(data: str, scratch: Path, rounds: int, say: Callable[[str], None]) -
     resolved = config.resolve("began", {"data": data}, Catalogue([]))
     say(f"gankit runs in {resolved.precision}, the reference in fp32; batch {BATCH}.\n")
 
-    say("| | reference, images/s | gankit, images/s | ratio, median [min–max] | goal | peak memory, MiB |")
-    say("|---|---|---|---|---|---|")
+    say("| | reference, images/s | gankit, images/s | ratio, median [min–max] | goal | peak memory, MiB | others |")
+    say("|---|---|---|---|---|---|---|")
     for size, n in SETTINGS:
-        plain, fast, *peaks = alternate(
-            reference_steps, gankit_steps, (data, size, n, scratch), rounds, 4 if size < 64 else 6, warm=3
-        )
-        memory = "{:,.0f} / {:,.0f}".format(*peaks)
-        say(row(f"training, {size}×{size}, n = {n}", plain, fast, memory, GOALS.get((size, n))))
+        seconds = 4 if size < 64 else 6
+        measured = alternate(reference_steps, gankit_steps, (data, size, n, scratch), rounds, seconds, 3, patience)
+        say(row(f"training, {size}×{size}, n = {n}", measured, GOALS.get((size, n))))
     for size in (32, 64):
-        plain, fast, *peaks = alternate(reference_input, gankit_input, (data, size, 16, scratch), rounds, 1.5, warm=10)
-        memory = "{:,.0f} / {:,.0f}".format(*peaks)
-        say(row(f"input alone, {size}×{size}", plain, fast, memory))
+        measured = alternate(reference_input, gankit_input, (data, size, 16, scratch), rounds, 1.5, 10, patience)
+        say(row(f"input alone, {size}×{size}", measured))
     say("")
 
-    say("| | | goal |")
-    say("|---|---|---|")
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=overhead, args=(data, 1000, scratch, theirs))
-    process.start()
-    total, inside = ours.recv()
-    process.join()
-    say(f"| 1,000 steps of the runner with its defaults, 32×32, n = 16: share in bare steps | {inside / total:.1%} | |")
-    firsts = [first_step(data, scratch, i) for i in range(3)]
-    say(f"| start to first sample grid, cached data, s | {spread([f[0] for f in firsts], 1)} | ≤ 10 |")
-    say(f"| start to first step logged, cached data, s | {spread([f[1] for f in firsts], 1)} | |")
-    builds = [build_rate(data, scratch, i) for i in range(3)]
-    rates = spread([rate for _, rate in builds])
-    say(f"| building the cache at 64×64 ({builds[0][0]:,} pictures), pictures/s | {rates} | ≥ 500 |")
-    peak = whole_run_memory(data, scratch)
-    say(f"| a whole run at 64×64 with an empty cache: peak resident, MiB | {peak:,.0f} | < 2,048 |")
+    say("| | | goal | others |")
+    say("|---|---|---|---|")
+
+    def single(what: str, goal: str, times: int, one: Callable[[int], str | float], digits: int = 0) -> None:
+        """A row of one number, measured several times."""
+        values, shares, number = [], [], 0
+        while len(values) < times:
+            patience.wait()
+            since = patience.mark()
+            value = one(number)
+            others, number = patience.others(since), number + 1
+            if not patience.repeat(others, since):
+                values.append(value)
+                shares.append(others)
+        say(f"| {what} | {spread(values, digits)} | {goal} | {statistics.median(shares):.0%} |")
+
+    def share_in_steps(number: int) -> float:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=overhead, args=(data, 1000, scratch / f"overhead-{number}", theirs))
+        process.start()
+        total, inside = ours.recv()
+        process.join()
+        return 100 * inside / total
+
+    count = build_rate(data, scratch / "count")[0]
+    single("runner with its defaults, 32×32, n = 16, 1,000 steps: share in bare steps, %", "", 1, share_in_steps, 1)
+    single("start to first step logged, cached data, s", "", 3, lambda i: first_step(data, scratch / f"first-{i}"), 1)
+    what = f"building the cache at 64×64 ({count:,} pictures), pictures/s"
+    single(what, "≥ 500", 3, lambda i: build_rate(data, scratch / f"cache-{i}")[1])
+    what = "whole run at 64×64 with an empty cache: peak resident, MiB"
+    single(what, "< 2,048", 1, lambda i: whole_run_memory(data, scratch / f"memory-{i}"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="gankit's speed as ratios to a plain reference loop, in one run.")
     parser.add_argument("--data", help="a folder of pictures in subfolders (default: the illustrations, or demo data)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default 5)")
+    parser.add_argument("--patience", type=float, default=0, help="seconds to wait for a quiet machine (default 0)")
     parser.add_argument("--save", action="store_true", help="also write benchmarks/results/DATE.md")
     asked = parser.parse_args()
     lines: list[str] = []
@@ -345,12 +417,10 @@ def main() -> None:
         scratch = Path(folder)
         with pictures(asked.data, scratch) as data:
             say(f"{machine()}.")
-            busy = os.getloadavg()[0]
-            quiet = "" if busy <= 0.5 else " (not quiet)"
-            say(f"Data: {Path(data).name}. Load of the machine before: {busy:.1f}{quiet}.")
-            measure(data, scratch, asked.rounds, say)
-    say(f"\nRounds: {asked.rounds}. Peak memory is of the training process, reference / gankit; the reference's two")
-    say("loader processes come on top. Images/s count real pictures, one for each of a step's batch.")
+            say(f"Data: {Path(data).name}. Rounds: {asked.rounds}.")
+            measure(data, scratch, asked.rounds, Patience(asked.patience), say)
+    say("\nPeak memory is of the training process, reference / gankit; the reference's two loader processes come on")
+    say("top. Images/s count real pictures, one batch a step. Others: the share of all cores that other programs had.")
     print(f"{time.perf_counter() - started:.0f} s")
     if asked.save:
         path = HERE / "results" / f"{date.today()}.md"

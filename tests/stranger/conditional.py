@@ -58,13 +58,16 @@ class Conditional(Model):
     def latents(self, n: int, device: torch.device) -> Tensor:
         return torch.randn(n, self.settings.latent, device=device)
 
-    def generate(self, networks: Mapping[str, Any], noise: Tensor, labels: Tensor | None) -> Tensor:
+    def told(self, labels: Tensor | None) -> Tensor:
         if labels is None:
             raise UserError(f"model {self.name!r} needs data with labels, and these have none")
-        return networks["generator"](noise, labels)
+        return labels
+
+    def generate(self, networks: Mapping[str, Any], noise: Tensor, labels: Tensor | None) -> Tensor:
+        return networks["generator"](noise, self.told(labels))
 
     def judge(self, networks: Mapping[str, Any], seen: Tensor, labels: Tensor | None) -> Judged:
-        score = networks["discriminator"](seen, labels).squeeze(1)
+        score = networks["discriminator"](seen, self.told(labels)).squeeze(1)
         return Judged(output=score, energy=-score)
 
     def losses(self, step: Step) -> Losses:

@@ -6,15 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gankit import LossTerm, Step
+from gankit import LossTerm, Step, UserError
 
 
 def pulling_away(codes: Tensor) -> Tensor:
     """f_PT(S) = 1/(N(N−1)) Σ_i Σ_{j≠i} (S_iᵀS_j / (‖S_i‖‖S_j‖))², in [0, 1]. `codes` S: (N, N_h), N ≥ 2.
 
-    Low when the codes point in different directions.
+    Low when the codes point in different directions. Raises `gankit.UserError` for a single code.
     """
     n = len(codes)
+    if n < 2:
+        raise UserError("the pulling-away term compares the pictures of a batch, and here a batch gives a single code")
     directions = F.normalize(codes.float().flatten(1))
     cosines = directions @ directions.T
     others = 1 - torch.eye(n, device=codes.device)

@@ -152,7 +152,7 @@ def test_a_file_named_with_plugin_hides_no_module_of_its_name(tmp_path):
 def test_what_plugin_names_and_cannot_be_used_is_refused_in_one_line(gankit, tmp_path, given, code, reason):
     if code is not None:
         (tmp_path / given).write_text(code, encoding="utf-8")
-    refused(gankit("run", "began", "--data", "demo", "--plugin", given), f"--plugin {given}", reason)
+    refused(gankit("run", "began", "--data", "demo", "--steps", 0, "--plugin", given), f"--plugin {given}", reason)
 
 
 # Broken ones.
@@ -222,7 +222,12 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_everything_else_goes_on(i
     for other in ("model began", "model ebgan", "model y", "data source demo"):
         assert f"    {other}\n" in listed.out
 
-    refused(gankit("run", "x", "--data", "demo"), "unknown model 'x'", "plugin 'bad' (bad 1.5) failed to load", reason)
+    refused(
+        gankit("run", "x", "--data", "demo", "--steps", 0),
+        "unknown model 'x'",
+        "plugin 'bad' (bad 1.5) failed to load",
+        reason,
+    )
     assert gankit("--help").code == 0
     assert gankit("run", "began", "--help").code == 0
 
@@ -304,7 +309,10 @@ def test_either_shipped_model_can_be_left_out_and_the_other_trains(
 
 def test_without_ebgan_its_loss_is_unknown_on_the_command_line(gankit, monkeypatch):
     monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", "ebgan")
-    refused(gankit("run", "began", "--data", "demo", "--loss", "pulling-away=0.1"), "unknown loss term 'pulling-away'")
+    refused(
+        gankit("run", "began", "--data", "demo", "--steps", 0, "--loss", "pulling-away=0.1"),
+        "unknown loss term 'pulling-away'",
+    )
 
 
 @pytest.mark.parametrize(
@@ -321,7 +329,7 @@ def test_without_ebgan_its_loss_is_unknown_on_the_command_line(gankit, monkeypat
     ],
 )
 def test_an_unknown_name_is_refused_with_what_there_is_and_the_nearest(gankit, tmp_path, request_, words):
-    refused(gankit("run", *request_, "--data", "demo", "--out", "run"), words)
+    refused(gankit("run", *request_, "--data", "demo", "--steps", 0, "--out", "run"), words)
     assert not (tmp_path / "run").exists()
 
 

@@ -62,12 +62,7 @@ def assemble(data: str, size: int, n: int, folder: Path, **options: Any) -> Any:
     Run.create(folder, "began")
     write_json(folder / "config.json", resolved.model_dump(mode="json"))
     run = Run(folder)
-    artifacts = {}
-    for name, table in resolved.artifacts.items():
-        cls = catalogue.get("artifacts", name)
-        artifacts[name] = cls(cls.Options(**table), run)
-    reaction = catalogue.get("reactions", resolved.on_alarm)()
-    recorder = Recorder(run, training, batches, artifacts, reaction, catalogue, Watcher())
+    recorder = Recorder(run, training, batches, catalogue, Watcher())
     return run, training, batches, recorder, Interrupts()
 
 

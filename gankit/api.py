@@ -192,12 +192,7 @@ def go(
     interrupts: Interrupts,
 ) -> Run:
     """Train, write result.json, draw, tell; and say in result.json how it ended, whatever happens."""
-    reaction = catalogue.get("reactions", training.config.on_alarm)()
-    artifacts = {}
-    for name, table in training.config.artifacts.items():
-        cls = catalogue.get("artifacts", name)
-        artifacts[name] = cls(cls.Options(**table), made)
-    recorder = Recorder(made, training, batches, artifacts, reaction, catalogue, watcher)
+    recorder = Recorder(made, training, batches, catalogue, watcher)
     result: dict[str, Any] = {}
     failure: BaseException | None = None
     before = made.result
@@ -229,11 +224,7 @@ def go(
         watcher.end()
         recorder.close()
         write_json(made.folder / "result.json", result)
-    for name, artifact in artifacts.items():
-        try:
-            artifact.finish()
-        except Exception as error:
-            watcher.notice(f"artifact {name!r} could not be drawn: {type(error).__name__}: {error}")
+    recorder.draw()
     for line in catalogue.notify("gankit_run_finished", run=made, result=result):
         watcher.notice(line)
     if failure is not None and not isinstance(failure, Exception):

@@ -120,7 +120,7 @@ class Snapshot:
     model: Model
     generate: Callable[..., Tensor]  # (n, averaged=True) -> pictures (n, C, S, S) in [-1, 1]
     real: Callable[..., Tensor]  # (n, held_out=False) -> the same, at most as many as there are
-    judge: Callable[[Tensor], Judged]
+    judge: Callable[..., Judged]  # (pictures, labels=None) -> D's answer
 
 
 class Diagnostic(ABC):

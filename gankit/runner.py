@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -134,18 +135,15 @@ def average(training: Training, number: int) -> None:
 class Recorder:
     """Writes the lines of a run, hands them on, and acts on alarms."""
 
-    def __init__(
-        self,
-        run: Run,
-        training: Training,
-        batches: Batches,
-        artifacts: Mapping[str, Artifact],
-        reaction: Reaction,
-        catalogue: Catalogue,
-        watcher: Watcher,
-    ) -> None:
-        self.run, self.training, self.artifacts, self.reaction = run, training, artifacts, reaction
+    def __init__(self, run: Run, training: Training, batches: Batches, catalogue: Catalogue, watcher: Watcher) -> None:
+        self.run, self.training = run, training
         self.catalogue, self.watcher = catalogue, watcher
+        self.reaction: Reaction = catalogue.get("reactions", training.config.on_alarm)()
+        self.artifacts: dict[str, Artifact] = {}
+        for name, table in training.config.artifacts.items():
+            cls = catalogue.get("artifacts", name)
+            with self.left_out_if_it_fails(name):
+                self.artifacts[name] = cls(cls.Options(**table), run)
         self.showing = Showing(training, batches.data)
         self.pictures_a_step = batches.batch_size * batches.updates
         self.metrics: TextIO = open(run.metrics_path, "a", encoding="utf-8")  # noqa: SIM115
@@ -194,6 +192,7 @@ class Recorder:
                 with looking(training, LOOKING, training.number):
                     reading = diagnostic.read(snapshot)
                 values = {f"{name}/{key}": float(value) for key, value in reading.values.items()}
+                json.dumps(strict(diagnostic.state()))  # or the next checkpoint could not be written
             except Exception as error:  # a broken observer must not end a training of three days
                 training.disabled[name] = f"{type(error).__name__}: {error}"
                 self.watcher.notice(f"diagnostic {name!r} failed and is switched off: {training.disabled[name]}")
@@ -240,11 +239,24 @@ class Recorder:
         self.metrics.write(json.dumps(strict(line), ensure_ascii=False, allow_nan=False) + "\n")
         self.metrics.flush()
         self.watcher.line(line)
-        for name, artifact in self.artifacts.items():
-            try:
+        for name, artifact in list(self.artifacts.items()):
+            with self.left_out_if_it_fails(name):
                 artifact.line(line)
-            except Exception as error:
-                self.watcher.notice(f"artifact {name!r} failed at step {line['step']}: {error}")
+
+    def draw(self) -> None:
+        """Let every artifact finish; after the last line."""
+        for name, artifact in list(self.artifacts.items()):
+            with self.left_out_if_it_fails(name):
+                artifact.finish()
+
+    @contextmanager
+    def left_out_if_it_fails(self, name: str) -> Iterator[None]:
+        """A broken artifact is reported once and then left out."""
+        try:
+            yield
+        except Exception as error:
+            self.artifacts.pop(name, None)
+            self.watcher.notice(f"artifact {name!r} failed and is left out: {type(error).__name__}: {error}")
 
     def sample(self) -> None:
         """The grid of fixed latents."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from gankit import checkpoint
 from gankit.config import RunConfig, validate
 from gankit.data.batches import seed_of
+from gankit.errors import UserError
 from gankit.plugins import Catalogue
 from gankit.runs import Run
 from gankit.training import LATENTS, ask, build_model
@@ -52,6 +53,8 @@ def save_each(pictures: Tensor, folder: Path) -> None:
 
     from gankit.report.grid import grid
 
+    if pictures.ndim != 4:
+        raise UserError(f"--out {folder} is for pictures, and this run makes points: draw them with --grid")
     beside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)

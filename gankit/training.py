@@ -60,17 +60,18 @@ class Training:
 
 
 def ask(module: nn.Module, device: str, bf16: bool) -> Callable[..., Any]:
-    """The network as a callable under a precision; what it returns is float32."""
+    """The network as a callable under a precision; the tensors that it returns are float32."""
 
-    def single(part: Tensor | None) -> Tensor | None:
-        return None if part is None else part.float()
+    def single(out: Any) -> Any:
+        if isinstance(out, Judged):
+            return Judged(single(out.output), single(out.code), single(out.energy))
+        if isinstance(out, tuple):
+            return tuple(single(part) for part in out)
+        return out.float() if isinstance(out, Tensor) else out
 
     def call(*inputs: Tensor) -> Any:
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            out = module(*inputs)
-        if isinstance(out, Judged):
-            return Judged(out.output.float(), single(out.code), single(out.energy))
-        return out.float()
+            return single(module(*inputs))
 
     return call
 
@@ -175,8 +176,15 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
                 raise UserError(
                     f"model {model.name!r} needs a controller for {error}, and none here drives it"
                 ) from None
-            readings |= {f"loss/{network}": loss for network, loss in losses.by_network.items()} | losses.readings
-            readings |= {f"term/{name}": t(step) for name, (_, t) in training.terms.items() if t.network in names}
+            found = {f"loss/{network}": loss for network, loss in losses.by_network.items()} | losses.readings
+            found |= {f"term/{name}": t(step) for name, (_, t) in training.terms.items() if t.network in names}
+            missing = [name for name in names if name not in losses.by_network]
+            if missing:
+                raise UserError(f"model {model.name!r} gives no loss for the network {missing[0]!r} that it updates")
+            for name, value in found.items():
+                if value.numel() != 1:
+                    raise UserError(f"{name} of model {model.name!r} is no scalar: its shape is {tuple(value.shape)}")
+            readings |= found
     used = knobs.asked | {f"learning_rate/{network}" for network in training.networks}
     for name, controller in training.controllers.items():
         idle = [knob for knob in controller.drives if knob not in used]
@@ -193,6 +201,9 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
 def _refuse_unmet(name: str, term: LossTerm, step: Step, model: Model, training: Training) -> None:
     if term.network not in training.networks:
         raise UserError(f"--loss {name}: model {model.name!r} has no network {term.network!r} to add it to")
+    unknown = term.needs - {"code", "code as wide as the latent"}
+    if unknown:
+        raise UserError(f"--loss {name}: it asks for {sorted(unknown)[0]!r}, which gankit does not know")
     if not term.needs:
         return
     code = step.judged_fake.code
@@ -200,9 +211,10 @@ def _refuse_unmet(name: str, term: LossTerm, step: Step, model: Model, training:
         raise UserError(
             f"--loss {name}: it needs a discriminator with an encoder, and that of model {model.name!r} gives no code"
         )
-    if "code as wide as the latent" in term.needs and code.shape[1] != step.noise.shape[1]:
+    if "code as wide as the latent" in term.needs and code.shape != step.noise.shape:
         raise UserError(
-            f"--loss {name}: it needs codes as wide as the latents; here {code.shape[1]} and {step.noise.shape[1]}"
+            f"--loss {name}: it needs a code for each latent, of its width; "
+            f"here they are {tuple(code.shape)} and {tuple(step.noise.shape)}"
         )
 
 
@@ -255,10 +267,10 @@ class Showing:
         chosen = source[:: max(1, len(source) // max(n, 1))][:n]
         return to_float(torch.from_numpy(chosen.copy())).to(self.training.device)
 
-    def judge(self, pictures: Tensor) -> Judged:
+    def judge(self, pictures: Tensor, labels: Tensor | None = None) -> Judged:
         """D's answer to pictures, as it is shown them."""
         training = self.training
-        return training.model.judge(training.asked(), training.view(pictures), None)
+        return training.model.judge(training.asked(), training.view(pictures), labels)
 
     def fixed(self, n: int) -> Tensor:
         """The same latents at every sampling step, through the averaged generator."""

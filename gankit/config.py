@@ -18,12 +18,12 @@ from gankit.errors import UserError
 from gankit.options import Options
 from gankit.plugins import Catalogue, nearest
 
-COMPONENTS = (
-    "controllers",
-    "diagnostics",
-    "views",
-    "artifacts",
-)  # kinds that a run has by name, with options
+COMPONENTS = ("controllers", "diagnostics", "views", "artifacts")  # kinds that a run has by name, with options
+AUTO = ("image_size", "batch_size", "precision", "steps", "device")  # resolved for the machine, kept by a resume
+PLAIN = (
+    *("data", "seed", "time", "fit", "background", "mirror", "holdout"),
+    *("log_every", "sample_every", "checkpoint_every", "on_alarm"),
+)
 
 
 class RunConfig(Options):
@@ -174,10 +174,8 @@ def resolve(
     `request` holds what the user gave: the fields of `RunConfig`, `model` (settings), `losses` (name -> weight or
     table), `controllers`, `diagnostics`, `views`, `artifacts` (lists of names, or tables), `set` (COMPONENT.FIELD).
     """
-    request = dict(request)
-    requested = {key: value for key, value in request.items() if key != "preset"} | (
-        {"preset": request["preset"]} if request.get("preset") else {}
-    )
+    requested, request = dict(request), dict(request)
+    pinned = pinned or {}
     model_class = catalogue.get("models", name)
     preset = request.pop("preset", None)
     if preset:
@@ -187,36 +185,24 @@ def resolve(
                 f"model {name!r} has no preset {preset!r}{nearest(preset, model_class.presets)}. There are: {there}"
             )
         request = merge(model_class.presets[preset], request)
+    unknown = request.keys() - {*PLAIN, *AUTO, *COMPONENTS, "model", "losses", "set"}
+    if unknown:
+        key = sorted(unknown)[0]
+        raise UserError(f"unknown option {key!r}{nearest(key, RunConfig.model_fields)}")
 
     # What depends on the machine, and is decided once.
-    pinned = pinned or {}
-    device = choose_device(_given(request, "device", pinned))
+    device = choose_device(_given(request, "device", pinned, "auto"))
     machine = machine_of(device)
     small = device == "cpu"
-    steps_without_time = 20_000 if small else 100_000
     auto = {
         "image_size": 32 if small else 64,
         "batch_size": 16,
         "precision": "bf16" if machine.fast_bf16 else "fp32",
-        "steps": None if request.get("time") else steps_without_time,
+        "steps": None if request.get("time") else 20_000 if small else 100_000,
     }
     values: dict[str, Any] = {key: _given(request, key, pinned, default) for key, default in auto.items()}
     values["device"] = device
-    for key in (
-        "seed",
-        "time",
-        "fit",
-        "background",
-        "mirror",
-        "holdout",
-        "log_every",
-        "sample_every",
-        "checkpoint_every",
-        "on_alarm",
-        "data",
-    ):
-        if request.get(key) is not None:
-            values[key] = request[key]
+    values |= {key: request[key] for key in PLAIN if request.get(key) is not None}
     if not values.get("data"):
         raise UserError("no data named: give a folder of pictures with --data DIR, or try --data demo")
 
@@ -229,30 +215,35 @@ def resolve(
     for key, value in settings:
         if value == "auto" and key in pinned.get("model", {}):
             resolved = resolved.model_copy(update={key: pinned["model"][key]})
-    model = model_class(resolved, (3, values["image_size"], values["image_size"]))
     values["model"] = {"name": name, **resolved.model_dump(mode="json")}
 
-    # Components: the model's own, then those named; a controller named for a knob replaces the model's own.
+    model = model_class(resolved, (3, values["image_size"], values["image_size"]))
+    values |= _components(model, request, values["image_size"], catalogue)
+    catalogue.get("reactions", values.get("on_alarm", "stop"))
+    values |= {"requested": requested, "history": pinned.get("history", [])}
+    return validate(RunConfig, values, "the run", "option")
+
+
+def _components(model: Any, request: Mapping[str, Any], image_size: int, catalogue: Catalogue) -> dict[str, Any]:
+    """The options of the network pair, the loss terms and all other components: the model's own, then those named."""
     options = _component_options(request.get("set", {}))
-    pair = model.networks
-    if pair:
-        pair_class = catalogue.get("networks", pair)
-        if pair_class.sizes and values["image_size"] not in pair_class.sizes:
-            sizes = ", ".join(map(str, pair_class.sizes))
-            raise UserError(f"--image-size {values['image_size']}: networks {pair!r} can be built for {sizes}")
-        shared = {key: getattr(resolved, key) for key in pair_class.Options.model_fields if hasattr(resolved, key)}
-        values["networks"] = {pair: _options(pair_class, shared | options.pop(pair, {}), "network pair")}
-    values["losses"] = {}
-    for loss, table in _named(request.get("losses")).items():
+    values: dict[str, Any] = {"networks": {}, "losses": {}}
+    if model.networks:
+        pair = catalogue.get("networks", model.networks)
+        if pair.sizes and image_size not in pair.sizes:
+            sizes = ", ".join(map(str, pair.sizes))
+            raise UserError(f"--image-size {image_size}: networks {pair.name!r} can be built for {sizes}")
+        settings = dict(model.settings)
+        shared = {key: settings[key] for key in pair.Options.model_fields if key in settings}
+        values["networks"][pair.name] = _options(pair, shared | options.pop(pair.name, {}), "network pair")
+    for name, table in _named(request.get("losses")).items():
         table = dict(table) if isinstance(table, Mapping) else {"weight": table}
         weight = table.pop("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-            raise UserError(f"--loss {loss}={weight}: the weight must be a number")
-        loss_class = catalogue.get("losses", loss)
-        values["losses"][loss] = {
-            "weight": float(weight),
-            **_options(loss_class, table | options.pop(loss, {}), "loss term"),
-        }
+            raise UserError(f"--loss {name}={weight}: the weight must be a number")
+        term = catalogue.get("losses", name)
+        table = _options(term, table | options.pop(name, {}), "loss term")
+        values["losses"][name] = {"weight": float(weight), **table}
     own = {
         "controllers": model.controllers,
         "diagnostics": ("vitals", *model.diagnostics),
@@ -261,35 +252,20 @@ def resolve(
     }
     for kind in COMPONENTS:
         named = _named(request.get(kind))
-        chosen = {**dict.fromkeys(own[kind]), **named}
         values[kind] = {}
-        for component in chosen:
-            component_class = catalogue.get(kind, component)
-            table = model.controller_options(component) if kind == "controllers" else {}
-            table = table | (named.get(component) or {}) | options.pop(component, {})
-            values[kind][component] = _options(component_class, table, kind[:-1])
-    values["controllers"] = _one_for_each_knob(
-        values["controllers"], _named(request.get("controllers")), model, catalogue
-    )
-    catalogue.get("reactions", values.get("on_alarm", "stop"))
+        for name in {**dict.fromkeys(own[kind]), **named}:
+            table = model.controller_options(name) if kind == "controllers" else {}
+            table = table | (named.get(name) or {}) | options.pop(name, {})
+            values[kind][name] = _options(catalogue.get(kind, name), table, kind[:-1])
+    named = _named(request.get("controllers"))
+    values["controllers"] = _one_for_each_knob(values["controllers"], named, model, catalogue)
     if options:
-        component = next(iter(options))
-        active = [*values["networks"], *values["losses"], *(n for kind in COMPONENTS for n in values[kind])]
+        name = next(iter(options))
+        active = [component for table in values.values() for component in table]
         raise UserError(
-            f"--set {component}.…: no component {component!r} in this run{nearest(component, active)}. "
-            f"There are: {', '.join(active)}"
+            f"--set {name}.…: no component {name!r} in this run{nearest(name, active)}. There are: {', '.join(active)}"
         )
-
-    unknown = set(request) - set(RunConfig.model_fields) - {"set"}
-    if unknown:
-        key = sorted(unknown)[0]
-        raise UserError(f"unknown option {key!r}{nearest(key, RunConfig.model_fields)}")
-    return validate(
-        RunConfig,
-        values | {"requested": requested, "history": pinned.get("history", [])},
-        "the run",
-        "option",
-    )
+    return values
 
 
 def controller_instances(config: RunConfig, model: Any, catalogue: Catalogue) -> dict[str, Any]:
@@ -358,7 +334,7 @@ def _interval(metadata: list[Any]) -> str:
     return f" in {low}, {high}"
 
 
-def _given(request: Mapping[str, Any], key: str, pinned: Mapping[str, Any], default: Any = "auto") -> Any:
+def _given(request: Mapping[str, Any], key: str, pinned: Mapping[str, Any], default: Any) -> Any:
     value = request.get(key)
     if value is None or value == "auto":
         value = pinned.get(key, default)

@@ -195,16 +195,22 @@ def alternate(
     plain: Any, fast: Any, arguments: tuple[Any, ...], rounds: int, seconds: float, warm: int, patience: Patience
 ) -> Any:
     """Images/s of each turn of both sides, the cores' share that others had in each round, and both peak memories."""
-    sides = [Side(plain, arguments, warm), Side(fast, arguments, warm)]
     turns: list[tuple[float, ...]] = []
-    while len(turns) < rounds:
-        patience.wait()
-        since = patience.mark()
-        turn = [side.turn(seconds) for side in sides]
-        others = patience.others(since)
-        if not patience.repeat(others, since):
-            turns.append((*turn, others))
-    return *map(list, zip(*turns, strict=True)), [side.end() for side in sides]
+    sides: list[Side] = []
+    try:
+        for make in (plain, fast):
+            sides.append(Side(make, arguments, warm))
+        while len(turns) < rounds:
+            patience.wait()
+            since = patience.mark()
+            turn = [side.turn(seconds) for side in sides]
+            others = patience.others(since)
+            if not patience.repeat(others, since):
+                turns.append((*turn, others))
+        return *map(list, zip(*turns, strict=True)), [side.end() for side in sides]
+    finally:
+        for side in sides:
+            side.process.terminate()
 
 
 def overhead(data: str, steps: int, scratch: Path, pipe: Any) -> None:
@@ -335,6 +341,15 @@ def machine() -> str:
     )
 
 
+def commit() -> str:
+    """What is measured."""
+    words = ("git", "-C", str(HERE), "describe", "--always", "--dirty")
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
 def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Callable[[str], None]) -> None:
     from gankit import config
     from gankit.plugins import Catalogue
@@ -412,7 +427,7 @@ def main() -> None:
         scratch = Path(folder)
         with pictures(asked.data, scratch) as data:
             say(f"{machine()}.")
-            say(f"Data: {Path(data).name}. Rounds: {asked.rounds}.")
+            say(f"Data: {Path(data).name}. Rounds: {asked.rounds}. Commit: {commit()}.")
             measure(data, scratch, asked.rounds, Patience(asked.patience), say)
     say("\nPeak memory is of the training process, reference / gankit; the reference's two loader processes come on")
     say("top. Images/s count real pictures, one batch a step. Others: the share of all cores that other programs had.")

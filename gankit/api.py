@@ -18,7 +18,7 @@ from gankit import checkpoint, config
 from gankit.config import RunConfig
 from gankit.data.batches import Batches
 from gankit.data.source import Data, Request
-from gankit.device import describe
+from gankit.device import crowded, describe
 from gankit.environment import environment, record_resume, warn_of_another_machine
 from gankit.errors import TrainingError, UserError
 from gankit.interrupts import Interrupts
@@ -193,6 +193,9 @@ def go(
 ) -> Run:
     """Train, write result.json, draw, tell; and say in result.json how it ended, whatever happens."""
     recorder = Recorder(made, training, batches, catalogue, watcher)
+    slow = crowded(training.config.device)
+    if slow:
+        watcher.notice(slow)
     result: dict[str, Any] = {}
     failure: BaseException | None = None
     before = made.result

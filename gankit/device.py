@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import platform
 from pathlib import Path
 
@@ -39,6 +41,22 @@ def describe(device: str) -> str:
         return f"{platform.machine()} GPU (MPS)"
     threads = torch.get_num_threads()
     return f"{_cpu_name()}, {threads} thread{'s' * (threads > 1)}"
+
+
+def crowded(device: str) -> str | None:
+    """One line if other programs keep this CPU busy, or None.
+
+    Threads that wait for each other spin, and where another program holds a core they wait long: with one busy
+    program beside it a training on two of two cores was measured at a third of its pace, on one thread at all of it.
+    """
+    threads = torch.get_num_threads()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if device != "cpu" or threads == 1 or load + threads <= (os.cpu_count() or 1) + 0.7:
+        return None
+    return (
+        f"warning: other programs keep {load:.1f} of {os.cpu_count()} cores busy, which slows {threads} threads far more "
+        f"than their share: OMP_NUM_THREADS={max(1, threads - math.ceil(load))} gankit … would be faster"
+    )
 
 
 def _cpuinfo(key: str) -> str:

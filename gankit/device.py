@@ -54,8 +54,8 @@ def crowded(device: str) -> str | None:
     if device != "cpu" or threads == 1 or load + threads <= (os.cpu_count() or 1) + 0.7:
         return None
     return (
-        f"warning: other programs keep {load:.1f} of {os.cpu_count()} cores busy, which slows {threads} threads far more "
-        f"than their share: OMP_NUM_THREADS={max(1, threads - math.ceil(load))} gankit … would be faster"
+        f"warning: other programs keep {load:.1f} of {os.cpu_count()} cores busy, which slows {threads} threads "
+        f"by far more: OMP_NUM_THREADS={max(1, threads - math.ceil(load))} gankit … would be faster"
     )
 
 

@@ -52,12 +52,13 @@ def run(
     watcher = watcher or Watcher()
     if out is not None and Path(os.path.expanduser(out)).exists():
         Run.create(out, model)  # refuses
-    catalogue = Catalogue(plugins)
     from_file = config.read_toml(config_file) if config_file else {}
+    plugins = [*from_file.pop("plugins", []), *plugins]
+    catalogue = Catalogue(plugins)
     flags = request(data=str(data) if data is not None else None, set=set, preset=preset, **options)
     asked = config.merge(from_file, flags)
     resolved = config.resolve(model, asked, catalogue)
-    resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": list(plugins)})
+    resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": plugins})
     _refuse_inside(out, resolved.data)
     opened = open_data(resolved, catalogue, watcher)
     with quiet_random(resolved.device):

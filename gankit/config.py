@@ -136,6 +136,8 @@ def normalised(asked: dict[str, Any]) -> dict[str, Any]:
             raise UserError(f"{key} is {value!r}: it must be a text")
     if isinstance(asked.get("time"), str):
         asked["time"] = duration(asked["time"])
+    if isinstance(asked.get("plugins"), str):
+        asked["plugins"] = [asked["plugins"]]
     for kind in COMPONENTS:
         if kind in asked:
             asked[kind] = _named(asked[kind])
@@ -185,7 +187,7 @@ def resolve(
                 f"model {name!r} has no preset {preset!r}{nearest(preset, model_class.presets)}. There are: {there}"
             )
         request = merge(model_class.presets[preset], request)
-    unknown = request.keys() - {*PLAIN, *AUTO, *COMPONENTS, "model", "losses", "set"}
+    unknown = request.keys() - {*PLAIN, *AUTO, *COMPONENTS, "networks", "model", "losses", "set"}
     if unknown:
         key = sorted(unknown)[0]
         raise UserError(f"unknown option {key!r}{nearest(key, RunConfig.model_fields)}")
@@ -235,7 +237,8 @@ def _components(model: Any, request: Mapping[str, Any], image_size: int, catalog
             raise UserError(f"--image-size {image_size}: networks {pair.name!r} can be built for {sizes}")
         settings = dict(model.settings)
         shared = {key: settings[key] for key in pair.Options.model_fields if key in settings}
-        values["networks"][pair.name] = _options(pair, shared | options.pop(pair.name, {}), "network pair")
+        table = shared | _named(request.get("networks")).get(pair.name, {}) | options.pop(pair.name, {})
+        values["networks"][pair.name] = _options(pair, table, "network pair")
     for name, table in _named(request.get("losses")).items():
         table = dict(table) if isinstance(table, Mapping) else {"weight": table}
         weight = table.pop("weight", 1.0)

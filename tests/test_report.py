@@ -383,7 +383,7 @@ def test_a_report_can_be_read_without_eyes_and_by_keyboard(run: Run) -> None:
 
 def test_what_cannot_be_written_is_one_line_and_leaves_nothing(run: Run) -> None:
     with pytest.raises(UserError, match="cannot be written"):
-        write_report(run, run.folder / "no" / "such" / "folder.html")
+        write_report(run, run.folder / "config.json" / "report.html")
     write_report(run)
     assert not [path for path in run.folder.iterdir() if path.name.startswith(".")]
 

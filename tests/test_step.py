@@ -337,7 +337,7 @@ def test_a_term_moves_the_network_that_it_is_added_to_and_no_other(term, network
         ),
         (
             ["began", "--set", "networks=uneven", "--set", "latent=2", "--loss", "latent-closing=0.1"],
-            "--loss latent-closing: it needs codes as wide as the latents; here 3 and 2",
+            "--loss latent-closing: it needs a code for each latent, of its width; here they are (16, 3) and (16, 2)",
         ),
         (
             ["only-a-generator", "--loss", "latent-closing=0.1"],

@@ -24,7 +24,7 @@ class Balance(Controller):
     k: Tensor
 
     class Options(gankit.Options):
-        lambda_k: float = Field(0.001, gt=0, le=1000, description="λ_k, the gain")
+        lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain")
 
     def __init__(self, options: Any, model: Model) -> None:
         super().__init__(options, model)

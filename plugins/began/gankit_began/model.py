@@ -50,7 +50,7 @@ class BEGAN(Model):
             le=1,
             description="γ, the ratio E[L(G(z))] / E[L(x)] to hold: lower is sharper, higher more diverse",
         )
-        lambda_k: float = Field(0.001, gt=0, le=1000, description="λ_k, the gain of k in equation (5)")
+        lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain of k in equation (5)")
         eta: Literal[1, 2] = Field(1, description="η, the power of the error in L(v) = |v − D(v)|^η")
         filters: Annotated[int, Field(ge=4)] | Literal["auto"] = Field(
             "auto", description="n, filters of the first convolution; auto: 16 on a CPU, 64 on a GPU"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
+import time
 from pathlib import Path
 
 import torch
@@ -49,13 +49,20 @@ def crowded(device: str) -> str | None:
     Threads that wait for each other spin, and where another program holds a core they wait long: with one busy
     program beside it a training on two of two cores was measured at a third of its pace, on one thread at all of it.
     """
-    threads = torch.get_num_threads()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if device != "cpu" or threads == 1 or load + threads <= (os.cpu_count() or 1) + 0.7:
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    if device != "cpu" or threads == 1 or not Path("/proc/loadavg").exists():
         return None
+    running = []
+    for _ in range(5):
+        running.append(int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))
+        time.sleep(0.02)
+    others = sorted(running)[2] - 1  # less this process, at most of the five looks
+    if others + threads <= cores:
+        return None
+    fewer = max(1, threads - others)
     return (
-        f"warning: other programs keep {load:.1f} of {os.cpu_count()} cores busy, which slows {threads} threads "
-        f"by far more: OMP_NUM_THREADS={max(1, threads - math.ceil(load))} gankit … would be faster"
+        f"warning: other programs keep {others} of {cores} cores busy, which slows {threads} threads by far more: "
+        f"OMP_NUM_THREADS={fewer} gankit … would be faster"
     )
 
 

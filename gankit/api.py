@@ -150,11 +150,11 @@ def request(**given: Any) -> dict[str, Any]:
 
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
     """Open a folder, or the data source NAME[:ARGUMENT]."""
-    name, _, argument = resolved.data.partition(":")
-    is_source = name in catalogue.kind("datasets") and name != "folder"
-    source = catalogue.get("datasets", name if is_source else "folder")()
+    name = config.source_of(resolved.data, catalogue)
+    argument = resolved.data.partition(":")[2] or None if name else resolved.data
+    source = catalogue.get("datasets", name or "folder")()
     asked = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
-    data = source.open((argument or None) if is_source else resolved.data, asked)
+    data = source.open(argument, asked)
     if data.skipped:
         first = data.skipped[0]
         watcher.notice(

@@ -207,6 +207,9 @@ def resolve(
     values |= {key: request[key] for key in PLAIN if request.get(key) is not None}
     if not values.get("data"):
         raise UserError("no data named: give a folder of pictures with --data DIR, or try --data demo")
+    if source_of(values["data"], catalogue) is None:  # a folder by its whole path: a resume may be called anywhere
+        values["data"] = os.path.abspath(os.path.expanduser(values["data"]))
+    values["data"] = pinned.get("data", values["data"])
 
     # The model's settings; those that it resolves for the machine are kept by a resume.
     given = dict(request.get("model", {}))
@@ -335,6 +338,12 @@ def _interval(metadata: list[Any]) -> str:
     low = f"({limit['gt']:g}" if "gt" in limit else f"[{limit['ge']:g}" if "ge" in limit else "(−∞"
     high = f"{limit['lt']:g})" if "lt" in limit else f"{limit['le']:g}]" if "le" in limit else "∞)"
     return f" in {low}, {high}"
+
+
+def source_of(data: str, catalogue: Catalogue) -> str | None:
+    """The name of the data source in NAME[:ARGUMENT], or None for the path of a folder."""
+    name = data.partition(":")[0]
+    return name if name in catalogue.kind("datasets") and name != "folder" else None
 
 
 def _given(request: Mapping[str, Any], key: str, pinned: Mapping[str, Any], default: Any) -> Any:

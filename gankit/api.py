@@ -85,6 +85,8 @@ def resume(
     set: Mapping[str, Any] | None = None,
     losses: Mapping[str, float] | None = None,
     on_alarm: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
     plugins: Sequence[str] = (),
     watcher: Watcher | None = None,
     command: str | None = None,
@@ -99,12 +101,21 @@ def resume(
     old = made.config
     step = checkpoint.choose(made, from_step)
     catalogue = Catalogue(plugins)
-    flags = request(steps=steps, time=time, set=set, losses=losses, on_alarm=on_alarm)
+    if steps is not None:
+        steps = max(steps, step)  # what is done is done
+    flags = request(
+        steps=steps, time=time, set=set, losses=losses, on_alarm=on_alarm, device=device, precision=precision
+    )
     name = old["model"]["name"]
     if old.get("plugins") and not plugins and name not in catalogue.kind("models"):
         raise UserError(f"run {made.folder} was made with --plugin {' --plugin '.join(old['plugins'])}: give it again")
     asked = config.merge(old["requested"], flags)
-    resolved = config.resolve(name, asked, catalogue, pinned=old)
+    if steps is not None and time is None:
+        asked.pop("time", None)  # a length that is asked for lifts the time of an earlier start
+    # The model's settings stay as they were, whatever a newer version's defaults are.
+    settings = {key: value for key, value in old["model"].items() if key != "name"}
+    resolved = config.resolve(name, config.merge(asked, {"model": settings}, flags), catalogue, pinned=old)
+    resolved = resolved.model_copy(update={"requested": asked})
     kept = {"gankit": old["gankit"], "plugins": list(plugins) or old["plugins"]}
     resolved = resolved.model_copy(update=kept)
     new = resolved.model_dump(mode="json")
@@ -287,10 +298,9 @@ def chosen(resolved: RunConfig, asked: Mapping[str, Any], data: Data, training: 
     size = "×".join(map(str, data.shape[1:])) if len(data.shape) == 3 else f"points of {data.shape[0]} numbers"
     filters = f", {resolved.model['filters']} filters" if "filters" in resolved.model else ""
     length = f"{resolved.steps:,} steps" if resolved.steps is not None else f"{resolved.time:.0f} s"
-    cores = torch.get_num_threads()
     why = "a GPU is there, so the paper's sizes"
     if resolved.device == "cpu":
-        why = f"no GPU here, so sizes for {cores} core{'s' * (cores > 1)}"
+        why = "no GPU here, so small sizes"
     because = f" ({why}; change with --{', --'.join(key.replace('_', '-') for key in free)})" if free else ""
     return (
         f"{resolved.model['name']} on {len(data.train):,} items of {resolved.data} ({len(data.held_out):,} held out): "

@@ -24,6 +24,10 @@ def sample(run: Run, n: int, seed: int = 0, step: int | None = None, plugins: Se
     Raises `UserError` where the run has no checkpoint, or needs a plugin that is not given.
     """
     config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option")
+    if "shape" not in run.data:
+        raise UserError(
+            f"{run.folder}/data.json is missing or damaged: without the pictures' shape nothing can be drawn"
+        )
     model, networks, _ = build_model(config, tuple(run.data["shape"]), Catalogue(plugins))
     _, tensors = checkpoint.read(run, checkpoint.choose(run, step), only="averaged")
     generator = networks["generator"]

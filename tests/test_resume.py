@@ -344,3 +344,24 @@ def test_another_machine_is_warned_of(gankit: Gankit, run: Path) -> None:
     said = gankit("resume", run, "--steps", 9)
     assert said.code == 0
     assert "torch was 1.0.0" in said.out
+
+
+def test_settings_stay_as_they_were_whatever_the_defaults_are_now(gankit: Gankit, run: Path) -> None:
+    """As after a new version whose default is another: the run was made with an ema that nobody asked for."""
+    config = read(run / "config.json")
+    config["model"]["ema"] = 0.5
+    (run / "config.json").write_text(json.dumps(config))
+    assert gankit("resume", run, "--steps", 10).code == 0
+    after = read(run / "config.json")
+    assert after["model"]["ema"] == 0.5
+    assert after["history"][-1] == {"step": 8, "changed": {"steps": 10}}
+
+
+def test_a_length_that_is_asked_for_lifts_the_time_of_an_earlier_start(gankit: Gankit, tmp_path: Path) -> None:
+    small = TINY[: TINY.index("--steps")]
+    assert gankit("run", "began", *small, "--time", "0.05s", "--out", "a").code == 0
+    done = read(tmp_path / "a" / "result.json")
+    assert done["reason"] == "time"
+    assert gankit("resume", "a", "--steps", done["steps"] + 40).code == 0
+    assert read(tmp_path / "a" / "result.json")["reason"] == "steps"
+    assert read(tmp_path / "a" / "config.json")["time"] is None

@@ -594,7 +594,7 @@ def test_ctrl_c_before_the_training_says_that_nothing_is_lost(
     monkeypatch.setattr(Progress, "decoding", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     said = gankit("run", "began", *TINY, "--data", "demo:77")
     assert said.code == 130
-    assert said.err.strip() == "gankit: interrupted before the training began; nothing is lost"
+    assert said.err.strip() == "gankit: interrupted; nothing is lost"
     assert not list(tmp_path.iterdir())
 
 

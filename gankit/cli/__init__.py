@@ -82,7 +82,7 @@ def main() -> None:
     except TrainingError as error:
         code = fail(str(error), 1)
     except (KeyboardInterrupt, click.Abort):
-        code = fail("interrupted before the training began; nothing is lost", 130)
+        code = fail("interrupted; nothing is lost", 130)
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -64,6 +65,7 @@ class Progress(Watcher):
     def begin(self, training: Training) -> None:
         self.training = training
         self.begun = (time.monotonic(), training.number)
+        self.last_sample = training.number
         if self.terminal:
             from rich.live import Live
 
@@ -102,8 +104,13 @@ class Progress(Watcher):
             f"after {clock(result['seconds'])}, {result['images_per_second'] or 0:,.0f} images/s"
         )
         click.echo(f"look at {run.report_path}" if run.report_path.exists() else f"look into {run.folder}")
-        more = f" --steps {2 * result['steps']}" if result["reason"] == "steps" else ""
-        click.echo(f"go on with: gankit resume {run.folder}{more}")
+        if result["reason"] == "alarm":  # the same again would end the same way
+            click.echo(
+                f"the last good checkpoint is that of step {run.checkpoints()[-1]:,}; the alarm says what to try"
+            )
+            return
+        more = f" --steps {max(2 * result['steps'], 1)}" if result["reason"] == "steps" else ""
+        click.echo(f"go on with: gankit resume {shlex.quote(str(run.folder))}{more}")
 
     # What is shown.
 

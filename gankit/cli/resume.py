@@ -18,6 +18,8 @@ from gankit.cli import exit_code, plugin_option
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--loss", "losses", multiple=True, metavar="NAME=WEIGHT", help="An extra loss term from here on.")
 @click.option("--on-alarm", metavar="NAME", help="At a critical alarm: stop or warn.")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), help="Where to compute from here on.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the networks' arithmetic.")
 @plugin_option
 def command(run: str, sets: tuple[str, ...], losses: tuple[str, ...], **options: Any) -> int:
     """Go on with RUN from its last checkpoint.

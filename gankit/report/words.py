@@ -36,10 +36,11 @@ def ending(story: Story) -> str:
     reason, message = str(result.get("reason") or ""), str(result.get("message") or "").strip()
     match state(story):
         case "finished":
-            why = {"steps": "all its steps are done", "time": "the time that it was given is over"}
+            why = {"steps": "all its steps are done"}
             return f"It finished: {why.get(reason, reason or 'its result says no more')}."
         case "stopped":
-            by = "by an alarm" if reason == "alarm" else f"({reason})" if reason else "early"
+            known = {"alarm": "by an alarm", "time": "when the time that it was given was over,"}
+            by = known.get(reason, f"({reason})" if reason else "early")
             return _with(f"It was stopped {by} at {at}.", message)
         case "interrupted":
             return _with(f"It was interrupted at {at} and can go on from there.", message)

@@ -115,8 +115,7 @@ def resume(
     # The model's settings stay as they were, whatever a newer version's defaults are.
     settings = {key: value for key, value in old["model"].items() if key != "name"}
     resolved = config.resolve(name, config.merge(asked, {"model": settings}, flags), catalogue, pinned=old)
-    resolved = resolved.model_copy(update={"requested": asked})
-    kept = {"gankit": old["gankit"], "plugins": list(plugins) or old["plugins"]}
+    kept = {"gankit": old["gankit"], "plugins": list(plugins) or old["plugins"], "requested": asked}
     resolved = resolved.model_copy(update=kept)
     new = resolved.model_dump(mode="json")
     ignored = ("requested", "history", "plugins")

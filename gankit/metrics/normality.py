@@ -1,0 +1,45 @@
+"""Whether numbers are normally distributed: a test, and quantiles to look at."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+FEWEST = 20  # numbers; with fewer the approximation behind the test is poor
+
+
+def normality(values: Tensor) -> float:
+    """The p-value of D'Agostino and Pearson's test (1973) on values (N,): small where they are not normal.
+
+    It looks at skewness and kurtosis together. A normal sample gives less than 0.05 once in twenty. NaN for fewer
+    than 20 values, for equal ones, and where one is not finite.
+    """
+    if len(values) < FEWEST or _degenerate(values):
+        return math.nan
+    from scipy.stats import normaltest  # slow to import, and only needed here
+
+    return float(normaltest(_standardised(values).cpu().numpy()).pvalue)
+
+
+def beside_normal(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`count` quantiles for a quantile plot: of the normal distribution, and of values (N,) minus mean over deviation.
+
+    At the probabilities (i − ½)/count. Both (count,), double; a normal sample lies on the diagonal. The second is NaN
+    for equal values and where one is not finite.
+    """
+    probabilities = (torch.arange(count, dtype=torch.double) + 0.5) / count
+    normal = torch.special.ndtri(probabilities)
+    if _degenerate(values):
+        return normal, torch.full_like(normal, math.nan)
+    return normal, torch.quantile(_standardised(values).cpu(), probabilities)
+
+
+def _degenerate(values: Tensor) -> bool:
+    return not len(values) or not bool(values.isfinite().all()) or bool(values.min() == values.max())
+
+
+def _standardised(values: Tensor) -> Tensor:
+    exact = values.double()
+    return (exact - exact.mean()) / exact.std(correction=0)

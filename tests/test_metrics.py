@@ -1,0 +1,169 @@
+"""The measures against NumPy and scipy, in double."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.optimize
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gankit.metrics.normality import beside_normal, normality
+from gankit.metrics.wasserstein import between_normals, between_normals_on_a_line, between_samples
+
+numbers = st.floats(-100, 100, allow_subnormal=False)
+samples = st.lists(numbers, min_size=1, max_size=12)
+small = settings(max_examples=60, deadline=None)
+
+
+def double(values: object) -> torch.Tensor:
+    return torch.tensor(np.asarray(values), dtype=torch.double)
+
+
+# Normal distributions.
+
+
+@small
+@given(st.integers(1, 6), st.integers(0, 10_000), st.sampled_from([1e-3, 1.0, 30.0]))
+def test_w2_between_normals_is_that_of_scipy_s_matrix_root(size: int, seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    m_1, m_2 = rng.normal(size=(2, size)) * scale
+    c_1, c_2 = (x @ x.T * scale**2 for x in rng.normal(size=(2, size, size + 1)))
+    root = scipy.linalg.sqrtm(c_2)
+    inner = scipy.linalg.sqrtm(root @ c_1 @ root)
+    expected = ((m_1 - m_2) ** 2).sum() + np.trace(c_1 + c_2 - 2 * inner).real
+    found = between_normals(double(m_1), double(c_1), double(m_2), double(c_2))
+    assert found.dtype == torch.double
+    assert float(found) == pytest.approx(expected, rel=1e-6, abs=1e-6 * scale**2)
+
+
+def test_w2_between_normals_knows_degenerate_covariances_and_identity() -> None:
+    rng = np.random.default_rng(0)
+    flat = np.outer([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])  # rank one
+    mean, zero = double(rng.normal(size=3)), torch.zeros(3, 3)
+    assert float(between_normals(mean, double(flat), mean, double(flat))) == pytest.approx(0, abs=1e-6)
+    assert float(between_normals(mean, double(flat), mean, zero)) == pytest.approx(14)
+    assert float(between_normals(mean, zero, mean + 2, zero)) == pytest.approx(12)
+
+
+@small
+@given(numbers, st.floats(0, 100), numbers, st.floats(0, 100))
+def test_on_a_line_the_two_terms_are_those_of_the_article_and_add_up(
+    m_1: float, c_1: float, m_2: float, c_2: float
+) -> None:
+    parts = between_normals_on_a_line(double(m_1), double(c_1), double(m_2), double(c_2))
+    assert float(parts.mean_term) == pytest.approx((m_1 - m_2) ** 2, abs=1e-9)
+    assert float(parts.variance_term) == pytest.approx(c_1 + c_2 - 2 * math.sqrt(c_1 * c_2), abs=1e-6)
+    assert float(parts.total) == pytest.approx(float(parts.mean_term + parts.variance_term))
+    matrices = between_normals(double([m_1]), double([[c_1]]), double([m_2]), double([[c_2]]))
+    assert float(matrices) == pytest.approx(float(parts.total), rel=1e-6, abs=1e-6)
+
+
+def test_a_small_difference_of_variances_keeps_its_digits() -> None:
+    zero, c = double(0.0), double(1.0)
+    parts = between_normals_on_a_line(zero, c, zero, (c + 1e-9) ** 2)
+    assert float(parts.variance_term) == pytest.approx(1e-18, rel=1e-6)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="covariances"):
+        between_normals(torch.zeros(3), torch.eye(3), torch.zeros(2), torch.eye(2))
+
+
+# Samples.
+
+
+@small
+@given(samples, samples)
+def test_w1_between_samples_is_scipy_s(a: list[float], b: list[float]) -> None:
+    expected = scipy.stats.wasserstein_distance(a, b)
+    assert float(between_samples(double(a), double(b), 1)) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@small
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10_000), st.sampled_from([1, 2]))
+def test_w_between_samples_is_that_of_the_best_assignment(n: int, m: int, seed: int, order: int) -> None:
+    """Sizes that differ are made equal by repeating each number: of n and m, n·m points of the same weight."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=n), rng.normal(2, 3, size=m)
+    cost = abs(np.repeat(a, m)[:, None] - np.repeat(b, n)[None]) ** order
+    rows, columns = scipy.optimize.linear_sum_assignment(cost)
+    expected = cost[rows, columns].mean() ** (1 / order)
+    assert float(between_samples(double(a), double(b), order)) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert float(between_samples(double(b), double(a), order)) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_w2_between_four_points_by_hand_over_all_permutations() -> None:
+    a, b = [3.0, -1.0, 0.5, 7.0], [2.0, 2.0, -4.0, 1.0]
+    best = min(np.mean((np.array(a) - np.array(p)) ** 2) for p in itertools.permutations(b))
+    assert float(between_samples(double(a), double(b), 2)) == pytest.approx(math.sqrt(best), abs=1e-12)
+
+
+@small
+@given(samples, samples)
+def test_distances_are_ordered(a: list[float], b: list[float]) -> None:
+    """|m1 − m2| ≤ W1 ≤ W2, and the normal distributions of the same moments are no further apart (Gelbrich 1990)."""
+    one, two = double(a), double(b)
+    w_1, w_2 = (float(between_samples(one, two, order)) for order in (1, 2))
+    normal = between_normals_on_a_line(
+        one.mean(), one.var(correction=0), two.mean(), two.var(correction=0)
+    ).total.sqrt()
+    tiny = 1e-6
+    assert abs(np.mean(a) - np.mean(b)) <= w_1 + tiny
+    assert w_1 <= w_2 + tiny
+    assert float(normal) <= w_2 + tiny
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "order"), [([], [1.0], 1), ([[1.0]], [1.0], 1), ([1.0], [1.0], 3)], ids=["empty", "matrix", "order"]
+)
+def test_no_samples_and_no_such_order_are_refused(a: list, b: list, order: int) -> None:
+    with pytest.raises(ValueError, match=r"needed|order"):
+        between_samples(double(a), double(b), order)
+
+
+def test_a_distance_to_what_is_not_finite_is_not_finite() -> None:
+    assert not math.isfinite(between_samples(double([0.0, math.nan]), double([1.0, 2.0]), 2))
+
+
+# Normality.
+
+
+@small
+@given(st.integers(20, 300), st.integers(0, 10_000), st.floats(1e-4, 1e3), st.floats(-10, 10))
+def test_the_test_of_normality_is_scipy_s_whatever_the_scale(n: int, seed: int, scale: float, shift: float) -> None:
+    values = np.random.default_rng(seed).gamma(5, size=n)
+    expected = scipy.stats.normaltest(values).pvalue
+    assert normality(double(values * scale + shift)) == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+def test_few_equal_or_broken_values_have_no_p_value() -> None:
+    assert math.isnan(normality(torch.randn(19)))
+    assert math.isnan(normality(torch.full((64,), 0.1)))
+    assert math.isnan(normality(torch.cat([torch.randn(30), torch.tensor([math.inf])])))
+    assert math.isnan(normality(torch.empty(0)))
+    assert beside_normal(torch.full((64,), 0.1), 5)[1].isnan().all()
+    assert beside_normal(torch.empty(0), 5)[1].isnan().all()
+
+
+def test_quantiles_of_a_normal_sample_lie_on_the_diagonal() -> None:
+    values = 0.3 + 0.02 * double(np.random.default_rng(0).normal(size=200_000))
+    normal, found = beside_normal(values, 25)
+    assert np.allclose(normal.numpy(), scipy.stats.norm.ppf((np.arange(25) + 0.5) / 25), atol=1e-6)
+    assert float((found - normal).abs().max()) < 0.03
+    standard = (values.numpy() - values.numpy().mean()) / values.numpy().std()
+    assert np.allclose(found.numpy(), np.quantile(standard, (np.arange(25) + 0.5) / 25), atol=1e-6)
+
+
+def test_scipy_is_imported_only_where_it_is_needed() -> None:
+    code = "import sys, gankit.metrics.normality, gankit.metrics.wasserstein; print('scipy' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"

@@ -60,14 +60,14 @@ class Training:
 
 
 def ask(module: nn.Module, device: str, bf16: bool) -> Callable[..., Any]:
-    """The network as a callable under a precision; the tensors that it returns are float32."""
+    """The network as a callable under a precision; the tensors that it returns are float32 at least."""
 
     def single(out: Any) -> Any:
         if isinstance(out, Judged):
             return Judged(single(out.output), single(out.code), single(out.energy))
         if isinstance(out, tuple):
             return tuple(single(part) for part in out)
-        return out.float() if isinstance(out, Tensor) else out
+        return out.float() if isinstance(out, Tensor) and out.dtype in (torch.bfloat16, torch.float16) else out
 
     def call(*inputs: Tensor) -> Any:
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
@@ -161,6 +161,7 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
     """One step without consequence: what does not fit the model is refused in one line before anything is written."""
     model, knobs = training.model, _Noting(training.knobs())
     readings: dict[str, Tensor] = {}
+    gives_energy = False
     with looking(training, LOOKING, 0), torch.enable_grad():
         for names in model.updates:
             real, labels = batches(1, 0)
@@ -185,7 +186,18 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
                 if value.numel() != 1:
                     raise UserError(f"{name} of model {model.name!r} is no scalar: its shape is {tuple(value.shape)}")
             readings |= found
+            if any(diagnostic.needs for diagnostic in training.diagnostics.values()):
+                gives_energy = step.judged_real.energy is not None
     used = knobs.asked | {f"learning_rate/{network}" for network in training.networks}
+    for name, diagnostic in training.diagnostics.items():
+        unknown = diagnostic.needs - {"energy"}
+        if unknown:
+            raise UserError(f"--diagnostic {name}: it asks for {sorted(unknown)[0]!r}, which gankit does not know")
+        if "energy" in diagnostic.needs and not gives_energy:
+            raise UserError(
+                f"--diagnostic {name}: it needs a discriminator with an energy, and that of model {model.name!r} "
+                "gives none"
+            )
     for name, controller in training.controllers.items():
         idle = [knob for knob in controller.drives if knob not in used]
         if idle:

@@ -25,6 +25,7 @@ def step_with(ebgan: EBGAN, real: list[float], fake: list[float], margin: float,
     nothing = torch.empty(0)
     knobs = {"margin": torch.tensor(margin)}
     step = Step(ebgan, 1, ("generator", "discriminator"), nothing, None, nothing, {}, knobs, lambda x: x)
+    step.__dict__["seen_fake"] = torch.empty(len(fake), 3, 16, 16)
     step.__dict__["judged_real"] = Judged(nothing, energy=torch.tensor(real))
     step.__dict__["judged_fake"] = Judged(nothing, energy=torch.tensor(fake), code=torch.tensor(codes))
     return step
@@ -56,22 +57,35 @@ def test_pulling_away_is_0_for_orthogonal_and_1_for_parallel_codes():
     assert float(pulling_away(torch.ones(4, 3) * torch.arange(1, 5)[:, None])) == pytest.approx(1)
 
 
+N = 3 * 16 * 16
+
+
 @given(real=energies, fake=energies, margin=st.floats(0.125, 5, width=32), weight=st.floats(0, 1))
 @settings(deadline=None)
 def test_losses_are_the_hinge_on_the_batch_and_the_energy_with_the_pulling_away_term(real, fake, margin, weight):
     S = np.random.default_rng(0).normal(size=(len(fake), 8))
-    losses = model(pull_away=weight).losses(step_with(model(), real, fake, margin, S))
     D_x, D_Gz = np.mean(real, dtype=np.float64), np.mean(fake, dtype=np.float64)
-    assert float(losses.by_network["discriminator"]) == pytest.approx(D_x + max(0.0, margin - D_Gz), abs=1e-5)
-    assert float(losses.by_network["generator"]) == pytest.approx(D_Gz + weight * by_the_formula(S), abs=1e-5)
+    # A change of the norm ‖e‖ by 1 changes the energy by so much: the weight is given beside the norm.
+    slopes = {"norm": 1, "rms": 1 / np.sqrt(N), "mse": 2 * np.sqrt(D_Gz) / np.sqrt(N)}
+    for energy, slope in slopes.items():
+        ebgan = model(pull_away=weight, energy=energy)
+        losses = ebgan.losses(step_with(ebgan, real, fake, margin, S))
+        assert float(losses.by_network["discriminator"]) == pytest.approx(D_x + max(0.0, margin - D_Gz), abs=1e-5)
+        expected = D_Gz + weight * slope * by_the_formula(S)
+        assert float(losses.by_network["generator"]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_energy_is_the_norm_of_the_error_over_the_root_of_its_size():
+@pytest.mark.parametrize(
+    ("energy", "unit"),
+    [("norm", lambda norm: norm), ("rms", lambda norm: norm / np.sqrt(N)), ("mse", lambda norm: norm**2 / N)],
+)
+def test_the_energy_is_the_norm_of_the_error_in_the_unit_that_was_asked_for(energy, unit):
     rng = np.random.default_rng(0)
     seen, output = rng.uniform(-1, 1, (2, 5, 3, 16, 16))
-    judged = model().judge({"discriminator": lambda _: Judged(torch.tensor(output))}, torch.tensor(seen), None)
-    expected = np.linalg.norm((seen - output).reshape(5, -1), axis=1) / np.sqrt(3 * 16 * 16)
-    assert judged.energy.numpy() == pytest.approx(expected, abs=1e-6)
+    networks = {"discriminator": lambda _: Judged(torch.tensor(output))}
+    judged = model(energy=energy).judge(networks, torch.tensor(seen), None)
+    norm = np.linalg.norm((seen - output).reshape(5, -1), axis=1)
+    assert judged.energy.numpy() == pytest.approx(unit(norm), abs=1e-6)
 
 
 def test_the_margin_follows_the_real_energy_down_and_never_up():

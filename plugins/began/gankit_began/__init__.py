@@ -23,6 +23,6 @@ def gankit_networks() -> list[Any]:
 
 @hookimpl
 def gankit_controllers() -> list[Any]:
-    from gankit_began.balance import Balance, Halving
+    from gankit_began.balance import Balance, Halving, Pace, ProportionalIntegral
 
-    return [Balance, Halving]
+    return [Balance, ProportionalIntegral, Halving, Pace]

@@ -1,7 +1,8 @@
-"""BEGAN's controllers: k_t after equation (5), and the learning rate that is halved when M_global stalls."""
+"""BEGAN's controllers: of k_t, after equation (5) or with a proportional part, and of the learning rates."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +15,10 @@ from gankit import Controller, Model
 
 
 class Balance(Controller):
-    """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), 0, 1), k_0 = 0: equation (5).
+    """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), floor, 1), k_0 = 0: equation (5); the paper's floor is 0.
 
-    The paper calls it proportional control; as a rule for k it sums the balance, an integrator.
+    The paper calls it proportional control; as a rule for k it sums the balance, an integrator. The article writes
+    z_D in it, the paper z_G: `BEGAN.losses` says which batch is read.
     """
 
     name = "balance"
@@ -25,9 +27,43 @@ class Balance(Controller):
 
     class Options(gankit.Options):
         lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain")
+        floor: float = Field(0, ge=0, lt=1, description="k is never below this, so that D never forgets the fakes")
 
     def __init__(self, options: Any, model: Model) -> None:
         super().__init__(options, model)
+        self.register_buffer("k", torch.full((), float(options.floor)))
+
+    @property
+    def drives(self) -> tuple[str, ...]:
+        return ("k",)
+
+    def value(self, knob: str) -> Tensor:
+        return self.k
+
+    def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
+        self.k.add_(readings["began/balance"], alpha=self.options.lambda_k).clamp_(self.options.floor, 1)
+
+
+class ProportionalIntegral(Controller):
+    """k = clip(K_p e + I, 0, 1) with I the sum of λ_k e, e = γ L(x) − L(G(z)): a proportional part beside equation (5).
+
+    The part that follows e at once damps the swing that an integrator alone makes around a plant that lags (Åström
+    and Murray, "Feedback Systems", chapter 11). Anti-windup: I stays in [0, 1], the range of k, so that k comes back
+    as soon as e changes its sign. K_p = 0 is equation (5) itself.
+    """
+
+    name = "balance-pi"
+    summary = "equation (5) with a proportional part and anti-windup"
+    integral: Tensor
+    k: Tensor
+
+    class Options(gankit.Options):
+        lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain of the integral part")
+        proportional: float = Field(0.5, ge=0, le=1e30, description="K_p, the gain of the proportional part")
+
+    def __init__(self, options: Any, model: Model) -> None:
+        super().__init__(options, model)
+        self.register_buffer("integral", torch.zeros(()))
         self.register_buffer("k", torch.zeros(()))
 
     @property
@@ -38,7 +74,48 @@ class Balance(Controller):
         return self.k
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
-        self.k.add_(readings["began/balance"], alpha=self.options.lambda_k).clamp_(0, 1)
+        balance = readings["began/balance"]
+        self.integral.add_(balance, alpha=self.options.lambda_k).clamp_(0, 1)
+        self.k.copy_((self.integral + self.options.proportional * balance).clamp(0, 1))
+
+
+class Pace(Controller):
+    """The learning rates as a second knob for the balance: the network that lags goes faster, the other slower.
+
+    rate(G) = lr exp(u), rate(D) = lr exp(−u), u the sum of −gain (γ L(x) − L(G(z))) / L(x), |u| ≤ log(limit)/2.
+    Where k has come to 0 because L(G(z)) cannot follow γ L(x), it has no grip left, and this one has. No paper at hand
+    has it.
+    """
+
+    name = "pace"
+    summary = "learning rates that follow the balance: the network that lags goes faster"
+    lead: Tensor
+
+    class Options(gankit.Options):
+        gain: float = Field(0.001, gt=0, le=1e30, description="change of u in a step for a balance of L(x)")
+        limit: float = Field(4, ge=1, le=1e30, description="the most that their ratio grows by")
+
+    def __init__(self, options: Any, model: Model) -> None:
+        super().__init__(options, model)
+        self.initial = _rates(model)
+        self.register_buffer("lead", torch.zeros(()))
+
+    @property
+    def drives(self) -> tuple[str, ...]:
+        return tuple(self.initial)
+
+    def value(self, knob: str) -> Tensor:
+        return self.initial[knob] * (self.lead if knob.endswith("generator") else -self.lead).exp()
+
+    def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
+        most = math.log(self.options.limit) / 2
+        relative = readings["began/balance"] / readings["energy/real"]
+        self.lead.sub_(relative, alpha=self.options.gain).clamp_(-most, most)
+
+
+def _rates(model: Model) -> dict[str, float]:
+    """The knobs of both learning rates, with their values at the start."""
+    return {f"learning_rate/{name}": model.learning_rate(name) for name in ("generator", "discriminator")}
 
 
 class Halving(Controller):
@@ -63,7 +140,7 @@ class Halving(Controller):
 
     def __init__(self, options: Any, model: Model) -> None:
         super().__init__(options, model)
-        self.initial = {f"learning_rate/{name}": model.learning_rate(name) for name in ("generator", "discriminator")}
+        self.initial = _rates(model)
         self.register_buffer("total", torch.zeros(()))
         self.register_buffer("lowest", torch.full((), float("inf")))
         self.register_buffer("stalled", torch.zeros(()))

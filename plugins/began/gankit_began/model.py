@@ -26,6 +26,7 @@ class BEGAN(Model):
     name = "began"
     summary = "Boundary Equilibrium GAN (arXiv 1703.10717)"
     controllers = ("balance", "halving")
+    diagnostics = ("reconstruction-errors",)
     shown = {"k": "began/k", "M": "began/convergence"}
     presets = {  # section 4.1 of the paper as remembered; `betas` are not given there
         "paper": {
@@ -67,7 +68,7 @@ class BEGAN(Model):
         return settings.model_copy(update={"filters": 16 if machine.device == "cpu" else 64})
 
     def controller_options(self, controller: str) -> dict[str, Any]:
-        return {"lambda_k": self.settings.lambda_k} if controller == "balance" else {}
+        return {"lambda_k": self.settings.lambda_k} if controller in ("balance", "balance-pi") else {}
 
     def latents(self, n: int, device: torch.device) -> Tensor:
         """z ~ U[−1, 1]^N_z."""

@@ -168,6 +168,6 @@ class BeganAutoencoder(NetworkPair):
 
 
 def reconstruction_error(seen: Tensor, judged: Judged, eta: int = 1) -> Tensor:
-    """L(v) = |v − D(v)|^η, the mean over pixels: (B, C, S, S) -> (B,), float32. The article's autoencoder loss."""
-    error: Any = seen.float() - judged.output.float()
+    """L(v) = |v − D(v)|^η, the mean over pixels: (B, C, S, S) -> (B,). The article's autoencoder loss."""
+    error = seen - judged.output
     return (error.abs() if eta == 1 else error.square()).flatten(1).mean(1)

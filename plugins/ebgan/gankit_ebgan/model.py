@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -18,21 +19,29 @@ from gankit_ebgan.pulling_away import pulling_away
 class EBGAN(Model):
     """Energy-based GAN: an autoencoder's reconstruction error as energy, a hinge with a margin, the pulling-away term.
 
-    The energy is the norm ‖Dec(Enc(v)) − v‖ of the paper divided by √(C·S·S), so that it is of the size of one
-    pixel's error whatever the picture's size; a margin of the paper's scaling converts by the same factor.
+    The energy is of the reconstruction's error e = Dec(Enc(v)) − v over the N = C·S·S numbers of a picture: the paper's
+    norm ‖e‖ (energy=norm), by default ‖e‖/√N, which is of the size of one pixel's error whatever the picture's size
+    (rms), or ‖e‖²/N as most public implementations have it (mse). A margin m of the norm is m/√N as rms and m²/N as
+    mse. pull_away is given for the norm and shrinks with the energy's scale, so that it never drowns it.
     """
 
     name = "ebgan"
     summary = "Energy-based GAN (arXiv 1609.03126)"
     controllers = ("margin",)
+    diagnostics = ("reconstruction-errors",)
     shown = {"m": "ebgan/margin"}
-    presets = {"paper": {"model": {"pull_away": 0.1, "updates": "alternating"}}}
+    presets = {"paper": {"model": {"energy": "norm", "pull_away": 0.1, "updates": "alternating"}}}
 
     class Settings(gankit.Settings):
-        margin: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
-            "auto", description="m, in the energy's unit; auto: follows the real energy as it falls"
+        energy: Literal["norm", "rms", "mse"] = Field(
+            "rms", description="norm of the error as in the paper, the root of its mean square, or its mean square"
         )
-        pull_away: float = Field(0.1, ge=0, description="weight of the pulling-away term; 0: plain EBGAN")
+        margin: Annotated[float, Field(gt=0, le=1e30)] | Literal["auto"] = Field(
+            "auto", description="m, in the unit of `energy`; auto: follows the real energy as it falls"
+        )
+        pull_away: float = Field(
+            0.1, ge=0, le=1e30, description="weight of the pulling-away term beside the norm; 0: plain EBGAN"
+        )
         filters: Annotated[int, Field(ge=4)] | Literal["auto"] = Field(
             "auto", description="filters of the first convolution; auto: 32 on a CPU, 64 on a GPU"
         )
@@ -54,14 +63,22 @@ class EBGAN(Model):
         return torch.rand(n, self.settings.latent, device=device) * 2 - 1
 
     def judge(self, networks: Mapping[str, Any], seen: Tensor, labels: Tensor | None) -> Judged:
-        """D(v) = ‖Dec(Enc(v)) − v‖ / √(C·S·S), section 2.3."""
+        """D(v) = ‖Dec(Enc(v)) − v‖, section 2.3, in the unit that `energy` names."""
         judged = networks["discriminator"](seen)
-        error = (judged.output.float() - seen.float()).flatten(1)
-        judged.energy = (error.square().mean(1) + 1e-12).sqrt()  # the root has no slope at 0
+        judged.energy = mse = (judged.output - seen).square().flatten(1).mean(1)
+        if self.settings.energy != "mse":
+            judged.energy = rms = (mse + 1e-12).sqrt()  # the root has no slope at 0
+            if self.settings.energy == "norm":
+                judged.energy = rms * math.sqrt(seen[0].numel())
         return judged
 
+    def slope(self, energy: Tensor, numbers: int) -> Tensor:
+        """d energy / d ‖e‖ for a picture of so many numbers: what the weight of a term beside the norm shrinks by."""
+        per_norm = {"norm": 1.0, "rms": numbers**-0.5, "mse": 2 * numbers**-0.5}[self.settings.energy]
+        return per_norm * (energy.detach().sqrt() if self.settings.energy == "mse" else torch.ones_like(energy))
+
     def losses(self, step: Step) -> Losses:
-        """L_D = D(x) + [m − D(G(z))]⁺, L_G = D(G(z)) + weight · f_PT(Enc(G(z))): sections 2.1 and 2.4.
+        """L_D = D(x) + [m − D(G(z))]⁺, L_G = D(G(z)) + pull_away · f_PT(Enc(G(z))): sections 2.1 and 2.4.
 
         The hinge is on the batch's mean energy.
         """
@@ -77,7 +94,7 @@ class EBGAN(Model):
                     f"networks={self.settings.networks}: they give no code for the pulling-away term; set pull_away=0"
                 )
             readings["ebgan/pull-away"] = f_PT = pulling_away(code)
-            generator = generator + self.settings.pull_away * f_PT
+            generator = generator + self.settings.pull_away * self.slope(D_Gz, step.seen_fake[0].numel()) * f_PT
         return Losses({"discriminator": D_x + F.relu(m - D_Gz), "generator": generator}, readings)
 
 

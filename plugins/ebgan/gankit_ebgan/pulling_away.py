@@ -17,7 +17,7 @@ def pulling_away(codes: Tensor) -> Tensor:
     n = len(codes)
     if n < 2:
         raise UserError("the pulling-away term compares the pictures of a batch, and here a batch gives a single code")
-    directions = F.normalize(codes.float().flatten(1))
+    directions = F.normalize(codes.flatten(1))
     cosines = directions @ directions.T
     others = 1 - torch.eye(n, device=codes.device)
     return (cosines.square() * others).sum() / (n * (n - 1))

@@ -274,7 +274,7 @@ def go_back(made: Run, training: Training, step: int, differing: set[str]) -> No
 def branch(made: Run, step: int, out: str | Path) -> Run:
     """A new run folder with what belongs to the steps up to `step`."""
     folder = Run.create(out, made.config["model"]["name"])
-    for name in ("config.json", "environment.json", "data.json", "metrics.jsonl", "alarms.jsonl"):
+    for name in ("config.json", "environment.json", "data.json", "metrics.jsonl", "alarms.jsonl", "readings.jsonl"):
         if (made.folder / name).exists():
             shutil.copy2(made.folder / name, folder / name)
     shutil.copytree(made.checkpoint_path(step), folder / "checkpoints" / made.checkpoint_path(step).name)

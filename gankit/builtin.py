@@ -16,9 +16,10 @@ def gankit_datasets() -> list[Any]:
 
 @hookimpl
 def gankit_diagnostics() -> list[Any]:
+    from gankit.reconstruction import ReconstructionErrors
     from gankit.vitals import Vitals
 
-    return [Vitals]
+    return [ReconstructionErrors, Vitals]
 
 
 @hookimpl

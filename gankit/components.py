@@ -101,11 +101,15 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a diagnostic saw: numbers for the metrics line (`<diagnostic>/<name>`), alarms, a word for the progress."""
+    """What a diagnostic saw: numbers for the metrics line (`<diagnostic>/<name>`), alarms, a word for the progress.
+
+    `details` is JSON that a report can show besides the curves; it becomes a line of readings.jsonl.
+    """
 
     values: Mapping[str, float] = field(default_factory=dict)
     alarms: Sequence[Alarm] = ()
     health: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class Diagnostic(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset()  # of "energy": a model without is refused before it trains
 
     class Options(Options):
         """No settings by default."""

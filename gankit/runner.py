@@ -148,12 +148,14 @@ class Recorder:
         self.pictures_a_step = batches.batch_size * batches.updates
         self.metrics: TextIO = open(run.metrics_path, "a", encoding="utf-8")  # noqa: SIM115
         self.alarms: TextIO = open(run.alarms_path, "a", encoding="utf-8")  # noqa: SIM115
+        self.readings: TextIO = open(run.readings_path, "a", encoding="utf-8")  # noqa: SIM115
         self.last = (training.number, training.seconds)
         self.stopping = False
 
     def close(self) -> None:
         self.metrics.close()
         self.alarms.close()
+        self.readings.close()
 
     def record(self, readings: Mapping[str, Tensor]) -> None:
         """Write this step's line, with the readings of the diagnostics whose turn it is."""
@@ -192,6 +194,7 @@ class Recorder:
                 with looking(training, LOOKING, training.number):
                     reading = diagnostic.read(snapshot)
                 values = {f"{name}/{key}": float(value) for key, value in reading.values.items()}
+                details = json.dumps(strict(reading.details), ensure_ascii=False, allow_nan=False)
                 json.dumps(strict(diagnostic.state()))  # or the next checkpoint could not be written
             except Exception as error:  # a broken observer must not end a training of three days
                 training.disabled[name] = f"{type(error).__name__}: {error}"
@@ -202,10 +205,21 @@ class Recorder:
                 )
                 continue
             line |= values
+            if reading.details:
+                self.detail(name, details)
             for alarm in reading.alarms:
                 self.alarm(name, alarm)
             if reading.health:
                 self.watcher.health(reading.health)
+
+    def detail(self, diagnostic: str, details: str) -> None:
+        """Write a line of readings.jsonl; `details` is JSON already."""
+        record: dict[str, Any] = {"step": self.training.number, "diagnostic": diagnostic}
+        if self.training.attempt > 1:
+            record["attempt"] = self.training.attempt
+        head = json.dumps(record, ensure_ascii=False)
+        self.readings.write(f'{head[:-1]}, "details": {details}}}\n')
+        self.readings.flush()
 
     def alarm(self, diagnostic: str, alarm: Alarm) -> None:
         action = "warned"

@@ -1,7 +1,7 @@
 """The run folder: the one place that knows its file names. Reading one needs no model and no torch.
 
 RUN/config.json  environment.json  data.json  result.json     one object each, written whole or not at all
-RUN/metrics.jsonl  alarms.jsonl                                one object a line, appended
+RUN/metrics.jsonl  alarms.jsonl  readings.jsonl                one object a line, appended
 RUN/samples/NNNNNN.png  checkpoints/NNNNNN/                    by step
 RUN/losses.png  animation.gif  report.html                     drawn from the rest
 RUN/abandoned/N/                                               what attempt N left behind at a return
@@ -129,6 +129,10 @@ class Run:
         """The alarms, in the order in which they were raised."""
         return list(read_lines(self.alarms_path))
 
+    def readings(self) -> list[dict[str, Any]]:
+        """What diagnostics saw besides numbers, in the order in which they looked."""
+        return list(read_lines(self.readings_path))
+
     def samples(self) -> list[tuple[int, Path]]:
         """(step, picture) of every sample grid, by step."""
         found = (self.folder / "samples").glob("*.png")
@@ -143,6 +147,7 @@ class Run:
 
     metrics_path = property(lambda self: self.folder / "metrics.jsonl")
     alarms_path = property(lambda self: self.folder / "alarms.jsonl")
+    readings_path = property(lambda self: self.folder / "readings.jsonl")
     report_path = property(lambda self: self.folder / "report.html")
     animation_path = property(lambda self: self.folder / "animation.gif")
     losses_path = property(lambda self: self.folder / "losses.png")
@@ -164,11 +169,11 @@ class Run:
         return max([1, *(1 + int(path.name) for path in aside if path.name.isdigit()), *told])
 
     def drop_lines(self, gone: Callable[[int], bool], attempt: int | None = None) -> None:
-        """Forget the metrics and alarms of the steps that are `gone`; the same training is to write them again.
+        """Forget the lines of the steps that are `gone`; the same training is to write them again.
 
         With `attempt`, of that attempt alone. A line that a crash cut short is forgotten as well.
         """
-        for path in (self.metrics_path, self.alarms_path):
+        for path in (self.metrics_path, self.alarms_path, self.readings_path):
             kept = [
                 line
                 for line in read_lines(path)

@@ -57,6 +57,7 @@ def test_a_run_folder_holds_what_the_contract_names_and_nothing_half_made(finish
         "data.json",
         "metrics.jsonl",
         "alarms.jsonl",
+        "readings.jsonl",
         "samples",
         "checkpoints",
         "result.json",
@@ -70,7 +71,9 @@ def test_a_run_folder_holds_what_the_contract_names_and_nothing_half_made(finish
         "000008.png",
     ]
     assert not [path for path in finished.rglob(".*")]
-    assert all(path.stat().st_size for path in finished.rglob("*") if path.name != "alarms.jsonl")
+    assert all(
+        path.stat().st_size for path in finished.rglob("*") if path.name not in ("alarms.jsonl", "readings.jsonl")
+    )
 
 
 def test_every_json_file_of_a_run_is_strict(finished: Path) -> None:

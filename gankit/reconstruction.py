@@ -1,0 +1,96 @@
+"""The laboratory of reconstruction errors: whether BEGAN's simplification is sound in this run.
+
+BEGAN (Berthelot, Schumm, Metz 2017, section 3.1) takes the errors of pictures for normally distributed and their
+W2² for proportional to the mean term alone. The article that gankit starts from doubts both. This measures both.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gankit import options
+from gankit.components import Diagnostic, Reading, Snapshot
+from gankit.errors import UserError
+from gankit.metrics.normality import beside_normal, normality
+from gankit.metrics.wasserstein import between_normals_on_a_line, between_samples
+
+BATCH = 64  # pictures that are judged together
+QUANTILES = 25
+
+
+class ReconstructionErrors(Diagnostic):
+    """Energies of real and of generated pictures, one number a picture: L(v) of BEGAN, the energy of any other model.
+
+    Generated are the generator's own pictures, not the averaged one's, clipped to [-1, 1] as they are shown: the ones
+    that the losses see may lie beyond. Both networks are in eval mode.
+
+    Readings, each `reconstruction-errors/…`; m and c are mean and variance of a sample:
+
+    real-mean, fake-mean, real-variance, fake-variance
+    wasserstein                     W2 (not its square) between the normal distributions of these moments
+    mean-term, variance-term        (m1 − m2)² and c1 + c2 − 2√(c1 c2): their sum is W2²
+    ratio                           variance-term / mean-term, which the paper takes for constant
+    empirical-w1, empirical-w2      between the samples themselves, which assumes no distribution
+    real-normality, fake-normality  p-values of D'Agostino and Pearson's test, from 20 pictures on
+
+    Variances are divided by n, so that `wasserstein` is a lower bound of `empirical-w2` (Gelbrich 1990), and equal
+    to it only where the samples differ by shift and scale alone. What cannot be computed is NaN.
+    """
+
+    name = "reconstruction-errors"
+    summary = "are reconstruction errors normal, and does the difference of means stand for their distance"
+    needs = frozenset({"energy"})
+    every = 500
+
+    class Options(options.Options):
+        pictures: int = Field(128, ge=2, le=100_000, description="real pictures that are judged, and generated ones")
+
+    def read(self, snapshot: Snapshot) -> Reading:
+        pictures = snapshot.real(self.options.pictures)
+        real = energies(snapshot, pictures)
+        fake = energies(snapshot, snapshot.generate(len(pictures), averaged=False))
+        return Reading(compare(real, fake), details=quantile_plot(real, fake))
+
+
+def energies(snapshot: Snapshot, pictures: Tensor) -> Tensor:
+    """D's energy of each picture, (N,) double on the host. Raises UserError where D gives none."""
+    found = [snapshot.judge(some).energy for some in pictures.split(BATCH)]
+    given = [energy for energy in found if energy is not None]
+    if len(given) < len(found):
+        raise UserError(f"the discriminator of model {snapshot.model.name!r} gives no energy")
+    return torch.cat(given).double().cpu()
+
+
+def compare(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """The readings, by name, from two samples of errors (N,) and (M,), neither of them empty."""
+    m_1, c_1 = real.mean(), real.var(correction=0)
+    m_2, c_2 = fake.mean(), fake.var(correction=0)
+    parts = between_normals_on_a_line(m_1, c_1, m_2, c_2)
+    values = {
+        "real-mean": m_1,
+        "fake-mean": m_2,
+        "real-variance": c_1,
+        "fake-variance": c_2,
+        "wasserstein": parts.total.sqrt(),
+        "mean-term": parts.mean_term,
+        "variance-term": parts.variance_term,
+        "ratio": parts.variance_term / parts.mean_term if parts.mean_term > 0 else math.nan,
+        "empirical-w1": between_samples(real, fake, 1),
+        "empirical-w2": between_samples(real, fake, 2),
+        "real-normality": normality(real),
+        "fake-normality": normality(fake),
+    }
+    return {name: float(value) for name, value in values.items()}
+
+
+def quantile_plot(real: Tensor, fake: Tensor) -> dict[str, Any]:
+    """Quantiles of both samples, each minus its mean over its deviation, beside those of the normal distribution."""
+    normal, real_quantiles = beside_normal(real, QUANTILES)
+    _, fake_quantiles = beside_normal(fake, QUANTILES)
+    plotted = {"normal": normal, "real": real_quantiles, "fake": fake_quantiles}
+    return {"quantiles": {name: [round(v, 6) for v in values.tolist()] for name, values in plotted.items()}}

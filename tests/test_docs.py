@@ -53,5 +53,16 @@ def test_the_flags_that_the_readme_shows_exist():
 def test_links_between_pages_lead_somewhere():
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
-        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        for target in re.findall(r"\]\(([^)#:]+)[)#]", text):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", ["began.md", "ebgan.md"])
+def test_a_formula_s_link_leads_to_the_line_that_computes_it(page):
+    text = (ROOT / "docs" / page).read_text()
+    links = re.findall(r"\[`([^`\n]+)`\]\(([^)#]+)#L(\d+)\)", text)
+    assert len(links) >= 5
+    for code, path, number in links:
+        lines = (ROOT / "docs" / path).read_text().splitlines()
+        there = [n for n, line in enumerate(lines, 1) if code in line]
+        assert int(number) in there, f"{page}: {code!r} stands at {path}, line {there}"

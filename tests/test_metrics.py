@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gankit.metrics.neighbours import mean_distance, neighbours, pixels
 from gankit.metrics.normality import beside_normal, normality
 from gankit.metrics.wasserstein import between_normals, between_normals_on_a_line, between_samples
 
@@ -167,3 +168,47 @@ def test_scipy_is_imported_only_where_it_is_needed() -> None:
     code = "import sys, gankit.metrics.normality, gankit.metrics.wasserstein; print('scipy' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"
+
+
+# Neighbours.
+
+
+def by_counting(real: np.ndarray, fake: np.ndarray, k: int) -> tuple[float, float, float, float]:
+    """Precision, recall, density and coverage after Naeem et al. 2020, equations (1) to (4), point by point."""
+
+    def reach(points: np.ndarray, i: int) -> float:
+        return sorted(np.linalg.norm(points[i] - other) for j, other in enumerate(points) if j != i)[k - 1]
+
+    inside = np.array([[np.linalg.norm(x - y) <= reach(real, i) for y in fake] for i, x in enumerate(real)])
+    inside_fake = np.array([[np.linalg.norm(x - y) <= reach(fake, j) for j, y in enumerate(fake)] for x in real])
+    return inside.any(0).mean(), inside_fake.any(1).mean(), inside.sum() / (k * len(fake)), inside.any(1).mean()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 4))
+@settings(deadline=None, max_examples=30)
+def test_precision_recall_density_and_coverage_are_what_counting_gives(seed, k):
+    rng = np.random.default_rng(seed)
+    real, fake = rng.normal(size=(12, 3)), rng.normal(0.5, 1, size=(9, 3))
+    assert tuple(neighbours(torch.tensor(real), torch.tensor(fake), k)) == pytest.approx(by_counting(real, fake, k))
+
+
+def test_one_picture_repeated_is_precise_and_covers_nothing():
+    real = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    told = neighbours(real, real[:1] + torch.randn(200, 8, generator=torch.Generator().manual_seed(1)) * 1e-3)
+    assert told.precision == 1
+    assert told.coverage < 0.1
+    assert told.recall < 0.1
+
+
+def test_too_few_points_for_the_neighbours_are_refused():
+    with pytest.raises(ValueError, match="at least 6"):
+        neighbours(torch.rand(5, 2), torch.rand(50, 2))
+
+
+def test_pixels_are_means_over_areas_and_their_distance_the_mean_over_pairs():
+    pictures = torch.rand(5, 3, 32, 32, dtype=torch.float64)
+    features = pixels(pictures)
+    expected = pictures.numpy().reshape(5, 3, 16, 2, 16, 2).mean((3, 5)).reshape(5, -1)
+    assert features.numpy() == pytest.approx(expected)
+    pairs = [np.linalg.norm(expected[i] - expected[j]) for i in range(5) for j in range(i)]
+    assert mean_distance(features) == pytest.approx(np.mean(pairs))

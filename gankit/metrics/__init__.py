@@ -1,1 +1,1 @@
-"""Measures of samples: functions of tensors and nothing else, without side effects, in double."""
+"""Measures of samples: functions of tensors and nothing else, without side effects."""

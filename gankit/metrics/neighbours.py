@@ -1,0 +1,58 @@
+"""How two sets of feature vectors cover each other: balls around each point that reach its k-th nearest neighbour.
+
+Kynkäänniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative Models" (arXiv 1904.06991);
+Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models" (arXiv 2002.09797).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Neighbours(NamedTuple):
+    """Shares in [0, 1], but for the density, which is 1 on average where both sets come from one distribution."""
+
+    precision: float  # of the generated ones that lie in some real one's ball
+    recall: float  # of the real ones that lie in some generated one's ball
+    density: float  # real balls that a generated one lies in, in units of k
+    coverage: float  # of the real ones with a generated one in their ball
+
+
+def neighbours(real: Tensor, fake: Tensor, k: int = 5) -> Neighbours:
+    """Compare features (N, D) of real pictures with those (M, D) of generated ones; N, M > k.
+
+    All four depend on N, M and k: compare only what was measured with the same, and beside it real against real.
+    Raises ValueError for too few.
+    """
+    if min(len(real), len(fake)) <= k:
+        raise ValueError(f"{len(real)} real and {len(fake)} generated: at least {k + 1} of each are needed")
+    between = torch.cdist(real, fake)
+    real_reach, fake_reach = _reach(real, k), _reach(fake, k)
+    in_real = between <= real_reach[:, None]
+    return Neighbours(
+        precision=float(in_real.any(0).float().mean()),
+        recall=float((between <= fake_reach[None]).any(1).float().mean()),
+        density=float(in_real.float().sum(0).mean() / k),
+        coverage=float((between.amin(1) <= real_reach).float().mean()),
+    )
+
+
+def _reach(points: Tensor, k: int) -> Tensor:
+    """(N, D) -> (N,): the distance from each to its k-th nearest neighbour."""
+    distances = torch.cdist(points, points)
+    distances.fill_diagonal_(float("inf"))
+    return distances.kthvalue(k, dim=1).values
+
+
+def mean_distance(features: Tensor) -> float:
+    """Mean Euclidean distance between two different ones of features (N, D), N ≥ 2."""
+    return float(torch.pdist(features).mean())
+
+
+def pixels(pictures: Tensor, side: int = 16) -> Tensor:
+    """Pictures (N, C, S, S) -> features (N, C·side²): area averages, which no trained network can game."""
+    return F.adaptive_avg_pool2d(pictures, side).flatten(1)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from gankit_began.balance import Balance, Halving
+from gankit_began.balance import Balance, Halving, Pace, ProportionalIntegral
 from gankit_began.model import BEGAN
 from gankit_began.networks import BeganAutoencoder, Convolutions, elu, reconstruction_error
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from gankit import Judged, Step
 
 SHAPE = (3, 16, 16)
-energies = st.lists(st.floats(0, 4, width=32), min_size=2, max_size=16)
+near = partial(pytest.approx, rel=1e-9, abs=1e-9)  # all in double precision
+energies = st.lists(st.floats(0, 4), min_size=2, max_size=16)
+balances = st.lists(st.floats(-300, 300), min_size=1, max_size=40)
 
 
 def model(**given) -> BEGAN:
@@ -29,65 +34,117 @@ def pair(size: int = 16, filters: int = 4, **options):
 
 def step_with(began: BEGAN, real: list[float], fake: list[float], k: float) -> Step:
     """A step whose pictures have been judged already, with these energies."""
-    nothing = torch.empty(0)
-    step = Step(
-        began, 1, ("generator", "discriminator"), nothing, None, nothing, {}, {"k": torch.tensor(k)}, lambda x: x
-    )
-    step.__dict__["judged_real"] = Judged(nothing, energy=torch.tensor(real))
-    step.__dict__["judged_fake"] = Judged(nothing, energy=torch.tensor(fake))
+    nothing, knobs = torch.empty(0), {"k": double(k)}
+    step = Step(began, 1, ("generator", "discriminator"), nothing, None, nothing, {}, knobs, lambda x: x)
+    step.__dict__["judged_real"] = Judged(nothing, energy=double(real))
+    step.__dict__["judged_fake"] = Judged(nothing, energy=double(fake))
     return step
+
+
+def double(values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def walk(controller, readings: list[dict[str, float]], *knobs: str) -> np.ndarray:
+    """The values of its knobs before each reading and after the last, in double precision."""
+    controller = controller.double()
+    values = [[float(controller.value(knob)) for knob in knobs]]
+    for number, reading in enumerate(readings, 1):
+        controller.update(number, {name: double(value) for name, value in reading.items()})
+        values.append([float(controller.value(knob)) for knob in knobs])
+    return np.array(values).squeeze(1) if len(knobs) == 1 else np.array(values)
 
 
 # Equations.
 
 
-@pytest.mark.parametrize("eta", [1, 2])
-def test_the_energy_is_the_mean_over_pixels_of_the_error_to_the_power_eta(eta):
-    rng = np.random.default_rng(0)
-    seen, output = rng.uniform(-1, 1, (2, 5, 3, 16, 16))
-    judged = Judged(torch.tensor(output))
-    expected = (np.abs(seen - output) ** eta).reshape(5, -1).mean(1)
-    assert reconstruction_error(torch.tensor(seen), judged, eta).numpy() == pytest.approx(expected, abs=1e-6)
+@given(
+    seen=hnp.arrays(np.float64, (3, 2, 4, 4), elements=st.floats(-2, 2)),
+    output=hnp.arrays(np.float64, (3, 2, 4, 4), elements=st.floats(-2, 2)),
+    eta=st.sampled_from([1, 2]),
+)
+@settings(deadline=None, max_examples=50)
+def test_the_energy_is_the_mean_over_pixels_of_the_error_to_the_power_eta(seen, output, eta):
+    expected = (np.abs(seen - output) ** eta).reshape(3, -1).mean(1)
+    assert reconstruction_error(torch.tensor(seen), Judged(torch.tensor(output)), eta).numpy() == near(expected)
+    networks = {"discriminator": lambda _: Judged(torch.tensor(output))}
+    assert model(eta=eta).judge(networks, torch.tensor(seen), None).energy.numpy() == near(expected)
 
 
-@given(real=energies, fake=energies, k=st.floats(0, 1, width=32), gamma=st.floats(0.01, 1))
+@given(real=energies, fake=energies, k=st.floats(0, 1), gamma=st.floats(0.01, 1))
 @settings(deadline=None)
 def test_losses_balance_and_convergence_are_equations_3_and_4_and_m_global(real, fake, k, gamma):
     losses = model(gamma=gamma).losses(step_with(model(), real, fake, k))
-    L_x, L_Gz = np.mean(real, dtype=np.float64), np.mean(fake, dtype=np.float64)
-    assert float(losses.by_network["discriminator"]) == pytest.approx(L_x - k * L_Gz, abs=1e-5)
-    assert float(losses.by_network["generator"]) == pytest.approx(L_Gz, abs=1e-5)
-    assert float(losses.readings["energy/real"]) == pytest.approx(L_x, abs=1e-5)
-    assert float(losses.readings["energy/fake"]) == pytest.approx(L_Gz, abs=1e-5)
-    assert float(losses.readings["began/k"]) == pytest.approx(k)
-    assert float(losses.readings["began/balance"]) == pytest.approx(gamma * L_x - L_Gz, abs=1e-5)
-    assert float(losses.readings["began/convergence"]) == pytest.approx(L_x + abs(gamma * L_x - L_Gz), abs=1e-5)
+    L_x, L_Gz = np.mean(real), np.mean(fake)
+    assert float(losses.by_network["discriminator"]) == near(L_x - k * L_Gz)
+    assert float(losses.by_network["generator"]) == near(L_Gz)
+    assert {name: float(value) for name, value in losses.readings.items()} == near(
+        {
+            "energy/real": L_x,
+            "energy/fake": L_Gz,
+            "began/k": k,
+            "began/balance": gamma * L_x - L_Gz,
+            "began/convergence": L_x + abs(gamma * L_x - L_Gz),
+        }
+    )
 
 
-@given(balances=st.lists(st.floats(-300, 300, width=32), min_size=1, max_size=40), lambda_k=st.floats(1e-4, 0.1))
+@given(balances=balances, lambda_k=st.floats(1e-4, 0.1), floor=st.sampled_from([0, 0, 0.0625, 0.5]))
 @settings(deadline=None)
-def test_k_follows_equation_5_and_stays_in_0_to_1(balances, lambda_k):
-    controller = Balance(Balance.Options(lambda_k=lambda_k), model())
-    k = 0.0
-    for number, balance in enumerate(balances, 1):
-        assert float(controller.value("k")) == pytest.approx(k, abs=1e-4)
-        controller.update(number, {"began/balance": torch.tensor(balance)})
-        k = min(max(k + lambda_k * balance, 0.0), 1.0)
-        assert 0 <= float(controller.value("k")) <= 1
+def test_k_follows_equation_5_and_stays_between_its_floor_and_1(balances, lambda_k, floor):
+    controller = Balance(Balance.Options(lambda_k=lambda_k, floor=floor), model())
+    ks = [float(floor)]
+    for balance in balances:
+        ks.append(min(max(ks[-1] + lambda_k * balance, floor), 1.0))
+    assert walk(controller, [{"began/balance": b} for b in balances], "k") == near(ks)
 
 
-def test_a_k_that_is_not_a_number_is_not_hidden_by_the_clamp():
-    controller = Balance(Balance.Options(), model())
-    controller.update(1, {"began/balance": torch.tensor(float("nan"))})
-    assert controller.value("k").isnan()
+@given(balances=balances, lambda_k=st.floats(1e-4, 0.1), proportional=st.floats(0, 4))
+@settings(deadline=None)
+def test_k_of_the_pi_controller_is_its_integral_and_its_proportional_part_each_clipped(
+    balances, lambda_k, proportional
+):
+    options = ProportionalIntegral.Options(lambda_k=lambda_k, proportional=proportional)
+    ks, integral = [0.0], 0.0
+    for balance in balances:
+        integral = min(max(integral + lambda_k * balance, 0.0), 1.0)
+        ks.append(min(max(integral + proportional * balance, 0.0), 1.0))
+    assert walk(ProportionalIntegral(options, model()), [{"began/balance": b} for b in balances], "k") == near(ks)
 
 
-def test_k_is_in_the_controllers_state_so_that_a_checkpoint_has_it():
-    controller = Balance(Balance.Options(), model())
-    controller.update(1, {"began/balance": torch.tensor(7.0)})
-    other = Balance(Balance.Options(), model())
-    other.load_state_dict(controller.state_dict())
-    assert float(other.value("k")) == pytest.approx(0.007)
+@given(balances=balances)
+@settings(deadline=None, max_examples=30)
+def test_without_its_proportional_part_the_pi_controller_is_equation_5(balances):
+    readings = [{"began/balance": b} for b in balances]
+    pi = ProportionalIntegral(ProportionalIntegral.Options(proportional=0, lambda_k=0.01), model())
+    assert (walk(pi, readings, "k") == walk(Balance(Balance.Options(lambda_k=0.01), model()), readings, "k")).all()
+
+
+@pytest.mark.parametrize("controller", [Balance, ProportionalIntegral, Pace])
+def test_a_balance_that_is_not_a_number_is_not_hidden_by_the_clamp(controller):
+    made = controller(controller.Options(), model())
+    made.update(1, {"began/balance": torch.tensor(float("nan")), "energy/real": torch.tensor(1.0)})
+    assert all(made.value(knob).isnan() for knob in made.drives)
+
+
+@pytest.mark.parametrize("controller", [Balance, ProportionalIntegral, Pace])
+def test_what_a_controller_remembers_is_in_its_state_so_that_a_checkpoint_has_it(controller):
+    made, other = (controller(controller.Options(), model()) for _ in range(2))
+    readings = {"began/balance": torch.tensor(7.0), "energy/real": torch.tensor(1.0)}
+    made.update(1, readings)
+    knob = made.drives[0]
+    assert made.value(knob) != other.value(knob)
+    other.load_state_dict(made.state_dict())
+    assert other.value(knob) == made.value(knob)
+    for one in (made, other):
+        one.update(2, readings | {"began/balance": torch.tensor(-7.1)})
+    assert other.value(knob) == made.value(knob)
+
+
+def test_lambda_k_of_the_model_reaches_whichever_controller_drives_k():
+    began = model(lambda_k=0.02)
+    for controller in (Balance, ProportionalIntegral):
+        assert controller.Options(**began.controller_options(controller.name)).lambda_k == 0.02
 
 
 def test_latents_are_uniform_in_minus_1_to_1():
@@ -102,26 +159,23 @@ def test_latents_are_uniform_in_minus_1_to_1():
 # The learning rate.
 
 
-def halving(**options) -> tuple[Halving, BEGAN]:
-    began = model(learning_rate=1e-4, learning_rate_generator=4e-5)
-    return Halving(Halving.Options(window=2, patience=3, **options), began), began
+RATES = ("learning_rate/generator", "learning_rate/discriminator")
 
 
-def rates_over(controller: Halving, convergences: list[float]) -> list[float]:
-    rates = []
-    for number, value in enumerate(convergences, 1):
-        controller.update(number, {"began/convergence": torch.tensor(value)})
-        rates.append(float(controller.value("learning_rate/discriminator")))
-    return rates
+def halving(**options) -> Halving:
+    return Halving(Halving.Options(window=2, patience=3, **options), model(learning_rate=1e-4))
+
+
+def rates_over(controller: Halving, convergences: list[float]) -> np.ndarray:
+    return walk(controller, [{"began/convergence": value} for value in convergences], RATES[1])[1:]
 
 
 def test_the_learning_rate_is_kept_while_m_global_still_falls():
-    controller, _ = halving()
-    assert rates_over(controller, [1 / n for n in range(1, 41)]) == pytest.approx([1e-4] * 40)
+    assert rates_over(halving(), [1 / n for n in range(1, 41)]) == pytest.approx([1e-4] * 40)
 
 
 def test_the_learning_rate_is_halved_after_patience_windows_without_a_new_low_and_never_below_the_floor():
-    controller, _ = halving(floor=2e-5)
+    controller = halving(floor=2e-5)
     rates = rates_over(controller, [1.0] * 40)
     # The first window sets the low; three more of two steps each are a stall, at steps 8, 14, 20 …
     assert rates[:7] == pytest.approx([1e-4] * 7)
@@ -131,9 +185,67 @@ def test_the_learning_rate_is_halved_after_patience_windows_without_a_new_low_an
     assert float(controller.value("learning_rate/generator")) == pytest.approx(2e-5)
 
 
+@given(
+    values=st.lists(st.floats(0, 4), max_size=80),
+    window=st.integers(1, 4),
+    patience=st.integers(1, 3),
+    floor=st.floats(0, 2e-4),
+)
+@settings(deadline=None, max_examples=50)
+def test_both_rates_are_halved_when_the_windows_means_stall(values, window, patience, floor):
+    began = model(learning_rate=1e-4, learning_rate_generator=4e-5)
+    controller = Halving(Halving.Options(window=window, patience=patience, floor=floor), began)
+    lowest, stalled, halvings = np.inf, 0, [0]
+    for n in range(1, len(values) + 1):
+        halvings.append(halvings[-1])
+        if n % window == 0:
+            mean = np.mean(values[n - window : n])
+            stalled = 0 if mean < lowest - 1e-12 else stalled + 1
+            assume(abs(mean - lowest) > 1e-12 or mean == lowest == values[n - 1])  # no tie that rounding decides
+            lowest = min(lowest, mean)
+            if stalled == patience:
+                halvings[-1], stalled = halvings[-1] + 1, 0
+    expected = [[max(rate / 2**h, min(rate, floor)) for rate in (4e-5, 1e-4)] for h in halvings]
+    got = walk(controller, [{"began/convergence": value} for value in values], *RATES)
+    assert got == pytest.approx(np.array(expected), rel=1e-9)
+
+
 def test_a_rate_that_starts_below_the_floor_is_left_there():
     controller = Halving(Halving.Options(floor=2e-5), model(learning_rate=1e-5))
     assert float(controller.value("learning_rate/generator")) == pytest.approx(1e-5)
+
+
+@given(
+    seen=st.lists(st.tuples(st.floats(-4, 4), st.floats(0.01, 4)), min_size=1, max_size=40),
+    gain=st.floats(1e-4, 0.5),
+    limit=st.floats(1, 16),
+)
+@settings(deadline=None)
+def test_pace_sets_the_rates_apart_by_the_summed_relative_balance_and_no_more_than_its_limit(seen, gain, limit):
+    began = model(learning_rate=1e-4, learning_rate_generator=4e-5)
+    u, expected = 0.0, [[4e-5, 1e-4]]
+    for balance, real in seen:
+        u = float(np.clip(u - gain * balance / real, -np.log(limit) / 2, np.log(limit) / 2))
+        expected.append([4e-5 * np.exp(u), 1e-4 * np.exp(-u)])
+    readings = [{"began/balance": balance, "energy/real": real} for balance, real in seen]
+    got = walk(Pace(Pace.Options(gain=gain, limit=limit), began), readings, *RATES)
+    assert got == pytest.approx(np.array(expected), rel=1e-9)
+    apart = got[:, 0] / got[:, 1] / (4e-5 / 1e-4)
+    assert (apart <= limit * (1 + 1e-9)).all()
+    assert (apart >= (1 - 1e-9) / limit).all()
+
+
+@pytest.mark.parametrize(
+    ("balance", "faster"), [(-0.1, "learning_rate/generator"), (0.1, "learning_rate/discriminator")]
+)
+def test_pace_speeds_up_the_network_that_lags(balance, faster):
+    """L(G(z)) above γ L(x): the generator lags. Below it, the discriminator does."""
+    began = model(learning_rate=1e-4)
+    readings = [{"began/balance": balance, "energy/real": 0.2}] * 50
+    rates = dict(zip(RATES, walk(Pace(Pace.Options(), began), readings, *RATES).T, strict=True))
+    (slower,) = set(RATES) - {faster}
+    assert (np.diff(rates[faster]) > 0).all()
+    assert (np.diff(rates[slower]) < 0).all()
 
 
 # Networks.

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gankit.training import Training
 
 FORMAT = 1
 KEPT = 3
+FILES = ("networks", "averaged", "training")
 
 
 def save(run: Run, training: Training) -> Path:
@@ -72,10 +74,7 @@ def load(run: Run, step: int, training: Training) -> None:
     state, tensors = read(run, step)
     where = run.checkpoint_path(step)
     for name, network in training.networks.items():
-        found = {
-            key.removeprefix(f"{name}/"): t for key, t in tensors["networks"].items() if key.startswith(f"{name}/")
-        }
-        _take(network, found, f"network {name!r}", where)
+        _take(network, _of_network(tensors["networks"], name), f"network {name!r}", where)
     _take(training.averaged, tensors["averaged"], "the averaged generator", where)
     for name, optimizer in training.optimizers.items():
         _take_optimizer(optimizer, name, tensors["training"])
@@ -90,8 +89,17 @@ def load(run: Run, step: int, training: Training) -> None:
     training.number, training.seconds, training.attempt = state["step"], state["seconds"], state["attempt"]
 
 
-def read(run: Run, step: int, only: str | None = None) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """The verified state and tensors of a checkpoint; `only` one of its files."""
+def load_shown(run: Run, step: int, networks: Mapping[str, torch.nn.Module]) -> None:
+    """Take up the networks' weights at `step`, the generator's averaged: what is shown, without its training."""
+    where = run.checkpoint_path(step)
+    _, tensors = read(run, step, only=("networks", "averaged"))
+    for name, network in networks.items():
+        found = _of_network(tensors["networks"], name)
+        _take(network, tensors["averaged"] if name == "generator" else found, f"network {name!r}", where)
+
+
+def read(run: Run, step: int, only: Container[str] = FILES) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """The verified state and tensors of a checkpoint; `only` some of its files."""
     where = run.checkpoint_path(step)
     try:
         state = json.loads((where / "state.json").read_text(encoding="utf-8"))
@@ -101,7 +109,7 @@ def read(run: Run, step: int, only: str | None = None) -> tuple[dict[str, Any], 
         tensors = {}
         for file, checksum in state["sha256"].items():
             stem = file.removesuffix(".safetensors")
-            if only in (None, stem):
+            if stem in only:
                 if _sha256(where / file) != checksum:
                     raise ValueError(f"{file} is not what was written")
                 tensors[stem] = load_file(where / file)
@@ -134,7 +142,11 @@ def _training_tensors(training: Training) -> dict[str, Tensor]:
     return tensors
 
 
-def _take(module: torch.nn.Module, found: dict[str, Tensor], what: str, where: Path) -> None:
+def _of_network(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}
+
+
+def _take(module: torch.nn.Module, found: Mapping[str, Tensor], what: str, where: Path) -> None:
     try:
         module.load_state_dict(found)
     except RuntimeError as error:

@@ -2,51 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gankit import checkpoint
 from gankit.config import RunConfig, validate
 from gankit.data.batches import seed_of
 from gankit.errors import UserError
+from gankit.model import Judged, Model, Networks
 from gankit.plugins import Catalogue
 from gankit.runs import Run
-from gankit.training import LATENTS, ask, build_model
+from gankit.training import LATENTS, Views, ask, build_model
+
+BATCH = 64  # pictures that pass the networks together
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A run's networks at a checkpoint, as they are shown: the averaged generator, eval mode, fp32."""
+
+    run: Run
+    config: RunConfig
+    model: Model
+    networks: dict[str, nn.Module]
+    view: Views
+    device: torch.device
+    label_names: tuple[str, ...]
+
+    @contextmanager
+    def stream(self, seed: int) -> Iterator[None]:
+        """torch's own random stream, from a seed and put back afterwards."""
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(seed_of(seed, LATENTS))
+            yield
+
+    def latents(self, n: int) -> Tensor:
+        """The model's own draw (n, N_z) from the stream, the same on every device."""
+        return self.model.latents(n, torch.device("cpu")).to(self.device)
+
+    def labels(self, n: int) -> Tensor | None:
+        """The classes in turn (n,), or None where the data has none."""
+        names = len(self.label_names)
+        return torch.arange(n, device=self.device) % names if names else None
+
+    def generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """G(z): (n, *shape), as the network gives it, 64 at a time."""
+        asked = self._asked()
+        parts = range(0, len(z), BATCH)
+        return torch.cat(
+            [
+                self.model.generate(asked, z[i : i + BATCH], None if labels is None else labels[i : i + BATCH])
+                for i in parts
+            ]
+        )
+
+    def judge(self, seen: Tensor, labels: Tensor | None) -> Judged:
+        """D's answer to what it is shown."""
+        return self.model.judge(self._asked(), seen, labels)
+
+    def _asked(self) -> Networks:
+        return {name: ask(network, self.device.type, bf16=False) for name, network in self.networks.items()}
+
+
+def rebuild(run: Run, step: int | None = None, plugins: Sequence[str] = (), device: str = "cpu") -> Rebuilt:
+    """The networks of a run at `step` (default: its last checkpoint), on `device`.
+
+    Raises `UserError` where the run has no checkpoint, or needs a plugin that is not given.
+    """
+    config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option")
+    data = run.data
+    if "shape" not in data:
+        raise UserError(
+            f"{run.folder}/data.json is missing or damaged: without the pictures' shape nothing can be drawn"
+        )
+    with torch.random.fork_rng(devices=[]):
+        model, networks, view = build_model(config, tuple(data["shape"]), Catalogue(plugins))
+    checkpoint.load_shown(run, checkpoint.choose(run, step), networks)
+    for network in networks.values():
+        network.to(device).eval().requires_grad_(False)
+    return Rebuilt(run, config, model, networks, view, torch.device(device), tuple(data.get("labels") or ()))
 
 
 def sample(run: Run, n: int, seed: int = 0, step: int | None = None, plugins: Sequence[str] = ()) -> Tensor:
     """`n` pictures (n, C, S, S) in [-1, 1], or points (n, D), from latents that `seed` decides, on the CPU.
 
     A picture depends on (seed, place) and not on how many are drawn with it as far as the model's latents allow.
-    Raises `UserError` where the run has no checkpoint, or needs a plugin that is not given.
+    Raises `UserError` as `rebuild` does.
     """
-    config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option")
-    if "shape" not in run.data:
-        raise UserError(
-            f"{run.folder}/data.json is missing or damaged: without the pictures' shape nothing can be drawn"
-        )
-    model, networks, _ = build_model(config, tuple(run.data["shape"]), Catalogue(plugins))
-    _, tensors = checkpoint.read(run, checkpoint.choose(run, step), only="averaged")
-    generator = networks["generator"]
-    generator.load_state_dict(tensors["averaged"])
-    generator.eval()
-    asked = {"generator": ask(generator, "cpu", bf16=False)}
-    labels = None
-    names = run.data.get("labels") or []
-    if names:
-        labels = torch.arange(n) % len(names)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed_of(seed, LATENTS))
-        noise = model.latents(n, torch.device("cpu"))
-        made = [
-            model.generate(asked, noise[i : i + 64], None if labels is None else labels[i : i + 64])
-            for i in range(0, n, 64)
-        ]
-    pictures = torch.cat(made)
-    return pictures.clamp(-1, 1) if pictures.ndim == 4 else pictures
+    rebuilt = rebuild(run, step, plugins)
+    with rebuilt.stream(seed), torch.no_grad():
+        made = rebuilt.generate(rebuilt.latents(n), rebuilt.labels(n))
+    return made.clamp(-1, 1) if made.ndim == 4 else made
 
 
 def save_each(pictures: Tensor, folder: Path) -> None:

@@ -1,8 +1,8 @@
-"""The samples of a run as a moving picture."""
+"""The samples of a run as a moving picture, and how any moving picture is written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,23 +31,54 @@ def animate(run: Run, path: Path | None = None, frames: int = 120, seconds: floa
     numbers make no sense, or an MP4 is asked for without imageio-ffmpeg.
     """
     path = Path(path) if path else run.animation_path
-    suffix = path.suffix.lower()
-    if suffix not in (".gif", ".mp4"):
-        raise UserError(f"{path} is neither a .gif nor an .mp4: give the animation a name that ends in one of them")
+    refuse_name(path)
     if frames < 1 or not seconds > 0:
         raise UserError(f"an animation needs at least 1 frame and more than 0 seconds, not {frames} and {seconds}")
-    if suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
-        raise UserError(f"{path} needs ffmpeg: `pip install imageio-ffmpeg`, or give a name that ends in .gif")
     pictures = _pictures(evenly(run.samples(), frames))
     if not pictures:
         raise UserError(f"{run.folder} has no samples yet: animate it once the first grids are in its samples/")
     pause = min(seconds / len(pictures), LONGEST)
-    with replacing(path) as beside:
-        if suffix == ".gif":
-            _write_gif(beside, pictures, pause, background=_background(run))
-        else:
-            _write_mp4(beside, pictures, pause)
+    steps = [step for step, _ in pictures]
+    write_film(
+        path,
+        [picture for _, picture in pictures],
+        pause,
+        hold=HOLD,
+        bar=lambda n, width: _caption(steps[n], steps[-1], width),
+        background=background(run),
+    )
     return path
+
+
+def refuse_name(path: Path) -> None:
+    """Raise UserError unless a film can be written under this name."""
+    suffix = path.suffix.lower()
+    if suffix not in (".gif", ".mp4"):
+        raise UserError(f"{path} is neither a .gif nor an .mp4: give the animation a name that ends in one of them")
+    if suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
+        raise UserError(f"{path} needs ffmpeg: `pip install imageio-ffmpeg`, or give a name that ends in .gif")
+
+
+Bar = Callable[[int, int], "np.ndarray"]  # (number of the picture, width) -> shades from 0 to SHADES − 1
+
+
+def write_film(
+    path: Path,
+    pictures: list[np.ndarray],
+    pause: float,
+    hold: float = 0.0,
+    bar: Bar | None = None,
+    background: Sequence[np.ndarray] = (),
+) -> None:
+    """Write uint8 pictures (height, width, 3) of one size, enlarged, as a looping GIF or an MP4, whole or not at all.
+
+    `pause` seconds each, the last one `hold` seconds longer; `bar` is drawn below. A `background` colour stays exact.
+    """
+    with replacing(path) as beside:
+        if path.suffix.lower() == ".gif":
+            _write_gif(beside, pictures, pause, hold, bar, background)
+        else:
+            _write_mp4(beside, pictures, pause, hold, bar)
 
 
 # Frames.
@@ -103,25 +134,30 @@ def _shades() -> np.ndarray:
 # GIF. Pillow writes it: imageio would choose a palette for each frame, and colours would flicker.
 
 
-def _write_gif(path: Path, pictures: list[tuple[int, np.ndarray]], pause: float, background: Any) -> None:
-    palette, index = _common_palette([picture for _, picture in pictures], background)
-    frames = _indexed(pictures, palette, index)
+def _write_gif(
+    path: Path, pictures: list[np.ndarray], pause: float, hold: float, bar: Bar | None, background: Any
+) -> None:
+    palette, index = _common_palette(pictures, background)
+    frames = _indexed(pictures, palette, index, bar)
     first = next(frames)
     # A hundredth of a second is GIF's unit, and browsers slow down whatever is faster than two.
     shown = max(20, round(pause * 100) * 10)
-    durations = [shown] * (len(pictures) - 1) + [shown + round(HOLD * 1000)]
+    durations = [shown] * (len(pictures) - 1) + [shown + round(hold * 1000)]
     first.save(path, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0, optimize=False)
 
 
-def _indexed(pictures: list[tuple[int, np.ndarray]], palette: np.ndarray, index: np.ndarray) -> Iterator[Image.Image]:
+def _indexed(
+    pictures: list[np.ndarray], palette: np.ndarray, index: np.ndarray, bar: Bar | None
+) -> Iterator[Image.Image]:
     import numpy as np
     from PIL import Image
 
-    last = pictures[-1][0]
-    for step, picture in pictures:
+    for n, picture in enumerate(pictures):
         cells = picture >> 2
-        colours = _enlarged(index[cells[..., 0], cells[..., 1], cells[..., 2]])
-        frame = Image.fromarray(np.concatenate([colours, _caption(step, last, colours.shape[1])]), mode="P")
+        places = _enlarged(index[cells[..., 0], cells[..., 1], cells[..., 2]])
+        if bar:
+            places = np.concatenate([places, bar(n, places.shape[1])])
+        frame = Image.fromarray(places, mode="P")
         frame.putpalette(palette.tobytes())
         yield frame
 
@@ -173,7 +209,7 @@ def _nearest(palette: np.ndarray) -> np.ndarray:
     return nearest
 
 
-def _background(run: Run) -> list[np.ndarray]:
+def background(run: Run) -> list[np.ndarray]:
     """The colour that pictures were filled up with, if config.json tells one."""
     import numpy as np
     from PIL import ImageColor
@@ -187,18 +223,19 @@ def _background(run: Run) -> list[np.ndarray]:
 # MP4.
 
 
-def _write_mp4(path: Path, pictures: list[tuple[int, np.ndarray]], pause: float) -> None:
+def _write_mp4(path: Path, pictures: list[np.ndarray], pause: float, hold: float, bar: Bar | None) -> None:
     import imageio.v2 as imageio
     import numpy as np
 
     rate = 1 / pause
-    shades, last = _shades(), pictures[-1][0]
+    shades = _shades()
     # Two by two: the usual pixel format keeps one colour for four pixels, and needs even sides.
     options: dict[str, Any] = {"fps": rate, "quality": 8, "macro_block_size": 2}
     writer: Any = imageio.get_writer(path, format="FFMPEG", mode="I", **options)
     with writer:
-        for n, (step, picture) in enumerate(pictures):
-            large = _enlarged(picture)
-            frame = np.concatenate([large, shades[_caption(step, last, large.shape[1])]])
-            for _ in range(1 + (round(HOLD * rate) if n == len(pictures) - 1 else 0)):
+        for n, picture in enumerate(pictures):
+            frame = _enlarged(picture)
+            if bar:
+                frame = np.concatenate([frame, shades[bar(n, frame.shape[1])]])
+            for _ in range(1 + (round(hold * rate) if n == len(pictures) - 1 else 0)):
                 writer.append_data(frame)

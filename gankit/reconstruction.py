@@ -48,7 +48,7 @@ class ReconstructionErrors(Diagnostic):
     every = 500
 
     class Options(options.Options):
-        pictures: int = Field(128, ge=2, le=100_000, description="real pictures that are judged, and generated ones")
+        pictures: int = Field(96, ge=2, le=100_000, description="real pictures that are judged, and generated ones")
 
     def read(self, snapshot: Snapshot) -> Reading:
         pictures = snapshot.real(self.options.pictures)

@@ -1,0 +1,157 @@
+"""How k moves in a loop: the controllers on a simulated pair of networks, whose answer to k is known.
+
+The plant: L(x) = 0.12 + 0.3 exp(−t/500). The ratio r = L(G(z)) / L(x) follows r* = 0.2 + 2k with a lag of `lag` steps,
+so that k = 0.05, 0.15, 0.25 holds γ = 0.3, 0.5, 0.7. Where noise is on, each step's two energies are off by 5 % and
+10 % (normal, multiplicative). Several plants run at once: a controller's buffers are made vectors for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from gankit_began.balance import Balance, ProportionalIntegral
+from gankit_began.model import BEGAN
+from torch import Tensor
+
+GAMMAS = (0.3, 0.5, 0.7)
+Target = Callable[[int, Tensor], Tensor]  # (t, k) -> r*
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Unclamped(Balance):
+    """Planted: what is shown is clipped, what is summed is not, and winds up."""
+
+    def value(self, knob: str) -> Tensor:
+        return self.k.clamp(0, 1)
+
+    def update(self, number: int, readings: Any) -> None:
+        self.k.add_(readings["began/balance"], alpha=self.options.lambda_k)
+
+
+def made(what: str, lambda_k: float) -> Any:
+    model = BEGAN(BEGAN.Settings(filters=4, latent=4), (3, 16, 16))
+    controller, options = {
+        "balance": (Balance, {}),
+        "balance with a floor": (Balance, {"floor": 0.1}),
+        "balance-pi": (ProportionalIntegral, {}),
+        "balance-pi, K_p = 2": (ProportionalIntegral, {"proportional": 2}),
+        "without the clamp": (Unclamped, {}),
+    }[what]
+    return controller(controller.Options(lambda_k=lambda_k, **options), model).double()
+
+
+@dataclass
+class Course:
+    """(steps, plants) each."""
+
+    k: Tensor
+    ratio: Tensor
+    real: Tensor
+    fake: Tensor
+
+    def held(self, last: int) -> Tensor:
+        """E[L(G(z))] / E[L(x)] over the last steps."""
+        return self.fake[-last:].mean(0) / self.real[-last:].mean(0)
+
+
+def follow(t: int, k: Tensor) -> Tensor:
+    return 0.2 + 2 * k
+
+
+@torch.no_grad()
+def course(
+    what: str,
+    steps: int,
+    gamma: Any,
+    lag: Any = 400,
+    noise: bool = True,
+    target: Target = follow,
+    lambda_k: float = 0.001,
+) -> Course:
+    controller = made(what, lambda_k)
+    gamma, lag = torch.broadcast_tensors(torch.as_tensor(gamma).double(), torch.as_tensor(lag).double())
+    plants = gamma.numel()
+    for name, buffer in list(controller.named_buffers()):
+        setattr(controller, name, buffer.repeat(plants))
+    rng = torch.Generator().manual_seed(0)
+    normal = noise * torch.randn(2, steps, plants, generator=rng, dtype=torch.float64)
+    true = (0.12 + 0.3 * torch.exp(-torch.arange(steps).double() / 500))[:, None]
+    real, unit = true * (1 + 0.05 * normal[0]), true * (1 + 0.1 * normal[1])
+    ratio = torch.full((plants,), 0.2, dtype=torch.float64)
+    ks, ratios, fakes = [], [], []
+    for t in range(steps):
+        k = controller.value("k").clone()
+        ratio = ratio + (target(t, k) - ratio) / lag
+        fake = ratio * unit[t]
+        controller.update(t + 1, {"began/balance": gamma * real[t] - fake})
+        ks.append(k), ratios.append(ratio), fakes.append(fake)
+    return Course(torch.stack(ks), torch.stack(ratios), real, torch.stack(fakes))
+
+
+@pytest.mark.parametrize("what", ["balance", "balance-pi", "balance-pi, K_p = 2"])
+def test_the_ratio_of_the_energies_settles_at_gamma_and_k_never_leaves_0_to_1(what):
+    got = course(what, 26_000, GAMMAS)
+    assert got.held(6_000).tolist() == pytest.approx(GAMMAS, rel=0.02)
+    assert got.k.min() >= 0
+    assert got.k.max() <= 1
+
+
+def test_with_a_floor_the_ratio_settles_at_gamma_or_k_at_the_floor():
+    """γ = 0.3 asks for k = 0.05; the floor of 0.1 gives a ratio of 0.4."""
+    got = course("balance with a floor", 16_000, GAMMAS)
+    assert got.held(6_000).tolist() == pytest.approx((0.4, 0.5, 0.7), rel=0.02)
+    assert got.k.min() >= 0.1
+    assert got.k.max() <= 1
+    assert got.k[-6_000:, 0].max() < 0.101
+
+
+def test_a_proportional_part_damps_the_swing_around_networks_that_answer_late():
+    """Lags of 2,000 to 6,000 steps: equation (5) alone overshoots γ by 3 to 15 %, with K_p = 2 by less than half."""
+    lags = (2_000, 4_000, 6_000)
+    alone, damped = (
+        (course(what, 20_000, 0.5, lags, noise=False).ratio.amax(0) / 0.5 - 1).tolist()
+        for what in ("balance", "balance-pi, K_p = 2")
+    )
+    assert alone == sorted(alone)
+    assert alone[0] > 0.02
+    assert alone[-1] < 0.16
+    for one, other in zip(alone, damped, strict=True):
+        assert other < 0.45 * one
+    assert damped[0] < 0.001
+
+
+# Anti-windup: for 5,000 steps the ratio is out of reach whatever k is, then on the other side of γ.
+# With λ_k = 0.01 a balance of ±0.3 · 0.12 moves k by 3.6e-4 a step, so that k lies at its bound after 3,000.
+
+PINNED, AFTER = 5_000, 1_000
+
+
+def leaves(what: str, bound: float, before: float, after: float) -> int:
+    """Steps from the balance's change of sign until k is a hundredth away from the bound."""
+
+    def target(t: int, k: Tensor) -> Tensor:
+        return torch.full_like(k, before if t < PINNED else after)
+
+    got = course(what, PINNED + AFTER, 0.5, lag=1, noise=False, target=target, lambda_k=0.01)
+    assert got.k[PINNED - 2_000 : PINNED].eq(bound).all()
+    left = (got.k[PINNED:, 0] - bound).abs() > 0.01
+    return int(left.int().argmax()) if left.any() else AFTER
+
+
+@pytest.mark.parametrize(("bound", "way"), [(1.0, (0.2, 0.8)), (0.0, (0.8, 0.2))], ids=["pinned at 1", "pinned at 0"])
+def test_k_leaves_its_bound_at_once_when_the_balance_changes_its_sign(bound, way):
+    """A hundredth takes 28 steps, and none for unwinding."""
+    for what in ("balance", "balance-pi", "balance-pi, K_p = 2"):
+        assert leaves(what, bound, *way) <= 30
+    assert leaves("without the clamp", bound, *way) == AFTER, "planted: still wound up when the others have long left"

@@ -36,6 +36,7 @@ NOTES = {
 }
 BOUNDS: dict[str, tuple[float | None, float | None]] = {"began/k": (0.0, 1.0)}
 NOT_DRAWN = {"step", "images", "seconds", "attempt"}
+APART = {"reconstruction-errors"}  # diagnostics with a section of their own
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,13 @@ class Series:
 class Panel:
     """Series that are drawn into one picture, with what a reader should know of them."""
 
-    kind: str  # losses | energies | control | rates | diagnostic | other
+    kind: str  # losses | energies | control | rates | diagnostic | laboratory | other
     title: str
     note: str
     series: list[Series]
     log: bool = False
     bounds: tuple[float | None, float | None] = (None, None)
+    level: float | None = None  # a horizontal line
 
 
 def panels(lines: list[dict[str, Any]], model: str) -> list[Panel]:
@@ -76,13 +78,17 @@ def panels(lines: list[dict[str, Any]], model: str) -> list[Panel]:
 
     Losses, energies, the model's own values, learning rates, then one panel a diagnostic, then the rest.
     """
-    columns = _columns(lines)
-    kept_until = _attempt_ends(lines)
-    found = {key: _series(key, points, kept_until) for key, points in columns.items()}
+    found = {key: series for key, series in series_of(lines).items() if key.partition("/")[0] not in APART}
     made: list[Panel] = []
     for prefix, keys in _by_prefix(found, model):
         made += _panels_of(prefix, [found[key] for key in keys], model)
     return made
+
+
+def series_of(lines: list[dict[str, Any]]) -> dict[str, Series]:
+    """Every number of the metrics lines as a series, by its key."""
+    kept_until = attempt_ends(lines)
+    return {key: _series(key, points, kept_until) for key, points in _columns(lines).items()}
 
 
 def rate_drops(panels: Iterable[Panel]) -> list[int]:
@@ -101,7 +107,7 @@ def _columns(lines: list[dict[str, Any]]) -> dict[str, list[tuple[int, float, in
     """(step, value, attempt) by key. null, and whatever else is no finite number, is NaN: a gap."""
     columns: dict[str, list[tuple[int, float, int]]] = {}
     for line in lines:
-        step, attempt = line["step"], _attempt(line)
+        step, attempt = line["step"], attempt_of(line)
         for key, value in line.items():
             if key in NOT_DRAWN or isinstance(value, bool):
                 continue
@@ -113,16 +119,16 @@ def _columns(lines: list[dict[str, Any]]) -> dict[str, list[tuple[int, float, in
     return columns
 
 
-def _attempt(line: dict[str, Any]) -> int:
+def attempt_of(line: dict[str, Any]) -> int:
     attempt = line.get("attempt", 1)
     return attempt if isinstance(attempt, int) else 1
 
 
-def _attempt_ends(lines: list[dict[str, Any]]) -> dict[int, float]:
+def attempt_ends(lines: list[dict[str, Any]]) -> dict[int, float]:
     """For each attempt the step from which a later attempt took its place."""
     starts: dict[int, int] = {}
     for line in lines:
-        attempt = _attempt(line)
+        attempt = attempt_of(line)
         starts[attempt] = min(line["step"], starts.get(attempt, line["step"]))
     return {
         attempt: min((start for later, start in starts.items() if later > attempt), default=math.inf)

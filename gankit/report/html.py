@@ -12,6 +12,7 @@ from gankit.report import words
 from gankit.report.curves import Line, Panel, Series, panels, rate_drops
 from gankit.report.embed import animation, grids
 from gankit.report.figures import MARKS
+from gankit.report.laboratory import Laboratory, laboratory
 from gankit.report.reading import Story, listing, mapping, read
 from gankit.runs import Run
 
@@ -83,6 +84,7 @@ def _letter(letter: str) -> Markup:
 def _told(story: Story) -> dict[str, Any]:
     """All that the template shows but the pictures."""
     drawn = panels(story.metrics, story.model)
+    errors = laboratory(story)
     return {
         "model": story.model or "unknown model",
         "folder": str(story.run.folder),
@@ -97,8 +99,10 @@ def _told(story: Story) -> dict[str, Any]:
         "variety": words.variety(drawn),
         "missing": story.missing,
         "alarms": _alarms(story),
-        "curves": _curves(drawn, story.alarms),
+        "curves": _curves(drawn, errors, story.alarms),
         "latest": [(s.key, words.number(s.last[1]), s.last[0]) for panel in drawn for s in panel.series if s.last],
+        "errors": errors,
+        "latest_errors": [(key, words.number(value), step) for key, value, step in errors.latest] if errors else [],
         "files": [_files(story, "skipped"), _files(story, "warned")],
         "about_data": _about_data(story),
         "settings": _settings(story),
@@ -113,7 +117,7 @@ def _told(story: Story) -> dict[str, Any]:
 # Curves: plain data, which report.js hands to plotly.
 
 
-def _curves(drawn: list[Panel], alarms: list[dict[str, Any]]) -> dict[str, Any]:
+def _curves(drawn: list[Panel], errors: Laboratory | None, alarms: list[dict[str, Any]]) -> dict[str, Any]:
     marks = [
         {
             "step": alarm["step"],
@@ -122,7 +126,13 @@ def _curves(drawn: list[Panel], alarms: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for alarm in alarms[:MARKS]
     ]
-    return {"panels": [_panel(panel) for panel in drawn], "alarms": marks, "drops": rate_drops(drawn)[:MARKS]}
+    return {
+        "panels": [_panel(panel) for panel in drawn],
+        "errors": [_panel(panel) for panel in errors.panels] if errors else [],
+        "quantiles": errors.quantiles if errors else {},
+        "alarms": marks,
+        "drops": rate_drops(drawn)[:MARKS],
+    }
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
@@ -134,6 +144,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "kind": panel.kind,
         "log": panel.log,
         "bounds": panel.bounds,
+        "level": panel.level,
         "zero": bool(values) and panel.kind == "control" and min(values) < 0 < max(values),
         "series": [_one(series, alone=len(panel.series) == 1) for series in panel.series],
     }

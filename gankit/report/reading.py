@@ -24,6 +24,7 @@ class Story:
     result: dict[str, Any]
     metrics: list[dict[str, Any]]
     alarms: list[dict[str, Any]]
+    readings: list[dict[str, Any]]
     samples: list[tuple[int, Path]]
     missing: list[str] = field(default_factory=list)
 
@@ -45,6 +46,7 @@ def read(run: Run) -> Story:
         result=_object(lambda: run.result, "result.json", missing, may_be_absent=True),
         metrics=read_lines(run.metrics_path, missing),
         alarms=read_lines(run.alarms_path, missing),
+        readings=read_lines(run.readings_path, missing),
         samples=run.samples(),
         missing=missing,
     )

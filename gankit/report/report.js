@@ -47,13 +47,15 @@
 
   // The curves. Colours come from the style sheet, so that they follow light and dark.
 
-  if (!curves.panels.length || typeof Plotly === "undefined") return;
-  const plots = [...document.querySelectorAll(".plot")];
+  const panels = [...curves.panels, ...curves.errors];
+  if (!panels.length || typeof Plotly === "undefined") return;
+  const places = [...document.querySelectorAll(".plot")];
+  const plots = places.slice(0, panels.length); // over steps; what follows is the quantile plot
   const touch = matchMedia("(pointer: coarse)").matches;
 
   const traces = (panel, colour) => panel.series.flatMap((series, n) => {
     const own = colour(`--c${(n % 6) + 1}`);
-    const shape = panel.log || panel.kind === "rates" ? "hv" : "linear";
+    const shape = panel.kind === "rates" ? "hv" : "linear";
     const few = series.line[0].length <= 40;
     const common = { legendgroup: `${n}`, name: series.name, connectgaps: false };
     const old = series.abandoned.map(([x, y]) => ({
@@ -72,6 +74,18 @@
       ...common, x: series.smooth[0], y: series.smooth[1], mode: "lines", line: { color: own, width: 2 }, hoverinfo: "skip",
     }];
   });
+
+  const quantiles = (plot, colour) => {
+    const points = (name, key, n) => ({
+      name, x: plot.normal, y: plot[key], mode: "markers", marker: { size: 6, color: colour(`--c${n}`), symbol: n === 1 ? "circle" : "diamond" },
+      hovertemplate: "%{y:.3~g} where a normal one has %{x:.3~g}",
+    });
+    const ends = [plot.normal[0], plot.normal[plot.normal.length - 1]];
+    return [
+      { name: "normal", x: ends, y: ends, mode: "lines", hoverinfo: "skip", line: { color: colour("--muted"), width: 1, dash: "dash" } },
+      points("real", "real", 1), points("generated", "fake", 2),
+    ];
+  };
 
   const layout = (panel, colour) => {
     const [ink, muted, grid] = ["--ink", "--muted", "--line"].map(colour);
@@ -92,10 +106,13 @@
       xaxis: { ...axis, spikecolor: muted, spikethickness: -1, spikedash: "dot", hoverformat: ",d", tickformat: "~s", unifiedhovertitle: { text: "step %{x:,d}" } },
       yaxis: {
         ...axis, type: panel.log ? "log" : "linear", zeroline: panel.zero, zerolinecolor: muted, nticks: 6,
-        ...(panel.log ? { tickformat: "~e", dtick: "D2" } : { tickformat: ".4~g" }),
+        ...(panel.kind === "rates" && panel.log ? { tickformat: "~e", dtick: "D2" } : { tickformat: ".4~g" }),
         ...(low !== null ? { rangemode: "tozero" } : {}), ...(high !== null ? { autorangeoptions: { clipmax: high } } : {}),
       },
       shapes: [
+        ...(panel.level === null ? [] : [{
+          type: "line", xref: "paper", x0: 0, x1: 1, y0: panel.level, y1: panel.level, line: { color: muted, width: 1, dash: "dash" },
+        }]),
         ...curves.drops.map((step) => vertical(step, muted, "dot")),
         ...curves.alarms.map((alarm) => vertical(alarm.step, side(alarm), "solid")),
       ],
@@ -106,10 +123,22 @@
     };
   };
 
+  const flat = (colour) => {
+    const look = layout({ bounds: [null, null], series: ["real", "generated"], zero: false, level: null }, colour);
+    const { spikecolor, spikethickness, spikedash, hoverformat, tickformat, unifiedhovertitle, ...axis } = look.xaxis;
+    return {
+      ...look, shapes: [], annotations: [], hovermode: "closest",
+      xaxis: { ...axis, title: { text: "quantiles of a normal distribution", font: { size: 11, color: colour("--muted") } } },
+      margin: { ...look.margin, b: 44 },
+    };
+  };
+
   const draw = () => {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
-    return Promise.all(curves.panels.map((panel, n) => Plotly.react(plots[n], traces(panel, colour), layout(panel, colour), {
+    const drawn = panels.map((panel) => [traces(panel, colour), layout(panel, colour)]);
+    if (curves.quantiles.normal) drawn.push([quantiles(curves.quantiles, colour), flat(colour)]);
+    return Promise.all(drawn.map(([lines, look], n) => Plotly.react(places[n], lines, look, {
       responsive: true, displaylogo: false, displayModeBar: touch ? true : "hover",
       modeBarButtons: [[...(touch ? [] : ["toImage"]), "zoom2d", "pan2d", "resetScale2d"]],
     })));

@@ -1,0 +1,255 @@
+"""What the diagnostic `reconstruction-errors` measured, drawn and put in words: was BEGAN's simplification sound?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+from gankit.report.curves import Panel, attempt_ends, attempt_of, series_of
+from gankit.report.reading import Story, listing, mapping
+
+NAME = "reconstruction-errors"
+LEVEL = 0.05  # of the test of normality
+LOWEST = 1e-6  # p-values below are drawn here: how small they are exactly means nothing
+FEW = 3  # readings; fewer show nothing that changes or stays
+CONSTANT = 2.0  # a ratio whose largest is at most so many times its smallest
+CLOSE = 0.1  # |m1 − m2| : W2 stays proportional where it is within a tenth of its median
+NAMES = {
+    "real-mean": "real, m₁",
+    "fake-mean": "generated, m₂",
+    "squared": "W₂²",
+    "mean-term": "mean term",
+    "variance-term": "variance term",
+    "ratio": "variance term / mean term",
+    "wasserstein": "formula",
+    "empirical-w2": "samples, W₂",
+    "empirical-w1": "samples, W₁",
+    "real-normality": "real",
+    "fake-normality": "generated",
+}
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """The section: the answer, what it rests on, the curves, the last quantile plot."""
+
+    answer: str
+    findings: list[str]
+    panels: list[Panel]
+    quantiles: dict[str, Any]  # step, normal, real, fake; or nothing
+    latest: list[tuple[str, float, int]]
+
+
+def laboratory(story: Story) -> Laboratory | None:
+    """The section of a run, or None where nothing measured reconstruction errors."""
+    ends = attempt_ends(story.metrics)
+    kept = [line for line in story.metrics if line["step"] < ends[attempt_of(line)]]
+    rows = [_row(line) for line in sorted(kept, key=lambda line: line["step"]) if f"{NAME}/wasserstein" in line]
+    if not rows:
+        return None
+    # Of the other lines what tells where an attempt began.
+    lines = [
+        {key: value for key, value in line.items() if key in ("step", "attempt") or key.startswith(f"{NAME}/")}
+        for line in story.metrics
+    ]
+    found = series_of(lines)
+    return Laboratory(
+        answer=_answer(rows),
+        findings=[text for text in (_normal(rows), _mean_term(rows), _ratio(rows), _formula(rows)) if text],
+        panels=_panels(lines),
+        quantiles=_quantiles(story, ends),
+        latest=[(key, s.last[1], s.last[0]) for key, s in found.items() if s.last],
+    )
+
+
+def _row(line: dict[str, Any]) -> dict[str, float]:
+    """The readings of a line by their short names; what is no finite number is left out."""
+    numbers = {key.partition("/")[2]: value for key, value in line.items() if key.startswith(f"{NAME}/")}
+    return {
+        key: float(value)
+        for key, value in numbers.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+# Words.
+
+
+def _quotients(rows: list[dict[str, float]], above: str, below: str) -> list[float]:
+    return [row[above] / row[below] for row in rows if above in row and row.get(below, 0) > 0]
+
+
+def _answer(rows: list[dict[str, float]]) -> str:
+    """Does |m₁ − m₂|, which BEGAN trains with, stand for the distance that assumes nothing?"""
+    distances = [row | {"distance": math.sqrt(row["mean-term"])} for row in rows if "mean-term" in row]
+    kept = _quotients(distances, "distance", "empirical-w2")
+    if not kept:
+        return "No reading has two samples of errors that lie apart, so there is nothing to answer."
+    middle = median(kept)
+    about = f"|m₁ − m₂| alone is {_percent(middle)} of the empirical W₂"
+    if len(kept) < FEW:
+        count = "only one reading" if len(kept) == 1 else f"only {len(kept)} readings"
+        return f"There {'is' if len(kept) == 1 else 'are'} {count}, too few for an answer. So far {about}."
+    near = sum(abs(share - middle) <= CLOSE * middle for share in kept)
+    told = (
+        f"{about} in the median reading ({_percent(min(kept))} to {_percent(max(kept))} over training), "
+        f"within a tenth of that in {near:,} of {len(kept):,} readings."
+    )
+    if near >= 0.9 * len(kept):
+        broken = ["the errors are not normal"] * bool(_rejected(rows))
+        broken += ["the ratio is not constant"] * (not _constant(rows))
+        though = f" It holds although {' and '.join(broken)}: the mean term outweighs the rest." if broken else ""
+        return f"The simplification was sound in this run: {told}{though}"
+    where = "only in a part of this run" if near >= 0.5 * len(kept) else "not in this run"
+    return f"The simplification was sound {where}: {told}"
+
+
+def _rejected(rows: list[dict[str, float]]) -> list[str]:
+    """The sides whose errors the test rejects more often than one in twenty explains.
+
+    By the binomial tail. Readings of one run are not independent, so this is a guide and no proof.
+    """
+    sides = []
+    for key, name in (("real-normality", "real"), ("fake-normality", "generated")):
+        values = [row[key] for row in rows if key in row]
+        n, rejections = len(values), sum(value < LEVEL for value in values)
+        tail = sum(math.comb(n, k) * LEVEL**k * (1 - LEVEL) ** (n - k) for k in range(rejections, n + 1))
+        if rejections and tail <= LEVEL + 1e-9:
+            sides.append(name)
+    return sides
+
+
+def _normal(rows: list[dict[str, float]]) -> str:
+    told = []
+    for key, name in (("real-normality", "real"), ("fake-normality", "generated")):
+        values = [row[key] for row in rows if key in row]
+        if values:
+            told.append(f"of {name} pictures in {sum(v < LEVEL for v in values):,} of {len(values):,} readings")
+    if not told:
+        return ""
+    sides = _rejected(rows)
+    conclusion = (
+        f"That is more than chance explains: errors of {' and '.join(sides)} pictures are not normal here."
+        if sides
+        else "Chance explains that: nothing speaks against normal errors here."
+    )
+    return (
+        "Are the errors normal? D'Agostino and Pearson's test, which rejects a normal sample once in twenty, rejects "
+        f"those {' and those '.join(told)}. {conclusion}"
+    )
+
+
+def _mean_term(rows: list[dict[str, float]]) -> str:
+    totals = [row | {"total": row["wasserstein"] ** 2} for row in rows if "wasserstein" in row]
+    shares = _quotients(totals, "mean-term", "total")
+    if not shares:
+        return ""
+    last = f" in the median reading and {_percent(shares[-1])} in the last one" if len(shares) > 1 else ""
+    return (
+        f"How much does BEGAN keep? The mean term (m₁ − m₂)² is {_percent(median(shares))} of W₂²{last}; "
+        "it drops the rest, the variance term."
+    )
+
+
+def _spread(rows: list[dict[str, float]]) -> tuple[float, float]:
+    values = [row["ratio"] for row in rows if "ratio" in row]
+    return (min(values), max(values)) if values else (math.nan, math.nan)
+
+
+def _constant(rows: list[dict[str, float]]) -> bool:
+    low, high = _spread(rows)
+    return high <= CONSTANT * low
+
+
+def _ratio(rows: list[dict[str, float]]) -> str:
+    low, high = _spread(rows)
+    question = "Is the ratio of the variance term to the mean term constant, as the paper assumes?"
+    if math.isnan(low):
+        return ""
+    if sum("ratio" in row for row in rows) < FEW:
+        return f"{question} There are too few readings to tell."
+    times = f": the largest is {high / low:,.3g} times the smallest" if low > 0 else ""
+    conclusion = "Nearly" if _constant(rows) else "No"
+    return f"{question} {conclusion}, it goes from {low:.2g} to {high:.2g}{times}."
+
+
+def _formula(rows: list[dict[str, float]]) -> str:
+    shares = _quotients(rows, "wasserstein", "empirical-w2")
+    if not shares:
+        return ""
+    conclusion = "They agree" if min(shares) >= 1 - CLOSE else "They do not always agree"
+    if median(shares) < 1 - CLOSE:
+        conclusion = "They do not agree"
+    least = f" in the median reading and {_percent(min(shares))} in the worst one" if len(shares) > 1 else ""
+    return (
+        "Does the formula for normal distributions agree with the distance between the samples themselves? "
+        f"{conclusion}: it gives {_percent(median(shares))} of the empirical W₂{least} (it cannot give more)."
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}\u00a0%"
+
+
+# Curves.
+
+
+def _panels(lines: list[dict[str, Any]]) -> list[Panel]:
+    found = series_of([line | _squared(line) | _floored(line) for line in lines])
+
+    def panel(title: str, note: str, *names: str, log: bool = False, level: float | None = None) -> Panel:
+        there = [(name, found[f"{NAME}/{name}"]) for name in names if f"{NAME}/{name}" in found]
+        # A logarithmic axis has no place for 0.
+        log = log and all(v is None or v > 0 for _, series in there for v in series.line.values)
+        return Panel("laboratory", title, note, [replace(s, name=NAMES[name]) for name, s in there], log, level=level)
+
+    drawn = [
+        panel("Mean errors", "Of real pictures and of generated ones.", "real-mean", "fake-mean"),
+        panel(
+            "W₂² and its two terms",
+            "By the formula for normal distributions. BEGAN keeps the mean term, (m₁ − m₂)².",
+            *("squared", "mean-term", "variance-term"),
+        ),
+        panel("The ratio", "A level line would be the constant that the paper assumes.", "ratio", log=True),
+        panel(
+            "Formula and samples",
+            "W₂ if both were normal, beside the distances between the samples themselves.",
+            *("wasserstein", "empirical-w2", "empirical-w1"),
+        ),
+        panel(
+            "Normality",
+            f"p-values; below the line, at {LEVEL}, normality is rejected. Less than {LOWEST:f} is drawn there.",
+            *("real-normality", "fake-normality"),
+            log=True,
+            level=LEVEL,
+        ),
+    ]
+    return [one for one in drawn if one.series]
+
+
+def _squared(line: dict[str, Any]) -> dict[str, float]:
+    row = _row(line)
+    return {f"{NAME}/squared": row["wasserstein"] ** 2} if "wasserstein" in row else {}
+
+
+def _floored(line: dict[str, Any]) -> dict[str, float]:
+    row = _row(line)
+    return {f"{NAME}/{name}": max(row[name], LOWEST) for name in ("real-normality", "fake-normality") if name in row}
+
+
+def _quantiles(story: Story, ends: dict[int, float]) -> dict[str, Any]:
+    """The last quantile plot that was kept: its step and the three lists, or nothing."""
+    for line in reversed(story.readings):
+        plot = mapping(mapping(line.get("details")).get("quantiles"))
+        if line.get("diagnostic") != NAME or line["step"] >= ends.get(attempt_of(line), math.inf):
+            continue
+        lists = {name: [_number(value) for value in listing(plot.get(name))] for name in ("normal", "real", "fake")}
+        if lists["normal"]:
+            return {"step": line["step"], **lists}
+    return {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

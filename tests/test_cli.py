@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DATA, TINY, Gankit, contents, lines, refused
+from conftest import DATA, TINY, Gankit, contents, lines, read, refused
 from PIL import Image
 
 import gankit as package
@@ -26,22 +26,16 @@ WRONG = [
     (("run", "began", "--data", "texts"), "texts"),
     (("run", "began", "--data", "demo:x"), "demo:x"),
     (("run", "began", "--data", "demo:8", "--batch-size", 16), "--batch-size"),
-    (("run", "began", *DATA, "--set", "gamma=0"), "gamma", "(0, 1]"),
-    (("run", "began", *DATA, "--set", "gamma=1.01"), "gamma", "(0, 1]"),
     (("run", "began", *DATA, "--set", "gamma=high"), "gamma", "(0, 1]"),
     (("run", "began", *DATA, "--set", "gama=0.5"), "did you mean 'gamma'"),
-    (("run", "began", *DATA, "--set", "lambda_k=0"), "lambda_k"),
     (("run", "began", *DATA, "--set", "learning_rate=1e39"), "learning_rate"),
-    (("run", "began", *DATA, "--set", "filters=3"), "filters", "[4, ∞)"),
     (("run", "began", *DATA, "--set", "eta=3"), "eta", "1 or 2"),
     (("run", "began", *DATA, "--set", "betas=[2,3]"), "betas"),
     (("run", "began", *DATA, "--set", "gamma"), "KEY=VALUE"),
     (("run", "began", *DATA, "--set", "nothing.at=1"), "nothing"),
     (("run", "began", *DATA, "--set", "balance.lambda=1"), "did you mean 'lambda_k'"),
     (("run", "began", *DATA, "--set", "networks=other"), "began-autoencoder"),
-    (("run", "ebgan", *DATA, "--set", "margin=0"), "margin"),
     (("run", "ebgan", *DATA, "--set", "gamma=0.5"), "gamma"),
-    (("run", "began", "--data", "demo", "--image-size", 48), "16, 32, 64, 128, 256"),
     (("run", "began", "--data", "demo", "--image-size", "big"), "--image-size"),
     (("run", "began", "--data", "demo", "--batch-size", 0), "--batch-size"),
     (("run", "began", *DATA, "--steps", -1), "--steps"),
@@ -78,6 +72,46 @@ WRONG = [
     (("sample", "empty"), "no run folder"),
     (("animate", "empty"), "no run folder"),
     (("report", "empty"), "no run folder"),
+]
+
+NO_NUMBERS = ("nan", "inf", "-inf")
+OUT_OF_RANGE = [  # model, setting, what is allowed, what is not
+    ("began", "gamma", "(0, 1]", ("0", "-0.1", "1.01", *NO_NUMBERS)),
+    ("began", "lambda_k", "(0, 1e+30]", ("0", "-0.001", *NO_NUMBERS)),
+    ("began", "balance.lambda_k", "(0, 1e+30]", ("0", "-0.001", *NO_NUMBERS)),
+    ("began", "balance.floor", "[0, 1)", ("-0.1", "1", *NO_NUMBERS)),
+    ("began", "filters", "[4, ∞)", ("3", "0", "-4", "4.5", *NO_NUMBERS)),
+    ("began", "began-autoencoder.filters", "[4, ∞)", ("3",)),
+    ("ebgan", "filters", "[4, ∞)", ("3", "0", "-4", "4.5", *NO_NUMBERS)),
+    ("ebgan", "margin", "(0, 1e+30] or auto", ("0", "-0.5", "1e+39", *NO_NUMBERS)),
+    ("ebgan", "margin.fixed", "(0, 1e+30]", ("0", "-0.5", "1e+39", *NO_NUMBERS)),  # 1e39 is ∞ in single precision
+    ("ebgan", "margin.ratio", "(1, 1e+30]", ("1", "1e+39", *NO_NUMBERS)),
+    ("ebgan", "pull_away", "[0, 1e+30]", ("-1", *NO_NUMBERS)),
+    ("ebgan", "energy", "norm or rms or mse", ("l2",)),
+]
+WRONG += [
+    (("run", model, *DATA, "--steps", 0, "--set", f"{setting}={value}"), f"{setting.split('.')[-1]}={value}", range_)
+    for model, setting, range_, values in OUT_OF_RANGE
+    for value in values
+]
+WRONG += [
+    (
+        ("run", "began", *DATA, "--steps", 0, "--controller", name, "--set", f"{name}.{setting}={value}"),
+        f"{setting}={value}",
+        range_,
+    )
+    for name, setting, range_, values in [
+        ("balance-pi", "lambda_k", "(0, 1e+30]", ("0", *NO_NUMBERS)),
+        ("balance-pi", "proportional", "[0, 1e+30]", ("-1", *NO_NUMBERS)),
+        ("pace", "gain", "(0, 1e+30]", ("0", *NO_NUMBERS)),
+        ("pace", "limit", "[1, 1e+30]", ("0.5", *NO_NUMBERS)),
+    ]
+    for value in values
+]
+WRONG += [  # not 8·2^m
+    (("run", model, "--data", "demo:120", "--steps", 0, "--image-size", size), "16, 32, 64, 128, 256")
+    for model in ("began", "ebgan")
+    for size in (0, -16, 8, 12, 17, 24, 40, 48, 96, 100, 512)
 ]
 
 
@@ -220,6 +254,44 @@ def test_a_reader_that_leaves_is_no_error():
     command = f"{sys.executable} -m gankit --help | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
+
+
+# Controllers by name.
+
+
+@pytest.mark.parametrize(
+    ("asked", "controllers"),
+    [
+        (("--controller", "balance-pi"), {"balance-pi", "halving"}),
+        (("--controller", "pace"), {"balance", "pace"}),  # both drive the learning rates
+        (("--controller", "balance-pi", "--controller", "pace"), {"balance-pi", "pace"}),
+        (("--set", "balance.floor=0.1"), {"balance", "halving"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_controller_that_is_named_replaces_the_one_for_its_knobs(
+    gankit: Gankit, undrawn, tmp_path, asked, controllers
+):
+    assert gankit("run", "began", *TINY, "--set", "gamma=0.9", *asked, "--out", "run").code == 0
+    config = read(tmp_path / "run" / "config.json")
+    assert config["controllers"].keys() == controllers
+    logged = lines(tmp_path / "run")
+    assert len(logged) == 6
+    for line in logged:
+        assert {"began/k", "learning_rate/generator", "learning_rate/discriminator"} <= line.keys()
+    ks = [line["began/k"] for line in logged]
+    rates = {line["learning_rate/generator"] / line["learning_rate/discriminator"] for line in logged}
+    assert ks[-1] != ks[0]
+    assert min(ks) >= (0.1 if "balance.floor=0.1" in asked else 0)
+    assert (len(rates) > 1) == ("pace" in asked)
+    if "balance.floor=0.1" in asked:
+        assert config["controllers"]["balance"] == {"lambda_k": 0.001, "floor": 0.1}
+
+
+def test_two_controllers_for_k_are_refused(gankit: Gankit, tmp_path: Path):
+    both = ("--controller", "balance-pi", "--controller", "balance")
+    refused(gankit("run", "began", *DATA, "--steps", 0, *both), "both drive 'k'")
+    assert list(tmp_path.iterdir()) == []
 
 
 # From Python.

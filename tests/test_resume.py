@@ -26,6 +26,9 @@ KINDS: dict[str, tuple[str, ...]] = {
     "began with vanishing residuals": (*BEGAN, "--set", "vanishing_residuals=true"),
     "began without averaging": (*BEGAN, "--set", "ema=0"),
     "began, a rate for the generator": (*BEGAN, "--set", "learning_rate_generator=3e-4"),
+    "began with a floor under k": (*BEGAN, "--set", "balance.floor=0.1"),
+    "began with balance-pi": (*BEGAN, "--set", "gamma=0.9", "--controller", "balance-pi"),
+    "began with pace": ("began", "--controller", "pace", "--set", "pace.gain=0.1", "--set", "lambda_k=0.1"),
     "ebgan": ("ebgan",),  # its generator's batch normalisation has buffers
     "ebgan alternating": ("ebgan", "--set", "updates=alternating", "--mirror"),
     "ebgan with a fixed margin": ("ebgan", "--set", "margin=0.3"),

@@ -111,8 +111,8 @@ class Margin(Controller):
     energy: Tensor
 
     class Options(gankit.Options):
-        fixed: float | None = Field(None, gt=0, description="hold the margin at this value")
-        ratio: float = Field(1.5, gt=1, description="the margin in real energies")
+        fixed: float | None = Field(None, gt=0, le=1e30, description="hold the margin at this value")
+        ratio: float = Field(1.5, gt=1, le=1e30, description="the margin in real energies")
         memory: int = Field(100, ge=1, description="steps that the running mean remembers")
 
     def __init__(self, options: Any, model: Model) -> None:

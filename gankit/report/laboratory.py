@@ -102,8 +102,9 @@ def _answer(rows: list[dict[str, float]]) -> str:
         broken += ["the ratio is not constant"] * (not _constant(rows))
         though = f" It holds although {' and '.join(broken)}: the mean term outweighs the rest." if broken else ""
         return f"The simplification was sound in this run: {told}{though}"
-    where = "only in a part of this run" if near >= 0.5 * len(kept) else "not in this run"
-    return f"The simplification was sound {where}: {told}"
+    if near >= 0.5 * len(kept):
+        return f"The simplification was sound only in a part of this run: {told}"
+    return f"The simplification was not sound in this run: {told}"
 
 
 def _rejected(rows: list[dict[str, float]]) -> list[str]:

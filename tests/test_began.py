@@ -147,15 +147,6 @@ def test_lambda_k_of_the_model_reaches_whichever_controller_drives_k():
         assert controller.Options(**began.controller_options(controller.name)).lambda_k == 0.02
 
 
-def test_latents_are_uniform_in_minus_1_to_1():
-    from scipy.stats import kstest
-
-    torch.manual_seed(0)
-    z = model(latent=64).latents(200, torch.device("cpu"))
-    assert z.shape == (200, 64)
-    assert kstest(z.flatten().numpy(), "uniform", args=(-1, 2)).pvalue > 0.01
-
-
 # The learning rate.
 
 

@@ -16,7 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gankit.metrics.neighbours import mean_distance, neighbours, pixels
+from gankit.metrics.features import pixels
+from gankit.metrics.neighbours import mean_distance, neighbours
 from gankit.metrics.normality import beside_normal, normality
 from gankit.metrics.wasserstein import between_normals, between_normals_on_a_line, between_samples
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -22,26 +21,26 @@ class Neighbours(NamedTuple):
     coverage: float  # of the real ones with a generated one in their ball
 
 
-def neighbours(real: Tensor, fake: Tensor, k: int = 5) -> Neighbours:
+def neighbours(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None) -> Neighbours:
     """Compare features (N, D) of real pictures with those (M, D) of generated ones; N, M > k.
 
-    All four depend on N, M and k: compare only what was measured with the same, and beside it real against real.
+    `real_reach` is `reach(real, k)`, where it is known from before. All four depend on N, M and k: compare only what was measured with the same, and beside it real against real.
     Raises ValueError for too few.
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"{len(real)} real and {len(fake)} generated: at least {k + 1} of each are needed")
     between = torch.cdist(real, fake)
-    real_reach, fake_reach = _reach(real, k), _reach(fake, k)
+    real_reach = reach(real, k) if real_reach is None else real_reach
     in_real = between <= real_reach[:, None]
     return Neighbours(
         precision=float(in_real.any(0).float().mean()),
-        recall=float((between <= fake_reach[None]).any(1).float().mean()),
+        recall=float((between <= reach(fake, k)[None]).any(1).float().mean()),
         density=float(in_real.float().sum(0).mean() / k),
         coverage=float((between.amin(1) <= real_reach).float().mean()),
     )
 
 
-def _reach(points: Tensor, k: int) -> Tensor:
+def reach(points: Tensor, k: int) -> Tensor:
     """(N, D) -> (N,): the distance from each to its k-th nearest neighbour."""
     distances = torch.cdist(points, points)
     distances.fill_diagonal_(float("inf"))
@@ -51,8 +50,3 @@ def _reach(points: Tensor, k: int) -> Tensor:
 def mean_distance(features: Tensor) -> float:
     """Mean Euclidean distance between two different ones of features (N, D), N ≥ 2."""
     return float(torch.pdist(features).mean())
-
-
-def pixels(pictures: Tensor, side: int = 16) -> Tensor:
-    """Pictures (N, C, S, S) -> features (N, C·side²): area averages, which no trained network can game."""
-    return F.adaptive_avg_pool2d(pictures, side).flatten(1)

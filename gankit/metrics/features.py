@@ -1,0 +1,47 @@
+"""What pictures are compared by: features that no trained network can game."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pixels(pictures: Tensor, side: int = 16) -> Tensor:
+    """Pictures (N, C, S, S) -> features (N, C·side²): area averages."""
+    return F.adaptive_avg_pool2d(pictures, side).flatten(1)
+
+
+def chroma(pictures: Tensor) -> Tensor:
+    """Pictures (N, 3, S, S) -> (N, 3): the mean colour of each, less its grey. Zero for pictures of one channel."""
+    colour = pictures.mean((2, 3))
+    return colour - colour.mean(1, keepdim=True)
+
+
+class RandomConvolutions(nn.Module):
+    """Pictures (N, C, S, S), S ≥ 8 -> features (N, 224): three convolutions whose weights a fixed seed draws.
+
+    Mean and deviation over the picture of each channel at each scale, so that form and texture count and place counts
+    little. That random convolutions tell pictures apart is an old finding (Saxe et al. 2011, "On Random Weights and
+    Unsupervised Feature Learning").
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        widths = (channels, 16, 32, 64)
+        stream = torch.Generator().manual_seed(17033110717)
+        self.weights = nn.ParameterList(
+            nn.Parameter(
+                torch.randn(out, into, 3, 3, generator=stream) * (2 / (9 * into)) ** 0.5,
+                requires_grad=False,
+            )
+            for into, out in zip(widths, widths[1:], strict=False)
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(pictures, 32) if pictures.shape[-1] > 32 else pictures
+        found = []
+        for weight in self.weights:
+            x = F.relu(F.conv2d(x, weight, stride=2, padding=1))
+            found += [x.mean((2, 3)), x.std((2, 3), correction=0)]
+        return torch.cat(found, dim=1)

@@ -260,7 +260,7 @@ def test_where_the_mean_term_outweighs_the_rest_the_simplification_was_sound(tmp
     text = told(tmp_path / "run", entries, [details(5000)]).text
     assert "The simplification was sound in this run: |m₁ − m₂| alone is 99.2 % of the empirical W₂" in text
     assert "within a tenth of that in 10 of 10 readings" in text
-    assert "It holds although the errors are not normal and the ratio is not constant" in text
+    assert "It holds although errors of real pictures are not normal and the ratio is not constant" in text
     assert "rejects those of real pictures in 10 of 10 readings and those of generated pictures in 0 of 10" in text
     assert "errors of real pictures are not normal here" in text
     assert "(m₁ − m₂)² is 98.4 % of W₂² in the median reading and 97.8 % in the last one" in text
@@ -273,6 +273,22 @@ def test_where_the_variances_take_over_it_was_not(tmp_path: Path) -> None:
     assert "The simplification was not sound in this run: " in text
     assert "nothing speaks against normal errors here" in text
     assert "No, it goes from 1 to 1e+02: the largest is 100 times the smallest." in text
+
+
+@pytest.mark.parametrize(
+    ("p_values", "words"),
+    [
+        ([0.5] * 9 + [0.03], "nothing speaks against normal errors here"),  # one in twenty
+        ([0.04] * 10, "nothing speaks against normal errors here"),  # the same borderline case, looked at ten times
+        ([0.5] * 9 + [1e-4], "errors of real pictures are not always normal here"),
+        ([0.01] * 10, "errors of real pictures are not normal here"),
+    ],
+)
+def test_normality_is_doubted_where_chance_does_not_explain_the_rejections(
+    tmp_path: Path, p_values: list[float], words: str
+) -> None:
+    entries = [reading(step, (0.2, 0.01), (0.1, 0.02), p=p) for step, p in zip(STEPS, p_values, strict=True)]
+    assert words in told(tmp_path / "run", entries).text
 
 
 def test_a_constant_ratio_is_told_as_one(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ COMMANDS = {  # name -> what it does; each lives in gankit/cli/NAME.py
     "run": "Train a model on pictures into a new run folder.",
     "resume": "Go on with a run, bit for bit, or with other settings.",
     "sample": "Draw pictures with a run's generator.",
+    "interpolate": "Show the way from one latent to another.",
+    "invert": "Find the latents of pictures.",
     "animate": "Make an animation of a run's samples.",
     "report": "Write a run's report.html anew.",
     "plugins": "List the plugins and what they offer.",

@@ -1,0 +1,82 @@
+"""`gankit interpolate RUN`: from one latent to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gankit.cli import plugin_option
+
+ROWS = 8  # random pairs
+FRAMES, COLUMNS = 32, 9  # by default, of a film and of a strip
+
+
+@click.command("interpolate")
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--frames",
+    type=click.IntRange(2),
+    help=f"Steps from one end to the other, both counted; by default {FRAMES}, in a .png {COLUMNS}.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(), metavar="FILE.gif|.mp4|.png", help="By default RUN/interpolation.gif."
+)
+@click.option("--between", nargs=2, multiple=True, metavar="A B", help="Between two pictures; may be repeated.")
+@click.option("--mirror", multiple=True, metavar="IMAGE", help="Between a picture and its mirror image; likewise.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides the latents.")
+@click.option(
+    "--from", "from_step", type=int, metavar="STEP", help="From the checkpoint of that step; default the last."
+)
+@plugin_option
+def command(
+    run: str,
+    frames: int | None,
+    output: str | None,
+    between: tuple[tuple[str, str], ...],
+    mirror: tuple[str, ...],
+    seed: int,
+    from_step: int | None,
+    plugins: tuple[str, ...],
+) -> None:
+    """Show what the generator of RUN draws on the straight line from one latent to another.
+
+    By default between eight random pairs; with --between and --mirror between the latents that `gankit invert` finds
+    for pictures. A .gif or .mp4 goes there and back; a .png has the frames side by side, a row a pair.
+    """
+    from gankit.runs import Run
+
+    made = Run(run)
+    path = Path(output) if output else made.folder / "interpolation.gif"
+    strip = path.suffix.lower() == ".png"
+    from gankit.errors import UserError
+    from gankit.report.animation import background, refuse_name
+
+    if path.suffix.lower() not in (".gif", ".mp4", ".png"):
+        raise UserError(f"-o {path}: the name must end in .gif, .mp4 or .png")
+    if not strip:
+        refuse_name(path)
+    from gankit.device import choose_device
+    from gankit.latents import interpolate, invert, mirrored, random_pairs, read_pictures
+    from gankit.report.latents import draw_film, draw_strip, refuse_input, words
+    from gankit.sampling import rebuild
+
+    files = [name for pair in between for name in pair]
+    refuse_input(path, [*files, *mirror])
+    rebuilt = rebuild(made, from_step, plugins, choose_device("auto"))
+    ends = None
+    if files or mirror:
+        pictures = mirrored(read_pictures(rebuilt, [*files, *mirror]), len(mirror))
+        names = [*files, *(end for name in mirror for end in (name, f"{name}, mirrored"))]
+        found = invert(rebuilt, pictures, seed=seed)
+        for line in words(found, names):
+            click.echo(line)
+        (a, b), ends = found.z.unflatten(0, (-1, 2)).unbind(1), pictures.unflatten(0, (-1, 2))
+    else:
+        a, b = random_pairs(rebuilt, ROWS, seed)
+    shown = interpolate(rebuilt, a, b, frames or (COLUMNS if strip else FRAMES))
+    if strip:
+        draw_strip(shown, ends, path)
+    else:
+        draw_film(shown, ends, path, background(made))
+    click.echo(str(path))

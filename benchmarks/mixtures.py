@@ -94,8 +94,7 @@ class Dense(NetworkPair):
     summary = "hidden layers of one width, for points"
 
     class Options(gankit.Options):
-        latent: int = Field(2, ge=1, description="numbers in a latent")
-        code: int | None = Field(None, ge=1, description="numbers in a code; none: as many as in a latent")
+        latent: int = Field(2, ge=1, description="numbers in a latent and in a code")
         width: int = Field(32, ge=1, description="units of a hidden layer")
         depth: int = Field(2, ge=0, description="hidden layers of the generator, of the encoder and of the decoder")
         activation: Literal["elu", "relu", "tanh"] = Field("elu", description="after each hidden layer")
@@ -107,7 +106,7 @@ class Dense(NetworkPair):
         hidden = [o.width] * o.depth
         return {
             "generator": dense([o.latent, *hidden, shape[0]], o.activation),
-            "discriminator": DenseAutoencoder(seen[0], o.code or o.latent, hidden, o.activation),
+            "discriminator": DenseAutoencoder(seen[0], o.latent, hidden, o.activation),
         }
 
 

@@ -1,0 +1,205 @@
+"""Modes caught, share of good samples and reverse KL on a ring of 8 and a grid of 25 Gaussians: `make bench-2d`.
+
+BEGAN, EBGAN and EBGAN-PT with the networks of mixtures.py, each over five seeds, trained by `gankit.run` like any
+other run: nothing here knows that the data are points but the measures. Started again with the same --out it leaves
+finished runs as they are and goes on with those that were interrupted.
+
+The protocol is PacGAN's (Lin, Khetan, Fanti, Oh 2018, arXiv 1712.04086; their published code): 2,500 samples; one is
+good within 3σ of its nearest mode; a mode is caught by one good sample; reverse KL is that of the good samples' modes
+against the uniform distribution.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gankit
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from mixtures import Grid, Mixture, Ring  # noqa: E402
+from speed import commit, machine  # noqa: E402
+
+PLUGIN = str(HERE / "mixtures.py")
+MIXTURES: tuple[type[Mixture], ...] = (Ring, Grid)
+SAMPLES = 2500
+STEPS = 4000
+
+# The same for all; docs/evidence/two-dimensional.md has what else was tried.
+SETTINGS: dict[str, Any] = {
+    "networks": "dense",
+    "latent": 4,
+    "dense.width": 64,
+    "dense.activation": "relu",
+    "learning_rate": 1e-3,
+}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "BEGAN": ("began", {"gamma": 0.5, "lambda_k": 0.1}),
+    "EBGAN": ("ebgan", {"pull_away": 0}),
+    "EBGAN-PT": ("ebgan", {"pull_away": 0.1}),
+    "EBGAN-PT 0.3": ("ebgan", {"pull_away": 0.3}),
+}
+
+# PacGAN's own tables, means of ten runs of 400 epochs with larger networks: modes, good samples in %, reverse KL.
+PUBLISHED: dict[str, dict[str, tuple[float, float, float]]] = {
+    "GAN": {"ring": (6.3, 98.2, 0.45), "grid": (17.3, 94.8, 0.70)},
+    "ALI": {"ring": (6.6, 97.6, 0.36), "grid": (24.1, 95.7, 0.14)},
+    "PacGAN2": {"ring": (7.9, 95.6, 0.07), "grid": (23.8, 91.3, 0.13)},
+    "PacGAN4": {"ring": (7.8, 95.9, 0.07), "grid": (24.8, 93.6, 0.04)},
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one set of samples."""
+
+    modes: int  # with at least one good sample
+    good: float  # share of samples within 3σ of their nearest mode, 0..1
+    reverse_kl: float  # nats, of the good samples' modes against the uniform distribution; nan without a good one
+
+
+def measure(points: np.ndarray, centres: np.ndarray, sigma: float) -> Measured:
+    """PacGAN's measures of `points` (N, 2) for Gaussians around `centres` (M, 2)."""
+    distances = np.linalg.norm(points[:, None] - centres[None], axis=2)
+    good = distances.min(axis=1) < 3 * sigma
+    counts = np.bincount(distances.argmin(axis=1)[good], minlength=len(centres))
+    shares = counts[counts > 0] / max(counts.sum(), 1)
+    reverse_kl = float((shares * np.log(shares * len(centres))).sum()) if good.any() else math.nan
+    return Measured(len(shares), float(good.mean()), reverse_kl)
+
+
+def train(model: str, mixture: type[Mixture], seed: int, steps: int, folder: Path) -> gankit.Run:
+    """The finished run in `folder`: as it is, gone on with, or new. Its settings are those that it began with."""
+    if (folder / "checkpoints").is_dir():
+        run = gankit.Run(folder)
+        done = run.result.get("outcome") == "finished" and run.result["steps"] >= steps
+        return run if done else gankit.resume(run, steps=steps, plugins=[PLUGIN])
+    name, own = MODELS[model]
+    return gankit.run(
+        name,
+        mixture.name,
+        out=folder,
+        plugins=[PLUGIN],
+        set=SETTINGS | own,
+        steps=steps,
+        batch_size=128,
+        seed=seed,
+        holdout=0,
+        device="cpu",
+        precision="fp32",  # σ is a hundredth of a point's numbers, and bf16 is no finer
+        on_alarm="warn",
+        log_every=500,
+        sample_every=steps,
+        checkpoint_every=1000,
+    )
+
+
+def mean_and_deviation(values: Sequence[float], digits: int, scale: float = 1) -> str:
+    """Over the seeds for which there is a value; how many, where not for all."""
+    known = [scale * value for value in values if not math.isnan(value)]
+    if not known:
+        return "–"
+    deviation = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.{digits}f}{deviation}" + (f" ({len(known)})" if len(known) < len(values) else "")
+
+
+def rows(measured: Mapping[str, Sequence[tuple[Measured, float]]], mixture: type[Mixture]) -> list[str]:
+    """Table rows of one mixture: what was measured here, with seconds, and PacGAN's."""
+    total = len(mixture.centres)
+    lines = []
+    for model, of_seeds in measured.items():
+        found = [one for one, _ in of_seeds]
+        cells = (
+            mean_and_deviation([one.modes for one in found], 1),
+            mean_and_deviation([one.good for one in found], 1, 100),
+            mean_and_deviation([one.reverse_kl for one in found], 2),
+            mean_and_deviation([seconds for _, seconds in of_seeds], 0),
+        )
+        lines.append(f"| {mixture.name} of {total} | {model} | " + " | ".join(cells) + " |")
+    for model, published in PUBLISHED.items():
+        modes, good, reverse_kl = published[mixture.name]
+        lines.append(f"| {mixture.name} of {total} | {model}, published | {modes} | {good} | {reverse_kl:.2f} | |")
+    return lines
+
+
+def draw(samples: Mapping[tuple[str, str], np.ndarray], path: Path) -> None:
+    """Samples over the modes (circles of 3σ, at least large enough to see): a row for each mixture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.4 * len(MODELS), 2.5 * len(MIXTURES)), dpi=100, layout="constrained")
+    all_axes = figure.subplots(len(MIXTURES), len(MODELS), squeeze=False)
+    for mixture, line in zip(MIXTURES, all_axes, strict=True):
+        reach = 1.3 * float(np.abs(mixture.centres).max())
+        for model, axes in zip(MODELS, line, strict=True):
+            axes.plot(*mixture.centres.T, "o", markersize=7, markerfacecolor="none", markeredgecolor="#bbbbbb")
+            axes.plot(*samples[mixture.name, model].T, ".", markersize=1.5, color="#1f5fa8", alpha=0.4)
+            axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
+            axes.set_title(f"{model}, {mixture.name}", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def bench(out: Path, seeds: int, steps: int, figure: Path | None, say: Callable[[str], None]) -> None:
+    say("| mixture | model | modes caught | good samples, % | reverse KL | training, s |")
+    say("|---|---|---|---|---|---|")
+    shown: dict[tuple[str, str], np.ndarray] = {}
+    for mixture in MIXTURES:
+        measured: dict[str, list[tuple[Measured, float]]] = {model: [] for model in MODELS}
+        for model, of_seeds in measured.items():
+            for seed in range(seeds):
+                run = train(model, mixture, seed, steps, out / f"{mixture.name}-{model.replace(' ', '-')}-{seed}")
+                points = run.sample(SAMPLES, seed=seed, plugins=[PLUGIN]).numpy()
+                shown.setdefault((mixture.name, model), points)
+                of_seeds.append((measure(points, mixture.centres, mixture.sigma), run.result["seconds"]))
+                print(f"{mixture.name}, {model}, seed {seed}: {of_seeds[-1][0]}", file=sys.stderr, flush=True)
+        for line in rows(measured, mixture):
+            say(line)
+    if figure is not None:
+        draw(shown, figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="BEGAN, EBGAN and EBGAN-PT on mixtures of Gaussians, PacGAN's measures."
+    )
+    parser.add_argument("--out", type=Path, help="folder of the run folders, to go on from (default: a temporary one)")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--figure", type=Path, help="draw the first seed's samples as a PNG")
+    parser.add_argument("--save", action="store_true", help="also write benchmarks/results/DATE-two-dimensional.md")
+    asked = parser.parse_args()
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="gankit-bench-") as scratch:
+        say(f"{machine()}.")
+        say(f"{asked.seeds} seeds, {asked.steps:,} steps, {SAMPLES:,} samples. Commit: {commit()}.\n")
+        bench(asked.out or Path(scratch), asked.seeds, asked.steps, asked.figure, say)
+    say("\nMean ± standard deviation over the seeds. Reverse KL is over the seeds with a good sample, their number in")
+    say("brackets where not all have one. PacGAN's rows are its own: other networks, other losses, far longer.")
+    print(f"{time.perf_counter() - started:.0f} s")
+    if asked.save:
+        path = HERE / "results" / f"{date.today()}-two-dimensional.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"# Two dimensions, {date.today()}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The measures of benchmarks/two_dimensional.py on samples whose answer is known."""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import two_dimensional
+from mixtures import Grid, Ring
+from two_dimensional import measure
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("mixture", [Ring, Grid])
+def test_samples_of_the_mixture_itself_catch_every_mode(mixture):
+    labels = np.arange(100 * len(mixture.centres)) % len(mixture.centres)
+    found = measure(mixture.centres[labels] + RANDOM.normal(0, mixture.sigma, (len(labels), 2)), *of(mixture))
+    assert found.modes == len(mixture.centres)
+    assert found.good == pytest.approx(1 - math.exp(-4.5), abs=0.01)  # of a Gaussian in the plane within 3σ
+    assert found.reverse_kl == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("mixture", [Ring, Grid])
+def test_one_mode_is_one_mode_however_good(mixture):
+    found = measure(np.repeat(mixture.centres[3:4], 50, axis=0), *of(mixture))
+    assert (found.modes, found.good) == (1, 1)
+    assert found.reverse_kl == pytest.approx(math.log(len(mixture.centres)))
+
+
+def test_uniform_noise_catches_modes_with_hardly_a_good_sample():
+    found = measure(RANDOM.uniform(-5, 5, (200_000, 2)), *of(Grid))
+    assert found.modes == 25
+    assert found.good == pytest.approx(25 * math.pi * 0.15**2 / 100, rel=0.1)
+
+
+def test_no_good_sample_is_no_mode_and_no_divergence():
+    found = measure(np.zeros((10, 2)), *of(Ring))
+    assert (found.modes, found.good) == (0, 0)
+    assert math.isnan(found.reverse_kl)
+
+
+def test_unequal_modes_by_hand():
+    """Three samples at one mode and one at another, two bad ones that count for nothing but the share."""
+    points = np.concatenate([Ring.centres[[0, 0, 0, 5]], np.zeros((2, 2))])
+    found = measure(points, *of(Ring))
+    assert (found.modes, found.good) == (2, pytest.approx(4 / 6))
+    assert found.reverse_kl == pytest.approx(0.75 * math.log(0.75 * 8) + 0.25 * math.log(0.25 * 8))
+
+
+def test_the_benchmark_goes_on_where_it_was(tmp_path, undrawn, monkeypatch):
+    """Started again it trains nothing anew, and the table is the same."""
+    monkeypatch.setattr(two_dimensional, "MODELS", {"EBGAN": two_dimensional.MODELS["EBGAN"]})
+    first: list[str] = []
+    two_dimensional.bench(tmp_path, 2, 3, tmp_path / "figure.png", first.append)
+    again: list[str] = []
+    monkeypatch.setattr(two_dimensional.gankit, "run", None)
+    two_dimensional.bench(tmp_path, 2, 3, None, again.append)
+    assert again == first
+    assert any(line.startswith("| grid of 25 | EBGAN |") for line in first)
+    assert (tmp_path / "figure.png").stat().st_size > 0
+
+
+def of(mixture):
+    return mixture.centres, mixture.sigma

@@ -34,12 +34,12 @@ class Classy(BEGAN):
         return networks["generator"](noise) + 0.01 * labels[:, None, None, None]
 
 class Scored(gankit.Model):
-    """A critic with a score, latents without bounds, and a network between latents and generator."""
+    """A critic with a score, latents without bounds, and a network with dropout between latents and generator."""
     name = "scored"
     def build_networks(self, pair, seen):
         numbers = int(np.prod(self.shape))
         return {
-            "mapper": nn.Linear(4, 4),
+            "mapper": nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)),
             "generator": nn.Sequential(nn.Linear(4, numbers), nn.Tanh(), nn.Unflatten(1, self.shape)),
             "discriminator": nn.Sequential(nn.Flatten(), nn.Linear(numbers, 1)),
         }

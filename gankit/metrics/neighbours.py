@@ -24,8 +24,8 @@ class Neighbours(NamedTuple):
 def neighbours(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None) -> Neighbours:
     """Compare features (N, D) of real pictures with those (M, D) of generated ones; N, M > k.
 
-    `real_reach` is `reach(real, k)`, where it is known from before. All four depend on N, M and k: compare only what was measured with the same, and beside it real against real.
-    Raises ValueError for too few.
+    `real_reach` is `reach(real, k)`, where it is known from before. All four depend on N, M and k: compare only what
+    was measured with the same, and beside it real against real. Raises ValueError for too few.
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"{len(real)} real and {len(fake)} generated: at least {k + 1} of each are needed")

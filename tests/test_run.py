@@ -95,7 +95,7 @@ def test_config_writes_out_every_default(finished: Path) -> None:
     assert config["model"]["name"] == "began"
     assert '"auto"' not in json.dumps(config)
     assert config["controllers"] == {
-        "balance": {"lambda_k": 0.3},
+        "balance": {"lambda_k": 0.3, "floor": 0.0},
         "halving": {"window": 500, "patience": 10, "floor": 2e-05},
     }
 

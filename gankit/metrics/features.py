@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +37,7 @@ class RandomConvolutions(nn.Module):
                 torch.randn(out, into, 3, 3, generator=stream) * (2 / (9 * into)) ** 0.5,
                 requires_grad=False,
             )
-            for into, out in zip(widths, widths[1:], strict=False)
+            for into, out in pairwise(widths)
         )
 
     def forward(self, pictures: Tensor) -> Tensor:

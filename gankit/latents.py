@@ -190,7 +190,7 @@ def _reconstruction(rebuilt: Rebuilt, x: Tensor) -> tuple[Tensor | None, Tensor 
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(0, LOOKING))  # for a view that draws
         seen = rebuilt.view(x)
-        output = rebuilt.judge(seen, _no_class(rebuilt, len(x))).output.float()
+        output = torch.cat([rebuilt.judge(some, _no_class(rebuilt, len(some))).output for some in seen.split(BATCH)])
     if output.shape != x.shape or seen.shape != x.shape:
         return None, None
     output = output.clamp(-1, 1)

@@ -29,6 +29,7 @@ def neighbours(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"{len(real)} real and {len(fake)} generated: at least {k + 1} of each are needed")
+    real, fake = real.double(), fake.double()  # in single precision the distances within a collapsed set are lost
     between = torch.cdist(real, fake)
     real_reach = reach(real, k) if real_reach is None else real_reach
     in_real = between <= real_reach[:, None]
@@ -42,7 +43,7 @@ def neighbours(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None
 
 def reach(points: Tensor, k: int) -> Tensor:
     """(N, D) -> (N,): the distance from each to its k-th nearest neighbour."""
-    distances = torch.cdist(points, points)
+    distances = torch.cdist(points.double(), points.double())
     distances.fill_diagonal_(float("inf"))
     return distances.kthvalue(k, dim=1).values
 

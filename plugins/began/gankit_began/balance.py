@@ -129,6 +129,7 @@ class Halving(Controller):
     name = "halving"
     summary = "halves the learning rates when M_global stalls"
     total: Tensor
+    summed: Tensor
     lowest: Tensor
     stalled: Tensor
     scale: Tensor
@@ -142,6 +143,7 @@ class Halving(Controller):
         super().__init__(options, model)
         self.initial = _rates(model)
         self.register_buffer("total", torch.zeros(()))
+        self.register_buffer("summed", torch.zeros(()))
         self.register_buffer("lowest", torch.full((), float("inf")))
         self.register_buffer("stalled", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
@@ -156,12 +158,14 @@ class Halving(Controller):
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
         self.total += readings["began/convergence"]
+        self.summed += 1
         if number % self.options.window:
             return
-        mean = self.total / self.options.window
+        mean = self.total / self.summed
         self.stalled.copy_(torch.where(mean < self.lowest, 0, self.stalled + 1))
-        self.lowest.copy_(torch.minimum(self.lowest, mean))
+        self.lowest.copy_(torch.fmin(self.lowest, mean))  # a mean that is no number is no low
         stall = self.stalled >= self.options.patience
         self.scale.copy_(torch.where(stall, self.scale / 2, self.scale))
         self.stalled.copy_(torch.where(stall, 0, self.stalled))
         self.total.zero_()
+        self.summed.zero_()

@@ -1,11 +1,11 @@
 """BEGAN's networks: an autoencoder as discriminator, and a generator with its decoder's architecture.
 
 Berthelot, Schumm, Metz 2017 (arXiv 1703.10717), section 3.4 as remembered and as read in the first author's generic
-GAN code: 3×3 convolutions with ELU, two at each resolution; the encoder's filters grow linearly (n, 2n, 3n …) with
-each down-sampling, the decoder keeps n; nearest-neighbour up-sampling; down to 8×8; a linear layer without
-non-linearity to and from the code. Down-sampling is read as 2×2 averaging followed by a 1×1 convolution that
-brings in the new filters, a reading that gives the paper's 17.3 M parameters (both networks,
-128×128, n = 128, skip connections).
+GAN code: 3×3 convolutions with ELU, two at each resolution but none in the encoder's 8×8; the encoder's filters grow
+linearly (n, 2n, 3n …) with each down-sampling, the decoder keeps n; nearest-neighbour up-sampling; down to 8×8; a
+linear layer without non-linearity to and from the code. Down-sampling is read as 2×2 averaging followed by a 1×1
+convolution without ELU that brings in the new filters, a reading that gives the paper's 17.3 M parameters (both
+networks, 128×128, n = 128, skip connections).
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Margin(Controller):
 
     def __init__(self, options: Any, model: Model) -> None:
         super().__init__(options, model)
-        self.register_buffer("margin", torch.full((), options.fixed or 1.0))
+        self.register_buffer("margin", torch.zeros(()))  # before there is an energy, no hinge
         self.register_buffer("energy", torch.full((), float("nan")))
 
     @property
@@ -125,13 +125,14 @@ class Margin(Controller):
         return ("margin",)
 
     def value(self, knob: str) -> Tensor:
-        return self.margin
+        return torch.full_like(self.margin, self.options.fixed) if self.options.fixed else self.margin
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
         if self.options.fixed:
             return
         real = readings["energy/real"]
-        mean = torch.where(self.energy.isnan(), real, self.energy + (real - self.energy) / self.options.memory)
+        first = self.energy.isnan()
+        mean = torch.where(first, real, self.energy + (real - self.energy) / self.options.memory)
         self.energy.copy_(mean)
         target = self.options.ratio * mean
-        self.margin.copy_(target if number == 1 else torch.minimum(self.margin, target))
+        self.margin.copy_(torch.where(first, target, torch.minimum(self.margin, target)))

@@ -206,6 +206,30 @@ def test_a_rate_that_starts_below_the_floor_is_left_there():
     assert float(controller.value("learning_rate/generator")) == pytest.approx(1e-5)
 
 
+def test_a_window_that_is_changed_at_a_resume_takes_the_mean_of_the_steps_that_it_has_seen():
+    before, after = halving(), Halving(Halving.Options(window=5, patience=1), model(learning_rate=1e-4))
+    for number, value in enumerate([1.0, 1.0, 0.9], 1):  # a window of two, and one step of the next
+        before.update(number, {"began/convergence": torch.tensor(value)})
+    after.load_state_dict(before.state_dict())
+    for number in (4, 5):
+        after.update(number, {"began/convergence": torch.tensor(0.9)})
+    assert float(after.lowest) == pytest.approx(0.9)  # divided by the window it would be 0.54, never reached again
+    for number in range(6, 11):
+        after.update(number, {"began/convergence": torch.tensor(0.8)})
+    assert float(after.lowest) == pytest.approx(0.8)
+    assert float(after.value(RATES[0])) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("lost", [[0, 1], [4, 5]], ids=["in the first window", "later"])
+def test_a_convergence_that_is_not_a_number_is_no_low_and_later_ones_still_are(lost):
+    values = [1 / n for n in range(1, 41)]
+    for n in lost:
+        values[n] = float("nan")
+    controller = halving()
+    assert rates_over(controller, values) == pytest.approx([1e-4] * 40)
+    assert float(controller.lowest) == pytest.approx((1 / 39 + 1 / 40) / 2)
+
+
 @given(
     seen=st.lists(st.tuples(st.floats(-4, 4), st.floats(0.01, 4)), min_size=1, max_size=40),
     gain=st.floats(1e-4, 0.5),

@@ -84,6 +84,12 @@ def test_losses_are_the_hinge_on_the_batch_and_the_energy_with_the_pulling_away_
         assert float(losses.readings["ebgan/margin"]) == near(margin)
 
 
+def test_the_hinge_is_on_the_mean_energy_of_the_batch_and_not_on_each_picture():
+    """The paper has it inside the expectation, which would be 0.2 here: one picture's 0.4 and the other's nothing."""
+    losses = model().losses(step_with(model(), [1.0], [0.2, 0.8], 0.6, np.eye(2)))
+    assert float(losses.by_network["discriminator"]) == near(1.0 + 0.1)
+
+
 UNITS = {"norm": lambda norm: norm, "rms": lambda norm: norm / np.sqrt(N), "mse": lambda norm: norm**2 / N}
 
 
@@ -125,6 +131,44 @@ def test_a_margin_that_is_set_is_held():
     controller = Margin(Margin.Options(**ebgan.controller_options("margin")), ebgan)
     controller.update(1, {"energy/real": torch.tensor(2.0)})
     assert float(controller.value("margin")) == pytest.approx(0.3)
+
+
+def margin(**options) -> Margin:
+    return Margin(Margin.Options(ratio=1.5, memory=10, **options), model())
+
+
+def told(controller: Margin, *reals: float) -> Margin:
+    for number, real in enumerate(reals, 501):  # a resume counts on
+        controller.update(number, {"energy/real": torch.tensor(real)})
+    return controller
+
+
+def resumed(controller: Margin, **options) -> Margin:
+    """With other options, from the state of a checkpoint."""
+    other = margin(**options)
+    other.load_state_dict(controller.state_dict())
+    return other
+
+
+def test_a_margin_that_is_set_at_a_resume_is_given_whatever_the_checkpoint_held():
+    controller = resumed(told(margin(), 1.0, 0.9), fixed=0.3)
+    assert float(controller.value("margin")) == pytest.approx(0.3)
+    assert float(told(controller, 0.01).value("margin")) == pytest.approx(0.3)
+    assert float(resumed(controller, fixed=0.7).value("margin")) == pytest.approx(0.7)
+
+
+def test_a_margin_that_is_left_to_the_data_at_a_resume_begins_anew():
+    held = told(margin(fixed=0.001), 1.0, 0.9)
+    assert float(told(resumed(held), 0.8).value("margin")) == pytest.approx(1.5 * 0.8)
+    assert float(told(resumed(held), 0.8, 8.0).value("margin")) == pytest.approx(1.5 * 0.8), "and never rises again"
+
+
+@pytest.mark.parametrize("energy", ["norm", "rms", "mse"])
+def test_before_there_is_an_energy_the_hinge_is_off(energy):
+    assert float(margin().value("margin")) == 0
+    ebgan = model(energy=energy)
+    losses = ebgan.losses(step_with(ebgan, [1.0], [1e-6, 2e-6], float(margin().value("margin")), np.eye(2)))
+    assert float(losses.by_network["discriminator"]) == near(1.0)
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256])

@@ -17,14 +17,15 @@ import torch
 import torch.nn.functional as F
 from gankit_began.balance import Balance, Halving
 from gankit_began.model import BEGAN
-from gankit_began.networks import reconstruction_error
+from gankit_began.networks import BeganAutoencoder, reconstruction_error
 from gankit_ebgan.model import EBGAN
+from gankit_ebgan.networks import EbganAutoencoder
 from gankit_ebgan.pulling_away import PullingAway, pulling_away
 from scipy.stats import kstest
 from test_step import PICTURES, SMALL, Calls, distance, gradient_of, naive, prepare
-from torch import Tensor
+from torch import Tensor, nn
 
-from gankit import Judged, Losses, Step
+from gankit import Judged, Losses, NetworkPair, Step
 from gankit.data.batches import Batches
 from gankit.runner import step_once
 from gankit.training import Training
@@ -54,21 +55,60 @@ def small(model: type, **settings: Any) -> Any:
 # Each network follows its own loss.
 
 
-def each_network_follows_its_own_loss(losses: Callable[[BEGAN, Step], Losses]) -> None:
+Stepping = Callable[[Training, Batches], dict[str, Tensor]]
+
+
+def gradients_of_a_step(step: Stepping) -> tuple[dict[str, Tensor], Callable[[float], dict[str, Tensor]]]:
+    """What a step of BEGAN with k = 0.4 leaves as each network's gradient, and what a textbook would take for a k."""
     training, batches = prepare("began", [], PICTURES, set=SMALL)
     training.controllers["balance"].k.fill_(0.4)
     at, calls = copy.deepcopy(training.networks), Calls(training)
-    training.model.losses = partial(losses, training.model)  # type: ignore[method-assign]
-    step_once(training, batches)
-    truth = naive(at, batches(1, 0)[0], calls.of("generator")[0][0], k=0.4)
-    for name, network in training.networks.items():
-        promised(distance(gradient_of(network).double(), truth[name]) < 1e-4, f"{name}: its own gradient")
+    step(training, batches)
+    taken = {name: gradient_of(network).double() for name, network in training.networks.items()}
+    return taken, lambda k: naive(at, batches(1, 0)[0], calls.of("generator")[0][0], k=k)
 
 
-def summed_with_one_backward(model: BEGAN, step: Step) -> Losses:
-    losses = BEGAN.losses(model, step)
-    losses.by_network["discriminator"] = step.energy_real - step.knobs["k"] * step.energy_fake + step.energy_fake
-    return losses
+def each_network_follows_its_own_loss(step: Stepping) -> None:
+    taken, truth = gradients_of_a_step(step)
+    for name, expected in truth(0.4).items():
+        promised(distance(taken[name], expected) < 1e-4, f"{name}: its own gradient")
+
+
+def one_backward(training: Training, batches: Batches, detached: bool) -> dict[str, Tensor]:
+    """Both losses summed, one backward over both networks, and each optimizer moves what it finds."""
+    model, knobs, (real, _) = training.model, training.knobs(), batches(1, 0)
+    noise = model.latents(len(real), training.device)
+    for_G, for_D = (
+        Step(model, 1, ("generator", "discriminator"), real, None, noise, training.asked(), knobs, training.view)
+        for _ in range(2)
+    )
+    for_D.__dict__["fake"] = for_G.fake.detach() if detached else for_G.fake
+    losses = model.losses(for_G), model.losses(for_D)
+    (losses[0].by_network["generator"] + losses[1].by_network["discriminator"]).backward()
+    for optimizer in training.optimizers.values():
+        optimizer.step()
+    return losses[0].readings
+
+
+summed_with_one_backward = partial(one_backward, detached=True)
+
+
+def with_losses(losses: Callable[[Any, Step], Losses]) -> Stepping:
+    def step(training: Training, batches: Batches) -> dict[str, Tensor]:
+        training.model.losses = partial(losses, training.model)  # type: ignore[method-assign]
+        return step_once(training, batches)
+
+    return step
+
+
+def test_one_backward_over_both_losses_teaches_the_discriminator_to_reconstruct_fakes():
+    """Its gradient is that of L(x) + (1 − k) L(G(z)), of k − 1 in the place of k."""
+    taken, truth = gradients_of_a_step(summed_with_one_backward)
+    assert distance(taken["discriminator"], truth(0.4 - 1)["discriminator"]) < 1e-4
+    assert distance(taken["generator"], truth(0.4)["generator"]) < 1e-4
+    taken, truth = gradients_of_a_step(partial(one_backward, detached=False))
+    assert distance(taken["discriminator"], truth(0.4 - 1)["discriminator"]) < 1e-4
+    assert distance(taken["generator"], 0.6 * truth(0.4)["generator"]) < 1e-4
 
 
 def not_detached(model: BEGAN, step: Step) -> Losses:
@@ -80,6 +120,51 @@ def not_detached(model: BEGAN, step: Step) -> Losses:
 def fake_as_real(model: BEGAN, step: Step) -> Losses:
     losses = BEGAN.losses(model, step)
     losses.by_network["discriminator"] = step.energy_fake - step.knobs["k"] * step.energy_fake
+    return losses
+
+
+def each_network_of_ebgan_follows_its_own_loss(losses: Callable[[EBGAN, Step], Losses]) -> None:
+    """In float64, with the hinge on and a weight that makes the term count."""
+    training, batches = prepare("ebgan", [], PICTURES, set=SMALL | {"margin": MARGIN, "pull_away": WEIGHT})
+    at, calls = copy.deepcopy(training.networks), Calls(training)
+    with_losses(losses)(training, batches)
+    G, D = (at[name].double() for name in ("generator", "discriminator"))
+    x, z = batches(1, 0)[0].double(), calls.of("generator")[0][0].double()
+
+    def energy(v: Tensor) -> Tensor:
+        return (D(v).output - v).square().flatten(1).mean(1).sqrt().mean()
+
+    def f_PT(v: Tensor) -> Tensor:
+        S = D(v).code
+        n = len(S)
+        pairs = [F.cosine_similarity(S[i], S[j], dim=0).square() for i in range(n) for j in range(n) if i != j]
+        return torch.stack(pairs).mean()
+
+    hinge = MARGIN - energy(G(z).detach())
+    assert hinge > 0
+    (energy(x) + hinge).backward()
+    truth = {"discriminator": gradient_of(D)}
+    (energy(G(z)) + WEIGHT * x[0].numel() ** -0.5 * f_PT(G(z))).backward()
+    truth["generator"] = gradient_of(G)
+    for name, network in training.networks.items():
+        promised(distance(gradient_of(network).double(), truth[name]) < 1e-3, f"{name}: its own gradient")
+
+
+MARGIN, WEIGHT = 4.0, 10.0
+
+
+def the_term_in_the_discriminator_s_loss(model: EBGAN, step: Step) -> Losses:
+    losses = EBGAN.losses(model, step)
+    term = losses.by_network["generator"] - step.energy_fake
+    return Losses(
+        {"discriminator": losses.by_network["discriminator"] + term, "generator": step.energy_fake}, losses.readings
+    )
+
+
+def target_detached(model: EBGAN, step: Step) -> Losses:
+    losses = EBGAN.losses(model, step)
+    error = (step.judged_fake.output - step.seen_fake.detach()).square().flatten(1).mean(1)
+    losses.by_network["generator"] = losses.by_network["generator"] - step.energy_fake + error.sqrt().mean()
     return losses
 
 
@@ -172,26 +257,31 @@ def per_pixel(step: Step) -> Tensor:
     return F.relu(step.knobs["margin"] - error).mean()
 
 
-def per_image(step: Step) -> Tensor:
-    return F.relu(step.knobs["margin"] - step.judged_fake.energy).mean()
-
-
 def no_hinge(step: Step) -> Tensor:
     return step.knobs["margin"] - step.energy_fake
 
 
-def the_margin_is_of_the_size_of_the_real_energy_and_the_hinge_lets_go(margin: str | float) -> None:
-    """On a real training, in every unit: on from the second step, when an energy has been seen, and off at times."""
-    for energy in ("mse", "rms", "norm"):
-        settings = SMALL | {"energy": energy, "margin": margin, "margin.memory": 10, "learning_rate": 1e-3}
-        training, batches = prepare("ebgan", [], PICTURES, set=settings)
-        readings = [step_once(training, batches) for _ in range(2)]
-        m, real = readings[-1]["ebgan/margin"], readings[-1]["energy/real"]
-        promised(real < m < 2 * real, f"{energy}: m is one to two real energies")
-        readings += [step_once(training, batches) for _ in range(78)]
-        on = [bool(r["energy/fake"] < r["ebgan/margin"]) for r in readings]
-        promised(all(on[1:10]), f"{energy}: the hinge is on at first")
-        promised(not all(on), f"{energy}: the hinge is off at some time")
+UNITS = ("mse", "rms", "norm")
+
+
+def trained(energy: str, margin: str | float, steps: int) -> list[dict[str, float]]:
+    """The readings of a real training from its second step, when an energy has been seen."""
+    settings = SMALL | {"energy": energy, "margin": margin, "margin.memory": 10, "learning_rate": 1e-3}
+    training, batches = prepare("ebgan", [], PICTURES, set=settings)
+    readings = [step_once(training, batches) for _ in range(steps)][1:]
+    return [{name: float(value) for name, value in reading.items()} for reading in readings]
+
+
+def the_margin_is_of_the_size_of_the_real_energy(energy: str, margin: str | float) -> None:
+    (second,) = trained(energy, margin, 2)
+    promised(1 < second["ebgan/margin"] / second["energy/real"] < 2, f"{energy}: m is one to two real energies")
+
+
+def the_hinge_is_on_and_lets_go(energy: str, margin: str | float) -> None:
+    on = [reading["energy/fake"] < reading["ebgan/margin"] for reading in trained(energy, margin, 120)]
+    if not all(on[:9]):
+        raise RuntimeError("the hinge is not on at first: it cannot let go")
+    promised(not all(on), f"{energy}: the hinge is off at some time")
 
 
 # k.
@@ -252,8 +342,6 @@ def summed(seen: Tensor, judged: Judged) -> Tensor:
 
 # The learning rate.
 
-Stepping = Callable[[Training, Batches], dict[str, Tensor]]
-
 
 def a_halving_leaves_adam_s_moments(step: Stepping) -> None:
     """A real training, where M_global's first rise is a stall."""
@@ -298,6 +386,133 @@ class FlooredByMin(Halving):
         return torch.where(self.scale < 1, (self.scale * initial).clamp(max=2e-6), initial * self.scale)
 
 
+def the_rate_follows_m_global(controller: type[Halving]) -> None:
+    """Told of every 10,000th step alone, each a window of its own."""
+    options = controller.Options(window=10_000, patience=3, floor=0)
+    falling, stalled = controller(options, small(BEGAN)), controller(options, small(BEGAN))
+    initial = small(BEGAN).learning_rate("generator")
+    for number in range(10_000, 300_001, 10_000):
+        falling.update(number, {"began/convergence": torch.tensor(1e4 / number)})
+        rate = float(falling.value("learning_rate/generator"))
+        promised(rate == pytest.approx(initial), f"kept while M_global falls, at step {number}")
+    for number in range(10_000, 60_001, 10_000):
+        stalled.update(number, {"began/convergence": torch.tensor(1.0)})
+    promised(float(stalled.value("learning_rate/generator")) == pytest.approx(initial / 2), "halved when it stalls")
+
+
+class EveryHundredThousandSteps(Halving):
+    def update(self, number: int, readings: Any) -> None:
+        self.scale.fill_(0.5 ** (number // 100_000))
+
+
+class Exponential(Halving):
+    def update(self, number: int, readings: Any) -> None:
+        self.scale.fill_(0.95 ** (number / 3_000))
+
+
+class Constant(Halving):
+    def update(self, number: int, readings: Any) -> None:
+        pass
+
+
+# Networks.
+
+Pair = type[NetworkPair]
+
+
+def built(pair: Pair, size: int = 16) -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    return pair(pair.Options(**SMALL)).build((3, size, size), (3, size, size))
+
+
+def what_d_says_of_a_picture_is_of_that_picture_alone(pair: Pair) -> None:
+    D, x = built(pair)["discriminator"], torch.randn(6, 3, 16, 16)
+    with torch.no_grad():
+        among, alone = D(x), D(x[:2])
+    for one, other in ((among.output, alone.output), (among.code, alone.code)):
+        promised(torch.allclose(one[:2], other, atol=1e-5), "the same whatever else is in the batch")
+
+
+def normalised(pair: Pair) -> Pair:
+    """With batch normalisation after each convolution of the discriminator."""
+
+    class Normalised(pair):  # type: ignore[misc, valid-type]
+        def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
+            networks = super().build(shape, seen)
+            for module in list(networks["discriminator"].modules()):
+                for name, layer in list(module.named_children()):
+                    if isinstance(layer, nn.Conv2d):
+                        setattr(module, name, nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels)))
+            return networks
+
+    return Normalised
+
+
+def the_discriminator_is_a_deep_autoencoder(pair: Pair) -> None:
+    for size, halvings in ((16, 1), (32, 2), (64, 3)):
+        D, x = built(pair, size)["discriminator"], torch.randn(2, 3, size, size)
+        with torch.no_grad():
+            promised(D(x).output.shape == x.shape, "it gives a picture back")
+        convolutions = [m for m in D.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+        # To and from a picture; two at each resolution on the way down (8×8 left out) and on the way up.
+        promised(len(convolutions) == 2 + 2 * halvings + 2 * (halvings + 1), f"two at each resolution of {size}")
+
+
+def with_discriminator(make: Callable[[int], nn.Module]) -> Pair:
+    class Other(BeganAutoencoder):
+        def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
+            return super().build(shape, seen) | {"discriminator": make(shape[1])}
+
+    return Other
+
+
+class OneConvolution(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        numbers = 64 * (size // 2) ** 2
+        self.down = nn.Sequential(nn.Conv2d(3, 64, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(numbers, 32))
+        self.up = nn.Sequential(
+            nn.ReLU(), nn.Linear(32, numbers), nn.ReLU(), nn.Unflatten(1, (64, size // 2, size // 2))
+        )
+        self.picture = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(64, 3, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Judged:
+        code = self.down(x)
+        return Judged(self.picture(self.up(code)), code)
+
+
+class ScalarCritic(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(2 * size**2, 1))
+
+    def forward(self, x: Tensor) -> Judged:
+        return Judged(self.layers(x))
+
+
+def the_output_is_unbounded(pair: Pair) -> None:
+    """With a last layer a thousand times larger it leaves the pictures' range on both sides."""
+    networks, x = built(pair), torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        for network in networks.values():
+            [m for m in network.modules() if isinstance(m, nn.Conv2d)][-1].weight.mul_(1000)
+        for out in (networks["generator"](torch.rand(4, 8)), networks["discriminator"](x).output):
+            promised(out.min() < -2, "below −1")
+            promised(out.max() > 2, "above 1")
+
+
+def ending_in(activation: type[nn.Module], *networks: str) -> Pair:
+    class Ending(BeganAutoencoder):
+        def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
+            made = super().build(shape, seen)
+            for name in networks:
+                decoder: Any = made[name] if name == "generator" else made[name].decoder
+                decoder.picture = nn.Sequential(decoder.picture, activation())
+            return made
+
+    return Ending
+
+
 # Latents.
 
 Draw = Callable[[int, torch.device], Tensor]
@@ -320,19 +535,34 @@ def from_0_to_1(n: int, device: torch.device) -> Tensor:
 
 
 # The table. Who has it: as read in their files; several have more than one.
+# That a resume goes on with k is in test_resume.py; skip connections and vanishing residuals are in test_began.py.
 
 MISTAKES: dict[str, tuple[Callable[[Any], None], Any, Any]] = {
     # mistake: promise, our piece, theirs
     "losses summed, one backward (carpedm20/BEGAN-pytorch)": (
         each_network_follows_its_own_loss,
-        BEGAN.losses,
+        step_once,
         summed_with_one_backward,
     ),
-    "the generator follows −k L(G(z)) too": (each_network_follows_its_own_loss, BEGAN.losses, not_detached),
+    "the generator follows −k L(G(z)) too": (
+        each_network_follows_its_own_loss,
+        step_once,
+        with_losses(not_detached),
+    ),
     "fakes shown as real (sunshineatnoon, before 574deb3)": (
         each_network_follows_its_own_loss,
-        BEGAN.losses,
-        fake_as_real,
+        step_once,
+        with_losses(fake_as_real),
+    ),
+    "pulling-away in the discriminator's loss (HyperGAN)": (
+        each_network_of_ebgan_follows_its_own_loss,
+        EBGAN.losses,
+        the_term_in_the_discriminator_s_loss,
+    ),
+    "the generator's target detached (eriklindernoren/PyTorch-GAN)": (
+        each_network_of_ebgan_follows_its_own_loss,
+        EBGAN.losses,
+        target_detached,
     ),
     "pulling-away unsquared (eriklindernoren/PyTorch-GAN, shekkizh/EBGAN.tensorflow)": (
         the_term_is_the_paper_s,
@@ -362,13 +592,19 @@ MISTAKES: dict[str, tuple[Callable[[Any], None], Any, Any]] = {
         EBGAN.losses,
         hinged(per_pixel),
     ),
-    "a hinge on each image": (the_hinge_is_on_the_batch_s_energy, EBGAN.losses, hinged(per_image)),
     "no hinge (shekkizh/EBGAN.tensorflow)": (the_hinge_is_on_the_batch_s_energy, EBGAN.losses, hinged(no_hinge)),
-    "a margin of 20 far above any energy (1Konny/EBGAN-pytorch)": (
-        the_margin_is_of_the_size_of_the_real_energy_and_the_hinge_lets_go,
-        "auto",
-        20.0,
-    ),
+    **{
+        f"a margin of 20 whatever the energy (1Konny/EBGAN-pytorch), {energy}": (
+            partial(the_margin_is_of_the_size_of_the_real_energy, energy),
+            "auto",
+            20.0,
+        )
+        for energy in UNITS
+    },
+    **{  # our outputs are unbounded, so that it takes more than 20
+        f"a margin far above any energy, {energy}": (partial(the_hinge_is_on_and_lets_go, energy), "auto", 1e6)
+        for energy in UNITS
+    },
     "k unclipped (tensorpack)": (k_stays_in_0_to_1, Balance, Unclipped),
     "k clipped before the increment (rcalland/chainer-BEGAN)": (k_stays_in_0_to_1, Balance, ClippedBeforeTheIncrement),
     "a NaN of k hidden by the clamp": (a_k_that_is_no_number_shows, Balance, HiddenByMinAndMax),
@@ -379,6 +615,43 @@ MISTAKES: dict[str, tuple[Callable[[Any], None], Any, Any]] = {
         a_new_adam_at_each_halving,
     ),
     "min() as a floor of the rate (anantzoid/BEGAN-pytorch)": (the_floor_is_a_lower_bound, Halving, FlooredByMin),
+    "the rate halved every 100,000 steps (carpedm20/BEGAN-tensorflow)": (
+        the_rate_follows_m_global,
+        Halving,
+        EveryHundredThousandSteps,
+    ),
+    "an exponential rate (anantzoid/BEGAN-pytorch)": (the_rate_follows_m_global, Halving, Exponential),
+    "a constant rate (eriklindernoren/PyTorch-GAN, BEGAN-CS)": (the_rate_follows_m_global, Halving, Constant),
+    "batch normalisation in BEGAN's discriminator (eriklindernoren/PyTorch-GAN)": (
+        what_d_says_of_a_picture_is_of_that_picture_alone,
+        BeganAutoencoder,
+        normalised(BeganAutoencoder),
+    ),
+    "batch normalisation in EBGAN's discriminator (eriklindernoren/PyTorch-GAN, 1Konny/EBGAN-pytorch)": (
+        what_d_says_of_a_picture_is_of_that_picture_alone,
+        EbganAutoencoder,
+        normalised(EbganAutoencoder),
+    ),
+    "a discriminator of one convolution (eriklindernoren/PyTorch-GAN)": (
+        the_discriminator_is_a_deep_autoencoder,
+        BeganAutoencoder,
+        with_discriminator(OneConvolution),
+    ),
+    "a scalar critic (rcalland/chainer-BEGAN)": (
+        the_discriminator_is_a_deep_autoencoder,
+        BeganAutoencoder,
+        with_discriminator(ScalarCritic),
+    ),
+    "ELU on the output (carpedm20/BEGAN-pytorch)": (
+        the_output_is_unbounded,
+        BeganAutoencoder,
+        ending_in(nn.ELU, "generator", "discriminator"),
+    ),
+    "tanh on the output (eriklindernoren/PyTorch-GAN)": (
+        the_output_is_unbounded,
+        BeganAutoencoder,
+        ending_in(nn.Tanh, "generator"),
+    ),
     "Gaussian latents (carpedm20/BEGAN-pytorch, eriklindernoren/PyTorch-GAN, artcg/BEGAN)": (
         latents_are_uniform_in_minus_1_to_1,
         small(BEGAN).latents,

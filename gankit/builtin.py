@@ -24,9 +24,9 @@ def gankit_diagnostics() -> list[Any]:
 
 @hookimpl
 def gankit_reactions() -> list[Any]:
-    from gankit.reactions import Stop, Warn
+    from gankit.reactions import Rescue, Stop, Warn
 
-    return [Stop, Warn]
+    return [Rescue, Stop, Warn]
 
 
 @hookimpl

@@ -41,6 +41,8 @@ class Training:
     number: int = 0
     seconds: float = 0.0
     attempt: int = 1
+    since: int = 0  # the step that this attempt began at
+    healthy: int = 0  # the last checkpoint at which no diagnostic saw anything wrong; it is kept
     disabled: dict[str, str] = field(default_factory=dict)  # diagnostics that raised, with the reason
 
     def asked(self, networks: Mapping[str, nn.Module] | None = None) -> Networks:

@@ -31,7 +31,7 @@ class Vitals(Diagnostic):
         alarms = [alarm for alarm in (self._not_finite(snapshot), self._exploded(snapshot)) if alarm]
         new = [alarm for alarm in alarms if alarm.kind not in self.told]
         self.told += [alarm.kind for alarm in new]
-        return Reading(alarms=new, health=alarms[0].kind if alarms else "numbers ok")
+        return Reading(alarms=new, health=alarms[0].kind if alarms else "numbers ok", healthy=not alarms)
 
     def _not_finite(self, snapshot: Snapshot) -> Alarm | None:
         broken = [name for name, value in snapshot.line.items() if not math.isfinite(value)]
@@ -42,7 +42,7 @@ class Vitals(Diagnostic):
             "critical",
             f"{', '.join(broken)} {'is' if len(broken) == 1 else 'are'} no longer finite: the weights are lost. "
             "The checkpoints from before are kept.",
-            self._slower(snapshot),
+            snapshot.advice("not-finite"),
         )
 
     def _exploded(self, snapshot: Snapshot) -> Alarm | None:
@@ -56,16 +56,9 @@ class Vitals(Diagnostic):
                     "exploded",
                     "critical",
                     f"{name} is {value:.3g}, {value / first:.0f} times its first reading: the training diverges.",
-                    self._slower(snapshot),
+                    snapshot.advice("exploded"),
                 )
         return None
-
-    def _slower(self, snapshot: Snapshot) -> list[str]:
-        rate = snapshot.model.learning_rate("discriminator") / 4
-        return [
-            "a lower learning rate, from the last good checkpoint: "
-            f"gankit resume RUN --set learning_rate={rate:g} --out RUN-slower"
-        ]
 
     def state(self) -> dict[str, Any]:
         return {"first": self.first, "told": self.told}

@@ -22,6 +22,13 @@ def gankit_networks() -> list[Any]:
 
 
 @hookimpl
+def gankit_diagnostics() -> list[Any]:
+    from gankit_began.collapse import ModeCollapse
+
+    return [ModeCollapse]
+
+
+@hookimpl
 def gankit_controllers() -> list[Any]:
     from gankit_began.balance import Balance, Halving, Pace, ProportionalIntegral
 

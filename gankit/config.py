@@ -19,6 +19,7 @@ from gankit.options import Options
 from gankit.plugins import Catalogue, nearest
 
 COMPONENTS = ("controllers", "diagnostics", "views", "artifacts")  # kinds that a run has by name, with options
+WATCHING = {"mode-collapse"}  # on by default for every model, where a plugin offers it
 AUTO = ("image_size", "batch_size", "precision", "steps", "device")  # resolved for the machine, kept by a resume
 PLAIN = (
     *("data", "seed", "time", "fit", "background", "mirror", "holdout"),
@@ -288,7 +289,7 @@ def _components(model: Any, request: Mapping[str, Any], image_size: int, catalog
         values["losses"][name] = {"weight": float(weight), **table}
     own = {
         "controllers": model.controllers,
-        "diagnostics": ("vitals", *model.diagnostics),
+        "diagnostics": ("vitals", *(WATCHING & catalogue.kind("diagnostics").keys()), *model.diagnostics),
         "views": (),
         "artifacts": ("losses", "animation", "report"),
     }

@@ -67,6 +67,8 @@ class ModeCollapse(Diagnostic):
         self.health = Health(options)
 
     def read(self, snapshot: Snapshot) -> Reading:
+        if snapshot.real(1).ndim != 4:
+            return Reading()  # points: what covers them is another question
         if self.reference is None:
             self.reference = Reference.of(snapshot, self.options)
         if self.reference.too_few:
@@ -84,7 +86,7 @@ class ModeCollapse(Diagnostic):
 
     def alarm(self, kind: str, snapshot: Snapshot, values: Mapping[str, float]) -> Alarm:
         """What happened, the evidence, and what to try."""
-        health, o = self.health, self.options
+        health = self.health
         best = health.best_step
         shown = (
             f"coverage {values['coverage']:.2f}, recall {values['recall']:.2f}, colours {values['colours']:.2f}, "

@@ -5,7 +5,7 @@ Equation numbers (1)–(5) are those of the article that gankit starts from; sym
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 import gankit
-from gankit import Judged, Losses, Machine, Model, Step
+from gankit import Judged, Losses, Machine, Model, Remedy, Step
 from gankit_began.networks import reconstruction_error
 
 
@@ -69,6 +69,25 @@ class BEGAN(Model):
 
     def controller_options(self, controller: str) -> dict[str, Any]:
         return {"lambda_k": self.settings.lambda_k} if controller in ("balance", "balance-pi") else {}
+
+    def remedies(self, alarm: str) -> Sequence[Remedy]:
+        """Against a collapse: EBGAN's term inside BEGAN with the dial turned up, then a k that does not die, then slower.
+
+        docs/evidence/collapse.md has the measurements.
+        """
+        if alarm in ("not-finite", "exploded"):
+            return super().remedies(alarm)
+        gamma = self.settings.gamma
+        return (
+            Remedy(
+                "the discriminator looks at fakes more, and a term keeps their codes apart",
+                {"gamma": max(gamma, 0.7)},
+                {"pulling-away": 0.1},
+            ),
+            Remedy("k does not sink to 0, so that fakes stay pushed away", {"balance.floor": 0.12}),
+            Remedy("more variety for less form", {"gamma": max(gamma, 0.9)}),
+            *super().remedies(alarm),
+        )
 
     def latents(self, n: int, device: torch.device) -> Tensor:
         """z ~ U[−1, 1]^N_z."""

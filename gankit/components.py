@@ -125,13 +125,13 @@ class Snapshot:
     """
 
     number: int  # of the step just done
-    since: int  # the step that this attempt began at: 0, or where a rescue or a return set in
     line: Mapping[str, float]  # this step's metrics, on the host
     model: Model
     generate: Callable[..., Tensor]  # (n, averaged=True) -> pictures (n, C, S, S) in [-1, 1]
     real: Callable[..., Tensor]  # (n, held_out=False) -> the same, at most as many as there are
     judge: Callable[..., Judged]  # (pictures, labels=None) -> D's answer
-    remedies: Callable[[str], Sequence[Remedy]]  # (an alarm's kind) -> the model's, but for those this run has
+    since: int = 0  # the step that this attempt began at: where a rescue or a return set in
+    remedies: Callable[[str], Sequence[Remedy]] = lambda alarm: ()  # what the model has against it and this run has not
 
     def advice(self, kind: str, before: int | None = None) -> list[str]:
         """What an alarm advises: each remedy with the command line that tries it, from the step `before`."""

@@ -199,12 +199,12 @@ class Recorder:
                 continue
             snapshot = Snapshot(
                 training.number,
-                training.since,
                 dict(line),
                 training.model,
                 showing.generate,
                 showing.real,
                 showing.judge,
+                training.since,
                 self.remedies,
             )
             try:

@@ -90,7 +90,7 @@ def _one_thread() -> Iterator[None]:
 def prepare(model: str, plugins: list[str], options: Mapping[str, Any], **more: Any) -> tuple[Training, Batches]:
     """A training in memory, as `gankit run` builds it, and its batches."""
     catalogue = Catalogue(plugins)
-    config = api.config.resolve(model, api.request(**api.config.merge(options, more)), catalogue)
+    config = api.config.resolve(model, api.config.request(**api.config.merge(options, more)), catalogue)
     return api.assemble(config, api.open_data(config, catalogue, Watcher()), catalogue)
 
 

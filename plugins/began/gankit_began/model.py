@@ -71,7 +71,7 @@ class BEGAN(Model):
         return {"lambda_k": self.settings.lambda_k} if controller in ("balance", "balance-pi") else {}
 
     def remedies(self, alarm: str) -> Sequence[Remedy]:
-        """Against a collapse: EBGAN's term inside BEGAN with the dial turned up, then a k that does not die, then slower.
+        """Against a collapse: EBGAN's term with the dial turned up, then a k that does not die, then slower.
 
         docs/evidence/collapse.md has the measurements.
         """

@@ -30,6 +30,13 @@ def gankit_reactions() -> list[Any]:
 
 
 @hookimpl
+def gankit_views() -> list[Any]:
+    from gankit.views import Augment, Packing
+
+    return [Augment, Packing]
+
+
+@hookimpl
 def gankit_artifacts() -> list[Any]:
     from gankit.report.artifacts import Animation, Losses, Report
 

@@ -22,7 +22,7 @@ class LossTerm(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
-    network: ClassVar[str] = "generator"  # whose loss it is added to
+    network: str = "generator"  # whose loss it is added to; an option may decide
     needs: ClassVar[frozenset[str]] = frozenset()  # of "code", "code as wide as the latent"
 
     class Options(Options):

@@ -322,7 +322,7 @@ def test_without_ebgan_its_loss_is_unknown_on_the_command_line(gankit, monkeypat
         (["began", "--loss", "puling-away=1"], "unknown loss term 'puling-away' (did you mean 'pulling-away'?)"),
         (["began", "--controller", "balanse"], "unknown controller 'balanse' (did you mean 'balance'?)"),
         (["began", "--diagnostic", "vital"], "unknown diagnostic 'vital' (did you mean 'vitals'?)"),
-        (["began", "--view", "packing"], "unknown view 'packing'. There are: none"),
+        (["began", "--view", "paking"], "unknown view 'paking' (did you mean 'packing'?)"),
         (["began", "--artifact", "animations"], "unknown artifact 'animations' (did you mean 'animation'?)"),
         (["began", "--on-alarm", "stopp"], "unknown reaction 'stopp' (did you mean 'stop'?)"),
         (["began", "--set", "networks=began-autoencodr"], "(did you mean 'began-autoencoder'?)"),

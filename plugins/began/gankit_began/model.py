@@ -26,7 +26,7 @@ class BEGAN(Model):
     name = "began"
     summary = "Boundary Equilibrium GAN (arXiv 1703.10717)"
     controllers = ("balance", "halving")
-    diagnostics = ("reconstruction-errors",)
+    diagnostics = ("equilibrium", "reconstruction-errors")
     shown = {"k": "began/k", "M": "began/convergence"}
     presets = {  # section 4.1 of the paper as remembered; `betas` are not given there
         "paper": {
@@ -75,16 +75,21 @@ class BEGAN(Model):
 
         docs/evidence/collapse.md has the measurements.
         """
-        if alarm in ("not-finite", "exploded"):
-            return super().remedies(alarm)
         gamma = self.settings.gamma
+        floor = Remedy("k does not sink to 0, so that fakes stay pushed away", {"balance.floor": 0.12})
+        if alarm in ("k-at-0", "k-sinks"):
+            return (floor, Remedy("a ratio that the generator can follow", {"gamma": min(gamma + 0.2, 1)}))
+        if alarm == "k-at-1":
+            return (Remedy("a ratio that the discriminator can follow", {"gamma": max(gamma - 0.2, 0.1)}),)
+        if alarm not in ("one-mode", "one-colour", "narrowing", "mode-collapse"):
+            return super().remedies(alarm)
         return (
             Remedy(
                 "the discriminator looks at fakes more, and a term keeps their codes apart",
                 {"gamma": max(gamma, 0.7)},
                 {"pulling-away": 0.1},
             ),
-            Remedy("k does not sink to 0, so that fakes stay pushed away", {"balance.floor": 0.12}),
+            floor,
             Remedy("more variety for less form", {"gamma": max(gamma, 0.9)}),
             *super().remedies(alarm),
         )

@@ -9,9 +9,9 @@ from gankit.hookspecs import hookimpl
 
 @hookimpl
 def gankit_datasets() -> list[Any]:
-    from gankit.data import Demo, Folder
+    from gankit.data import Demo, Folder, StackedDigits
 
-    return [Demo, Folder]
+    return [Demo, Folder, StackedDigits]
 
 
 @hookimpl

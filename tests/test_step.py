@@ -36,6 +36,7 @@ RING = str(Path(__file__).parents[1] / "benchmarks" / "mixtures.py")
 POINTS: dict[str, Any] = {"data": "ring:256", "batch_size": 16, "precision": "fp32", "steps": 0}
 PICTURES: dict[str, Any] = {"data": "demo:120", "image_size": 16, "batch_size": 4, "precision": "fp32", "steps": 0}
 SMALL = {"filters": 4, "latent": 8}
+PAIR = "began-autoencoder"
 DENSE = {"networks": "dense", "latent": 2}
 
 # (model, plugin files, options): everything that the loop is asked to train.
@@ -73,6 +74,13 @@ MODELS = {
     ),
     "a falling learning rate": (THREE[0], [*THREE[1], DECAY], POINTS | {"controllers": ["linear-decay"]}),
     "bf16": ("began", [], PICTURES | {"set": SMALL, "precision": "bf16"}),
+    "spectral normalisation": ("began", [], PICTURES | {"set": SMALL | {f"{PAIR}.spectral_normalisation": "both"}}),
+    "spectral normalisation in bf16": (
+        "began",
+        [],
+        PICTURES | {"set": SMALL | {f"{PAIR}.spectral_normalisation": "both"}, "precision": "bf16"},
+    ),
+    "minibatch deviation": ("began", [], PICTURES | {"set": SMALL | {f"{PAIR}.minibatch_deviation": True}}),
 }
 some = pytest.mark.parametrize("what", ["BEGAN", "EBGAN", "BEGAN, alternating", "WGAN-GP on points", "a third network"])
 every = pytest.mark.parametrize("what", MODELS)

@@ -80,6 +80,11 @@ class View(ABC):
     def __init__(self, options: Any) -> None:
         self.options = options
 
+    @property
+    def together(self) -> int:
+        """How many items are shown as one: a batch must be a multiple of it."""
+        return 1
+
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one item after the view, from that before it."""
         return shape

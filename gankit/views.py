@@ -25,6 +25,10 @@ class Packing(View):
     class Options(options.Options):
         m: int = Field(2, ge=1, description="pictures shown at once; the batch must be a multiple of it")
 
+    @property
+    def together(self) -> int:
+        return self.options.m
+
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         channels, *rest = shape
         return (self.options.m * channels, *rest)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gankit import UserError
 from gankit.runner import step_once
+from gankit.training import Showing, looking
 from gankit.views import Augment, Packing, cut_out, recoloured, shifted
 
 OFF = {"colour": 0.0, "translation": 0.0, "cutout": 0.0}
@@ -162,3 +163,17 @@ def test_what_a_view_does_not_fit_is_refused_in_one_line(gankit, tmp_path, flags
 def test_augmentation_refuses_points():
     with pytest.raises(UserError, match="--view augment: it is for pictures, and the data are points"):
         prepare(*MODELS["BEGAN's equations on points"], views=["augment"])
+
+
+def test_a_model_that_tells_d_labels_refuses_packing_in_one_line():
+    with pytest.raises(UserError, match="model 'conditional' cannot tell D the labels of 2 items shown as one"):
+        prepare(*MODELS["labels"], views=["packing"])
+
+
+def test_looking_leaves_out_what_is_too_few_to_be_shown():
+    """With nine held-out pictures and packs of two, say."""
+    training, batches = prepare(*MODELS["packing on BEGAN"])
+    showing = Showing(training, batches.data)
+    with looking(training, 0):
+        pictures = showing.real(7)
+        assert torch.equal(showing.judge(pictures).energy, showing.judge(pictures[:6]).energy)

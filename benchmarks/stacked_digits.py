@@ -87,7 +87,10 @@ def as_digits(channels: Tensor) -> np.ndarray:
 
 
 class Reader:
-    """Tells which mode a picture shows: a support vector machine, trained on single real digits, for each channel."""
+    """Tells which mode a picture shows: a support vector machine, trained on single real digits, for each channel.
+
+    The digits are split at random, so that the same hands may have written what it is tested on.
+    """
 
     def __init__(self, size: int) -> None:
         """`size`: side of the pictures, since a digit is blurred a little by being enlarged and averaged back."""

@@ -54,11 +54,10 @@ class Seen:
 
     @property
     def onset(self) -> int | None:
-        """The first look at which something is lost."""
-        before = [i for i, lost in enumerate(self.collapsed) if lost is False]
-        if True not in self.collapsed:
+        """The first look at which something is lost, where it was planted."""
+        if self.kind == "recorded" or True not in self.collapsed:
             return None
-        return before[-1] + 1 if before else self.collapsed.index(True)
+        return max(i for i, lost in enumerate(self.collapsed) if lost is False) + 1
 
 
 def watch(stream: Stream) -> Seen:
@@ -82,7 +81,7 @@ def watch(stream: Stream) -> Seen:
         values, share = reading.values, detector.health.share
         variety, colours = ((values[k] + values[f"raw-{k}"]) / 2 for k in ("variety", "colours"))
         found = {
-            "gankit": 1 - min(share, variety / OPEN / 2, colours / ONE_COLOUR / 2),
+            "gankit": 1 - min(share, variety / OPEN, colours / ONE_COLOUR),  # below what it speaks at
             "coverage alone": 1 - coverage.share(values["coverage"]),
             "pairwise distance": 1 - distance.share(values["diversity"]),
             "MS-SSIM": 1 - alike.share(1 - ms_ssim(shown[0])),
@@ -181,9 +180,11 @@ def judge(seen: Sequence[Seen], score: str, threshold: float, kind: str | None =
     for stream in seen:
         raised, onset = alarmed(stream, score, threshold), stream.onset
         until = len(stream.steps) if onset is None else onset
-        early = [i for i in raised if i < until and stream.collapsed[i] is not True]
+        # Planted: all that comes before is known to lose nothing. Recorded: what is called healthy.
+        healthy = [i for i in range(until) if stream.kind != "recorded" or stream.collapsed[i] is False]
+        early = [i for i in raised if i in healthy]
         found.false += bool(early) if score != "gankit" else len(early)
-        found.steps += EVERY * until
+        found.steps += EVERY * len(healthy)
         if onset is not None and kind in (None, stream.kind):
             after = [i for i in raised if i >= onset]
             found.delays.append(after[0] - onset if after else None)
@@ -214,10 +215,23 @@ def table(tune: Sequence[Seen], report: Sequence[Seen]) -> str:
             seen = [d for d in delays if d is not None]
             in_time = sum(d < WITHIN for d in seen)
             middle = f"{statistics.median(seen):g}" if seen else "–"
-            cells.append(f"{score:.3f}; {middle}; {in_time}/{len(delays)}")
+            cells.append(f"{score:.3f}; {middle}; {in_time}/{len(delays)}" if delays else f"{score:.3f}")
         found = judge([s for s in report if name in s.scores], name, threshold)
         cells.append(f"{found.false / found.steps * 1e5:.2f} ({found.false} in {found.steps:,})")
         rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def told(seen: Sequence[Seen]) -> str:
+    """Markdown: what was said of recorded streams, and when."""
+    rows = ["| recorded | called collapsed, steps | called healthy | said |", "|---|---|---|---|"]
+    for stream in (s for s in seen if s.kind == "recorded"):
+        spans = []
+        for truth in (True, False):
+            steps = [step for step, lost in zip(stream.steps, stream.collapsed, strict=True) if lost is truth]
+            spans.append(f"{steps[0]:,}–{steps[-1]:,}" if steps else "–")
+        said = [f"{s:,} {', '.join(a)}" for s, a in zip(stream.steps, stream.alarms, strict=True) if a]
+        rows.append(f"| {stream.name} | {spans[0]} | {spans[1]} | {'; '.join(said) or 'nothing'} |")
     return "\n".join(rows)
 
 
@@ -250,7 +264,14 @@ def main() -> None:
     if chosen.only:
         return
     head = f"# Collapse, {date.today()}\n\n{machine()}. Commit: {commit()}.\n\n"
-    chosen.out.write_text(head + EXPLAINED + "\n\n" + table(found["tune"], found["report"]) + "\n", encoding="utf-8")
+    parts = (
+        EXPLAINED,
+        table(found["tune"], found["report"]),
+        told(found["report"]),
+        "For tuning:",
+        told(found["tune"]),
+    )
+    chosen.out.write_text(head + "\n\n".join(parts) + "\n", encoding="utf-8")
     print(chosen.out.read_text())
 
 

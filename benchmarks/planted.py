@@ -23,7 +23,8 @@ from gankit.data.source import Request
 EVERY = 500  # steps between two looks
 LOOKS = 20
 POOL = 8192  # pictures that samples are chosen from
-KINDS = ("healthy", "half", "fifth", "twentieth", "one", "hue", "duplicates", "slow")
+HALVES = {"half the shirts": "shirt", "half the styles": "style", "half the skins": "skin"}
+KINDS = ("healthy", *HALVES, "fifth", "twentieth", "one", "hue", "duplicates", "slow")
 LEVELS = ("fine", "middling", "poor")
 NAMES = tuple(ATTRIBUTES)
 
@@ -127,8 +128,8 @@ def _lost(rng: np.random.Generator, kind: str) -> np.ndarray:
         chosen = rng.permutation(len(ATTRIBUTES[name]))[:count]
         return np.isin(values[:, NAMES.index(name)], chosen)
 
-    if kind == "half":
-        name = ("shirt", "style", "skin")[int(rng.integers(3))]
+    if kind in HALVES:
+        name = HALVES[kind]
         return ~only(name, len(ATTRIBUTES[name]) // 2)
     if kind == "fifth":
         return ~only("hair", 1)

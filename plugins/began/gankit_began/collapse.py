@@ -133,7 +133,7 @@ class Reference:
         self.cells = bins(self.glance, min(CELLS, len(real) // 5))
         self.distance = max(mean_distance(self.glance), 1e-9)
         self.double = float(reach(pixels(real), 1).quantile(0.01))
-        self.background = real.transpose(0, 1).flatten(1)[:, ::7].median(1).values.view(-1, 1, 1)
+        self.background = real.transpose(0, 1).flatten(1)[:, ::7].mode(1).values.view(-1, 1, 1)
         self.colours = self.spread(real)
         self.ceiling = 1.0
         self.ceiling = max(self.compare(other)["variety"], 0.05)
@@ -165,10 +165,11 @@ class Reference:
     def spread(self, pictures: Tensor) -> float:
         """Root of the summed variances of the colours that pictures are painted in, less their grey.
 
-        A pixel counts by how far it is from the background: otherwise much and little of one brown were two colours.
+        Differences from the background (the commonest value of each channel) over their size: otherwise much and
+        little of one brown were two colours.
         """
-        ink = (pictures - self.background).abs().amax(1, keepdim=True) + 1e-3
-        painted = (pictures * ink).sum((2, 3), keepdim=True) / ink.sum((2, 3), keepdim=True)
+        ink = pictures - self.background
+        painted = ink.sum((2, 3), keepdim=True) / (ink.abs().amax(1, keepdim=True) + 0.05).sum((2, 3), keepdim=True)
         return float(chroma(painted).var(0, correction=0).sum().sqrt())
 
 

@@ -244,7 +244,8 @@ class Health:
         if not opened:
             if not warm:
                 return "warming up"
-            return "one mode" if step - self.variety.step >= PATIENCE else "opening up"
+            stuck = self.last < OPEN and step - self.variety.step >= PATIENCE
+            return "one mode" if stuck else "opening up"
         well = self.share > (1 + o.narrowing) / 2
         if self.share < o.collapsed and (self.low >= 2 or self.share < o.collapsed / 2):
             return "collapsed"

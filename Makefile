@@ -6,7 +6,7 @@ DEMO_STEPS ?= 4000
 # What keeps the colours of the figures apart; docs/evidence/first-light.md has the measurement.
 DEMO_SETTINGS ?= --set gamma=0.7 --set latent=32 --loss pulling-away=0.1
 
-.PHONY: demo test install lint format bench bench-2d docs evidence clean
+.PHONY: demo test install lint format bench bench-2d bench-collapse bench-digits docs evidence clean
 
 demo: install  ## train BEGAN on the built-in demo data, to a report
 	$(BIN)/gankit run began --data demo --steps $(DEMO_STEPS) $(DEMO_SETTINGS)
@@ -35,8 +35,15 @@ format: install
 bench: install  ## speed, as ratios to a plain reference loop in the same run
 	$(BIN)/python benchmarks/speed.py
 
+bench-digits: install  ## modes of stacked digits caught by BEGAN and EBGAN, plain and cured
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stacked_digits.py
+
 bench-2d: install  ## modes caught on a ring and a grid of Gaussians, five seeds
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/two_dimensional.py
+
+bench-collapse: install  ## the collapse detector on labelled streams; ILLUSTRATIONS=FOLDER for all of them
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/collapse.py $(if $(ILLUSTRATIONS),--illustrations $(ILLUSTRATIONS))
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/collapse_cost.py
 
 docs: install  ## the documentation as a site under build/docs
 	$(BIN)/mkdocs build --strict --quiet

@@ -55,7 +55,7 @@ def assemble(data: str, size: int, n: int, folder: Path, **options: Any) -> Any:
     from gankit.runs import Run, write_json
 
     catalogue = Catalogue([])
-    asked = api.request(data=data, image_size=size, batch_size=BATCH, set={"filters": n}, **options)
+    asked = api.config.request(data=data, image_size=size, batch_size=BATCH, set={"filters": n}, **options)
     resolved = config.resolve("began", asked, catalogue)
     opened = api.open_data(resolved, catalogue, Watcher())
     training, batches = api.assemble(resolved, opened, catalogue)

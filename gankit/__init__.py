@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gankit.components import (
         Alarm,
         Artifact,
+        Control,
         Controller,
         Diagnostic,
         LossTerm,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gankit.data import Data, DataSource, Request
     from gankit.errors import TrainingError, UserError
     from gankit.hookspecs import hookimpl
-    from gankit.model import Judged, Losses, Machine, Model, NetworkPair, Settings, Step
+    from gankit.model import Judged, Losses, Machine, Model, NetworkPair, Remedy, Settings, Step
     from gankit.options import Options
     from gankit.runs import Run
 
@@ -30,6 +31,7 @@ _HOMES = {
     "gankit.components": (
         "Alarm",
         "Artifact",
+        "Control",
         "Controller",
         "Diagnostic",
         "LossTerm",
@@ -41,7 +43,7 @@ _HOMES = {
     "gankit.data": ("Data", "DataSource", "Request"),
     "gankit.errors": ("TrainingError", "UserError"),
     "gankit.hookspecs": ("hookimpl",),
-    "gankit.model": ("Judged", "Losses", "Machine", "Model", "NetworkPair", "Settings", "Step"),
+    "gankit.model": ("Judged", "Losses", "Machine", "Model", "NetworkPair", "Remedy", "Settings", "Step"),
     "gankit.options": ("Options",),
     "gankit.runs": ("Run",),
 }

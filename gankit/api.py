@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from gankit.environment import environment, record_resume, warn_of_another_machi
 from gankit.errors import TrainingError, UserError
 from gankit.interrupts import Interrupts
 from gankit.plugins import Catalogue
+from gankit.rescue import Plan
 from gankit.runner import Recorder, Watcher, scheduled, train
 from gankit.runs import Run, write_json
 from gankit.training import Training, build, refuse_misfits
@@ -55,7 +58,7 @@ def run(
     from_file = config.read_toml(config_file) if config_file else {}
     plugins = [*from_file.pop("plugins", []), *plugins]
     catalogue = Catalogue(plugins)
-    flags = request(data=str(data) if data is not None else None, set=set, preset=preset, **options)
+    flags = config.request(data=str(data) if data is not None else None, set=set, preset=preset, **options)
     asked = config.merge(from_file, flags)
     resolved = config.resolve(model, asked, catalogue)
     resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": plugins})
@@ -103,25 +106,13 @@ def resume(
     catalogue = Catalogue(plugins)
     if steps is not None:
         steps = max(steps, step)  # what is done is done
-    flags = request(
+    flags = config.request(
         steps=steps, time=time, set=set, losses=losses, on_alarm=on_alarm, device=device, precision=precision
     )
     name = old["model"]["name"]
     if old.get("plugins") and not plugins and name not in catalogue.kind("models"):
         raise UserError(f"run {made.folder} was made with --plugin {' --plugin '.join(old['plugins'])}: give it again")
-    asked = config.merge(old["requested"], flags)
-    if steps is not None and time is None:
-        asked.pop("time", None)  # a length that is asked for lifts the time of an earlier start
-    # The model's settings stay as they were, whatever a newer version's defaults are.
-    settings = {key: value for key, value in old["model"].items() if key != "name"}
-    resolved = config.resolve(name, config.merge(asked, {"model": settings}, flags), catalogue, pinned=old)
-    kept = {"gankit": old["gankit"], "plugins": list(plugins) or old["plugins"], "requested": asked}
-    resolved = resolved.model_copy(update=kept)
-    new = resolved.model_dump(mode="json")
-    ignored = ("requested", "history", "plugins")
-    differing = {key: value for key, value in config.changes(old, new).items() if key.split(".")[0] not in ignored}
-    if differing:
-        resolved = resolved.model_copy(update={"history": [*resolved.history, {"step": step, "changed": differing}]})
+    resolved, differing = config.amend(old | {"plugins": list(plugins) or old["plugins"]}, flags, catalogue, step)
     opened = open_data(resolved, catalogue, watcher)
     if opened.digest != made.data.get("digest"):
         watcher.notice(
@@ -136,7 +127,9 @@ def resume(
             made = branch(made, step, out)
         with Interrupts() as interrupts, locked(made):
             checkpoint.load(made, step, training)
-            go_back(made, training, step, {key for key in differing if key not in ("steps", "time")})
+            if training.healthy not in made.checkpoints():
+                training.healthy = step
+            go_back(made, training, step, differing - {"steps", "time"})
             warn_of_another_machine(made, resolved, watcher)
             write_json(made.folder / "config.json", resolved.model_dump(mode="json"))
             write_json(made.folder / "data.json", describe_data(opened))
@@ -144,18 +137,6 @@ def resume(
             if resolved.steps is not None and training.number >= resolved.steps:
                 watcher.notice(f"{made.folder} is at step {training.number:,} already: give a larger --steps to go on")
             return go(made, training, batches, catalogue, watcher, interrupts)
-
-
-def request(**given: Any) -> dict[str, Any]:
-    """The flags that were given, as `config.resolve` takes them."""
-    asked = config.normalised({key: value for key, value in given.items() if value not in (None, (), {})})
-    settings = dict(asked.pop("set", {}))
-    components = {key: settings.pop(key) for key in list(settings) if "." in key}
-    if settings:
-        asked["model"] = settings
-    if components:
-        asked["set"] = components
-    return asked
 
 
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
@@ -220,7 +201,19 @@ def go(
         if not made.sample_path(training.number).exists():
             recorder.sample()
         watcher.begin(training)
-        result = train(made, training, batches, recorder, interrupts)
+        deadline = perf_counter() + (training.config.time or math.inf)
+        result = train(made, training, batches, recorder, interrupts, deadline)
+        while recorder.plan:
+            watcher.end()
+            recorder.close()
+            training, batches = rescued(made, recorder.plan, batches.data, catalogue)
+            recorder = Recorder(made, training, batches, catalogue, watcher)
+            watcher.begin(training)
+            result = train(made, training, batches, recorder, interrupts, deadline)
+        if result["reason"] == "alarm":
+            result["healthy"] = training.healthy
+            if recorder.keep_best and training.healthy in made.checkpoints():
+                made.abandon_after(training.healthy)  # so that what is last in the folder is what is good
         if training.number == first and before.get("images_per_second"):
             result["images_per_second"] = before["images_per_second"]
     except BaseException as error:
@@ -252,6 +245,15 @@ def go(
     return made
 
 
+def rescued(made: Run, plan: Plan, data: Data, catalogue: Catalogue) -> tuple[Training, Batches]:
+    """The training that a rescue goes on with; what is abandoned is kept aside."""
+    training, batches = assemble(plan.config, data, catalogue)
+    checkpoint.load(made, plan.step, training)
+    training.attempt, training.since = made.abandon_after(plan.step), plan.step
+    write_json(made.folder / "config.json", plan.config.model_dump(mode="json"))
+    return training, batches
+
+
 def go_back(made: Run, training: Training, step: int, differing: set[str]) -> None:
     """Make room for the steps after `step`.
 
@@ -262,7 +264,7 @@ def go_back(made: Run, training: Training, step: int, differing: set[str]) -> No
     lines = [line["step"] for line in made.metrics() if line.get("attempt", 1) == training.attempt]
     beyond = any(number > step for number in (*lines, *(number for number, _ in made.samples())))
     if step != made.checkpoints()[-1] or (differing and beyond):
-        training.attempt = made.abandon_after(step)
+        training.attempt, training.since = made.abandon_after(step), step
         return
     arrived = training.config.steps is not None and step >= training.config.steps  # and keeps its last line
     made.drop_lines(

@@ -9,9 +9,9 @@ from gankit.hookspecs import hookimpl
 
 @hookimpl
 def gankit_datasets() -> list[Any]:
-    from gankit.data import Demo, Folder
+    from gankit.data import Demo, Folder, StackedDigits
 
-    return [Demo, Folder]
+    return [Demo, Folder, StackedDigits]
 
 
 @hookimpl
@@ -24,9 +24,16 @@ def gankit_diagnostics() -> list[Any]:
 
 @hookimpl
 def gankit_reactions() -> list[Any]:
-    from gankit.reactions import Stop, Warn
+    from gankit.reactions import Rescue, Stop, Warn
 
-    return [Stop, Warn]
+    return [Rescue, Stop, Warn]
+
+
+@hookimpl
+def gankit_views() -> list[Any]:
+    from gankit.views import Augment, Packing
+
+    return [Augment, Packing]
 
 
 @hookimpl

@@ -33,7 +33,10 @@ FILES = ("networks", "averaged", "training")
 
 
 def save(run: Run, training: Training) -> Path:
-    """Write the checkpoint of the last step done, whole or not at all, and let go of all but the last three."""
+    """Write the checkpoint of the last step done, whole or not at all.
+
+    All but the last three and the last healthy one are let go of.
+    """
     path = run.checkpoint_path(training.number)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     for unfinished in path.parent.glob(".*"):  # of a process that was killed; the run's lock is ours
@@ -58,13 +61,15 @@ def save(run: Run, training: Training) -> Path:
         "step": training.number,
         "seconds": training.seconds,
         "attempt": training.attempt,
+        "since": training.since,
+        "healthy": training.healthy,
         "diagnostics": {name: d.state() for name, d in training.diagnostics.items()},
         "sha256": checksums,
     }
     write_json(beside / "state.json", state | {"checksum": _checksum(state)})
     os.replace(beside, path)
     for step in run.checkpoints()[:-KEPT]:
-        if step < training.number:
+        if step < training.number and step != training.healthy:
             shutil.rmtree(run.checkpoint_path(step))
     return path
 
@@ -87,6 +92,7 @@ def load(run: Run, step: int, training: Training) -> None:
         if name in state["diagnostics"]:
             diagnostic.restore(state["diagnostics"][name])
     training.number, training.seconds, training.attempt = state["step"], state["seconds"], state["attempt"]
+    training.since, training.healthy = state.get("since", 0), state.get("healthy", 0)
 
 
 def load_shown(run: Run, step: int, networks: Mapping[str, torch.nn.Module]) -> None:

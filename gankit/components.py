@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
-from gankit.model import Judged, Model, Step
+from gankit.model import Judged, Model, Remedy, Step
 from gankit.options import Options
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class LossTerm(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
-    network: ClassVar[str] = "generator"  # whose loss it is added to
+    network: str = "generator"  # whose loss it is added to; an option may decide
     needs: ClassVar[frozenset[str]] = frozenset()  # of "code", "code as wide as the latent"
 
     class Options(Options):
@@ -80,6 +80,11 @@ class View(ABC):
     def __init__(self, options: Any) -> None:
         self.options = options
 
+    @property
+    def together(self) -> int:
+        """How many items are shown as one: a batch must be a multiple of it."""
+        return 1
+
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one item after the view, from that before it."""
         return shape
@@ -94,14 +99,18 @@ class Alarm:
     """Something that a person should know: what happened, and what to try, as flags to paste."""
 
     kind: str
-    severity: Literal["warning", "critical"]
+    severity: Literal["note", "warning", "critical"]  # the reaction is asked at a critical one
     message: str
     advice: Sequence[str] = ()
+    readings: Mapping[str, float] = field(default_factory=dict)  # the evidence
+    before: int | None = None  # the last step at which all was well, for comparison
 
 
 @dataclass(frozen=True)
 class Reading:
     """What a diagnostic saw: numbers for the metrics line (`<diagnostic>/<name>`), alarms, a word for the progress.
+
+    `healthy` is its verdict, where it has one: the last checkpoint of a healthy step is kept for a return to it.
 
     `details` is JSON that a report can show besides the curves; it becomes a line of readings.jsonl.
     """
@@ -109,6 +118,7 @@ class Reading:
     values: Mapping[str, float] = field(default_factory=dict)
     alarms: Sequence[Alarm] = ()
     health: str | None = None
+    healthy: bool | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -125,6 +135,13 @@ class Snapshot:
     generate: Callable[..., Tensor]  # (n, averaged=True) -> pictures (n, C, S, S) in [-1, 1]
     real: Callable[..., Tensor]  # (n, held_out=False) -> the same, at most as many as there are
     judge: Callable[..., Judged]  # (pictures, labels=None) -> D's answer
+    since: int = 0  # the step that this attempt began at: where a rescue or a return set in
+    remedies: Callable[[str], Sequence[Remedy]] = lambda alarm: ()  # what the model has against it and this run has not
+
+    def advice(self, kind: str, before: int | None = None) -> list[str]:
+        """What an alarm advises: each remedy with the command line that tries it, from the step `before`."""
+        back = "" if before is None else f" --from {before}"
+        return [f"{r.why}: gankit resume RUN{back} {r.flags} --out RUN-again" for r in self.remedies(kind)]
 
 
 class Diagnostic(ABC):
@@ -158,6 +175,16 @@ class Diagnostic(ABC):
         return None
 
 
+class Control(Protocol):
+    """What a reaction can do to the training, after the step that is being looked at."""
+
+    def stop(self, keep_best: bool = False) -> None:
+        """End it, with exit 3; with `keep_best` what came after the last healthy checkpoint is set aside."""
+
+    def go_back(self, alarm: Alarm) -> str:
+        """Return to the last healthy checkpoint with the model's next remedy, and say which; "" if none is left."""
+
+
 class Reaction(ABC):
     """What is done at a critical alarm: `--on-alarm NAME`, from the hook `gankit_reactions`."""
 
@@ -165,8 +192,8 @@ class Reaction(ABC):
     summary: ClassVar[str] = ""
 
     @abstractmethod
-    def react(self, alarm: Alarm, stop: Callable[[], None]) -> str:
-        """Act, and say in a few words what was done. `stop()` ends the training after this step, with exit 3."""
+    def react(self, alarm: Alarm, control: Control) -> str:
+        """Act, and say in a few words what was done."""
 
 
 class Artifact(ABC):

@@ -19,6 +19,7 @@ from gankit.options import Options
 from gankit.plugins import Catalogue, nearest
 
 COMPONENTS = ("controllers", "diagnostics", "views", "artifacts")  # kinds that a run has by name, with options
+WATCHING = {"mode-collapse"}  # on by default for every model, where a plugin offers it
 AUTO = ("image_size", "batch_size", "precision", "steps", "device")  # resolved for the machine, kept by a resume
 PLAIN = (
     *("data", "seed", "time", "fit", "background", "mirror", "holdout"),
@@ -229,6 +230,42 @@ def resolve(
     return validate(RunConfig, values, "the run", "option")
 
 
+def request(**given: Any) -> dict[str, Any]:
+    """The flags that were given, as `resolve` takes them."""
+    asked = normalised({key: value for key, value in given.items() if value not in (None, (), {})})
+    settings = dict(asked.pop("set", {}))
+    components = {key: settings.pop(key) for key in list(settings) if "." in key}
+    if settings:
+        asked["model"] = settings
+    if components:
+        asked["set"] = components
+    return asked
+
+
+def amend(
+    old: Mapping[str, Any], flags: Mapping[str, Any], catalogue: Catalogue, step: int, by: str = "resume"
+) -> tuple[RunConfig, set[str]]:
+    """A run's configuration from `step` on, with what the flags change, and the names of all that differs.
+
+    What changed is added to `history`. The model's settings stay as they were, whatever a newer version's defaults are.
+    """
+    asked = merge(old["requested"], flags)
+    if "steps" in flags and "time" not in flags:
+        asked.pop("time", None)  # a length that is asked for lifts the time of an earlier start
+    name = old["model"]["name"]
+    settings = {key: value for key, value in old["model"].items() if key != "name"}
+    resolved = resolve(name, merge(asked, {"model": settings}, flags), catalogue, pinned=old)
+    kept = {"gankit": old["gankit"], "plugins": old["plugins"], "requested": asked}
+    resolved = resolved.model_copy(update=kept)
+    ignored = ("requested", "history", "plugins")
+    new = resolved.model_dump(mode="json")
+    differing = {key: value for key, value in changes(old, new).items() if key.split(".")[0] not in ignored}
+    if differing:
+        entry = {"step": step, "changed": differing} | ({} if by == "resume" else {"by": by})
+        resolved = resolved.model_copy(update={"history": [*resolved.history, entry]})
+    return resolved, set(differing)
+
+
 def _components(model: Any, request: Mapping[str, Any], image_size: int, catalogue: Catalogue) -> dict[str, Any]:
     """The options of the network pair, the loss terms and all other components: the model's own, then those named."""
     options = _component_options(request.get("set", {}))
@@ -252,7 +289,7 @@ def _components(model: Any, request: Mapping[str, Any], image_size: int, catalog
         values["losses"][name] = {"weight": float(weight), **table}
     own = {
         "controllers": model.controllers,
-        "diagnostics": ("vitals", *model.diagnostics),
+        "diagnostics": ("vitals", *(WATCHING & catalogue.kind("diagnostics").keys()), *model.diagnostics),
         "views": (),
         "artifacts": ("losses", "animation", "report"),
     }

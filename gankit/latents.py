@@ -187,6 +187,8 @@ def _no_class(rebuilt: Rebuilt, n: int) -> Tensor | None:
 
 def _reconstruction(rebuilt: Rebuilt, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """D(x) and its error, or nothing where D gives no picture of x's shape."""
+    if rebuilt.view.together > 1:
+        return None, None
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(0, LOOKING))  # for a view that draws
         seen = rebuilt.view(x)

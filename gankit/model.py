@@ -160,6 +160,24 @@ class NetworkPair(ABC):
         """
 
 
+@dataclass(frozen=True)
+class Remedy:
+    """What to change against a collapse, and why: a rung of the ladder that a model declares.
+
+    `settings` as for --set, `losses` as for --loss; nothing that changes a network's shape.
+    """
+
+    why: str
+    settings: Mapping[str, float] = field(default_factory=dict)
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def flags(self) -> str:
+        """As they are typed."""
+        given = [f"--set {key}={value:g}" for key, value in self.settings.items()]
+        return " ".join([*given, *(f"--loss {name}={weight:g}" for name, weight in self.losses.items())])
+
+
 class Model(ABC):
     """Base class of what the hook `gankit_models` offers. Its docstring is shown by `gankit run NAME --help`."""
 
@@ -210,6 +228,18 @@ class Model(ABC):
     def optimizer(self, network: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer of one network: Adam. Its learning rate is set anew in every step."""
         return torch.optim.Adam(parameters, lr=self.learning_rate(network), betas=self.settings.betas, fused=True)
+
+    def remedies(self, alarm: str) -> Sequence[Remedy]:
+        """What to try against the trouble that an alarm's kind names, first things first; by default to go slower.
+
+        A rung that changes nothing in the run, or does not fit it, is left out: it is what was tried before.
+        """
+        if alarm in ("rate-vanished", "memorises"):  # slower does not help
+            return ()
+        rates = {"learning_rate": self.settings.learning_rate / 4}
+        if self.settings.learning_rate_generator is not None:
+            rates["learning_rate_generator"] = self.settings.learning_rate_generator / 4
+        return (Remedy("a lower learning rate", rates),)
 
     @abstractmethod
     def latents(self, n: int, device: torch.device) -> Tensor:

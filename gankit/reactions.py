@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from gankit.components import Alarm, Reaction
+from gankit.components import Alarm, Control, Reaction
 
 
 class Warn(Reaction):
@@ -13,7 +11,7 @@ class Warn(Reaction):
     name = "warn"
     summary = "say it and go on"
 
-    def react(self, alarm: Alarm, stop: Callable[[], None]) -> str:
+    def react(self, alarm: Alarm, control: Control) -> str:
         return "warned"
 
 
@@ -23,6 +21,20 @@ class Stop(Reaction):
     name = "stop"
     summary = "end the training with exit code 3"
 
-    def react(self, alarm: Alarm, stop: Callable[[], None]) -> str:
-        stop()
+    def react(self, alarm: Alarm, control: Control) -> str:
+        control.stop()
         return "stopped"
+
+
+class Rescue(Reaction):
+    """Go back to the last healthy checkpoint and on with the model's next remedy; stop when none is left."""
+
+    name = "rescue"
+    summary = "go back to the last healthy checkpoint and on with the model's next remedy"
+
+    def react(self, alarm: Alarm, control: Control) -> str:
+        remedy = control.go_back(alarm)
+        if remedy:
+            return remedy
+        control.stop(keep_best=True)
+        return "stopped: no remedy is left to try"

@@ -7,6 +7,7 @@ W2² for proportional to the mean term alone. The article that gankit starts fro
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gankit import options
-from gankit.components import Diagnostic, Reading, Snapshot
+from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.errors import UserError
 from gankit.metrics.normality import beside_normal, normality
 from gankit.metrics.wasserstein import between_normals_on_a_line, between_samples
@@ -38,6 +39,8 @@ class ReconstructionErrors(Diagnostic):
     empirical-w1, empirical-w2      between the samples themselves, which assumes no distribution
     real-normality, fake-normality  p-values of D'Agostino and Pearson's test, from 20 pictures on
 
+    held-out-mean                   of real pictures that were never trained on
+
     Variances are divided by n, so that `wasserstein` is a lower bound of `empirical-w2` (Gelbrich 1990), and equal
     to it only where the samples differ by shift and scale alone. What cannot be computed is NaN.
     """
@@ -49,12 +52,44 @@ class ReconstructionErrors(Diagnostic):
 
     class Options(options.Options):
         pictures: int = Field(96, ge=2, le=100_000, description="real pictures that are judged, and generated ones")
+        memorised: float = Field(
+            1.5, gt=1, description="held-out errors so many times the others, three times in a row"
+        )
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.memorised = 0  # readings in a row
 
     def read(self, snapshot: Snapshot) -> Reading:
         pictures = snapshot.real(self.options.pictures)
         real = energies(snapshot, pictures)
         fake = energies(snapshot, snapshot.generate(len(pictures), averaged=False))
-        return Reading(compare(real, fake), details=quantile_plot(real, fake))
+        values, alarms = compare(real, fake), []
+        held_out = snapshot.real(self.options.pictures, held_out=True)
+        if len(held_out):
+            values["held-out-mean"] = float(energies(snapshot, held_out).mean())
+            gap = values["held-out-mean"] / max(values["real-mean"], 1e-12)
+            self.memorised = self.memorised + 1 if gap > self.options.memorised else 0
+            if self.memorised == 3:
+                alarms = [self._memorises(gap, values, snapshot)]
+        return Reading(values, alarms, details=quantile_plot(real, fake))
+
+    def _memorises(self, gap: float, values: dict[str, float], snapshot: Snapshot) -> Alarm:
+        return Alarm(
+            "memorises",
+            "warning",
+            f"The discriminator learns its pictures by heart: it reconstructs those it was never shown {gap:.1f} times "
+            f"worse ({values['held-out-mean']:.3g} against {values['real-mean']:.3g}). More pictures, --mirror or "
+            "--view augment give it more to learn.",
+            snapshot.advice("memorises"),
+            {name: values[name] for name in ("held-out-mean", "real-mean")},
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {"memorised": self.memorised}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.memorised = int(state.get("memorised", 0))
 
 
 def energies(snapshot: Snapshot, pictures: Tensor) -> Tensor:

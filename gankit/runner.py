@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,9 +18,10 @@ from gankit import checkpoint
 from gankit.components import Alarm, Artifact, Reaction, Snapshot
 from gankit.data.batches import Batches, seed_of
 from gankit.interrupts import Interrupts
-from gankit.model import Losses, Step
+from gankit.model import Losses, Remedy, Step
 from gankit.plugins import Catalogue
 from gankit.report.grid import save_grid
+from gankit.rescue import TRIES, Plan, open_remedies, tried
 from gankit.runs import Run, strict
 from gankit.training import LOOKING, UPDATES, Showing, Training, looking
 
@@ -150,7 +152,15 @@ class Recorder:
         self.alarms: TextIO = open(run.alarms_path, "a", encoding="utf-8")  # noqa: SIM115
         self.readings: TextIO = open(run.readings_path, "a", encoding="utf-8")  # noqa: SIM115
         self.last = (training.number, training.seconds)
-        self.stopping = False
+        self.words: dict[str, str] = {}
+        self.verdicts: dict[str, bool] = {}
+        self.stopping = self.keep_best = False
+        self.plan: Plan | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no diagnostic sees anything wrong."""
+        return all(self.verdicts.values())
 
     def close(self) -> None:
         self.metrics.close()
@@ -188,7 +198,14 @@ class Recorder:
             if training.number % diagnostic.every or name in training.disabled:
                 continue
             snapshot = Snapshot(
-                training.number, dict(line), training.model, showing.generate, showing.real, showing.judge
+                training.number,
+                dict(line),
+                training.model,
+                showing.generate,
+                showing.real,
+                showing.judge,
+                training.since,
+                self.remedies,
             )
             try:
                 with looking(training, LOOKING, training.number):
@@ -207,10 +224,14 @@ class Recorder:
             line |= values
             if reading.details:
                 self.detail(name, details)
+            if reading.healthy is not None:
+                self.verdicts[name] = reading.healthy
+            if reading.health:
+                self.words[name] = reading.health
+                ill = [word for other, word in self.words.items() if not self.verdicts.get(other, True)]
+                self.watcher.health(", ".join(ill) or list(self.words.values())[-1])
             for alarm in reading.alarms:
                 self.alarm(name, alarm)
-            if reading.health:
-                self.watcher.health(reading.health)
 
     def detail(self, diagnostic: str, details: str) -> None:
         """Write a line of readings.jsonl; `details` is JSON already."""
@@ -225,7 +246,7 @@ class Recorder:
         action = "warned"
         if alarm.severity == "critical":
             try:
-                action = self.reaction.react(alarm, self.stop)
+                action = self.reaction.react(alarm, self)
             except Exception as error:  # nor must a letter that could not be sent
                 action = f"the reaction failed: {type(error).__name__}: {error}"
                 self.watcher.notice(f"alarm {alarm.kind!r}: {action}")
@@ -245,9 +266,25 @@ class Recorder:
         for failed in self.catalogue.notify("gankit_alarm_raised", run=self.run, alarm=record):
             self.watcher.notice(failed)
 
-    def stop(self) -> None:
-        """End the training after this step."""
-        self.stopping = True
+    def stop(self, keep_best: bool = False) -> None:
+        """End the training after this step; `keep_best`: what came after the last healthy checkpoint is set aside."""
+        self.stopping, self.keep_best = True, keep_best
+
+    def remedies(self, alarm: str) -> list[Remedy]:
+        """What the model has against an alarm of that kind and this run has not yet."""
+        current = self.training.config.model_dump(mode="json")
+        return [r for r, _ in open_remedies(current, self.training.model, self.catalogue, alarm, self.training.number)]
+
+    def go_back(self, alarm: Alarm) -> str:
+        """Return to the last healthy checkpoint with the next remedy, after this step; which one, or ""."""
+        training, back = self.training, self.training.healthy
+        current = training.config.model_dump(mode="json")
+        if self.plan or back not in self.run.checkpoints() or tried(current) >= TRIES:
+            return ""
+        for remedy, changed in open_remedies(current, training.model, self.catalogue, alarm.kind, back):
+            self.plan = Plan(back, remedy, changed)
+            return f"rescue {tried(current) + 1} of {TRIES}: back to step {back:,}, and on with {remedy.flags}"
+        return ""
 
     def write(self, line: dict[str, Any]) -> None:
         self.metrics.write(json.dumps(strict(line), ensure_ascii=False, allow_nan=False) + "\n")
@@ -293,8 +330,18 @@ def sound(training: Training, readings: Mapping[str, Tensor]) -> bool:
     return bool(torch.stack([value.isfinite().all() for value in (*readings.values(), *weights)]).all())
 
 
-def train(run: Run, training: Training, batches: Batches, recorder: Recorder, interrupts: Interrupts) -> dict[str, Any]:
-    """Train to the configured length and return what result.json says of it."""
+def train(
+    run: Run,
+    training: Training,
+    batches: Batches,
+    recorder: Recorder,
+    interrupts: Interrupts,
+    deadline: float = math.inf,
+) -> dict[str, Any]:
+    """Train to the configured length, or to the moment `deadline` of `time.perf_counter`.
+
+    Returns what result.json says of it; where a rescue is to follow, `recorder.plan` says which.
+    """
     config = training.config
     length = config.steps if config.steps is not None else float("inf")
     started, before, first = time.perf_counter(), training.seconds, training.number
@@ -314,15 +361,19 @@ def train(run: Run, training: Training, batches: Batches, recorder: Recorder, in
         if number % config.sample_every == 0:
             recorder.sample()
         if number % config.checkpoint_every == 0 and sound(training, readings):
+            if recorder.healthy:
+                training.healthy = number
             checkpoint.save(run, training)
             saved = number
 
         # Reasons to end before the length is reached.
-        if recorder.stopping:
+        if recorder.plan:
+            reason = "rescue"
+        elif recorder.stopping:
             reason = "alarm"
         elif interrupts.signal is not None:
             reason = interrupts.signal
-        elif config.time is not None and elapsed >= config.time:
+        elif time.perf_counter() >= deadline:
             reason = "time"
         if reason != "steps":
             break
@@ -331,7 +382,7 @@ def train(run: Run, training: Training, batches: Batches, recorder: Recorder, in
     if training.number > first:
         if not scheduled(training, training.number):
             recorder.record(readings)
-        if saved != training.number and reason != "alarm" and sound(training, readings):
+        if saved != training.number and reason not in ("alarm", "rescue") and sound(training, readings):
             checkpoint.save(run, training)
         if not run.sample_path(training.number).exists():
             recorder.sample()

@@ -138,6 +138,16 @@ class Run:
         found = (self.folder / "samples").glob("*.png")
         return sorted((int(path.stem), path) for path in found if path.stem.isdigit())
 
+    def sample_at(self, step: int, attempt: int = 1) -> tuple[int, Path] | None:
+        """The last sample grid up to `step` as that attempt had it, also where a later one has replaced it."""
+        aside = [
+            (int(path.stem), path)
+            for path in (self.folder / "abandoned" / str(attempt) / "samples").glob("*.png")
+            if path.stem.isdigit()
+        ]
+        found = [(number, path) for number, path in (*self.samples(), *aside) if number <= step]
+        return max(found, key=lambda one: (one[0], one in aside), default=None)
+
     def checkpoints(self) -> list[int]:
         """The steps that have a checkpoint, in order."""
         found = (self.folder / "checkpoints").glob("*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,11 +37,13 @@ class Training:
     optimizers: dict[str, torch.optim.Optimizer]
     controllers: dict[str, Controller]
     terms: dict[str, tuple[float, LossTerm]]
-    view: Callable[[Tensor], Tensor]
+    view: Views
     diagnostics: dict[str, Diagnostic]
     number: int = 0
     seconds: float = 0.0
     attempt: int = 1
+    since: int = 0  # the step that this attempt began at
+    healthy: int = 0  # the last checkpoint at which no diagnostic saw anything wrong; it is kept
     disabled: dict[str, str] = field(default_factory=dict)  # diagnostics that raised, with the reason
 
     def asked(self, networks: Mapping[str, nn.Module] | None = None) -> Networks:
@@ -86,6 +89,11 @@ class Views:
         for view in self.views:
             batch = view(batch)
         return batch
+
+    @property
+    def together(self) -> int:
+        """How many items are shown as one."""
+        return math.prod(view.together for view in self.views)
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         for view in self.views:
@@ -176,6 +184,13 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
                     raise
                 raise UserError(
                     f"model {model.name!r} needs a controller for {error}, and none here drives it"
+                ) from None
+            except RuntimeError as error:
+                if labels is None or training.view.together == 1:
+                    raise
+                raise UserError(
+                    f"--view: model {model.name!r} cannot tell D the labels of {training.view.together} items shown as "
+                    f"one ({error})"
                 ) from None
             found = {f"loss/{network}": loss for network, loss in losses.by_network.items()} | losses.readings
             found |= {f"term/{name}": t(step) for name, (_, t) in training.terms.items() if t.network in names}
@@ -280,9 +295,10 @@ class Showing:
         return to_float(torch.from_numpy(chosen.copy())).to(self.training.device)
 
     def judge(self, pictures: Tensor, labels: Tensor | None = None) -> Judged:
-        """D's answer to pictures, as it is shown them."""
+        """D's answer to pictures, as it is shown them; a rest that is too few to be shown is left out."""
         training = self.training
-        return training.model.judge(training.asked(), training.view(pictures), labels)
+        whole = len(pictures) - len(pictures) % training.view.together
+        return training.model.judge(training.asked(), training.view(pictures[:whole]), labels)
 
     def fixed(self, n: int) -> Tensor:
         """The same latents at every sampling step, through the averaged generator."""

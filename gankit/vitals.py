@@ -1,4 +1,4 @@
-"""The first vital signs: numbers that are not finite, and energies that explode."""
+"""The first vital signs: numbers that are not finite, energies that explode, a learning rate that vanishes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ class Vitals(Diagnostic):
     """Looks at the logged numbers alone, so it costs nothing."""
 
     name = "vitals"
-    summary = "numbers that are not finite, energies that explode"
+    summary = "numbers that are not finite, energies that explode, learning rates that vanish"
     every = 50
 
     class Options(options.Options):
         exploded: float = Field(20.0, gt=1, description="an energy so many times its first reading has exploded")
+        vanished: float = Field(0.02, ge=0, lt=1, description="a learning rate of this share of the first has vanished")
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
@@ -28,10 +29,15 @@ class Vitals(Diagnostic):
         self.told: list[str] = []
 
     def read(self, snapshot: Snapshot) -> Reading:
-        alarms = [alarm for alarm in (self._not_finite(snapshot), self._exploded(snapshot)) if alarm]
+        found = (self._not_finite(snapshot), self._exploded(snapshot), self._vanished(snapshot))
+        alarms = [alarm for alarm in found if alarm]
         new = [alarm for alarm in alarms if alarm.kind not in self.told]
         self.told += [alarm.kind for alarm in new]
-        return Reading(alarms=new, health=alarms[0].kind if alarms else "numbers ok")
+        return Reading(
+            alarms=new,
+            health=alarms[0].kind if alarms else "numbers ok",
+            healthy=not any(alarm.severity == "critical" for alarm in alarms),
+        )
 
     def _not_finite(self, snapshot: Snapshot) -> Alarm | None:
         broken = [name for name, value in snapshot.line.items() if not math.isfinite(value)]
@@ -42,7 +48,7 @@ class Vitals(Diagnostic):
             "critical",
             f"{', '.join(broken)} {'is' if len(broken) == 1 else 'are'} no longer finite: the weights are lost. "
             "The checkpoints from before are kept.",
-            self._slower(snapshot),
+            snapshot.advice("not-finite"),
         )
 
     def _exploded(self, snapshot: Snapshot) -> Alarm | None:
@@ -56,16 +62,23 @@ class Vitals(Diagnostic):
                     "exploded",
                     "critical",
                     f"{name} is {value:.3g}, {value / first:.0f} times its first reading: the training diverges.",
-                    self._slower(snapshot),
+                    snapshot.advice("exploded"),
                 )
         return None
 
-    def _slower(self, snapshot: Snapshot) -> list[str]:
-        rate = snapshot.model.learning_rate("discriminator") / 4
-        return [
-            "a lower learning rate, from the last good checkpoint: "
-            f"gankit resume RUN --set learning_rate={rate:g} --out RUN-slower"
-        ]
+    def _vanished(self, snapshot: Snapshot) -> Alarm | None:
+        for name, value in snapshot.line.items():
+            network = name.removeprefix("learning_rate/")
+            if network == name or value > self.options.vanished * snapshot.model.learning_rate(network):
+                continue
+            return Alarm(
+                "rate-vanished",
+                "warning",
+                f"{name} has come down to {value:.3g}: hardly anything is learned from here on. Collapse at late, tiny "
+                "rates was reported of other implementations, who added a floor.",
+                snapshot.advice("rate-vanished"),
+            )
+        return None
 
     def state(self) -> dict[str, Any]:
         return {"first": self.first, "told": self.told}

@@ -322,7 +322,7 @@ def test_without_ebgan_its_loss_is_unknown_on_the_command_line(gankit, monkeypat
         (["began", "--loss", "puling-away=1"], "unknown loss term 'puling-away' (did you mean 'pulling-away'?)"),
         (["began", "--controller", "balanse"], "unknown controller 'balanse' (did you mean 'balance'?)"),
         (["began", "--diagnostic", "vital"], "unknown diagnostic 'vital' (did you mean 'vitals'?)"),
-        (["began", "--view", "packing"], "unknown view 'packing'. There are: none"),
+        (["began", "--view", "paking"], "unknown view 'paking' (did you mean 'packing'?)"),
         (["began", "--artifact", "animations"], "unknown artifact 'animations' (did you mean 'animation'?)"),
         (["began", "--on-alarm", "stopp"], "unknown reaction 'stopp' (did you mean 'stop'?)"),
         (["began", "--set", "networks=began-autoencodr"], "(did you mean 'began-autoencoder'?)"),
@@ -483,7 +483,7 @@ def test_a_reaction_that_raises_does_not_end_the_training(tmp_path, undrawn):
         class Post(gankit.Reaction):
             name = "post"
 
-            def react(self, alarm, stop):
+            def react(self, alarm, control):
                 raise OSError("no stamps")
 
         @gankit.hookimpl
@@ -545,7 +545,7 @@ def test_no_hook_is_called_inside_a_step(install, monkeypatch):
 
     catalogue = Catalogue()
     config = api.config.resolve(
-        "began", api.request(**QUICK, losses={"everything-term": 0.1}, views=["everything-view"]), catalogue
+        "began", api.config.request(**QUICK, losses={"everything-term": 0.1}, views=["everything-view"]), catalogue
     )
     training, batches = api.assemble(config, api.open_data(config, catalogue, Watcher()), catalogue)
     assert "gankit_models" in calls  # it does count
@@ -586,7 +586,10 @@ def test_the_shipped_plugins_use_gankit_s_public_names_alone_and_not_each_other(
         else:
             continue
         for module in modules:
-            assert not module.startswith("gankit."), f"{path} line {node.lineno} looks behind the public names"
+            public = module.startswith("gankit.metrics.")  # functions of tensors, for every diagnostic
+            assert public or not module.startswith("gankit."), (
+                f"{path} line {node.lineno} looks behind the public names"
+            )
             assert module.partition(".")[0] not in others, f"{path} line {node.lineno} needs another plugin"
 
 

@@ -34,7 +34,7 @@ class Known:
     name = "known"
 
     def __init__(self, real: np.ndarray, fake: np.ndarray, energy: bool = True) -> None:
-        self.values, self.energy, self.asked = {"real": real, "fake": fake}, energy, []
+        self.values, self.energy, self.asked = {"real": real, "fake": fake, "held out": real[:0]}, energy, []
 
     def pictures(self, side: str, n: int) -> torch.Tensor:
         values = torch.tensor(self.values[side][:n], dtype=torch.float32)
@@ -50,7 +50,10 @@ class Known:
 
     def snapshot(self) -> Snapshot:
         model: Any = self
-        return Snapshot(500, {}, model, self.generate, lambda n: self.pictures("real", n), self.judge)
+        return Snapshot(500, {}, model, self.generate, self.real, self.judge)
+
+    def real(self, n: int, held_out: bool = False) -> torch.Tensor:
+        return self.pictures("held out" if held_out else "real", n)
 
 
 def look(known: Known, pictures: int = 96) -> Any:
@@ -119,6 +122,21 @@ def test_a_discriminator_without_energy_is_a_clear_message() -> None:
         look(Known(np.zeros(30), np.zeros(30), energy=False))
 
 
+def test_a_discriminator_that_learns_its_pictures_by_heart_is_told_once_after_three_readings() -> None:
+    """As soon as the pictures that were never trained on are reconstructed more than half worse."""
+    known = Known(np.full(40, 0.1), np.full(40, 0.05))
+    watching = ReconstructionErrors(ReconstructionErrors.Options())
+    alarms = []
+    for gap in (1.2, 1.6, 1.4, 1.6, 1.6, 1.6, 1.6):
+        known.values["held out"] = np.full(40, 0.1 * gap)
+        reading = watching.read(known.snapshot())
+        assert reading.values["held-out-mean"] == pytest.approx(0.1 * gap)
+        alarms.append([alarm.kind for alarm in reading.alarms])
+        assert all("1.6 times worse" in alarm.message for alarm in reading.alarms)
+        watching.restore(watching.state())
+    assert alarms == [[], [], [], [], [], ["memorises"], []]
+
+
 # Its place in a run.
 
 
@@ -138,7 +156,7 @@ def test_it_is_on_by_default_and_writes_numbers_and_details(model: str, gankit: 
     assert [line["step"] for line in there] == [2, 4, 6]
     for line in there:
         values = {key.partition("/")[2]: value for key, value in line.items() if key.startswith(NAME)}
-        assert set(values) == READINGS
+        assert set(values) == {*READINGS, "held-out-mean"}
         assert values["wasserstein"] ** 2 == pytest.approx(values["mean-term"] + values["variance-term"])
         assert values["wasserstein"] <= values["empirical-w2"] + 1e-9
         assert values["real-mean"] > 0

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 # Settings under which everything that a training remembers moves within eight steps.
 RESTLESS = ("--set", "lambda_k=0.1", "--set", "halving.window=2", "--set", "halving.patience=1", "--set", "ema=0.9")
 BEGAN = ("began", *RESTLESS)
+NORMALISED = ("--set", "began-autoencoder.spectral_normalisation=both")
 KINDS: dict[str, tuple[str, ...]] = {
     "began": BEGAN,
     "began in bf16": (*BEGAN, "--precision", "bf16"),
@@ -29,6 +30,17 @@ KINDS: dict[str, tuple[str, ...]] = {
     "began with a floor under k": (*BEGAN, "--set", "balance.floor=0.1"),
     "began with balance-pi": (*BEGAN, "--set", "gamma=0.9", "--controller", "balance-pi"),
     "began with pace": ("began", "--controller", "pace", "--set", "pace.gain=0.1", "--set", "lambda_k=0.1"),
+    "began, spectrally normalised": (*BEGAN, *NORMALISED),
+    "began in bf16, spectrally normalised": (*BEGAN, *NORMALISED, "--precision", "bf16"),
+    "began with minibatch deviation": (*BEGAN, "--set", "began-autoencoder.minibatch_deviation=true"),
+    "began, augmented and packed": (*BEGAN, "--view", "augment", "--view", "packing"),
+    "began with latent closing and mode regulariser": (
+        *BEGAN,
+        "--loss",
+        "latent-closing=1",
+        "--loss",
+        "mode-regulariser=1",
+    ),
     "ebgan": ("ebgan",),  # its generator's batch normalisation has buffers
     "ebgan alternating": ("ebgan", "--set", "updates=alternating", "--mirror"),
     "ebgan with a fixed margin": ("ebgan", "--set", "margin=0.3"),

@@ -105,9 +105,7 @@ class Progress(Watcher):
         )
         click.echo(f"look at {run.report_path}" if run.report_path.exists() else f"look into {run.folder}")
         if result["reason"] == "alarm":  # the same again would end the same way
-            click.echo(
-                f"the last good checkpoint is that of step {run.checkpoints()[-1]:,}; the alarm says what to try"
-            )
+            click.echo(f"the last healthy checkpoint is that of step {result['healthy']:,}; the alarm says what to try")
             return
         more = f" --steps {max(2 * result['steps'], 1)}" if result["reason"] == "steps" else ""
         click.echo(f"go on with: gankit resume {shlex.quote(str(run.folder))}{more}")

@@ -1,10 +1,11 @@
-"""Pictures and points to train on: folders, the built-in demo, and what any data source must give.
+"""Pictures and points to train on: folders, the built-in demo, stacked digits, and what any data source must give.
 
 Nothing in here imports torch.
 """
 
 from gankit.data.demo import Demo
+from gankit.data.digits import StackedDigits
 from gankit.data.folder import Folder
 from gankit.data.source import Data, DataSource, Request
 
-__all__ = ["Data", "DataSource", "Demo", "Folder", "Request"]
+__all__ = ["Data", "DataSource", "Demo", "Folder", "Request", "StackedDigits"]

@@ -232,7 +232,12 @@ def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
         titles = {"images_per_second": "Images a second"}
         notes = {"images_per_second": NOTES["speed"]}
         return [Panel("other", titles.get(s.key, s.key), notes.get(s.key, ""), [s]) for s in series]
-    return [Panel("diagnostic", _title(prefix, group, series), "", group) for group in _by_scale(series)]
+    raw = [one for one in series if one.name.startswith("raw-")]
+    if raw and len(raw) < len(series):  # the same readings of the bare generator: a panel of their own
+        averaged = [one for one in series if one not in raw]
+        return _panels_of(prefix, averaged, model) + _panels_of(prefix, raw, model)
+    title = f"{prefix}, bare generator" if raw else prefix
+    return [Panel("diagnostic", _title(title, group, series), "", group) for group in _by_scale(series)]
 
 
 def _title(prefix: str, group: list[Series], whole: list[Series]) -> str:

@@ -27,6 +27,21 @@ def grids(samples: list[tuple[int, Path]], room: int) -> dict[str, Any]:
     return {"shown": shown, "count": len(samples)}
 
 
+def still(found: tuple[int, Path] | None) -> dict[str, Any]:
+    """One grid as WebP, a fifth of the size; {} if there is none that can be read."""
+    from PIL import Image
+
+    if found is None:
+        return {}
+    made = io.BytesIO()
+    try:
+        with Image.open(found[1]) as picture:
+            picture.convert("RGB").save(made, "WEBP", quality=80)
+    except (OSError, ValueError, SyntaxError):
+        return {}
+    return {"step": found[0], "source": _base64(made.getvalue(), "webp")}
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size

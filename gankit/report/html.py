@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gankit.files import replacing
 from gankit.report import words
 from gankit.report.curves import Line, Panel, Series, panels, rate_drops
-from gankit.report.embed import animation, grids
+from gankit.report.embed import animation, grids, still
 from gankit.report.figures import MARKS
 from gankit.report.laboratory import Laboratory, laboratory
 from gankit.report.reading import Story, listing, mapping, read
@@ -19,6 +19,7 @@ from gankit.runs import Run
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+GRIDS = 6  # alarms that are shown with their grids
 NAMED = 20  # skipped or warned files that are listed by name
 PAGE = 9_700_000  # bytes, of which plotly takes about half
 ANIMATION = 1_700_000  # of them at most
@@ -193,8 +194,20 @@ def _alarms(story: Story) -> list[dict[str, Any]]:
             "message": str(alarm.get("message") or ""),
             "advice": words.advice(story, alarm),
             "action": str(alarm.get("action") or ""),
+            "grids": alarm,
         }
+    for place, group in enumerate(groups.values()):
+        group["grids"] = _beside(story, group["grids"]) if place < GRIDS else []
     return list(groups.values())
+
+
+def _beside(story: Story, alarm: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sample grids before and at an alarm, where it tells since when something is wrong."""
+    before, attempt = alarm.get("before"), alarm.get("attempt", 1)
+    if not isinstance(before, int) or not isinstance(attempt, int):
+        return []
+    both = [still(story.run.sample_at(before, attempt)), still(story.run.sample_at(alarm["step"], attempt))]
+    return both if all(both) and both[0]["step"] < both[1]["step"] else []
 
 
 def _files(story: Story, name: str) -> dict[str, Any]:

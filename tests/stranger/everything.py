@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import gankit
-from gankit import Alarm, Judged, Losses, Reading, Run, Snapshot, Step, hookimpl
+from gankit import Alarm, Control, Judged, Losses, Reading, Run, Snapshot, Step, hookimpl
 
 told: list[str] = []  # the notifications, in order
 
@@ -74,7 +74,7 @@ class Look(gankit.Diagnostic):
 class Shrug(gankit.Reaction):
     name = "everything-reaction"
 
-    def react(self, alarm: Alarm, stop: Callable[[], None]) -> str:
+    def react(self, alarm: Alarm, control: Control) -> str:
         return "shrugged"
 
 

@@ -1,4 +1,4 @@
-"""BEGAN as a gankit plugin: the model, its networks and its controllers."""
+"""BEGAN as a gankit plugin: the model, its networks and controllers, diagnostics, and loss terms for any model."""
 
 from __future__ import annotations
 
@@ -19,6 +19,21 @@ def gankit_networks() -> list[Any]:
     from gankit_began.networks import BeganAutoencoder
 
     return [BeganAutoencoder]
+
+
+@hookimpl
+def gankit_losses() -> list[Any]:
+    from gankit_began.terms import LatentClosing, ModeRegulariser
+
+    return [LatentClosing, ModeRegulariser]
+
+
+@hookimpl
+def gankit_diagnostics() -> list[Any]:
+    from gankit_began.collapse import ModeCollapse
+    from gankit_began.equilibrium import Equilibrium
+
+    return [ModeCollapse, Equilibrium]
 
 
 @hookimpl

@@ -5,7 +5,7 @@ Equation numbers (1)–(5) are those of the article that gankit starts from; sym
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 import gankit
-from gankit import Judged, Losses, Machine, Model, Step
+from gankit import Judged, Losses, Machine, Model, Remedy, Step
 from gankit_began.networks import reconstruction_error
 
 
@@ -26,7 +26,7 @@ class BEGAN(Model):
     name = "began"
     summary = "Boundary Equilibrium GAN (arXiv 1703.10717)"
     controllers = ("balance", "halving")
-    diagnostics = ("reconstruction-errors",)
+    diagnostics = ("equilibrium", "reconstruction-errors")
     shown = {"k": "began/k", "M": "began/convergence"}
     presets = {  # section 4.1 of the paper as remembered; `betas` are not given there
         "paper": {
@@ -69,6 +69,30 @@ class BEGAN(Model):
 
     def controller_options(self, controller: str) -> dict[str, Any]:
         return {"lambda_k": self.settings.lambda_k} if controller in ("balance", "balance-pi") else {}
+
+    def remedies(self, alarm: str) -> Sequence[Remedy]:
+        """Against a collapse: EBGAN's term with the dial turned up, then a k that does not die, then slower.
+
+        docs/evidence/collapse.md has the measurements.
+        """
+        gamma = self.settings.gamma
+        floor = Remedy("k does not sink to 0, so that fakes stay pushed away", {"balance.floor": 0.12})
+        if alarm in ("k-at-0", "k-sinks"):
+            return (floor, Remedy("a ratio that the generator can follow", {"gamma": min(gamma + 0.2, 1)}))
+        if alarm == "k-at-1":
+            return (Remedy("a ratio that the discriminator can follow", {"gamma": max(gamma - 0.2, 0.1)}),)
+        if alarm not in ("one-mode", "one-colour", "narrowing", "mode-collapse"):
+            return super().remedies(alarm)
+        return (
+            Remedy(
+                "the discriminator looks at fakes more, and a term keeps their codes apart",
+                {"gamma": max(gamma, 0.7)},
+                {"pulling-away": 0.1},
+            ),
+            floor,
+            Remedy("more variety for less form", {"gamma": max(gamma, 0.9)}),
+            *super().remedies(alarm),
+        )
 
     def latents(self, n: int, device: torch.device) -> Tensor:
         """z ~ U[−1, 1]^N_z."""

@@ -10,7 +10,7 @@ networks, 128×128, n = 128, skip connections).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import gankit
 from gankit import Judged, NetworkPair, UserError
+from gankit_began.stabilised import spectrally_normalised, with_deviation
 
 COARSEST = 8  # the side of the smallest feature map
 CARRY_STEPS = 16_000  # vanishing residuals: carry falls from 1 to 0 over so many steps (the paper, as remembered)
@@ -108,22 +109,27 @@ class Decoder(Vanishing):
 
 
 class Encoder(nn.Module):
-    """Picture (B, C, S, S) -> code (B, N_h)."""
+    """Picture (B, C, S, S) -> code (B, N_h). With `deviation` a code is told how much its batch varies."""
 
-    def __init__(self, channels: int, size: int, latent: int, filters: int, vanishing: bool) -> None:
+    def __init__(
+        self, channels: int, size: int, latent: int, filters: int, vanishing: bool, deviation: bool = False
+    ) -> None:
         super().__init__()
+        self.deviation = deviation
         self.first = nn.Conv2d(channels, filters, 3, padding=1)
         scales = (size // COARSEST).bit_length() - 1
         self.blocks = nn.ModuleList(
             Convolutions(i * filters, i * filters, vanishing=vanishing) for i in range(1, scales + 1)
         )
         self.wider = nn.ModuleList(nn.Conv2d(i * filters, (i + 1) * filters, 1) for i in range(1, scales + 1))
-        self.linear = nn.Linear((scales + 1) * filters * COARSEST**2, latent)
+        self.linear = nn.Linear(((scales + 1) * filters + deviation) * COARSEST**2, latent)
 
     def forward(self, x: Tensor) -> Tensor:
         x = elu(self.first(x))
         for block, wider in zip(self.blocks, self.wider, strict=True):
             x = wider(F.avg_pool2d(block(x), 2))
+        if self.deviation:
+            x = with_deviation(x)
         return self.linear(x.flatten(1))
 
 
@@ -153,6 +159,12 @@ class BeganAutoencoder(NetworkPair):
         vanishing_residuals: bool = Field(
             False, description=f"convolutions start as the identity, over {CARRY_STEPS:,} steps"
         )
+        minibatch_deviation: bool = Field(
+            False, description="the code is told how much its batch varies; real and generated batches apart"
+        )
+        spectral_normalisation: Literal["discriminator", "generator", "both"] | None = Field(
+            None, description="whose weights are divided by their largest singular value"
+        )
 
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
         o = self.options
@@ -163,8 +175,15 @@ class BeganAutoencoder(NetworkPair):
         def decoder(to: int) -> Decoder:
             return Decoder(to, size, o.latent, o.filters, o.skip_connections, o.vanishing_residuals)
 
-        encoder = Encoder(seen[0], size, o.latent, o.filters, o.vanishing_residuals)
-        return {"generator": decoder(channels), "discriminator": Autoencoder(encoder, decoder(seen[0]))}
+        encoder = Encoder(seen[0], size, o.latent, o.filters, o.vanishing_residuals, o.minibatch_deviation)
+        networks: dict[str, nn.Module] = {
+            "generator": decoder(channels),
+            "discriminator": Autoencoder(encoder, decoder(seen[0])),
+        }
+        for name, network in networks.items():
+            if o.spectral_normalisation in (name, "both"):
+                spectrally_normalised(network)
+        return networks
 
 
 def reconstruction_error(seen: Tensor, judged: Judged, eta: int = 1) -> Tensor:

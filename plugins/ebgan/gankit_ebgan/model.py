@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 import gankit
-from gankit import Controller, Judged, Losses, Machine, Model, Step
+from gankit import Controller, Judged, Losses, Machine, Model, Remedy, Step
 from gankit_ebgan.pulling_away import pulling_away
 
 
@@ -57,6 +57,13 @@ class EBGAN(Model):
     def controller_options(self, controller: str) -> dict[str, Any]:
         fixed = controller == "margin" and self.settings.margin != "auto"
         return {"fixed": self.settings.margin} if fixed else {}
+
+    def remedies(self, alarm: str) -> Sequence[Remedy]:
+        """Against a collapse: the pulling-away term, then a stronger one, then slower."""
+        if alarm in ("not-finite", "exploded"):
+            return super().remedies(alarm)
+        stronger = max(0.1, 3 * self.settings.pull_away)
+        return (Remedy("the codes of fakes are kept apart", {"pull_away": stronger}), *super().remedies(alarm))
 
     def latents(self, n: int, device: torch.device) -> Tensor:
         """z ~ U[−1, 1]^N_z."""

@@ -1,0 +1,285 @@
+"""The mode-collapse detector on labelled streams of samples: `make bench-collapse`.
+
+Planted streams (planted.py) and recorded ones (streams/, made by `record` below) go look by look through
+`ModeCollapse.read`, as a training would hand them over. Beside it the obvious alternatives. What thresholds were chosen
+on (seed 0, the streams marked so) is kept apart from what is reported (other seeds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import planted  # noqa: E402
+from gankit_began.collapse import ONE_COLOUR, OPEN, ModeCollapse  # noqa: E402
+from planted import EVERY, KINDS, LEVELS, Stream  # noqa: E402
+from recorded import recorded  # noqa: E402
+from speed import commit, machine  # noqa: E402
+
+from gankit import Judged, Snapshot  # noqa: E402
+
+TUNE, REPORT = (0,), (101, 102)
+HEALTHY = {"tune": (0, 1), "report": tuple(range(101, 108))}  # seeds at each level: 21 stretches are reported
+NO_MODEL: Any = None  # the detector does not ask for it
+WITHIN = 3  # looks from the first collapsed one in which an alarm counts as in time: a delay of two intervals at most
+
+
+@dataclass
+class Seen:
+    """What was measured of a stream, look by look."""
+
+    name: str
+    kind: str
+    steps: Sequence[int]
+    collapsed: Sequence[bool | None]
+    alarms: list[list[str]] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    scores: dict[str, list[float]] = field(default_factory=dict)  # higher: more collapsed
+    values: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def onset(self) -> int | None:
+        """The first look at which something is lost, where it was planted."""
+        if self.kind == "recorded" or True not in self.collapsed:
+            return None
+        return max(i for i, lost in enumerate(self.collapsed) if lost is False) + 1
+
+
+def watch(stream: Stream) -> Seen:
+    """Send a stream through the detector and the alternatives."""
+    seen = Seen(stream.name, stream.kind, stream.steps, [None if c is None else bool(c) for c in stream.collapsed])
+    shown: tuple[Tensor, Tensor] = stream.looks[0]()
+    count = len(shown[0])
+    detector = ModeCollapse(ModeCollapse.Options(pictures=count))
+    distance, alike, coverage, energy = Best(), Best(), Best(), [Best(), Best()]
+
+    def generate(n: int, averaged: bool = True) -> Tensor:
+        return shown[not averaged][:n]
+
+    def real(n: int, held_out: bool = False) -> Tensor:
+        source = stream.held_out if held_out else stream.real
+        return source[:: max(1, len(source) // max(n, 1))][:n]
+
+    for look, step in enumerate(stream.steps):
+        shown = stream.looks[look]()
+        reading = detector.read(Snapshot(step, {}, NO_MODEL, generate, real, Judged))
+        values, share = reading.values, detector.health.share
+        variety, colours = ((values[k] + values[f"raw-{k}"]) / 2 for k in ("variety", "colours"))
+        found = {
+            "gankit": 1 - min(share, variety / OPEN, colours / ONE_COLOUR),  # below what it speaks at
+            "coverage alone": 1 - coverage.share(values["coverage"]),
+            "pairwise distance": 1 - distance.share(values["diversity"]),
+            "MS-SSIM": 1 - alike.share(1 - ms_ssim(shown[0])),
+        }
+        if stream.energies:
+            found["loss fall"] = 1 - max(b.share(e) for b, e in zip(energy, stream.energies[look], strict=True))
+        for name, score in found.items():
+            seen.scores.setdefault(name, []).append(score)
+        seen.alarms.append([f"{alarm.kind} ({alarm.severity})" for alarm in reading.alarms])
+        seen.words.append(reading.health or "")
+        seen.values.append(dict(values))
+    return seen
+
+
+class Best:
+    """A number's share of its own best so far, as held for two looks."""
+
+    def __init__(self) -> None:
+        self.best = self.last = 0.0
+
+    def share(self, value: float) -> float:
+        found = value / self.best if self.best else 1.0
+        self.best, self.last = max(self.best, min(value, self.last)), value
+        return found
+
+
+def ms_ssim(pictures: Tensor, pairs: int = 64) -> float:
+    """Mean MS-SSIM of pairs of pictures in [-1, 1] (Wang, Simoncelli, Bovik 2003): window 7, two scales at 32×32.
+
+    The weights of the paper's first two scales, scaled to a sum of 1, as remembered.
+    """
+    x, y = (pictures[part : 2 * pairs : 2] / 2 + 0.5 for part in (0, 1))
+    place = torch.arange(-3.0, 4.0)
+    taps = torch.exp(-(place**2) / (2 * 1.5**2))
+    window = (taps[:, None] * taps / taps.sum() ** 2).expand(x.shape[1], 1, 7, 7)
+
+    def blur(z: Tensor) -> Tensor:
+        return F.conv2d(z, window, groups=z.shape[1])
+
+    found = torch.ones(len(x))
+    for scale, weight in enumerate((0.136, 0.864)):
+        a, b = blur(x), blur(y)
+        contrast = (2 * (blur(x * y) - a * b) + 0.03**2) / (blur(x * x) - a * a + blur(y * y) - b * b + 0.03**2)
+        if scale == 1:
+            contrast = contrast * (2 * a * b + 0.01**2) / (a * a + b * b + 0.01**2)
+        found = found * contrast.mean((1, 2, 3)).clamp(min=0) ** weight
+        x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+    return float(found.mean())
+
+
+def streams(which: str, illustrations: str | None) -> Iterator[Stream]:
+    """Those to tune on or those to report."""
+    for kind in KINDS:
+        seeds = HEALTHY[which] if kind == "healthy" else TUNE if which == "tune" else REPORT
+        for level in LEVELS:
+            for seed in seeds:
+                yield planted.planted(kind, level, seed)
+    yield from recorded(HERE / "streams", which, illustrations)
+
+
+def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """The share of pairs of a collapsed and a healthy look that a score puts in order."""
+    p, n = np.array(positive)[:, None], np.array(negative)[None]
+    return float(((p > n) + 0.5 * (p == n)).mean()) if p.size and n.size else math.nan
+
+
+def looks(seen: Sequence[Seen], score: str, kind: str | None = None) -> tuple[list[float], list[float]]:
+    """The scores of collapsed looks (of one kind) and of healthy ones."""
+    found: tuple[list[float], list[float]] = [], []
+    for stream in seen:
+        for value, lost in zip(stream.scores.get(score, ()), stream.collapsed, strict=False):
+            if lost is not None and not (lost and kind not in (None, stream.kind)):
+                found[not lost].append(value)
+    return found
+
+
+def alarmed(stream: Seen, score: str, threshold: float) -> list[int]:
+    """The looks at which an alarm is raised: the detector's own, or two looks in a row above a threshold."""
+    if score == "gankit":
+        return [i for i, alarms in enumerate(stream.alarms) if alarms]
+    values = stream.scores.get(score, [])
+    return [i for i in range(1, len(values)) if min(values[i - 1], values[i]) > threshold]
+
+
+@dataclass
+class Found:
+    """How a detector did on streams."""
+
+    delays: list[int | None]  # intervals from the first look that has lost something; None: never seen
+    false: int  # alarms before anything was lost
+    steps: int  # that they were watched for until then
+
+
+def judge(seen: Sequence[Seen], score: str, threshold: float, kind: str | None = None) -> Found:
+    found = Found([], 0, 0)
+    for stream in seen:
+        raised, onset = alarmed(stream, score, threshold), stream.onset
+        until = len(stream.steps) if onset is None else onset
+        # Planted: all that comes before is known to lose nothing. Recorded: what is called healthy.
+        healthy = [i for i in range(until) if stream.kind != "recorded" or stream.collapsed[i] is False]
+        early = [i for i in raised if i in healthy]
+        found.false += bool(early) if score != "gankit" else len(early)
+        found.steps += EVERY * len(healthy)
+        if onset is not None and kind in (None, stream.kind):
+            after = [i for i in raised if i >= onset]
+            found.delays.append(after[0] - onset if after else None)
+    return found
+
+
+def table(tune: Sequence[Seen], report: Sequence[Seen]) -> str:
+    """Markdown: per detector and kind."""
+    names = list(dict.fromkeys(name for seen in report for name in seen.scores))
+    kinds = [
+        k
+        for k in dict.fromkeys(seen.kind for seen in report)
+        if any(s.kind == k and s.onset is not None for s in report)
+    ]
+    rows = ["| | ROC AUC | " + " | ".join(kinds) + " | false alarms per 100,000 steps |"]
+    rows.append("|---" * (len(kinds) + 3) + "|")
+    for name in names:
+        healthy = looks(tune, name)[1]
+        threshold = max(healthy, default=math.nan)
+        positive, negative = looks(report, name)
+        cells = [f"{name}", f"**{auc(positive, negative):.4f}**"]
+        for kind in kinds:
+            score = auc(*looks(report, name, kind))
+            delays = judge(report, name, threshold, kind).delays
+            if not any(s.kind == kind and name in s.scores for s in report):
+                cells.append("–")
+                continue
+            seen = [d for d in delays if d is not None]
+            in_time = sum(d < WITHIN for d in seen)
+            middle = f"{statistics.median(seen):g}" if seen else "–"
+            cells.append(f"{score:.3f}; {middle}; {in_time}/{len(delays)}" if delays else f"{score:.3f}")
+        found = judge([s for s in report if name in s.scores], name, threshold)
+        cells.append(f"{found.false / found.steps * 1e5:.2f} ({found.false} in {found.steps:,})")
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def told(seen: Sequence[Seen]) -> str:
+    """Markdown: what was said of recorded streams, and when."""
+    rows = ["| recorded | called collapsed, steps | called healthy | said |", "|---|---|---|---|"]
+    for stream in (s for s in seen if s.kind == "recorded"):
+        spans = []
+        for truth in (True, False):
+            steps = [step for step, lost in zip(stream.steps, stream.collapsed, strict=True) if lost is truth]
+            spans.append(f"{steps[0]:,}–{steps[-1]:,}" if steps else "–")
+        said = [f"{s:,} {', '.join(a)}" for s, a in zip(stream.steps, stream.alarms, strict=True) if a]
+        rows.append(f"| {stream.name} | {spans[0]} | {spans[1]} | {'; '.join(said) or 'nothing'} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--illustrations", help="the folder that some recorded streams were trained on; without: left out"
+    )
+    parser.add_argument("--out", type=Path, default=HERE / "results" / f"collapse-{date.today()}.md")
+    parser.add_argument("--keep", type=Path, help="write every look's numbers here, as JSON")
+    parser.add_argument("--kept", type=Path, nargs=2, help="measure nothing, draw the table of what two --keep wrote")
+    parser.add_argument("--only", choices=("tune", "report"), help="measure one of both, and draw no table")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, list[Seen]] = {}
+    with torch.no_grad():
+        for path in chosen.kept or ():
+            for which, streams_seen in json.loads(path.read_text()).items():
+                found[which] = [Seen(**seen) for seen in streams_seen]
+        for which in () if chosen.kept else (chosen.only,) if chosen.only else ("tune", "report"):
+            found[which] = []
+            for stream in streams(which, chosen.illustrations):
+                seen = watch(stream)
+                found[which].append(seen)
+                said = [f"{s:,} {', '.join(a)}" for s, a in zip(seen.steps, seen.alarms, strict=True) if a]
+                print(f"{which}: {seen.name}: {'; '.join(said) or 'no alarm'}; onset at look {seen.onset}", flush=True)
+                if chosen.keep:
+                    kept: dict[str, Any] = {key: [asdict(s) for s in value] for key, value in found.items()}
+                    chosen.keep.write_text(json.dumps(kept))
+    if chosen.only:
+        return
+    head = f"# Collapse, {date.today()}\n\n{machine()}. Commit: {commit()}.\n\n"
+    parts = (
+        EXPLAINED,
+        table(found["tune"], found["report"]),
+        told(found["report"]),
+        "For tuning:",
+        told(found["tune"]),
+    )
+    chosen.out.write_text(head + "\n\n".join(parts) + "\n", encoding="utf-8")
+    print(chosen.out.read_text())
+
+
+EXPLAINED = """\
+Each kind's cell: ROC AUC of its collapsed looks against all healthy looks; median delay in intervals of 500 steps from
+the first look that lost something to the first alarm; streams told within two intervals. gankit's alarms are its own;
+an alternative's are two looks in a row above the highest score of a healthy look among the streams for tuning."""
+
+
+if __name__ == "__main__":
+    main()

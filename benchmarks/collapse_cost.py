@@ -1,0 +1,70 @@
+"""What a look of the mode-collapse detector costs, as a share of the steps between two: BEGAN on the demo, batch 16.
+
+Processor time of one thread in one process, medians; what other programs do does not count.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from gankit_began.collapse import ModeCollapse
+from speed import assemble
+
+from gankit.components import Snapshot
+from gankit.runner import LOOKING, step_once
+from gankit.training import looking
+
+STEPS, LOOKS = 40, 7
+
+
+def timed(act: Callable[[], object]) -> float:
+    started = time.process_time()
+    act()
+    return time.process_time() - started
+
+
+def row(size: int, filters: int) -> str:
+    """A line of the table, for pictures of that side."""
+    with tempfile.TemporaryDirectory() as scratch:
+        _, training, batches, recorder, _ = assemble("demo", size, filters, Path(scratch) / "run")
+        detector, showing = ModeCollapse(ModeCollapse.Options()), recorder.showing
+
+        def look() -> None:
+            snapshot = Snapshot(0, {}, training.model, showing.generate, showing.real, showing.judge)
+            with looking(training, LOOKING, training.number):
+                detector.read(snapshot)
+
+        def step() -> None:
+            step_once(training, batches)
+
+        for _ in range(5):
+            step()
+        steps = statistics.median(timed(step) for _ in range(STEPS))
+        first = timed(look)
+        later = statistics.median(timed(look) for _ in range(LOOKS))
+        recorder.close()
+    share = 100 / (steps * detector.every)
+    return (
+        f"| {size}×{size}, n = {filters} | {steps * 1e3:.1f} | {later * 1e3:.0f} | {first * 1e3:.0f} "
+        f"| {later * share:.2f} | {first * share:.2f} |"
+    )
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print("| | step, ms | look, ms | first look, ms | share of 500 steps, % | the first's, % |")
+    print("|---|---|---|---|---|---|")
+    for size, filters in ((32, 16), (64, 16)):
+        print(row(size, filters), flush=True)
+
+
+if __name__ == "__main__":
+    main()

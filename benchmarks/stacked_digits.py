@@ -1,0 +1,244 @@
+"""Modes caught of the 1,000 of stacked digits, and KL to their law: `make bench-digits`, or see --help.
+
+BEGAN and EBGAN, plain and cured, trained by `gankit.run` on `--data stacked-digits`. Started again with the same --out
+it leaves finished runs as they are and goes on with those that were interrupted; more --steps lengthen them.
+
+The protocol is that of VEEGAN and PacGAN for stacked MNIST (Lin, Khetan, Fanti, Oh 2018, arXiv 1712.04086; their
+published code): 26,000 samples, each channel told by a classifier that was trained on single real digits; a mode is
+caught by one sample; KL is that of the samples' modes against the data's. Here the digits are scikit-learn's, of 8×8
+pixels, and the data's law is the product of the digits' shares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import gankit
+from gankit.config import parse_pairs
+from gankit.data.batches import to_float
+from gankit.data.digits import COUNT, SIDE, StackedDigits, enlarged, single_digits
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from speed import commit, machine  # noqa: E402
+from two_dimensional import mean_and_deviation  # noqa: E402
+
+SAMPLES = 26_000
+STEPS = 20_000
+TESTED = 0.2  # share of the single digits that the classifier is tested on
+
+SETTINGS: dict[str, Any] = {"latent": 32}  # of all
+MODELS: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {  # model, settings, loss terms
+    "BEGAN": ("began", {"gamma": 0.5}, {}),
+    "BEGAN cured": ("began", {"gamma": 0.7}, {"pulling-away": 0.1}),
+    "EBGAN": ("ebgan", {"pull_away": 0}, {}),
+    "EBGAN cured": ("ebgan", {"pull_away": 0.1}, {}),
+}
+CURE = "Cured: γ 0.7 and pulling-away 0.1 on BEGAN, pulling-away 0.1 on EBGAN."
+
+# Stacked MNIST as PacGAN's tables have it: modes and KL, means. Larger networks, 28×28, other digits.
+PUBLISHED: dict[str, tuple[float, float]] = {
+    "ALI": (16, 5.40),
+    "Unrolled GAN": (48.7, 4.32),
+    "DCGAN, in VEEGAN's paper": (99, 3.40),
+    "DCGAN, in PacGAN's": (78.9, 4.50),
+    "VEEGAN": (150, 2.95),
+    "PacDCGAN2": (1000, 0.06),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one set of samples."""
+
+    modes: int  # with at least one sample
+    kl: float  # nats, of the samples' modes against the data's
+
+
+def measure(labels: np.ndarray, law: np.ndarray) -> Measured:
+    """Of samples' modes (N,) in 0..999, where the data's come with probabilities `law` (1000,), all above 0."""
+    shares = np.bincount(labels, minlength=len(law)) / len(labels)
+    there = shares > 0
+    return Measured(int(there.sum()), float((shares[there] * np.log(shares[there] / law[there])).sum()))
+
+
+def law_of(targets: np.ndarray) -> np.ndarray:
+    """The probability of each mode, (1000,), where three digits are drawn of `targets` (N,), each on its own."""
+    share = np.bincount(targets, minlength=10) / len(targets)
+    return np.einsum("a,b,c->abc", share, share, share).ravel()
+
+
+def as_digits(channels: Tensor) -> np.ndarray:
+    """Pictures (N, C, S, S) in [-1, 1] as single digits of 8×8 pixels by averaging areas, (N·C, 64) in 0..1."""
+    return (F.adaptive_avg_pool2d(channels, SIDE).reshape(-1, SIDE**2).numpy() + 1) / 2
+
+
+class Reader:
+    """Tells which mode a picture shows: a support vector machine, trained on single real digits, for each channel.
+
+    The digits are split at random, so that the same hands may have written what it is tested on.
+    """
+
+    def __init__(self, size: int) -> None:
+        """`size`: side of the pictures, since a digit is blurred a little by being enlarged and averaged back."""
+        from sklearn.svm import SVC
+
+        digits, targets = single_digits()
+        pictures = torch.from_numpy(enlarged(digits, size)).float().div(127.5).sub(1)[:, None]
+        seen = as_digits(pictures)
+        order = np.random.default_rng(0).permutation(len(seen))
+        tested, trained = np.split(order, [round(TESTED * len(seen))])
+        self.machine = SVC(C=10, gamma="scale").fit(seen[trained], targets[trained])
+        self.law = law_of(targets)
+        self.sizes = (len(trained), len(tested))
+        self.accuracy = float((self.machine.predict(seen[tested]) == targets[tested]).mean())
+
+    def __call__(self, pictures: Tensor) -> np.ndarray:
+        """The modes (N,) of pictures (N, 3, S, S)."""
+        return self.machine.predict(as_digits(pictures)).reshape(-1, 3) @ (100, 10, 1)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks of every run."""
+
+    seeds: int = 1
+    steps: int = STEPS
+    samples: int = SAMPLES
+    image_size: int = 16
+    batch_size: int = 16
+    pictures: int = COUNT
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    losses: Mapping[str, float] = field(default_factory=dict)
+    views: Sequence[str] = ()
+
+    @property
+    def data(self) -> str:
+        return f"{StackedDigits.name}:{self.pictures}"
+
+
+def train(model: str, seed: int, asked: Asked, folder: Path) -> gankit.Run:
+    """The finished run in `folder`: as it is, gone on with, or new. Its settings are those that it began with."""
+    if (folder / "checkpoints").is_dir():
+        run = gankit.Run(folder)
+        done = run.result.get("outcome") == "finished" and run.result["steps"] >= asked.steps
+        return run if done else gankit.resume(run, steps=asked.steps)
+    name, own, losses = MODELS[model]
+    return gankit.run(
+        name,
+        asked.data,
+        out=folder,
+        set=SETTINGS | own | dict(asked.settings),
+        losses=losses | dict(asked.losses),
+        views=list(asked.views),
+        steps=asked.steps,
+        image_size=asked.image_size,
+        batch_size=asked.batch_size,
+        seed=seed,
+        on_alarm="warn",
+        sample_every=max(asked.steps // 20, 1),
+    )
+
+
+def real_pictures(asked: Asked) -> Tensor:
+    """As many of the data as there are samples, or all, (N, 3, S, S)."""
+    data = StackedDigits().open(str(asked.pictures), gankit.Request(asked.image_size, holdout=0))
+    return to_float(torch.from_numpy(data.train[: asked.samples].copy()))
+
+
+def bench(out: Path, models: Sequence[str], asked: Asked, say: Callable[[str], None]) -> None:
+    read = Reader(asked.image_size)
+    trained, tested = read.sizes
+    say(
+        f"The classifier tells {100 * read.accuracy:.1f} % of {tested} single digits rightly, after {trained} others; "
+        f"all three of a picture then {100 * read.accuracy**3:.0f} %.\n"
+    )
+    say("| model | modes caught of 1,000 | KL, nats | training, s |")
+    say("|---|---|---|---|")
+    ceiling = measure(read(real_pictures(asked)), read.law)
+    say(f"| real pictures, for the ceiling | {ceiling.modes} | {ceiling.kl:.3f} | |")
+    for model in models:
+        measured: list[tuple[Measured, float]] = []
+        for seed in range(asked.seeds):
+            run = train(model, seed, asked, out / f"{model.replace(' ', '-')}-{seed}")
+            found = measure(read(run.sample(asked.samples, seed=seed)), read.law)
+            measured.append((found, run.result["seconds"]))
+            print(f"{model}, seed {seed}, step {run.result['steps']}: {found}", file=sys.stderr, flush=True)
+        cells = (
+            mean_and_deviation([one.modes for one, _ in measured], 1),
+            mean_and_deviation([one.kl for one, _ in measured], 2),
+            mean_and_deviation([seconds for _, seconds in measured], 0),
+        )
+        say(f"| {model} | " + " | ".join(cells) + " |")
+    for model, (modes, kl) in PUBLISHED.items():
+        say(f"| {model}, stacked MNIST, published | {modes:g} | {kl:.2f} | |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Modes of stacked digits caught by BEGAN and EBGAN, plain and cured.")
+    parser.add_argument("--out", type=Path, help="folder of the run folders, to go on from (default: a temporary one)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--seeds", type=int, default=Asked.seeds)
+    parser.add_argument("--steps", type=int, default=Asked.steps)
+    parser.add_argument("--samples", type=int, default=Asked.samples)
+    parser.add_argument("--pictures", type=int, default=Asked.pictures, help="triples that are trained on")
+    parser.add_argument("--image-size", type=int, default=Asked.image_size)
+    parser.add_argument("--batch-size", type=int, default=Asked.batch_size)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of gankit run, for all")
+    parser.add_argument("--loss", action="append", default=[], metavar="NAME=WEIGHT", help="as of gankit run, for all")
+    parser.add_argument("--view", action="append", default=[], metavar="NAME", help="as of gankit run, for all")
+    parser.add_argument("--save", action="store_true", help="also write benchmarks/results/DATE-stacked-digits.md")
+    given = parser.parse_args()
+    asked = Asked(
+        seeds=given.seeds,
+        steps=given.steps,
+        samples=given.samples,
+        image_size=given.image_size,
+        batch_size=given.batch_size,
+        pictures=given.pictures,
+        settings=parse_pairs(given.set, "--set"),
+        losses=parse_pairs(given.loss, "--loss"),
+        views=given.view,
+    )
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="gankit-bench-") as scratch:
+        say(f"{machine()}.")
+        say(
+            f"{asked.image_size}×{asked.image_size}, batch {asked.batch_size}, {asked.steps:,} steps, "
+            f"{asked.pictures:,} pictures, {asked.samples:,} samples, seeds: {asked.seeds}. Commit: {commit()}."
+        )
+        more = [*(f"--set {pair}" for pair in given.set), *(f"--loss {pair}" for pair in given.loss)]
+        more += [f"--view {name}" for name in given.view]
+        say(f"{CURE} All with latent=32" + (f" and {' '.join(more)}.\n" if more else ".\n"))
+        bench(given.out or Path(scratch), given.models, asked, say)
+    say("\nMean ± standard deviation over the seeds. The published rows are means on stacked MNIST: digits of 28×28")
+    say("and other networks and losses. They show the size of the trouble, and compare no methods with these.")
+    print(f"{time.perf_counter() - started:.0f} s")
+    if given.save:
+        path = HERE / "results" / f"{date.today()}-stacked-digits.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"# Stacked digits, {date.today()}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""NDB, the share of significantly different bins: Richardson and Weiss 2018, "On GANs and GMMs" (arXiv 1805.12462)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Bins(NamedTuple):
+    """Cells of a real set around centres that k-means found."""
+
+    centres: Tensor  # (K, D), double
+    share: Tensor  # (K,): of the real points, double
+    points: int  # real ones
+
+
+def bins(real: Tensor, k: int = 20, seed: int = 0) -> Bins:
+    """Cells for real features (N, D). Raises ValueError for fewer points than cells."""
+    from scipy.cluster.vq import kmeans2
+
+    if len(real) < k:
+        raise ValueError(f"{len(real)} real points for {k} bins: give as many at least")
+    points = real.double().cpu().numpy()
+    centres, cells = kmeans2(points, k, minit="++", seed=seed, missing="warn")
+    share = torch.bincount(torch.from_numpy(cells), minlength=k).double() / len(real)
+    return Bins(torch.from_numpy(centres), share, len(real))
+
+
+def different_bins(cells: Bins, fake: Tensor, significance: float = 0.05) -> float:
+    """The share of the cells, in [0, 1], that features (M, D) fill significantly more or less than the real ones.
+
+    Two proportions are compared by the z test with a pooled estimate; some 5 % of the cells differ by chance.
+    """
+    nearest = torch.cdist(fake.double().cpu(), cells.centres).argmin(1)
+    count = len(fake)
+    share = torch.bincount(nearest, minlength=len(cells.centres)).double() / count
+    pooled = (share * count + cells.share * cells.points) / (count + cells.points)
+    error = (pooled * (1 - pooled) * (1 / count + 1 / cells.points)).sqrt()
+    z = (share - cells.share).abs() / error.clamp(min=1e-12)
+    return float((torch.special.erfc(z / 2**0.5) < significance).double().mean())

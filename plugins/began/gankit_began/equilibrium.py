@@ -1,0 +1,68 @@
+"""Whether BEGAN's balance still holds: k at a bound, or on its way to 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+import gankit
+from gankit import Alarm, Diagnostic, Reading, Snapshot
+
+
+class Equilibrium(Diagnostic):
+    """Looks at the logged k and energies alone, so it costs nothing.
+
+    k-at-0      k has been 0 for `patience` steps: the discriminator has forgotten the fakes
+    k-at-1      k has been 1 for as long: the discriminator cares for nothing else
+    k-sinks     k has fallen below `sunk` of the most it was, and still falls: an early sign of narrowing samples
+                (docs/evidence/collapse.md)
+    """
+
+    name = "equilibrium"
+    summary = "k at a bound, or sinking: an early sign of collapse"
+    every = 100
+
+    class Options(gankit.Options):
+        patience: int = Field(2000, ge=100, description="steps at a bound, or of falling, before an alarm")
+        sunk: float = Field(0.5, gt=0, lt=1, description="share of the greatest k, below which it sinks")
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.most = 0.0
+        self.since: dict[str, int] = {}  # step from which a condition has held
+        self.told: list[str] = []
+
+    def read(self, snapshot: Snapshot) -> Reading:
+        k, step = snapshot.line.get("began/k"), snapshot.number
+        if k is None:
+            return Reading()
+        self.most = max(self.most, k)
+        holds = {"k-at-0": k <= 1e-6, "k-at-1": k >= 1 - 1e-6, "k-sinks": 1e-6 < k < self.options.sunk * self.most}
+        self.since = {kind: self.since.get(kind, step) for kind, true in holds.items() if true}
+        lasting = [kind for kind, begun in self.since.items() if step - begun >= self.options.patience]
+        new = [kind for kind in lasting if kind not in self.told]
+        self.told = [kind for kind in self.told if kind in self.since] + new
+        return Reading(alarms=[self._alarm(kind, k, snapshot) for kind in new], health=", ".join(lasting) or None)
+
+    def _alarm(self, kind: str, k: float, snapshot: Snapshot) -> Alarm:
+        real, fake = snapshot.line["energy/real"], snapshot.line["energy/fake"]
+        energies = f"L(x) {real:.3g}, L(G(z)) {fake:.3g}, their ratio {fake / max(real, 1e-9):.2f}"
+        steps = f"{self.options.patience:,} steps"
+        message = {
+            "k-at-0": f"k has been 0 for {steps} ({energies}): the generator cannot follow γL(x), and the "
+            "discriminator no longer pushes its pictures away.",
+            "k-at-1": f"k has been 1 for {steps} ({energies}): the discriminator reconstructs generated pictures "
+            "better than γ asks for, and k can rise no further.",
+            "k-sinks": f"k has sunk to {k:.3f} from {self.most:.3f} ({energies}): the discriminator becomes a better "
+            "autoencoder than the generator can answer. Samples narrow to smooth blobs in this state while every loss "
+            "looks better than before.",
+        }[kind]
+        return Alarm(kind, "warning", message, snapshot.advice(kind), {"k": k})
+
+    def state(self) -> dict[str, Any]:
+        return {"most": self.most, "since": self.since, "told": self.told}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)

@@ -1,0 +1,99 @@
+"""A collapse in a live training is seen, explained and survived: through the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Gankit, checkpoints, lines, read, timeless, weights
+
+PLANTED = Path(__file__).parent / "stranger" / "planted.py"
+RUN = (
+    *("run", "planted", "--plugin", PLANTED, "--data", "demo:600", "--image-size", "16", "--batch-size", "8"),
+    *("--precision", "fp32", "--set", "learning_rate=0.05", "--checkpoint-every", "50", "--sample-every", "100"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
+    """Look every 50 steps, so that hundreds of steps are enough; and draw nothing."""
+    from gankit_began.collapse import ModeCollapse
+
+    monkeypatch.setattr(ModeCollapse, "every", 50)
+
+
+def collapses(run: Path) -> list[dict]:
+    return [alarm for alarm in lines(run, "alarms.jsonl") if alarm["severity"] == "critical"]
+
+
+def test_rescue_goes_back_to_the_last_healthy_step_and_on_with_remedies_until_one_helps(gankit: Gankit, tmp_path):
+    said = gankit(*RUN, "--steps", 500, "--on-alarm", "rescue", "--out", "run")
+    assert said.code == 0
+    run = tmp_path / "run"
+    first, second = collapses(run)  # the first gamma does not help, and what is not installed is not tried
+    assert first["kind"] == second["kind"] == "mode-collapse"
+    assert "rescue 1 of 3: back to step 150, and on with --set gamma=0.6" in first["action"]
+    assert "rescue 2 of 3: back to step 150, and on with --set gamma=0.7" in second["action"]
+    assert 150 < first["step"] <= 250
+    config = read(run / "config.json")
+    assert config["model"]["gamma"] == 0.7
+    assert [(e["step"], e["changed"], e["by"]) for e in config["history"]] == [
+        (150, {"model.gamma": 0.6}, "rescue"),
+        (150, {"model.gamma": 0.7}, "rescue"),
+    ]
+    result = read(run / "result.json")
+    assert (result["outcome"], result["steps"]) == ("finished", 500)
+    last = lines(run)[-1]
+    assert (last["step"], last["attempt"]) == (500, 3)
+    assert last["mode-collapse/coverage"] > 0.5
+    for attempt in ("1", "2"):  # nothing is lost
+        assert list((run / "abandoned" / attempt / "checkpoints").iterdir())
+
+
+def test_stop_ends_with_exit_3_and_the_healthy_checkpoint_still_there(gankit: Gankit, tmp_path):
+    said = gankit(*RUN, "--steps", 1000, "--on-alarm", "stop", "--out", "run")
+    assert said.code == 3
+    run = tmp_path / "run"
+    (alarm,) = collapses(run)
+    result = read(run / "result.json")
+    assert (result["outcome"], result["reason"], result["steps"]) == ("stopped", "alarm", alarm["step"])
+    assert result["healthy"] == 150
+    assert 150 in checkpoints(run)
+    assert "step 150" in said.out
+
+
+def test_warn_trains_to_the_end_and_keeps_the_last_healthy_checkpoint(gankit: Gankit, tmp_path):
+    said = gankit(*RUN, "--steps", 500, "--on-alarm", "warn", "--out", "run")
+    assert said.code == 0
+    assert checkpoints(tmp_path / "run") == [150, 400, 450, 500]
+
+
+def test_when_no_remedy_helps_the_rescue_ends_with_exit_3_and_the_best_model_in_hand(gankit: Gankit, tmp_path):
+    said = gankit(*RUN, "--steps", 1000, "--set", "cure=2", "--on-alarm", "rescue", "--out", "run")
+    assert said.code == 3
+    run = tmp_path / "run"
+    assert collapses(run)[-1]["action"] == "stopped: no remedy is left to try"
+    assert len(collapses(run)) == 3
+    assert checkpoints(run)[-1] == 150  # what `gankit sample` takes is the healthy one
+    assert gankit("sample", "run", "--plugin", PLANTED, "-n", 4).code == 0
+
+
+def test_an_alarm_says_what_happened_with_numbers_and_what_to_paste(gankit: Gankit, tmp_path):
+    gankit(*RUN, "--steps", 1000, "--on-alarm", "stop", "--out", "run")
+    (alarm,) = collapses(tmp_path / "run")
+    assert alarm["before"] <= 150
+    assert alarm["readings"]["coverage"] < 0.3
+    assert f"{alarm['readings']['coverage']:.2f}" in alarm["message"]
+    command = next(text for text in alarm["advice"] if "gamma=0.7" in text)
+    words = command.partition("gankit ")[2].split()
+    assert gankit(*words, "--plugin", PLANTED, "--steps", alarm["step"]).code == 0
+
+
+def test_a_resume_after_a_rescue_is_the_training_that_was_never_stopped(gankit: Gankit, tmp_path):
+    options = ("--on-alarm", "rescue")
+    gankit(*RUN, "--steps", 500, *options, "--out", "whole")
+    gankit(*RUN, "--steps", 350, *options, "--out", "parts")
+    assert gankit("resume", "parts", "--plugin", PLANTED, "--steps", 500).code == 0
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert weights(whole, 500) == weights(parts, 500)
+    assert timeless(whole) == timeless(parts)

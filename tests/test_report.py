@@ -262,6 +262,14 @@ def test_measured_variety_is_told_as_numbers_and_not_as_praise(tmp_path: Path) -
     assert "mode-collapse/raw-coverage was 0.4127 at step 500" in text
 
 
+def test_the_summary_tells_the_variety_of_the_samples_now_and_at_its_best(tmp_path: Path) -> None:
+    variety = {500: 0.11, 1000: 0.36, 1500: 0.24}
+    entries = [{"step": step, "loss/generator": 0.1, "mode-collapse/variety": value} for step, value in variety.items()]
+    text = report(make_run(tmp_path / "run", metrics=entries)).text
+    assert "At step 1,500 the samples show 24% of the variety that other real pictures have" in text
+    assert "the most was 36%, at step 1,000" in text
+
+
 @pytest.mark.parametrize("outcome", ["stopped", "interrupted", "failed"])
 def test_a_run_that_did_not_finish_says_so(tmp_path: Path, outcome: str) -> None:
     result = RESULT | {"outcome": outcome, "reason": "alarm", "steps": 5200, "message": "The disk is full."}

@@ -13,7 +13,7 @@ from gankit.report.reading import Story, listing, mapping
 
 STATES = {"finished": "finished", "stopped": "stopped", "interrupted": "interrupted", "failed": "failed"}
 # Readings that compare the generated pictures with the real ones in how many kinds there are.
-VARIETY = re.compile(r"/(?:.*-)?(?:coverage|recall)$")
+VARIETY = re.compile(r"/(?:.*-)?(?:coverage|recall|variety)$")
 
 
 def state(story: Story) -> str:
@@ -100,7 +100,9 @@ def watched(story: Story) -> str:
     names = ", ".join(mapping(story.config.get("diagnostics")))
     if story.alarms:
         count = len(story.alarms)
-        return f"{count:,} alarm{' was' if count == 1 else 's were'} raised"
+        last = story.alarms[-1]
+        kind = last.get("kind") or "an alarm"
+        return f"{count:,} alarm{' was' if count == 1 else 's were'} raised, the last at step {last['step']:,} ({kind})"
     if names:
         return f"No alarm was raised by what watched this run ({names})"
     return "No diagnostic watched this run, so that no alarm is no good sign"
@@ -109,6 +111,14 @@ def watched(story: Story) -> str:
 def variety(panels: list[Panel]) -> str:
     """What is known of variety: the last coverage or recall that a diagnostic measured, or that none did."""
     found = [s for panel in panels if panel.kind == "diagnostic" for s in panel.series if VARIETY.search(s.key)]
+    judged = next((s for s in found if s.key == "mode-collapse/variety" and s.last), None)
+    if judged and judged.last:
+        values = [(value, step) for step, value in zip(judged.line.steps, judged.line.values, strict=True) if value]
+        best, at = max(values, default=(judged.last[1], judged.last[0]))
+        return (
+            f"At step {judged.last[0]:,} the samples show {judged.last[1]:.0%} of the variety that other real pictures "
+            f"have, in form and colour at a glance; the most was {best:.0%}, at step {at:,}. Look at the samples too."
+        )
     readings = [f"{s.key} was {number(s.last[1])} at step {s.last[0]:,}" for s in found if s.last]
     if readings:
         return (

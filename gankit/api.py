@@ -124,11 +124,9 @@ def resume(
         if out is not None:
             _refuse_inside(out, resolved.data)
             checkpoint.load(made, step, training)  # what does not fit is refused before there is a folder
-            made = branch(made, step, out)
+            made = branch(made, step, out, training.healthy)
         with Interrupts() as interrupts, locked(made):
             checkpoint.load(made, step, training)
-            if training.healthy not in made.checkpoints():
-                training.healthy = step
             go_back(made, training, step, differing - {"steps", "time"})
             warn_of_another_machine(made, resolved, watcher)
             write_json(made.folder / "config.json", resolved.model_dump(mode="json"))
@@ -206,7 +204,13 @@ def go(
         while recorder.plan:
             watcher.end()
             recorder.close()
-            training, batches = rescued(made, recorder.plan, batches.data, catalogue)
+            try:
+                training, batches = rescued(made, recorder.plan, batches.data, catalogue)
+            except UserError as error:
+                if recorder.does_not_fit(recorder.plan, error):
+                    continue
+                result |= {"outcome": "stopped", "reason": "alarm"}
+                break
             recorder = Recorder(made, training, batches, catalogue, watcher)
             watcher.begin(training)
             result = train(made, training, batches, recorder, interrupts, deadline)
@@ -260,6 +264,8 @@ def go_back(made: Run, training: Training, step: int, differing: set[str]) -> No
     Where the same training goes on from its last checkpoint, it is about to write the same lines again; where
     settings changed or it returns to an earlier step, what was there is kept: lines in place, pictures set aside.
     """
+    if made.attempt > training.attempt:  # killed before this attempt's first checkpoint
+        training.since = step
     training.attempt = made.attempt
     lines = [line["step"] for line in made.metrics() if line.get("attempt", 1) == training.attempt]
     beyond = any(number > step for number in (*lines, *(number for number, _ in made.samples())))
@@ -273,13 +279,14 @@ def go_back(made: Run, training: Training, step: int, differing: set[str]) -> No
     )
 
 
-def branch(made: Run, step: int, out: str | Path) -> Run:
-    """A new run folder with what belongs to the steps up to `step`."""
+def branch(made: Run, step: int, out: str | Path, healthy: int) -> Run:
+    """A new run folder with what belongs to the steps up to `step`, and the last healthy checkpoint."""
     folder = Run.create(out, made.config["model"]["name"])
     for name in ("config.json", "environment.json", "data.json", "metrics.jsonl", "alarms.jsonl", "readings.jsonl"):
         if (made.folder / name).exists():
             shutil.copy2(made.folder / name, folder / name)
-    shutil.copytree(made.checkpoint_path(step), folder / "checkpoints" / made.checkpoint_path(step).name)
+    for number in {step, healthy} & set(made.checkpoints()):
+        shutil.copytree(made.checkpoint_path(number), folder / "checkpoints" / made.checkpoint_path(number).name)
     (folder / "samples").mkdir()
     for number, path in made.samples():
         if number <= step:

@@ -63,6 +63,7 @@ def save(run: Run, training: Training) -> Path:
         "attempt": training.attempt,
         "since": training.since,
         "healthy": training.healthy,
+        "verdicts": training.verdicts,
         "diagnostics": {name: d.state() for name, d in training.diagnostics.items()},
         "sha256": checksums,
     }
@@ -93,6 +94,7 @@ def load(run: Run, step: int, training: Training) -> None:
             diagnostic.restore(state["diagnostics"][name])
     training.number, training.seconds, training.attempt = state["step"], state["seconds"], state["attempt"]
     training.since, training.healthy = state.get("since", 0), state.get("healthy", 0)
+    training.verdicts = dict(state.get("verdicts", {}))
 
 
 def load_shown(run: Run, step: int, networks: Mapping[str, torch.nn.Module]) -> None:

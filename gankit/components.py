@@ -138,10 +138,9 @@ class Snapshot:
     since: int = 0  # the step that this attempt began at: where a rescue or a return set in
     remedies: Callable[[str], Sequence[Remedy]] = lambda alarm: ()  # what the model has against it and this run has not
 
-    def advice(self, kind: str, before: int | None = None) -> list[str]:
-        """What an alarm advises: each remedy with the command line that tries it, from the step `before`."""
-        back = "" if before is None else f" --from {before}"
-        return [f"{r.why}: gankit resume RUN{back} {r.flags} --out RUN-again" for r in self.remedies(kind)]
+    def advice(self, kind: str) -> list[str]:
+        """What an alarm advises: each remedy with the command line that tries it, from the last healthy checkpoint."""
+        return [f"{r.why}: gankit resume RUN {r.flags} --out RUN-again" for r in self.remedies(kind)]
 
 
 class Diagnostic(ABC):
@@ -181,8 +180,11 @@ class Control(Protocol):
     def stop(self, keep_best: bool = False) -> None:
         """End it, with exit 3; with `keep_best` what came after the last healthy checkpoint is set aside."""
 
-    def go_back(self, alarm: Alarm) -> str:
-        """Return to the last healthy checkpoint with the model's next remedy, and say which; "" if none is left."""
+    def go_back(self, alarm: Alarm) -> tuple[bool, str]:
+        """Return to the last healthy checkpoint with the model's next remedy.
+
+        Returns whether it will, and in words what is done, or why not.
+        """
 
 
 class Reaction(ABC):

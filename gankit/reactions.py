@@ -33,8 +33,8 @@ class Rescue(Reaction):
     summary = "go back to the last healthy checkpoint and on with the model's next remedy"
 
     def react(self, alarm: Alarm, control: Control) -> str:
-        remedy = control.go_back(alarm)
-        if remedy:
-            return remedy
-        control.stop(keep_best=True)
-        return "stopped: no remedy is left to try"
+        going, words = control.go_back(alarm)
+        if not going:
+            control.stop(keep_best=True)
+            return f"stopped: {words}"
+        return words

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from gankit import config
+from gankit.components import Alarm
 from gankit.config import RunConfig
 from gankit.errors import UserError
 from gankit.model import Model, Remedy
 from gankit.plugins import Catalogue
 
-TRIES = 3  # rescues of one run
+TRIES = 4  # rescues of one run
 
 
 @dataclass(frozen=True)
@@ -20,24 +21,37 @@ class Plan:
     """What is to be done after the step that raised the alarm."""
 
     step: int  # the checkpoint to return to
+    alarm: Alarm
     remedy: Remedy
     config: RunConfig
+    words: str
 
 
 def open_remedies(
-    current: Mapping[str, Any], model: Model, catalogue: Catalogue, alarm: str, step: int
+    current: RunConfig, model: Model, catalogue: Catalogue, alarm: str, step: int
 ) -> Iterator[tuple[Remedy, RunConfig]]:
-    """The rungs of the ladder that would change something in a run of this configuration, with what it becomes."""
+    """The rungs of the ladder that would change something in a run of this configuration, with what it becomes.
+
+    What a user has set higher, a weight or a component's number, stays as it is.
+    """
+    old = current.model_dump(mode="json")
+    parts = {name: table for kind in config.COMPONENTS for name, table in old[kind].items()}
     for remedy in model.remedies(alarm):
-        asked = config.request(set=remedy.settings, losses=remedy.losses)
+        weights = {n: w for n, w in remedy.losses.items() if w > old["losses"].get(n, {}).get("weight", -math.inf)}
+        settings = {
+            key: value
+            for key, value in remedy.settings.items()
+            if "." not in key or value > parts.get(key.partition(".")[0], {}).get(key.partition(".")[2], -math.inf)
+        }
+        asked = config.request(set=settings, losses=weights)
         try:
-            changed, differing = config.amend(current, asked, catalogue, step, by="rescue")
+            changed, differing = config.amend(old, asked, catalogue, step, by="rescue")
         except UserError:  # a part that is not installed, or not in this run
             continue
         if differing:
             yield remedy, changed
 
 
-def tried(current: Mapping[str, Any]) -> int:
+def tried(current: RunConfig) -> int:
     """How many rescues a run has had."""
-    return sum(entry.get("by") == "rescue" for entry in current["history"])
+    return sum(entry.get("by") == "rescue" for entry in current.history)

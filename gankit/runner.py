@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +18,9 @@ from torch import Tensor
 
 from gankit import checkpoint
 from gankit.components import Alarm, Artifact, Reaction, Snapshot
+from gankit.config import RunConfig
 from gankit.data.batches import Batches, seed_of
+from gankit.errors import UserError
 from gankit.interrupts import Interrupts
 from gankit.model import Losses, Remedy, Step
 from gankit.plugins import Catalogue
@@ -153,14 +157,15 @@ class Recorder:
         self.readings: TextIO = open(run.readings_path, "a", encoding="utf-8")  # noqa: SIM115
         self.last = (training.number, training.seconds)
         self.words: dict[str, str] = {}
-        self.verdicts: dict[str, bool] = {}
+        self.looked: dict[str, int] = {}  # diagnostic -> the step of its last look
+        self.refused: set[str] = set()  # remedies that turned out not to fit
         self.stopping = self.keep_best = False
         self.plan: Plan | None = None
 
-    @property
-    def healthy(self) -> bool:
-        """Whether no diagnostic sees anything wrong."""
-        return all(self.verdicts.values())
+    def all_well(self, number: int) -> bool:
+        """Whether every diagnostic that gives a verdict looked at this very step, and saw nothing wrong."""
+        verdicts = self.training.verdicts
+        return bool(verdicts) and all(well and self.looked.get(name) == number for name, well in verdicts.items())
 
     def close(self) -> None:
         self.metrics.close()
@@ -215,6 +220,8 @@ class Recorder:
                 json.dumps(strict(diagnostic.state()))  # or the next checkpoint could not be written
             except Exception as error:  # a broken observer must not end a training of three days
                 training.disabled[name] = f"{type(error).__name__}: {error}"
+                training.verdicts.pop(name, None)
+                self.words.pop(name, None)
                 self.watcher.notice(f"diagnostic {name!r} failed and is switched off: {training.disabled[name]}")
                 self.alarm(
                     name,
@@ -224,12 +231,16 @@ class Recorder:
             line |= values
             if reading.details:
                 self.detail(name, details)
-            if reading.healthy is not None:
-                self.verdicts[name] = reading.healthy
+            self.looked[name] = training.number
+            well = False if any(alarm.severity == "critical" for alarm in reading.alarms) else reading.healthy
+            if well is not None:
+                training.verdicts[name] = well
             if reading.health:
                 self.words[name] = reading.health
-                ill = [word for other, word in self.words.items() if not self.verdicts.get(other, True)]
-                self.watcher.health(", ".join(ill) or list(self.words.values())[-1])
+            else:
+                self.words.pop(name, None)
+            ill = [word for other, word in self.words.items() if not training.verdicts.get(other, True)]
+            self.watcher.health(", ".join(ill) or next(reversed(self.words.values()), ""))
             for alarm in reading.alarms:
                 self.alarm(name, alarm)
 
@@ -250,7 +261,7 @@ class Recorder:
             except Exception as error:  # nor must a letter that could not be sent
                 action = f"the reaction failed: {type(error).__name__}: {error}"
                 self.watcher.notice(f"alarm {alarm.kind!r}: {action}")
-        advice = [text.replace("RUN", str(self.run.folder)) for text in alarm.advice]
+        advice = [self._to_paste(text) for text in alarm.advice]
         record = {
             "step": self.training.number,
             "diagnostic": diagnostic,
@@ -270,21 +281,56 @@ class Recorder:
         """End the training after this step; `keep_best`: what came after the last healthy checkpoint is set aside."""
         self.stopping, self.keep_best = True, keep_best
 
+    def _to_paste(self, advice: str) -> str:
+        """RUN as the folder's name, from the last healthy checkpoint, with the plugins that the run needs."""
+        folder, back = str(self.run.folder), self.training.healthy
+        resume = " ".join(
+            [
+                f"gankit resume {shlex.quote(folder)}",
+                *(f"--plugin {shlex.quote(name)}" for name in self.training.config.plugins),
+                *([f"--from {back}"] if back in self.run.checkpoints() else []),
+            ]
+        )
+        advice = advice.replace("gankit resume RUN", resume).replace("RUN-again", shlex.quote(f"{folder}-again"))
+        return re.sub(r"\bRUN\b", lambda _: shlex.quote(folder), advice)
+
     def remedies(self, alarm: str) -> list[Remedy]:
         """What the model has against an alarm of that kind and this run has not yet."""
-        current = self.training.config.model_dump(mode="json")
-        return [r for r, _ in open_remedies(current, self.training.model, self.catalogue, alarm, self.training.number)]
+        return [remedy for remedy, _ in self._open(alarm, self.training.number)]
 
-    def go_back(self, alarm: Alarm) -> str:
-        """Return to the last healthy checkpoint with the next remedy, after this step; which one, or ""."""
-        training, back = self.training, self.training.healthy
-        current = training.config.model_dump(mode="json")
-        if self.plan or back not in self.run.checkpoints() or tried(current) >= TRIES:
-            return ""
-        for remedy, changed in open_remedies(current, training.model, self.catalogue, alarm.kind, back):
-            self.plan = Plan(back, remedy, changed)
-            return f"rescue {tried(current) + 1} of {TRIES}: back to step {back:,}, and on with {remedy.flags}"
-        return ""
+    def _open(self, alarm: str, step: int) -> list[tuple[Remedy, RunConfig]]:
+        training = self.training
+        try:
+            found = list(open_remedies(training.config, training.model, self.catalogue, alarm, step))
+        except Exception as error:  # nor must a model's ladder silence the alarm
+            self.watcher.notice(f"the remedies of {training.model.name!r} failed: {type(error).__name__}: {error}")
+            return []
+        return [(remedy, changed) for remedy, changed in found if remedy.flags not in self.refused]
+
+    def go_back(self, alarm: Alarm) -> tuple[bool, str]:
+        """Return to the last healthy checkpoint with the next remedy, after this step. See `Control`."""
+        back, tries = self.training.healthy, tried(self.training.config)
+        if self.plan:  # a second alarm at the same step
+            return True, self.plan.words
+        if back not in self.run.checkpoints():
+            return False, "there is no healthy checkpoint to go back to"
+        if tries >= TRIES:
+            return False, f"{TRIES} rescues did not help"
+        for remedy, changed in self._open(alarm.kind, back):
+            words = f"rescue {tries + 1} of {TRIES}: back to step {back:,}, and on with {remedy.flags}"
+            self.plan = Plan(back, alarm, remedy, changed, words)
+            return True, words
+        return False, "no remedy is left to try"
+
+    def does_not_fit(self, plan: Plan, error: UserError) -> bool:
+        """A remedy turned out to be none here: plan the next one. Returns whether there is one."""
+        self.refused.add(plan.remedy.flags)
+        self.plan = None
+        going, words = self.go_back(plan.alarm)
+        self.watcher.notice(f"{plan.remedy.flags} does not fit this run ({error}); {words}")
+        if not going:
+            self.stop(keep_best=True)
+        return going
 
     def write(self, line: dict[str, Any]) -> None:
         self.metrics.write(json.dumps(strict(line), ensure_ascii=False, allow_nan=False) + "\n")
@@ -356,12 +402,15 @@ def train(
         # A line where one is due, with the readings of the diagnostics that look at this step.
         if scheduled(training, number):
             recorder.record(readings)
+        alarmed = recorder.stopping or recorder.plan is not None
+        if recorder.all_well(number):  # then what was saved before was well, too
+            training.healthy = saved
 
         # Pictures and checkpoints.
         if number % config.sample_every == 0:
             recorder.sample()
-        if number % config.checkpoint_every == 0 and sound(training, readings):
-            if recorder.healthy:
+        if number % config.checkpoint_every == 0 and not alarmed and sound(training, readings):
+            if recorder.all_well(number):
                 training.healthy = number
             checkpoint.save(run, training)
             saved = number

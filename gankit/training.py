@@ -44,6 +44,7 @@ class Training:
     attempt: int = 1
     since: int = 0  # the step that this attempt began at
     healthy: int = 0  # the last checkpoint at which no diagnostic saw anything wrong; it is kept
+    verdicts: dict[str, bool] = field(default_factory=dict)  # diagnostic -> whether all was well at its last look
     disabled: dict[str, str] = field(default_factory=dict)  # diagnostics that raised, with the reason
 
     def asked(self, networks: Mapping[str, nn.Module] | None = None) -> Networks:

@@ -32,7 +32,7 @@ class Vitals(Diagnostic):
         found = (self._not_finite(snapshot), self._exploded(snapshot), self._vanished(snapshot))
         alarms = [alarm for alarm in found if alarm]
         new = [alarm for alarm in alarms if alarm.kind not in self.told]
-        self.told += [alarm.kind for alarm in new]
+        self.told = [alarm.kind for alarm in alarms]
         return Reading(
             alarms=new,
             health=alarms[0].kind if alarms else "numbers ok",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,10 @@ def _often(monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
     monkeypatch.setattr(ModeCollapse, "every", 50)
 
 
+def state(run: Path, step: int) -> dict:
+    return read(run / "checkpoints" / f"{step:06d}" / "state.json")
+
+
 def collapses(run: Path) -> list[dict]:
     return [alarm for alarm in lines(run, "alarms.jsonl") if alarm["severity"] == "critical"]
 
@@ -32,8 +37,8 @@ def test_rescue_goes_back_to_the_last_healthy_step_and_on_with_remedies_until_on
     run = tmp_path / "run"
     first, second = collapses(run)  # the first gamma does not help, and what is not installed is not tried
     assert first["kind"] == second["kind"] == "mode-collapse"
-    assert "rescue 1 of 3: back to step 150, and on with --set gamma=0.6" in first["action"]
-    assert "rescue 2 of 3: back to step 150, and on with --set gamma=0.7" in second["action"]
+    assert "rescue 1 of 4: back to step 150, and on with --set gamma=0.6" in first["action"]
+    assert "rescue 2 of 4: back to step 150, and on with --set gamma=0.7" in second["action"]
     assert 150 < first["step"] <= 250
     config = read(run / "config.json")
     assert config["model"]["gamma"] == 0.7
@@ -59,7 +64,11 @@ def test_stop_ends_with_exit_3_and_the_healthy_checkpoint_still_there(gankit: Ga
     assert (result["outcome"], result["reason"], result["steps"]) == ("stopped", "alarm", alarm["step"])
     assert result["healthy"] == 150
     assert 150 in checkpoints(run)
-    assert "step 150" in said.out
+    assert "the last healthy checkpoint is that of step 150" in said.out
+    # Going on unchanged runs into the same alarm, and is not let through.
+    again = gankit("resume", "run", "--plugin", PLANTED)
+    assert again.code == 3
+    assert collapses(run)[-1]["step"] == alarm["step"]
 
 
 def test_warn_trains_to_the_end_and_keeps_the_last_healthy_checkpoint(gankit: Gankit, tmp_path):
@@ -85,8 +94,10 @@ def test_an_alarm_says_what_happened_with_numbers_and_what_to_paste(gankit: Gank
     assert alarm["readings"]["coverage"] < 0.3
     assert f"{alarm['readings']['coverage']:.2f}" in alarm["message"]
     command = next(text for text in alarm["advice"] if "gamma=0.7" in text)
-    words = command.partition("gankit ")[2].split()
-    assert gankit(*words, "--plugin", PLANTED, "--steps", alarm["step"]).code == 0
+    words = shlex.split(command[command.index("gankit ") :])[1:]
+    assert gankit(*words, "--steps", 400).code == 0  # as it stands, from the healthy step, in a folder of its own
+    healed = lines(tmp_path / "run-again")[-1]
+    assert healed["mode-collapse/coverage"] > 0.5
 
 
 def test_a_resume_after_a_rescue_is_the_training_that_was_never_stopped(gankit: Gankit, tmp_path):
@@ -97,3 +108,50 @@ def test_a_resume_after_a_rescue_is_the_training_that_was_never_stopped(gankit: 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert weights(whole, 500) == weights(parts, 500)
     assert timeless(whole) == timeless(parts)
+    assert lines(whole, "alarms.jsonl") == [
+        {**alarm, "action": alarm["action"].replace("parts", "whole"), "advice": told["advice"]}
+        for alarm, told in zip(lines(parts, "alarms.jsonl"), lines(whole, "alarms.jsonl"), strict=True)
+    ]
+    for name in ("since", "healthy", "verdicts", "diagnostics"):
+        assert state(whole, 500)[name] == state(parts, 500)[name]
+
+
+@pytest.mark.parametrize("every", [10, 20, 30, 70])
+def test_what_was_saved_between_two_looks_is_no_healthy_checkpoint_until_the_next_look(gankit: Gankit, tmp_path, every):
+    """Whatever the multiples: the rescue returns to a step at or before the collapse began, at 150."""
+    said = gankit(*RUN, "--checkpoint-every", every, "--steps", 500, "--on-alarm", "rescue", "--out", "run")
+    assert said.code == 0
+    assert [e["step"] <= 150 for e in read(tmp_path / "run" / "config.json")["history"]] == [True, True]
+    assert lines(tmp_path / "run")[-1]["mode-collapse/coverage"] > 0.5
+
+
+def test_a_resumed_run_does_not_take_a_collapsed_checkpoint_for_healthy(gankit: Gankit, tmp_path):
+    options = ("--checkpoint-every", 20, "--on-alarm", "warn")
+    gankit(*RUN, *options, "--steps", 420, "--out", "run")
+    gankit("resume", "run", "--plugin", PLANTED, "--steps", 440)
+    assert state(tmp_path / "run", 440)["healthy"] == 140
+    assert 140 in checkpoints(tmp_path / "run")
+
+
+def test_a_branch_takes_the_healthy_checkpoint_along(gankit: Gankit, tmp_path):
+    gankit(*RUN, "--steps", 400, "--on-alarm", "warn", "--out", "run")
+    assert gankit("resume", "run", "--plugin", PLANTED, "--out", "other", "--steps", 450).code == 0
+    assert checkpoints(tmp_path / "other") == [150, 400, 450]
+
+
+def test_a_remedy_that_does_not_fit_is_left_out_and_the_next_is_taken(gankit: Gankit, tmp_path, monkeypatch):
+    """latent-closing needs a code, which this discriminator does not give: that shows only when it is built."""
+    from gankit import Model, Remedy
+
+    ladder = (Remedy("misfit", losses={"latent-closing": 0.1}), Remedy("fits", {"gamma": 0.7}))
+    resolve = Model.optimizer
+    monkeypatch.setattr(
+        Model,
+        "optimizer",
+        lambda self, *a: setattr(type(self), "remedies", lambda s, alarm: ladder) or resolve(self, *a),
+    )
+    said = gankit(*RUN, "--steps", 400, "--on-alarm", "rescue", "--out", "run")
+    assert said.code == 0
+    assert "does not fit this run" in said.out + said.err
+    assert read(tmp_path / "run" / "config.json")["model"]["gamma"] == 0.7
+    assert lines(tmp_path / "run")[-1]["mode-collapse/coverage"] > 0.5

@@ -17,7 +17,7 @@ from gankit.cli import exit_code, plugin_option
 @click.option("--out", type=click.Path(), metavar="DIR", help="Branch off into a new folder.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--loss", "losses", multiple=True, metavar="NAME=WEIGHT", help="An extra loss term from here on.")
-@click.option("--on-alarm", metavar="NAME", help="At a critical alarm: stop or warn.")
+@click.option("--on-alarm", metavar="NAME", help="At a critical alarm: stop, rescue or warn.")
 @click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), help="Where to compute from here on.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the networks' arithmetic.")
 @plugin_option

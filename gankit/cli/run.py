@@ -52,7 +52,7 @@ class RunCommand(click.Command):
 @click.option("--view", "views", multiple=True, metavar="NAME", help="What the discriminator is shown.")
 @click.option("--artifact", "artifacts", multiple=True, metavar="NAME", help="A further thing to draw or log.")
 @plugin_option
-@click.option("--on-alarm", metavar="NAME", help="At a critical alarm: stop (default) or warn.")
+@click.option("--on-alarm", metavar="NAME", help="At a critical alarm: stop (default), rescue or warn.")
 @click.option("--fit", type=click.Choice(["pad", "crop"]), help="How a picture becomes square; default pad.")
 @click.option("--background", metavar="COLOUR", help="Under transparency and in the padding; default white.")
 @click.option("--mirror", is_flag=True, default=None, help="Mirror pictures at random.")

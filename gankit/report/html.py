@@ -242,12 +242,9 @@ def _history(story: Story) -> list[tuple[str, str]]:
     told = []
     for entry in entries:
         changed = words.flat(mapping(entry.get("changed")))
-        told.append(
-            (
-                words.number(entry.get("step")),
-                ", ".join(f"{name} = {words.setting(value)}" for name, value in changed.items()),
-            )
-        )
+        given = ", ".join(f"{name} = {words.setting(value)}" for name, value in changed.items())
+        by = f" (by a {entry['by']})" if entry.get("by") else ""
+        told.append((words.number(entry.get("step")), f"{given}{by}"))
     return told
 
 

@@ -151,10 +151,12 @@ def advice(story: Story, alarm: dict[str, Any]) -> list[tuple[str, bool]]:
     given = alarm.get("advice")
     told = [str(one) for one in ([given] if isinstance(given, str) else listing(given))]
     folder = shlex.quote(str(story.run.folder))
-    return [
-        (re.sub(r"(?<!\S)RUN(?!\S)", lambda _: folder, one), True) if one.startswith("gankit ") else (one, False)
-        for one in told
-    ]
+    parts: list[tuple[str, bool]] = []
+    for one in told:
+        why, is_command, command = one.rpartition("gankit ") if re.search(r"(^|: )gankit ", one) else (one, "", "")
+        parts += [(why.strip(), False)] * bool(why.strip())
+        parts += [(re.sub(r"(?<!\S)RUN(?!\S)", lambda _: folder, f"gankit {command}"), True)] * bool(is_command)
+    return parts
 
 
 def duration(seconds: Any) -> str:

@@ -85,7 +85,8 @@ class ModeCollapse(Diagnostic):
         told = self.health.judge(snapshot.number, variety, colours, snapshot.since)
         alarms = [self.alarm(kind, severity, snapshot, values) for kind, severity in told]
         word = self.health.word
-        verdict = None if word in ("warming up", "opening up") else word in ("healthy", "recovered")
+        well = word in ("healthy", "recovered") and not self.health.low  # the first low look may be the beginning
+        verdict = None if word in ("warming up", "opening up") else well
         return Reading(values, alarms, word, verdict)
 
     def alarm(self, kind: str, severity: Severity, snapshot: Snapshot, values: Mapping[str, float]) -> Alarm:

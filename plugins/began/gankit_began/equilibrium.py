@@ -16,7 +16,7 @@ class Equilibrium(Diagnostic):
 
     k-at-0      k has been 0 for `patience` steps: the discriminator has forgotten the fakes
     k-at-1      k has been 1 for as long: the discriminator cares for nothing else
-    k-sinks     k has fallen below `sunk` of the most it was, and still falls: an early sign of narrowing samples
+    k-sinks     k is below `sunk` of the most it was, for as long: an early sign of narrowing samples
                 (docs/evidence/collapse.md)
     """
 

@@ -62,7 +62,7 @@ class EBGAN(Model):
         """Against a collapse: the pulling-away term, then a stronger one, then slower."""
         if alarm in ("not-finite", "exploded"):
             return super().remedies(alarm)
-        stronger = max(0.1, 3 * self.settings.pull_away)
+        stronger = max(self.settings.pull_away, 5.5)  # docs/evidence/ebgan.md
         return (Remedy("the codes of fakes are kept apart", {"pull_away": stronger}), *super().remedies(alarm))
 
     def latents(self, n: int, device: torch.device) -> Tensor:

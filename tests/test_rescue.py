@@ -52,7 +52,7 @@ def test_rescue_goes_back_to_the_last_healthy_step_and_on_with_remedies_until_on
     assert (last["step"], last["attempt"]) == (500, 3)
     assert last["mode-collapse/coverage"] > 0.5
     for attempt in ("1", "2"):  # nothing is lost
-        assert list((run / "abandoned" / attempt / "checkpoints").iterdir())
+        assert list((run / "abandoned" / attempt / "samples").iterdir())
 
 
 def test_stop_ends_with_exit_3_and_the_healthy_checkpoint_still_there(gankit: Gankit, tmp_path):

@@ -53,13 +53,19 @@ def test_everything_stateful_is_in_it(finished: Path) -> None:
     assert "vitals" in read(finished / "checkpoints/000008/state.json")["diagnostics"]
 
 
-def test_the_last_three_are_kept(finished: Path) -> None:
-    assert checkpoints(finished) == [4, 6, 8]
+def test_the_last_three_are_kept_and_the_last_that_was_found_healthy(finished: Path) -> None:
+    """Nothing has looked within so few steps: the one from before the first step is what is known to be well."""
+    assert checkpoints(finished) == [0, 4, 6, 8]
 
 
-def test_a_resumed_run_keeps_the_last_three_as_well(gankit: Gankit, run: Path) -> None:
+def test_a_resumed_run_keeps_them_as_well(gankit: Gankit, run: Path) -> None:
     assert gankit("resume", run, "--steps", 13).code == 0
-    assert checkpoints(run) == [10, 12, 13]
+    assert checkpoints(run) == [0, 10, 12, 13]
+
+
+def test_what_is_found_healthy_later_takes_the_place_of_what_was_kept(gankit: Gankit, tmp_path: Path) -> None:
+    assert gankit("run", "began", *TINY, "--steps", 56, "--checkpoint-every", 10, "--out", "run").code == 0
+    assert checkpoints(tmp_path / "run") == [40, 50, 56]  # vitals look after 50 steps
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -135,7 +141,7 @@ def test_a_crash_while_saving_leaves_the_earlier_ones_whole(
     assert gankit("resume", "run").code == 0
     assert weights(run, 6) == weights(tmp_path / "whole", 6)
     assert read(run / "result.json")["outcome"] == "finished"
-    assert checkpoints(run) == [2, 4, 6]  # and nothing half made
+    assert checkpoints(run) == [0, 2, 4, 6]  # and nothing half made
 
 
 def test_a_crash_while_the_first_is_saved_is_told_in_one_line(

@@ -294,7 +294,7 @@ def test_out_branches_off_and_leaves_the_original_untouched(gankit: Gankit, run:
     assert lines(branch)[:6] == lines(run)[:6]
     assert [line["step"] for line in lines(branch)] == list(range(1, 10))
     assert all("attempt" not in line for line in lines(branch))
-    assert checkpoints(branch) == [6, 8, 9]
+    assert checkpoints(branch) == [0, 6, 8, 9]
     assert [path.name for path in sorted((branch / "samples").iterdir())] == [
         "000000.png", "000004.png", "000006.png", "000008.png", "000009.png",
     ]  # fmt: skip

@@ -397,7 +397,7 @@ def test_numbers_that_are_not_finite_end_in_an_alarm(gankit: Gankit, tmp_path: P
     assert set(alarm) >= {"step", "diagnostic", "kind", "severity", "message", "advice", "action"}
     assert (alarm["step"], alarm["diagnostic"], alarm["kind"]) == (50, "vitals", "not-finite")
     assert (alarm["severity"], alarm["action"]) == ("critical", "stopped")
-    assert f"gankit resume {Path('runs') / run.name} --set learning_rate=" in alarm["advice"][0]
+    assert f"gankit resume {Path('runs') / run.name} --from 0 --set learning_rate=" in alarm["advice"][0]
     assert lines(run)[-1]["energy/real"] is None  # strict JSON has no NaN
     assert alarm["message"] in said.out
     assert alarm["advice"][0] in said.out

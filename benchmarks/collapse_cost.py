@@ -19,8 +19,8 @@ from gankit_began.collapse import ModeCollapse
 from speed import assemble
 
 from gankit.components import Snapshot
-from gankit.runner import LOOKING, step_once
-from gankit.training import looking
+from gankit.runner import step_once
+from gankit.training import LOOKING, looking
 
 STEPS, LOOKS = 40, 7
 

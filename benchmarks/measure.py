@@ -21,7 +21,7 @@ from gankit.data.batches import to_float
 from gankit.metrics.features import chroma, pixels
 from gankit.metrics.neighbours import mean_distance, neighbours
 from gankit.plugins import Catalogue
-from gankit.runner import Watcher
+from gankit.recorder import Watcher
 from gankit.training import build_model
 
 

@@ -51,7 +51,7 @@ def assemble(data: str, size: int, n: int, folder: Path, **options: Any) -> Any:
     from gankit import api, config
     from gankit.interrupts import Interrupts
     from gankit.plugins import Catalogue
-    from gankit.runner import Recorder, Watcher
+    from gankit.recorder import Recorder, Watcher
     from gankit.runs import Run, write_json
 
     catalogue = Catalogue([])

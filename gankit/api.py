@@ -25,8 +25,9 @@ from gankit.environment import environment, record_resume, warn_of_another_machi
 from gankit.errors import TrainingError, UserError
 from gankit.interrupts import Interrupts
 from gankit.plugins import Catalogue
+from gankit.recorder import Recorder, Watcher
 from gankit.rescue import Plan
-from gankit.runner import Recorder, Watcher, scheduled, train
+from gankit.runner import scheduled, train
 from gankit.runs import Run, write_json
 from gankit.training import Training, build, refuse_misfits
 

@@ -15,7 +15,7 @@ import gankit
 from gankit.config import RunConfig
 from gankit.device import describe
 from gankit.plugins import Catalogue
-from gankit.runner import Watcher
+from gankit.recorder import Watcher
 from gankit.runs import Run, write_json
 
 

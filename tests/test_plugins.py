@@ -21,7 +21,8 @@ from conftest import lines, refused, timeless, weights
 from gankit import UserError, api, hookspecs
 from gankit.cli import cli
 from gankit.plugins import KINDS, Catalogue
-from gankit.runner import Watcher, step_once
+from gankit.recorder import Watcher
+from gankit.runner import step_once
 
 ROOT = Path(__file__).parents[1]
 STRANGER = Path(__file__).parent / "stranger"

@@ -22,7 +22,8 @@ import gankit as public
 from gankit import Run, UserError, api
 from gankit.data.batches import Batches
 from gankit.plugins import Catalogue
-from gankit.runner import Watcher, step_once
+from gankit.recorder import Watcher
+from gankit.runner import step_once
 from gankit.training import Training
 
 STRANGER = Path(__file__).parent / "stranger"

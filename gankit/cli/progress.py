@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gankit.runner import Watcher
+from gankit.recorder import Watcher
 
 if TYPE_CHECKING:
     from rich.live import Live

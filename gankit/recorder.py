@@ -1,0 +1,279 @@
+"""What is written and said of a training while it goes on: lines, readings, alarms, and what is done about them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gankit.components import Alarm, Artifact, Reaction, Snapshot
+from gankit.config import RunConfig
+from gankit.data.batches import Batches
+from gankit.errors import UserError
+from gankit.model import Remedy
+from gankit.plugins import Catalogue
+from gankit.report.grid import save_grid
+from gankit.rescue import TRIES, Plan, open_remedies, tried
+from gankit.runs import Run, strict
+from gankit.training import LOOKING, Showing, Training, looking
+
+GRID = 64  # pictures in a sample grid
+
+
+class Watcher:
+    """Who is told how the training goes. This one keeps silent; the command line shows it."""
+
+    def notice(self, text: str) -> None:
+        """Something that a person should read, in one line."""
+
+    def decoding(self, done: int, total: int) -> None:
+        """Pictures are being read into the cache."""
+
+    def begin(self, training: Training) -> None:
+        """The first step is next."""
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl was written."""
+
+    def sampled(self, step: int) -> None:
+        """A sample grid was written."""
+
+    def alarm(self, alarm: Mapping[str, Any]) -> None:
+        """A line of alarms.jsonl was written."""
+
+    def health(self, word: str) -> None:
+        """A diagnostic's word on the training's health."""
+
+    def end(self) -> None:
+        """The last step is done."""
+
+
+class Recorder:
+    """Writes the lines of a run, hands them on, and acts on alarms."""
+
+    def __init__(self, run: Run, training: Training, batches: Batches, catalogue: Catalogue, watcher: Watcher) -> None:
+        self.run, self.training = run, training
+        self.catalogue, self.watcher = catalogue, watcher
+        self.reaction: Reaction = catalogue.get("reactions", training.config.on_alarm)()
+        self.artifacts: dict[str, Artifact] = {}
+        for name, table in training.config.artifacts.items():
+            cls = catalogue.get("artifacts", name)
+            with self.left_out_if_it_fails(name):
+                self.artifacts[name] = cls(cls.Options(**table), run)
+        self.showing = Showing(training, batches.data)
+        self.pictures_a_step = batches.batch_size * batches.updates
+        self.metrics: TextIO = open(run.metrics_path, "a", encoding="utf-8")  # noqa: SIM115
+        self.alarms: TextIO = open(run.alarms_path, "a", encoding="utf-8")  # noqa: SIM115
+        self.readings: TextIO = open(run.readings_path, "a", encoding="utf-8")  # noqa: SIM115
+        self.last = (training.number, training.seconds)
+        self.words: dict[str, str] = {}
+        self.looked: dict[str, int] = {}  # diagnostic -> the step of its last look
+        self.refused: set[str] = set()  # remedies that turned out not to fit
+        self.stopping = self.keep_best = False
+        self.plan: Plan | None = None
+
+    def all_well(self, number: int) -> bool:
+        """Whether every diagnostic that gives a verdict looked at this very step, and saw nothing wrong."""
+        verdicts = self.training.verdicts
+        return bool(verdicts) and all(well and self.looked.get(name) == number for name, well in verdicts.items())
+
+    def close(self) -> None:
+        self.metrics.close()
+        self.alarms.close()
+        self.readings.close()
+
+    def record(self, readings: Mapping[str, Tensor]) -> None:
+        """Write this step's line, with the readings of the diagnostics whose turn it is."""
+        line = self.line(readings)
+        self.diagnose(line)
+        self.write(line)
+
+    def line(self, readings: Mapping[str, Tensor]) -> dict[str, Any]:
+        """This step's metrics, on the host: one transfer for all of them."""
+        training, seconds = self.training, self.training.seconds
+        values = torch.stack([value.float().reshape(()) for value in readings.values()]).cpu().numpy()
+        steps, since = training.number - self.last[0], seconds - self.last[1]
+        self.last = (training.number, seconds)
+        line: dict[str, Any] = {
+            "step": training.number,
+            "images": training.number * self.pictures_a_step,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(steps * self.pictures_a_step / max(since, 1e-9), 1),
+            # The shortest decimals that give the float32 back.
+            **{name: float(str(np.float32(value))) for name, value in zip(readings, values, strict=True)},
+        }
+        if training.attempt > 1:
+            line["attempt"] = training.attempt
+        return line
+
+    def diagnose(self, line: dict[str, Any]) -> None:
+        """Let the diagnostics that are due look; their readings join the line, their alarms are acted on."""
+        training, showing = self.training, self.showing
+        for name, diagnostic in training.diagnostics.items():
+            if training.number % diagnostic.every or name in training.disabled:
+                continue
+            snapshot = Snapshot(
+                training.number,
+                dict(line),
+                training.model,
+                showing.generate,
+                showing.real,
+                showing.judge,
+                training.since,
+                self.remedies,
+            )
+            try:
+                with looking(training, LOOKING, training.number):
+                    reading = diagnostic.read(snapshot)
+                values = {f"{name}/{key}": float(value) for key, value in reading.values.items()}
+                details = json.dumps(strict(reading.details), ensure_ascii=False, allow_nan=False)
+                json.dumps(strict(diagnostic.state()))  # or the next checkpoint could not be written
+            except Exception as error:  # a broken observer must not end a training of three days
+                training.disabled[name] = f"{type(error).__name__}: {error}"
+                training.verdicts.pop(name, None)
+                self.words.pop(name, None)
+                self.watcher.notice(f"diagnostic {name!r} failed and is switched off: {training.disabled[name]}")
+                self.alarm(
+                    name,
+                    Alarm("diagnostic-failed", "warning", f"It is switched off: {training.disabled[name]}"),
+                )
+                continue
+            line |= values
+            if reading.details:
+                self.detail(name, details)
+            self.looked[name] = training.number
+            well = False if any(alarm.severity == "critical" for alarm in reading.alarms) else reading.healthy
+            if well is not None:
+                training.verdicts[name] = well
+            if reading.health:
+                self.words[name] = reading.health
+            else:
+                self.words.pop(name, None)
+            ill = [word for other, word in self.words.items() if not training.verdicts.get(other, True)]
+            self.watcher.health(", ".join(ill) or next(reversed(self.words.values()), ""))
+            for alarm in reading.alarms:
+                self.alarm(name, alarm)
+
+    def detail(self, diagnostic: str, details: str) -> None:
+        """Write a line of readings.jsonl; `details` is JSON already."""
+        record: dict[str, Any] = {"step": self.training.number, "diagnostic": diagnostic}
+        if self.training.attempt > 1:
+            record["attempt"] = self.training.attempt
+        head = json.dumps(record, ensure_ascii=False)
+        self.readings.write(f'{head[:-1]}, "details": {details}}}\n')
+        self.readings.flush()
+
+    def alarm(self, diagnostic: str, alarm: Alarm) -> None:
+        action = "warned"
+        if alarm.severity == "critical":
+            try:
+                action = self.reaction.react(alarm, self)
+            except Exception as error:  # nor must a letter that could not be sent
+                action = f"the reaction failed: {type(error).__name__}: {error}"
+                self.watcher.notice(f"alarm {alarm.kind!r}: {action}")
+        advice = [self._to_paste(text) for text in alarm.advice]
+        record = {
+            "step": self.training.number,
+            "diagnostic": diagnostic,
+            **asdict(alarm),
+            "advice": advice,
+            "action": action,
+        }
+        if self.training.attempt > 1:
+            record["attempt"] = self.training.attempt
+        self.alarms.write(json.dumps(strict(record), ensure_ascii=False, allow_nan=False) + "\n")
+        self.alarms.flush()
+        self.watcher.alarm(record)
+        for failed in self.catalogue.notify("gankit_alarm_raised", run=self.run, alarm=record):
+            self.watcher.notice(failed)
+
+    def stop(self, keep_best: bool = False) -> None:
+        """End the training after this step; `keep_best`: what came after the last healthy checkpoint is set aside."""
+        self.stopping, self.keep_best = True, keep_best
+
+    def _to_paste(self, advice: str) -> str:
+        """RUN as the folder's name, from the last healthy checkpoint, with the plugins that the run needs."""
+        folder, back = str(self.run.folder), self.training.healthy
+        resume = " ".join(
+            [
+                f"gankit resume {shlex.quote(folder)}",
+                *(f"--plugin {shlex.quote(name)}" for name in self.training.config.plugins),
+                *([f"--from {back}"] if back in self.run.checkpoints() else []),
+            ]
+        )
+        advice = advice.replace("gankit resume RUN", resume).replace("RUN-again", shlex.quote(f"{folder}-again"))
+        return re.sub(r"\bRUN\b", lambda _: shlex.quote(folder), advice)
+
+    def remedies(self, alarm: str) -> list[Remedy]:
+        """What the model has against an alarm of that kind and this run has not yet."""
+        return [remedy for remedy, _ in self._open(alarm, self.training.number)]
+
+    def _open(self, alarm: str, step: int) -> list[tuple[Remedy, RunConfig]]:
+        training = self.training
+        try:
+            found = list(open_remedies(training.config, training.model, self.catalogue, alarm, step))
+        except Exception as error:  # nor must a model's ladder silence the alarm
+            self.watcher.notice(f"the remedies of {training.model.name!r} failed: {type(error).__name__}: {error}")
+            return []
+        return [(remedy, changed) for remedy, changed in found if remedy.flags not in self.refused]
+
+    def go_back(self, alarm: Alarm) -> tuple[bool, str]:
+        """Return to the last healthy checkpoint with the next remedy, after this step. See `Control`."""
+        back, tries = self.training.healthy, tried(self.training.config)
+        if self.plan:  # a second alarm at the same step
+            return True, self.plan.words
+        if back not in self.run.checkpoints():
+            return False, "there is no healthy checkpoint to go back to"
+        if tries >= TRIES:
+            return False, f"{TRIES} rescues did not help"
+        for remedy, changed in self._open(alarm.kind, back):
+            words = f"rescue {tries + 1} of {TRIES}: back to step {back:,}, and on with {remedy.flags}"
+            self.plan = Plan(back, alarm, remedy, changed, words)
+            return True, words
+        return False, "no remedy is left to try"
+
+    def does_not_fit(self, plan: Plan, error: UserError) -> bool:
+        """A remedy turned out to be none here: plan the next one. Returns whether there is one."""
+        self.refused.add(plan.remedy.flags)
+        self.plan = None
+        going, words = self.go_back(plan.alarm)
+        self.watcher.notice(f"{plan.remedy.flags} does not fit this run ({error}); {words}")
+        if not going:
+            self.stop(keep_best=True)
+        return going
+
+    def write(self, line: dict[str, Any]) -> None:
+        self.metrics.write(json.dumps(strict(line), ensure_ascii=False, allow_nan=False) + "\n")
+        self.metrics.flush()
+        self.watcher.line(line)
+        for name, artifact in list(self.artifacts.items()):
+            with self.left_out_if_it_fails(name):
+                artifact.line(line)
+
+    def draw(self) -> None:
+        """Let every artifact finish; after the last line."""
+        for name, artifact in list(self.artifacts.items()):
+            with self.left_out_if_it_fails(name):
+                artifact.finish()
+
+    @contextmanager
+    def left_out_if_it_fails(self, name: str) -> Iterator[None]:
+        """A broken artifact is reported once and then left out."""
+        try:
+            yield
+        except Exception as error:
+            self.artifacts.pop(name, None)
+            self.watcher.notice(f"artifact {name!r} failed and is left out: {type(error).__name__}: {error}")
+
+    def sample(self) -> None:
+        """The grid of fixed latents."""
+        save_grid(self.showing.fixed(GRID), self.run.sample_path(self.training.number))
+        self.watcher.sampled(self.training.number)

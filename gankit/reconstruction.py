@@ -48,7 +48,7 @@ class ReconstructionErrors(Diagnostic):
     name = "reconstruction-errors"
     summary = "are reconstruction errors normal, and does the difference of means stand for their distance"
     needs = frozenset({"energy"})
-    every = 500  # 0.5 % of the time of as many steps, measured on a CPU: docs/began.md
+    every = 500  # under 1 % of the time of as many steps, measured on a CPU: docs/began.md
 
     class Options(options.Options):
         pictures: int = Field(96, ge=2, le=100_000, description="real pictures that are judged, and generated ones")

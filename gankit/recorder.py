@@ -110,9 +110,12 @@ class Recorder:
             # The shortest decimals that give the float32 back.
             **{name: float(str(np.float32(value))) for name, value in zip(readings, values, strict=True)},
         }
-        if training.attempt > 1:
-            line["attempt"] = training.attempt
-        return line
+        return line | self.attempt
+
+    @property
+    def attempt(self) -> dict[str, int]:
+        """What marks a line of a later attempt."""
+        return {"attempt": self.training.attempt} if self.training.attempt > 1 else {}
 
     def diagnose(self, line: dict[str, Any]) -> None:
         """Let the diagnostics that are due look; their readings join the line, their alarms are acted on."""
@@ -164,9 +167,7 @@ class Recorder:
 
     def detail(self, diagnostic: str, details: str) -> None:
         """Write a line of readings.jsonl; `details` is JSON already."""
-        record: dict[str, Any] = {"step": self.training.number, "diagnostic": diagnostic}
-        if self.training.attempt > 1:
-            record["attempt"] = self.training.attempt
+        record = {"step": self.training.number, "diagnostic": diagnostic, **self.attempt}
         head = json.dumps(record, ensure_ascii=False)
         self.readings.write(f'{head[:-1]}, "details": {details}}}\n')
         self.readings.flush()
@@ -186,9 +187,8 @@ class Recorder:
             **asdict(alarm),
             "advice": advice,
             "action": action,
+            **self.attempt,
         }
-        if self.training.attempt > 1:
-            record["attempt"] = self.training.attempt
         self.alarms.write(json.dumps(strict(record), ensure_ascii=False, allow_nan=False) + "\n")
         self.alarms.flush()
         self.watcher.alarm(record)
@@ -209,8 +209,9 @@ class Recorder:
                 *([f"--from {back}"] if back in self.run.checkpoints() else []),
             ]
         )
-        advice = advice.replace("gankit resume RUN", resume).replace("RUN-again", shlex.quote(f"{folder}-again"))
-        return re.sub(r"\bRUN\b", lambda _: shlex.quote(folder), advice)
+        told = {"gankit resume RUN": resume, "RUN-again": shlex.quote(f"{folder}-again"), "RUN": shlex.quote(folder)}
+        # In one pass: a folder may be named RUN itself.
+        return re.sub(r"gankit resume RUN\b|RUN-again\b|\bRUN\b", lambda found: told[found[0]], advice)
 
     def remedies(self, alarm: str) -> list[Remedy]:
         """What the model has against an alarm of that kind and this run has not yet."""

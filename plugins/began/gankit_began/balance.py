@@ -14,24 +14,14 @@ import gankit
 from gankit import Controller, Model
 
 
-class Balance(Controller):
-    """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), floor, 1), k_0 = 0: equation (5); the paper's floor is 0.
+class _Balanced(Controller):
+    """What gives k; its rule is `update`."""
 
-    The paper calls it proportional control; as a rule for k it sums the balance, an integrator. The article writes
-    z_D in it, the paper z_G: `BEGAN.losses` says which batch is read.
-    """
-
-    name = "balance"
-    summary = "k_t after BEGAN's equation (5)"
     k: Tensor
-
-    class Options(gankit.Options):
-        lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain")
-        floor: float = Field(0, ge=0, lt=1, description="k is never below this, so that D never forgets the fakes")
 
     def __init__(self, options: Any, model: Model) -> None:
         super().__init__(options, model)
-        self.register_buffer("k", torch.full((), float(options.floor)))
+        self.register_buffer("k", torch.zeros(()))
 
     @property
     def drives(self) -> tuple[str, ...]:
@@ -40,11 +30,30 @@ class Balance(Controller):
     def value(self, knob: str) -> Tensor:
         return self.k
 
+
+class Balance(_Balanced):
+    """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), floor, 1), k_0 = 0: equation (5); the paper's floor is 0.
+
+    The paper calls it proportional control; as a rule for k it sums the balance, an integrator. The article writes
+    z_D in it, the paper z_G: `BEGAN.losses` says which batch is read.
+    """
+
+    name = "balance"
+    summary = "k_t after BEGAN's equation (5)"
+
+    class Options(gankit.Options):
+        lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain")
+        floor: float = Field(0, ge=0, lt=1, description="k is never below this, so that D never forgets the fakes")
+
+    def __init__(self, options: Any, model: Model) -> None:
+        super().__init__(options, model)
+        self.k.fill_(options.floor)
+
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
         self.k.add_(readings["began/balance"], alpha=self.options.lambda_k).clamp_(self.options.floor, 1)
 
 
-class ProportionalIntegral(Controller):
+class ProportionalIntegral(_Balanced):
     """k = clip(K_p e + I, 0, 1) with I the sum of λ_k e, e = γ L(x) − L(G(z)): a proportional part beside equation (5).
 
     The part that follows e at once damps the swing that an integrator alone makes around a plant that lags (Åström
@@ -55,7 +64,6 @@ class ProportionalIntegral(Controller):
     name = "balance-pi"
     summary = "equation (5) with a proportional part and anti-windup"
     integral: Tensor
-    k: Tensor
 
     class Options(gankit.Options):
         lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain of the integral part")
@@ -64,14 +72,6 @@ class ProportionalIntegral(Controller):
     def __init__(self, options: Any, model: Model) -> None:
         super().__init__(options, model)
         self.register_buffer("integral", torch.zeros(()))
-        self.register_buffer("k", torch.zeros(()))
-
-    @property
-    def drives(self) -> tuple[str, ...]:
-        return ("k",)
-
-    def value(self, knob: str) -> Tensor:
-        return self.k
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
         balance = readings["began/balance"]

@@ -409,6 +409,14 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
     single(what, "< 2,048", 1, lambda i: whole_run_memory(data, scratch / f"memory-{i}"))
 
 
+def save(title: str, name: str, lines: list[str]) -> None:
+    """Keep what was said as benchmarks/results/DATE<name>.md."""
+    path = HERE / "results" / f"{date.today()}{name}.md"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"# {title}, {date.today()}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    print(f"written to {path}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="gankit's speed as ratios to a plain reference loop, in one run.")
     parser.add_argument("--data", help="a folder of pictures in subfolders (default: the illustrations, or demo data)")
@@ -433,10 +441,7 @@ def main() -> None:
     say("top. Images/s count real pictures, one batch a step. Others: the share of all cores that other programs had.")
     print(f"{time.perf_counter() - started:.0f} s")
     if asked.save:
-        path = HERE / "results" / f"{date.today()}.md"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"# Speed, {date.today()}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        print(f"written to {path}")
+        save("Speed", "", lines)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from gankit.data.digits import COUNT, SIDE, StackedDigits, enlarged, single_digi
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from speed import commit, machine  # noqa: E402
+from speed import commit, machine, save  # noqa: E402
 from two_dimensional import mean_and_deviation  # noqa: E402
 
 SAMPLES = 26_000
@@ -234,10 +233,7 @@ def main() -> None:
     say("and other networks and losses. They show the size of the trouble, and compare no methods with these.")
     print(f"{time.perf_counter() - started:.0f} s")
     if given.save:
-        path = HERE / "results" / f"{date.today()}-stacked-digits.md"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"# Stacked digits, {date.today()}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        print(f"written to {path}")
+        save("Stacked digits", "-stacked-digits", lines)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ import gankit
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 from mixtures import Grid, Mixture, Ring  # noqa: E402
-from speed import commit, machine  # noqa: E402
+from speed import commit, machine, save  # noqa: E402
 
 PLUGIN = str(HERE / "mixtures.py")
 MIXTURES: tuple[type[Mixture], ...] = (Ring, Grid)
@@ -199,10 +198,7 @@ def main() -> None:
     say("brackets where not all have one. PacGAN's rows are its own: other networks, other losses, far longer.")
     print(f"{time.perf_counter() - started:.0f} s")
     if asked.save:
-        path = HERE / "results" / f"{date.today()}-two-dimensional.md"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"# Two dimensions, {date.today()}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        print(f"written to {path}")
+        save("Two dimensions", "-two-dimensional", lines)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class Alarm:
     """Something that a person should know: what happened, and what to try, as flags to paste."""
 
     kind: str
-    severity: Literal["note", "warning", "critical"]  # the reaction is asked at a critical one
+    severity: Literal["warning", "critical"]  # the reaction is asked at a critical one
     message: str
     advice: Sequence[str] = ()
     readings: Mapping[str, float] = field(default_factory=dict)  # the evidence

@@ -89,14 +89,27 @@ def test_losses_balance_and_convergence_are_equations_3_and_4_and_m_global(real,
     )
 
 
-@given(balances=balances, lambda_k=st.floats(1e-4, 0.1), floor=st.sampled_from([0, 0, 0.0625, 0.5]))
+@given(
+    seen=st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1)), min_size=1, max_size=40),
+    lambda_k=st.floats(1e-4, 0.1),
+    floor=st.sampled_from([0, 0, 0.0625, 0.5]),
+)
 @settings(deadline=None)
-def test_k_follows_equation_5_and_stays_between_its_floor_and_1(balances, lambda_k, floor):
+def test_k_follows_equation_5_up_to_1_and_stays_above_its_floor_once_there(seen, lambda_k, floor):
     controller = Balance(Balance.Options(lambda_k=lambda_k, floor=floor), model())
-    ks = [float(floor)]
-    for balance in balances:
-        ks.append(min(max(ks[-1] + lambda_k * balance, floor), 1.0))
-    assert walk(controller, [{"began/balance": b} for b in balances], "k") == near(ks)
+    ks = [0.0]
+    for balance, real in seen:
+        k = ks[-1]
+        ks.append(min(k + lambda_k * real, 1.0) if k < floor else min(max(k + lambda_k * balance, floor), 1.0))
+    assert walk(controller, [{"began/balance": b, "energy/real": r} for b, r in seen], "k") == near(ks)
+
+
+def test_a_k_that_sank_to_0_under_a_generator_that_lags_rises_to_a_floor_and_stays():
+    """So that `resume --set balance.floor=0.12` helps a run whose k is 0 already."""
+    controller = Balance(Balance.Options(lambda_k=0.01, floor=0.125), model())
+    ks = walk(controller, [{"began/balance": -0.25, "energy/real": 0.5}] * 50, "k")
+    assert ks[:26] == near([0.005 * i for i in range(26)])
+    assert ks[25:] == near([0.125] * 26)
 
 
 @given(balances=balances, lambda_k=st.floats(1e-4, 0.1), proportional=st.floats(0, 4))

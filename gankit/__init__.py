@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gankit.errors import TrainingError, UserError
     from gankit.hookspecs import hookimpl
     from gankit.model import Judged, Losses, Machine, Model, NetworkPair, Remedy, Settings, Step
+    from gankit.networks import ResizeConvolution
     from gankit.options import Options
     from gankit.runs import Run
 
@@ -44,6 +45,7 @@ _HOMES = {
     "gankit.errors": ("TrainingError", "UserError"),
     "gankit.hookspecs": ("hookimpl",),
     "gankit.model": ("Judged", "Losses", "Machine", "Model", "NetworkPair", "Remedy", "Settings", "Step"),
+    "gankit.networks": ("ResizeConvolution",),
     "gankit.options": ("Options",),
     "gankit.runs": ("Run",),
 }

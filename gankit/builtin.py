@@ -23,6 +23,13 @@ def gankit_diagnostics() -> list[Any]:
 
 
 @hookimpl
+def gankit_networks() -> list[Any]:
+    from gankit.networks import StridedAutoencoder
+
+    return [StridedAutoencoder]
+
+
+@hookimpl
 def gankit_reactions() -> list[Any]:
     from gankit.reactions import Rescue, Stop, Warn
 

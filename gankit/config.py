@@ -224,7 +224,7 @@ def resolve(
     values["model"] = {"name": name, **resolved.model_dump(mode="json")}
 
     model = model_class(resolved, (3, values["image_size"], values["image_size"]))
-    values |= _components(model, request, values["image_size"], catalogue)
+    values |= _components(model, request, values["image_size"], catalogue, pinned.get("losses"))
     catalogue.get("reactions", values.get("on_alarm", "stop"))
     values |= {"requested": requested, "history": pinned.get("history", [])}
     return validate(RunConfig, values, "the run", "option")
@@ -266,8 +266,13 @@ def amend(
     return resolved, set(differing)
 
 
-def _components(model: Any, request: Mapping[str, Any], image_size: int, catalogue: Catalogue) -> dict[str, Any]:
-    """The options of the network pair, the loss terms and all other components: the model's own, then those named."""
+def _components(
+    model: Any, request: Mapping[str, Any], image_size: int, catalogue: Catalogue, kept: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The options of the network pair, the loss terms and all other components: the model's own, then those named.
+
+    `kept`: the loss terms of the run that is resumed, in place of the model's own, which a newer version may change.
+    """
     options = _component_options(request.get("set", {}))
     values: dict[str, Any] = {"networks": {}, "losses": {}}
     if model.networks:
@@ -279,14 +284,17 @@ def _components(model: Any, request: Mapping[str, Any], image_size: int, catalog
         shared = {key: settings[key] for key in pair.Options.model_fields if key in settings}
         table = shared | _named(request.get("networks")).get(pair.name, {}) | options.pop(pair.name, {})
         values["networks"][pair.name] = _options(pair, table, "network pair")
-    for name, table in _named(request.get("losses")).items():
+    offered = catalogue.kind("losses")
+    own_terms = {name: weight for name, weight in model.terms.items() if name in offered} if kept is None else kept
+    for name, table in {**own_terms, **_named(request.get("losses"))}.items():
         table = dict(table) if isinstance(table, Mapping) else {"weight": table}
         weight = table.pop("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
             raise UserError(f"--loss {name}={weight}: the weight must be a number")
         term = catalogue.get("losses", name)
         table = _options(term, table | options.pop(name, {}), "loss term")
-        values["losses"][name] = {"weight": float(weight), **table}
+        if weight:  # --loss NAME=0 leaves out one of the model's own
+            values["losses"][name] = {"weight": float(weight), **table}
     own = {
         "controllers": model.controllers,
         "diagnostics": ("vitals", *(WATCHING & catalogue.kind("diagnostics").keys()), *model.diagnostics),

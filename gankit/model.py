@@ -187,6 +187,7 @@ class Model(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # recipes for --preset: settings by name
     controllers: ClassVar[Sequence[str]] = ()  # on by default, by name
     diagnostics: ClassVar[Sequence[str]] = ()  # on by default, besides the core's own
+    terms: ClassVar[Mapping[str, float]] = {}  # loss terms on by default where a plugin offers them: name -> weight
     shown: ClassVar[Mapping[str, str]] = {}  # in the progress line: short label -> metric name
 
     def __init__(self, settings: Any, shape: tuple[int, ...]) -> None:

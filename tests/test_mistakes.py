@@ -19,7 +19,6 @@ from gankit_began.balance import Balance, Halving
 from gankit_began.model import BEGAN
 from gankit_began.networks import BeganAutoencoder, reconstruction_error
 from gankit_ebgan.model import EBGAN
-from gankit_ebgan.networks import EbganAutoencoder
 from gankit_ebgan.pulling_away import PullingAway, pulling_away
 from scipy.stats import kstest
 from test_step import PICTURES, SMALL, Calls, distance, gradient_of, naive, prepare
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from gankit import Judged, Losses, NetworkPair, Step
 from gankit.data.batches import Batches
+from gankit.networks import StridedAutoencoder
 from gankit.runner import step_once
 from gankit.training import Training
 
@@ -629,8 +629,8 @@ MISTAKES: dict[str, tuple[Callable[[Any], None], Any, Any]] = {
     ),
     "batch normalisation in EBGAN's discriminator (eriklindernoren/PyTorch-GAN, 1Konny/EBGAN-pytorch)": (
         what_d_says_of_a_picture_is_of_that_picture_alone,
-        EbganAutoencoder,
-        normalised(EbganAutoencoder),
+        StridedAutoencoder,
+        normalised(StridedAutoencoder),
     ),
     "a discriminator of one convolution (eriklindernoren/PyTorch-GAN)": (
         the_discriminator_is_a_deep_autoencoder,

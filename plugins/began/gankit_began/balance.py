@@ -34,9 +34,10 @@ class _Balanced(Controller):
 class Balance(_Balanced):
     """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), floor, 1), k_0 = 0: equation (5); the paper's floor is 0.
 
-    Below the floor k rises by λ_k L(x), the most that equation (5) could raise it by: not at once, since a k that starts
-    high drives the energies apart before D has learnt anything. The paper calls it proportional control; as a rule for k it sums the balance, an integrator. The article writes
-    z_D in it, the paper z_G: `BEGAN.losses` says which batch is read.
+    Below the floor k rises by λ_k L(x), the most that equation (5) could raise it by: not at once, since a k that
+    starts high drives the energies apart before D has learnt anything. The paper calls it proportional control; as a
+    rule for k it sums the balance, an integrator. The article writes z_D in it, the paper z_G: `BEGAN.losses` says
+    which batch is read.
     """
 
     name = "balance"
@@ -44,7 +45,9 @@ class Balance(_Balanced):
 
     class Options(gankit.Options):
         lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain")
-        floor: float = Field(0, ge=0, lt=1, description="k rises to this and stays above, so that D does not forget the fakes")
+        floor: float = Field(
+            0, ge=0, lt=1, description="k rises to this and stays above, so that D does not forget the fakes"
+        )
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
         error, floor = readings["began/balance"], self.options.floor

@@ -22,6 +22,7 @@ from gankit import Judged, NetworkPair, UserError
 from gankit_began.stabilised import spectrally_normalised, with_deviation
 
 COARSEST = 8  # the side of the smallest feature map
+FEW = 64  # filters below which up-sampling and convolving at once is no quicker on a CPU (benchmarks/results)
 CARRY_STEPS = 16_000  # vanishing residuals: carry falls from 1 to 0 over so many steps (the paper, as remembered)
 
 
@@ -30,8 +31,9 @@ class _Elu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        exact = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        out = torch.maximum(x, exact.clamp(max=0).exp_().sub_(1).to(x.dtype))  # exp(x) − 1 ≥ x
+        half = x.dtype in (torch.bfloat16, torch.float16)
+        low = x.float().clamp_(max=0) if half else x.clamp(max=0)  # no second large tensor: its pages cost more
+        out = torch.maximum(x, low.exp_().sub_(1).to(x.dtype))  # exp(x) − 1 ≥ x
         ctx.save_for_backward(out)
         return out
 
@@ -54,15 +56,22 @@ class Convolutions(nn.Module):
 
     carry: Tensor
 
-    def __init__(self, inputs: int, filters: int, repeat: int = 2, vanishing: bool = False) -> None:
+    def __init__(
+        self, inputs: int, filters: int, repeat: int = 2, vanishing: bool = False, enlarge: bool = False
+    ) -> None:
+        """`enlarge`: what comes in is up-sampled by 2 first, nearest neighbour."""
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Conv2d(inputs if i == 0 else filters, filters, 3, padding=1) for i in range(repeat)
-        )
+        at_once = enlarge and inputs >= FEW and not (vanishing and inputs == filters)  # the latter adds the larger x
+        first = gankit.ResizeConvolution(inputs, filters) if at_once else nn.Conv2d(inputs, filters, 3, padding=1)
+        others = (nn.Conv2d(filters, filters, 3, padding=1) for _ in range(repeat - 1))
+        self.layers = nn.ModuleList([first, *others])
+        self.enlarge = enlarge and not at_once
         self.vanishing = vanishing
         self.register_buffer("carry", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.enlarge:
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
         for layer in self.layers:
             out = elu(layer(x))
             if self.vanishing and out.shape == x.shape:
@@ -93,7 +102,8 @@ class Decoder(Vanishing):
         self.linear = nn.Linear(latent, filters * COARSEST**2)
         scales = (size // COARSEST).bit_length()
         self.blocks = nn.ModuleList(
-            Convolutions(2 * filters if skip and i else filters, filters, vanishing=vanishing) for i in range(scales)
+            Convolutions(2 * filters if skip and i else filters, filters, vanishing=vanishing, enlarge=i > 0)
+            for i in range(scales)
         )
         self.picture = nn.Conv2d(filters, channels, 3, padding=1)
 
@@ -104,7 +114,7 @@ class Decoder(Vanishing):
         for block in self.blocks[1:]:
             if self.skip:  # concatenated before the up-sampling: the same numbers with a quarter of the copying
                 x = torch.cat([x, F.interpolate(h0, size=x.shape[-2:], mode="nearest")], dim=1)
-            x = block(F.interpolate(x, scale_factor=2, mode="nearest"))
+            x = block(x)
         return self.picture(x)
 
 

@@ -1,4 +1,4 @@
-"""EBGAN as a gankit plugin: the model, its networks, its margin, and the pulling-away term for any model."""
+"""EBGAN as a gankit plugin: the model, its margin, and the pulling-away term for any model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,6 @@ def gankit_models() -> list[Any]:
     from gankit_ebgan.model import EBGAN
 
     return [EBGAN]
-
-
-@hookimpl
-def gankit_networks() -> list[Any]:
-    from gankit_ebgan.networks import EbganAutoencoder
-
-    return [EbganAutoencoder]
 
 
 @hookimpl

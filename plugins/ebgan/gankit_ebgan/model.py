@@ -46,7 +46,7 @@ class EBGAN(Model):
             "auto", description="filters of the first convolution; auto: 32 on a CPU, 64 on a GPU"
         )
         latent: int = Field(64, ge=1, description="numbers in a latent and in a code")
-        networks: str = Field("ebgan-autoencoder", description="the generator/discriminator pair, by name")
+        networks: str = Field("strided-autoencoder", description="the generator/discriminator pair, by name")
 
     @classmethod
     def resolve(cls, settings: Any, machine: Machine) -> Any:

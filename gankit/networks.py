@@ -1,0 +1,121 @@
+"""A quick pair of networks for any model with an autoencoder as discriminator: strided down, resize-convolutions up.
+
+In the manner of DCGAN and of EBGAN's text (arXiv 1609.03126, whose layer tables could not be read for this project):
+strided 4×4 convolutions with leaky ReLU down to 4×4, and back; a generator with batch normalisation and ReLU. The
+discriminator has no batch normalisation, so that real and generated batches do not pass statistics to each other.
+
+Up-sampling is where this differs. A transposed convolution draws a checkerboard, and where the energy is the error of
+a reconstruction that is more than a blemish: discriminator and generator have the same one, so that a generator which
+draws it lowers its energy. Nearest-neighbour up-sampling followed by a convolution has none (Odena, Dumoulin, Olah
+2016, "Deconvolution and Checkerboard Artifacts", Distill). docs/evidence/collapse.md compares them.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from gankit.errors import UserError
+from gankit.model import Judged, NetworkPair
+from gankit.options import Options
+
+COARSEST = 4  # the side of the smallest feature map
+
+
+class ResizeConvolution(nn.Conv2d):
+    """Nearest-neighbour up-sampling by 2, then a 3×3 convolution with padding 1: (B, C_in, H, W) -> (B, C, 2H, 2W).
+
+    The weights are the convolution's. Up-sampling is a transposed convolution of stride 2 with a 2×2 kernel of ones, so
+    that both together are one, whose 4×4 kernel is the sum of the 3×3 one at four places: the same numbers from 4
+    products each in place of 9, and no large tensor in between.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flipped = self.weight.flip(2, 3)
+        places = [F.pad(flipped, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
+        kernel = torch.stack(places).sum(0).transpose(0, 1)
+        return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+
+
+def _widths(size: int, filters: int) -> list[int]:
+    """Filters at each down-sampling: n, 2n, 4n, then 8n."""
+    return [filters * min(2**i, 8) for i in range((size // COARSEST).bit_length() - 1)]
+
+
+class Upward(nn.Module):
+    """Latent or code (B, N) -> picture (B, C, S, S). The output is unbounded, as in BEGAN's networks."""
+
+    def __init__(
+        self, channels: int, size: int, latent: int, filters: int, normalise: bool, transposed: bool = False
+    ) -> None:
+        super().__init__()
+        widths = _widths(size, filters)[::-1]
+        self.linear = nn.Linear(latent, widths[0] * COARSEST**2)
+
+        def activation(width: int) -> list[nn.Module]:
+            return [nn.BatchNorm2d(width), nn.ReLU()] if normalise else [nn.LeakyReLU(0.2)]
+
+        def larger(wide: int, narrow: int) -> nn.Module:
+            if transposed:
+                return nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1)
+            return ResizeConvolution(wide, narrow)
+
+        layers = activation(widths[0])
+        for wide, narrow in pairwise(widths):
+            layers += [larger(wide, narrow), *activation(narrow)]
+        self.layers = nn.Sequential(*layers, larger(widths[-1], channels))
+
+    def forward(self, code: Tensor) -> Tensor:
+        x = self.linear(code).unflatten(1, (-1, COARSEST, COARSEST))
+        return self.layers(x.contiguous(memory_format=torch.channels_last))
+
+
+class Autoencoder(nn.Module):
+    """The discriminator: picture (B, C, S, S) -> `Judged` with the reconstruction and the code (B, N_h)."""
+
+    def __init__(self, channels: int, size: int, latent: int, filters: int, transposed: bool = False) -> None:
+        super().__init__()
+        widths = [channels, *_widths(size, filters)]
+        layers: list[nn.Module] = []
+        for narrow, wide in pairwise(widths):
+            layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        self.encoder = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * COARSEST**2, latent))
+        self.decoder = Upward(channels, size, latent, filters, normalise=False, transposed=transposed)
+
+    def forward(self, x: Tensor) -> Judged:
+        code = self.encoder(x)
+        return Judged(output=self.decoder(code), code=code)
+
+
+class StridedAutoencoder(NetworkPair):
+    """A strided autoencoder and a DCGAN-like generator, for pictures of side 2^m from 16 to 256."""
+
+    name = "strided-autoencoder"
+    summary = "strided autoencoder and DCGAN-like generator, with resize-convolutions: quick"
+    sizes = (16, 32, 64, 128, 256)
+
+    class Options(Options):
+        filters: int = Field(32, ge=4, description="n: filters of the first convolution; then 2n, 4n, 8n")
+        latent: int = Field(64, ge=1, description="N_z = N_h: numbers in a latent and in a code")
+        upsampling: Literal["resize", "transposed"] = Field(
+            "resize", description="nearest neighbour and a 3×3 convolution, or DCGAN's transposed 4×4 convolutions"
+        )
+
+    def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
+        o = self.options
+        if len(shape) != 3:
+            raise UserError(f"networks {self.name!r} draw pictures, and the data are points of shape {shape}")
+        channels, size, _ = shape
+        transposed = o.upsampling == "transposed"
+        return {
+            "generator": Upward(channels, size, o.latent, o.filters, normalise=True, transposed=transposed),
+            "discriminator": Autoencoder(seen[0], size, o.latent, o.filters, transposed),
+        }

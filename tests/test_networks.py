@@ -1,0 +1,84 @@
+"""Networks that any model may use, and what they are computed by against how they are written down."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from gankit_began.networks import Convolutions
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gankit.networks import ResizeConvolution, StridedAutoencoder
+
+WAYS = ("resize", "transposed")
+
+
+def strided(size: int, upsampling: str = "resize") -> dict[str, nn.Module]:
+    options = StridedAutoencoder.Options(filters=4, latent=8, upsampling=upsampling)
+    return StridedAutoencoder(options).build((3, size, size), (3, size, size))
+
+
+@pytest.mark.parametrize("upsampling", WAYS)
+@pytest.mark.parametrize("size", [16, 32, 64, 128, 256])
+def test_networks_of_every_size_give_pictures_reconstructions_and_codes(size, upsampling):
+    networks = strided(size, upsampling)
+    with torch.no_grad():
+        fake = networks["generator"](torch.rand(2, 8))
+        judged = networks["discriminator"](fake)
+    assert fake.shape == judged.output.shape == (2, 3, size, size)
+    assert judged.code.shape == (2, 8)
+
+
+sizes = st.tuples(*(st.integers(1, 5) for _ in range(5)))
+
+
+@given(sizes=sizes, seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=50)
+def test_a_resize_convolution_is_the_larger_picture_convolved_with_its_gradients(sizes, seed):
+    """Written out in NumPy: each pixel repeated in a square of four, and nine products at each place of that."""
+    batch, inputs, outputs, height, width = sizes
+    torch.manual_seed(seed)
+    layer = ResizeConvolution(inputs, outputs).double()
+    x = torch.randn(batch, inputs, height, width, dtype=torch.double, requires_grad=True)
+    got = layer(x)
+    larger = np.pad(x.detach().numpy().repeat(2, 2).repeat(2, 3), [(0, 0), (0, 0), (1, 1), (1, 1)])
+    weight = layer.weight.detach().numpy()
+    expected = layer.bias.detach().numpy()[None, :, None, None] + sum(
+        np.einsum("bihw,oi->bohw", larger[:, :, i : i + 2 * height, j : j + 2 * width], weight[:, :, i, j])
+        for i in range(3)
+        for j in range(3)
+    )
+    np.testing.assert_allclose(got.detach().numpy(), expected, atol=1e-12)
+    slope = torch.randn_like(got)
+    plain = F.conv2d(F.interpolate(x, scale_factor=2), layer.weight, layer.bias, padding=1)
+    for fast, slow in zip(
+        torch.autograd.grad(got, (x, layer.weight, layer.bias), slope),
+        torch.autograd.grad(plain, (x, layer.weight, layer.bias), slope),
+        strict=True,
+    ):
+        torch.testing.assert_close(fast, slow)
+
+
+def test_a_resize_convolution_draws_no_checkerboard_on_a_flat_picture():
+    """Away from the border all places are alike; a transposed 4×4 convolution has four kinds of them."""
+    torch.manual_seed(0)
+    flat = torch.ones(1, 8, 8, 8)
+    for layer, alike in ((ResizeConvolution(8, 3), True), (nn.ConvTranspose2d(8, 3, 4, stride=2, padding=1), False)):
+        inner = layer(flat)[:, :, 2:-2, 2:-2]
+        assert bool((inner.amax((2, 3)) - inner.amin((2, 3)) < 1e-5).all()) is alike
+
+
+@pytest.mark.parametrize("vanishing", [False, True])
+@pytest.mark.parametrize(("inputs", "filters", "at_once"), [(8, 8, False), (64, 32, True), (64, 64, True)])
+def test_began_s_layers_enlarge_a_picture_the_same_way_however_many_filters_they_have(
+    inputs, filters, at_once, vanishing
+):
+    torch.manual_seed(0)
+    block, plain = (Convolutions(inputs, filters, vanishing=vanishing, enlarge=larger) for larger in (True, False))
+    plain.load_state_dict(block.state_dict())
+    assert isinstance(block.layers[0], ResizeConvolution) is (at_once and not (vanishing and inputs == filters))
+    for layers in (block, plain):
+        layers.carry.fill_(0.25)
+    x = torch.randn(2, inputs, 4, 4)
+    torch.testing.assert_close(block(x), plain(F.interpolate(x, scale_factor=2)))

@@ -51,3 +51,9 @@ def reach(points: Tensor, k: int) -> Tensor:
 def mean_distance(features: Tensor) -> float:
     """Mean Euclidean distance between two different ones of features (N, D), N ≥ 2."""
     return float(torch.pdist(features).mean())
+
+
+def nearest(points: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+    """For points (N, D) the distance to the nearest of `among` (M, D), and its place: (N,) and (N,)."""
+    found = torch.cdist(points.double(), among.double()).min(1)
+    return found.values, found.indices

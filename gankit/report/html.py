@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gankit.files import replacing
 from gankit.report import words
 from gankit.report.curves import Line, Panel, Series, panels, rate_drops
-from gankit.report.embed import animation, grids, still
+from gankit.report.embed import animation, grids, neighbours, still
 from gankit.report.figures import MARKS
 from gankit.report.laboratory import Laboratory, laboratory
 from gankit.report.reading import Story, listing, mapping, read
@@ -102,6 +102,7 @@ def _told(story: Story) -> dict[str, Any]:
         "alarms": _alarms(story),
         "curves": _curves(drawn, errors, story.alarms),
         "latest": [(s.key, words.number(s.last[1]), s.last[0]) for panel in drawn for s in panel.series if s.last],
+        "neighbours": neighbours(story.run.neighbours_path),
         "errors": errors,
         "latest_errors": [(key, words.number(value), step) for key, value, step in errors.latest] if errors else [],
         "files": [_files(story, "skipped"), _files(story, "warned")],

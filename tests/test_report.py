@@ -338,7 +338,7 @@ def test_a_long_run_gives_a_report_under_ten_megabytes(tmp_path: Path) -> None:
     path = write_report(run)
     assert path.stat().st_size < 10_000_000
     page = Page(path)
-    shown = page.json("grids")
+    [shown] = page.json("grids")
     assert 10 <= len(shown) <= 60
     assert [shown[0]["step"], shown[-1]["step"]] == [0, 100_000]
     assert "lies beside this report" in page.text

@@ -140,11 +140,8 @@ def resume(
 
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
     """Open a folder, or the data source NAME[:ARGUMENT]."""
-    name = config.source_of(resolved.data, catalogue)
-    argument = resolved.data.partition(":")[2] or None if name else resolved.data
-    source = catalogue.get("datasets", name or "folder")()
     asked = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
-    data = source.open(argument, asked)
+    data = config.open_source(resolved.data, asked, catalogue)
     if data.skipped:
         first = data.skipped[0]
         watcher.notice(

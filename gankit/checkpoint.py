@@ -97,13 +97,13 @@ def load(run: Run, step: int, training: Training) -> None:
     training.verdicts = dict(state.get("verdicts", {}))
 
 
-def load_shown(run: Run, step: int, networks: Mapping[str, torch.nn.Module]) -> None:
+def load_shown(run: Run, step: int, networks: Mapping[str, torch.nn.Module], averaged: bool = True) -> None:
     """Take up the networks' weights at `step`, the generator's averaged: what is shown, without its training."""
     where = run.checkpoint_path(step)
     _, tensors = read(run, step, only=("networks", "averaged"))
     for name, network in networks.items():
         found = _of_network(tensors["networks"], name)
-        _take(network, tensors["averaged"] if name == "generator" else found, f"network {name!r}", where)
+        _take(network, tensors["averaged"] if averaged and name == "generator" else found, f"network {name!r}", where)
 
 
 def read(run: Run, step: int, only: Container[str] = FILES) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:

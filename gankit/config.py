@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from gankit.data.source import Data, Request
 from gankit.device import choose_device, machine_of
 from gankit.errors import UserError
 from gankit.options import Options
@@ -381,6 +382,13 @@ def source_of(data: str, catalogue: Catalogue) -> str | None:
     """The name of the data source in NAME[:ARGUMENT], or None for the path of a folder."""
     name = data.partition(":")[0]
     return name if name in catalogue.kind("datasets") and name != "folder" else None
+
+
+def open_source(data: str, asked: Request, catalogue: Catalogue) -> Data:
+    """Open the data source NAME[:ARGUMENT], or a folder. Raises `UserError` as the source does."""
+    name = source_of(data, catalogue)
+    source = catalogue.get("datasets", name or "folder")()
+    return source.open(data.partition(":")[2] or None if name else data, asked)
 
 
 def _given(request: Mapping[str, Any], key: str, pinned: Mapping[str, Any], default: Any) -> Any:

@@ -24,9 +24,10 @@ BATCH = 64  # pictures that pass the networks together
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A run's networks at a checkpoint, as they are shown: the averaged generator, eval mode, fp32."""
+    """A run's networks at a checkpoint, as they are shown: the averaged generator by default, eval mode, fp32."""
 
     run: Run
+    step: int
     config: RunConfig
     model: Model
     networks: dict[str, nn.Module]
@@ -70,8 +71,10 @@ class Rebuilt:
         return {name: ask(network, self.device.type, bf16=False) for name, network in self.networks.items()}
 
 
-def rebuild(run: Run, step: int | None = None, plugins: Sequence[str] = (), device: str = "cpu") -> Rebuilt:
-    """The networks of a run at `step` (default: its last checkpoint), on `device`.
+def rebuild(
+    run: Run, step: int | None = None, plugins: Sequence[str] = (), device: str = "cpu", averaged: bool = True
+) -> Rebuilt:
+    """The networks of a run at `step` (default: its last checkpoint), on `device`; the generator `averaged` or bare.
 
     Raises `UserError` where the run has no checkpoint, or needs a plugin that is not given.
     """
@@ -83,10 +86,11 @@ def rebuild(run: Run, step: int | None = None, plugins: Sequence[str] = (), devi
         )
     with torch.random.fork_rng(devices=[]):
         model, networks, view = build_model(config, tuple(data["shape"]), Catalogue(plugins))
-    checkpoint.load_shown(run, checkpoint.choose(run, step), networks)
+    step = checkpoint.choose(run, step)
+    checkpoint.load_shown(run, step, networks, averaged)
     for network in networks.values():
         network.to(device).eval().requires_grad_(False)
-    return Rebuilt(run, config, model, networks, view, torch.device(device), tuple(data.get("labels") or ()))
+    return Rebuilt(run, step, config, model, networks, view, torch.device(device), tuple(data.get("labels") or ()))
 
 
 def sample(run: Run, n: int, seed: int = 0, step: int | None = None, plugins: Sequence[str] = ()) -> Tensor:

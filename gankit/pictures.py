@@ -1,0 +1,194 @@
+"""The two sides of an evaluation: samples of a run or a folder, and the real pictures that they are compared with."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gankit.config import RunConfig, open_source
+from gankit.data.batches import to_float
+from gankit.data.source import Data, Request
+from gankit.device import choose_device
+from gankit.errors import UserError
+from gankit.plugins import Catalogue
+from gankit.runs import Run
+from gankit.sampling import Rebuilt, rebuild
+
+FEWEST = 20  # pictures of either side; with fewer nothing can be measured
+LARGEST = 256  # pixels, to which larger pictures of a folder are brought
+SEED = 1  # of the latents
+
+
+class Real:
+    """Real pictures, uint8 (N, S, S, C), in an order that has nothing to do with names, folders or classes."""
+
+    def __init__(self, pictures: np.ndarray) -> None:
+        self.pictures = pictures
+        self.order = np.random.default_rng(0).permutation(len(pictures))
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, places: slice) -> Tensor:
+        """Float (n, C, S, S) in [-1, 1]."""
+        return to_float(torch.from_numpy(self.pictures[self.order[places]]))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Samples (n, C, S, S) in [-1, 1], and real pictures."""
+
+    samples: Tensor
+    train: Real
+    held_out: Real
+    of: dict[str, Any]  # what was measured, as the result tells it
+    notes: list[str] = field(default_factory=list)
+
+
+def collect(
+    run_or_folder: str | Path | Run,
+    data: str | Path | None,
+    step: int | None,
+    n: int,
+    averaged: bool,
+    plugins: Sequence[str],
+) -> Pictures:
+    """Samples and real pictures, as `gankit.evaluation.evaluate` is asked for them. Raises `UserError`."""
+    if n < FEWEST:
+        raise UserError(f"--n {n}: at least {FEWEST} samples are needed")
+    catalogue = Catalogue(plugins)
+    if isinstance(run_or_folder, Run):
+        return _of_run(run_or_folder, data, step, n, averaged, plugins, catalogue)
+    folder = Path(os.path.expanduser(run_or_folder))
+    if (folder / "config.json").is_file():
+        return _of_run(Run(folder), data, step, n, averaged, plugins, catalogue)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is neither a run folder nor a folder of pictures: give one of the two")
+    if step is not None or not averaged:
+        raise UserError(f"{'--raw' if step is None else '--step'} is for a run, and {folder} is no run folder")
+    if data is None:
+        raise UserError(f"{folder} is no run folder: say with --data DIR|NAME what its pictures are compared with")
+    return _of_folder(folder, str(data), n, catalogue)
+
+
+def _of_run(
+    run: Run,
+    data: str | Path | None,
+    step: int | None,
+    n: int,
+    averaged: bool,
+    plugins: Sequence[str],
+    catalogue: Catalogue,
+) -> Pictures:
+    rebuilt = rebuild(run, step, plugins, choose_device("auto"), averaged)
+    if len(rebuilt.model.shape) != 3:
+        raise UserError(f"{run.folder} makes points, not pictures, and these measures are for pictures")
+    opened = _open_for(rebuilt, data, catalogue)
+    notes = []
+    if opened.digest != run.data.get("digest"):
+        if data is None:
+            notes.append(
+                f"the pictures of {opened.name} have changed since the run began: some that are held out now may have "
+                "been trained on"
+            )
+        else:
+            notes.append(f"{opened.name} is not what the run was trained on: its split is that of a run on it")
+    samples = _generated(rebuilt, opened, n)
+    if not bool(samples.isfinite().all()):
+        raise UserError(
+            f"{run.folder}: the generator's pictures at step {rebuilt.step} are not finite; choose an earlier --step"
+        )
+    of = {
+        "kind": "run",
+        "path": str(run.folder),
+        "model": rebuilt.config.model["name"],
+        "step": rebuilt.step,
+        "generator": "averaged" if averaged else "bare",
+    }
+    return _against(samples, opened, of, notes)
+
+
+def _open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) -> Data:
+    """The run's data, or others as it would be shown them."""
+    config: RunConfig = rebuilt.config
+    asked = Request(config.image_size, config.fit, config.background_rgb, config.holdout)
+    try:
+        opened = open_source(str(data or config.data), asked, catalogue)
+    except UserError as error:
+        if data is not None:
+            raise
+        raise UserError(f"the run's pictures are not at hand ({error}): say where they are with --data") from None
+    if opened.shape != tuple(rebuilt.model.shape):
+        raise UserError(f"{opened.name} has items of shape {opened.shape}, and the run makes {rebuilt.model.shape}")
+    return opened
+
+
+@torch.no_grad()
+def _generated(rebuilt: Rebuilt, data: Data, n: int) -> Tensor:
+    """`n` samples; where pictures have classes, in the proportions of the data."""
+    labels = None
+    if rebuilt.label_names and data.labels is not None:
+        spread = data.labels[np.linspace(0, len(data.labels) - 1, n).astype(int)]
+        labels = torch.from_numpy(spread).to(rebuilt.device) % len(rebuilt.label_names)
+    elif rebuilt.label_names:
+        labels = rebuilt.labels(n)
+    with rebuilt.stream(SEED):
+        return rebuilt.generate(rebuilt.latents(n), labels).clamp(-1, 1).float().cpu()
+
+
+def _of_folder(folder: Path, data: str, n: int, catalogue: Catalogue) -> Pictures:
+    """Another tool's samples: both sides are brought to the size that most of them have."""
+    side, notes = _side(folder), []
+    if side > LARGEST:
+        notes.append(f"pictures of {side} pixels are compared at {LARGEST}")
+        side = LARGEST
+    asked = Request(max(side, 8), holdout=0)
+    found = open_source(str(folder.resolve()), asked, catalogue)
+    if found.skipped:
+        first = found.skipped[0]
+        notes.append(f"skipped {len(found.skipped)} of {folder}, first {first['file']}: {first['reason']}")
+    if len(found.train) < FEWEST:
+        raise UserError(f"{folder} has {len(found.train)} usable pictures: at least {FEWEST} are needed")
+    opened = open_source(data, Request(asked.image_size), catalogue)
+    if len(opened.shape) != 3:
+        raise UserError(f"--data {data} has points, not pictures, and these measures are for pictures")
+    if opened.shape != found.shape:
+        raise UserError(f"--data {data} has items of shape {opened.shape}, and {folder} pictures of {found.shape}")
+    samples = Real(found.train)[:n]
+    return _against(samples, opened, {"kind": "folder", "path": str(folder)}, notes)
+
+
+def _side(folder: Path) -> int:
+    """The longer side that most of the first pictures in the folder have."""
+    from PIL import Image
+
+    from gankit.data.scan import scan
+
+    sides: Counter[int] = Counter()
+    for file in scan(folder)[0][:200]:
+        try:
+            with Image.open(folder / file.path) as picture:
+                sides[max(picture.size)] += 1
+        except Exception:  # what is no picture is named when the folder is opened
+            continue
+    return sides.most_common(1)[0][0] if sides else 32
+
+
+def _against(samples: Tensor, data: Data, of: dict[str, Any], notes: list[str]) -> Pictures:
+    of = of | {
+        "n": len(samples),
+        "image_size": samples.shape[-1],
+        "data": data.name,
+        "digest": data.digest,
+        "train": len(data.train),
+        "held_out": len(data.held_out),
+    }
+    return Pictures(samples, Real(data.train), Real(data.held_out), of, notes)

@@ -119,7 +119,7 @@ def compare(
     if seconds is None and images is None:
         assert first.steps is not None
         images = first.steps * min(arm.pictures_a_step for arm in arms)
-    plan = {
+    plan: dict[str, Any] = {
         "schema": results.SCHEMA,
         "gankit": gankit.__version__,
         "command": command or "gankit.compare.compare(...)",
@@ -136,7 +136,8 @@ def compare(
         "summary": [],
     }
     if before:
-        changed = config.changes(*({arm["name"]: arm["config"] for arm in one["arms"]} for one in (before, plan)))
+        old, new = ({arm["name"]: arm["config"] for arm in one["arms"]} for one in (before, plan))
+        changed = config.changes(old, new)
         if changed:
             raise UserError(f"{folder} was begun with another {next(iter(changed))}: choose another --out")
         done = {row["folder"]: row for row in before["runs"]}
@@ -288,7 +289,11 @@ class Comparison:
         from gankit.evaluation import evaluate
 
         asked = self.plan["asked"]
-        found = evaluate(run, step=step, n=asked["samples"])
+        try:
+            found = evaluate(run, step=step, n=asked["samples"], plugins=self.plugins)
+        except UserError as error:  # points, numbers that are none any more
+            row["message"] = str(error)
+            return
         row["measures"] = {name: one.value for name, one in found.measures.items()}
         row["measured_step"] = step
         self.plan["about"] = {

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from gankit.errors import UserError
+from gankit.memorisation import beside, copies
 from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.distances import frechet_distance, kernel_distance
 from gankit.metrics.features import pixels
-from gankit.metrics.neighbours import Neighbours, nearest, neighbours, reach
+from gankit.metrics.neighbours import Neighbours, neighbours, reach
 from gankit.metrics.similarity import ms_ssim
 from gankit.metrics.spaces import Space, deep, inception
 from gankit.pictures import FEWEST, Pictures, collect
@@ -35,7 +36,6 @@ COARSE = 500  # real pictures, below which a difference must be large to mean so
 FRECHET = 2000  # held-out pictures that the Fréchet distance needs
 CELLS, PER_CELL = 100, 20  # of NDB, at most, and real pictures in each on average
 PAIRS = 500  # of pictures, for MS-SSIM
-TRAIN = 100_000  # training pictures at most, among which copies are looked for
 CLOSEST = 32  # samples that are shown beside their nearest training pictures
 
 Better = Literal["higher", "lower"]
@@ -63,7 +63,7 @@ class Evaluation:
     of: dict[str, Any]
     measures: dict[str, Measure]
     notes: list[str] = field(default_factory=list)
-    closest: Tensor | None = field(default=None, repr=False)  # (m, 2, C, S, S): sample and its nearest training picture
+    closest: Tensor | None = field(default=None, repr=False)  # (m, C, S, 2S): beside() of those most like a copy
 
     def model_dump(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -131,14 +131,14 @@ class _Comparison:
 
     def _sides(self, least: int) -> _Sides:
         """Held-out pictures and, as perfect samples, training pictures; or two halves of the training pictures."""
-        n = len(self.samples)
-        if len(self.held_out) >= least:
-            return _Sides("held-out", slice(0, min(n, len(self.held_out))), slice(0, min(n, len(self.train))))
-        half = min(n, len(self.train) // 2)
+        n, half = len(self.samples), min(len(self.samples), len(self.train) // 2)
+        held_out, train = min(n, len(self.held_out)), min(n, len(self.train))
+        if train >= FEWEST and (len(self.held_out) >= least or held_out > half):
+            return _Sides("held-out", slice(0, held_out), slice(0, train))
         if half < FEWEST:
             raise UserError(
                 f"the data has {len(self.train)} pictures to train on and {len(self.held_out)} held out: at least "
-                f"{2 * FEWEST} or {least} are needed to measure against"
+                f"{2 * FEWEST} to train on are needed to measure against"
             )
         return _Sides("training", slice(half, 2 * half), slice(0, half))
 
@@ -225,17 +225,13 @@ class _Comparison:
                 f"held out, and it takes {FEWEST}"
             )
             return {}
-        looked = self.train[:TRAIN]
-        if len(self.train) > TRAIN:
-            self.notes.append(f"copies are looked for among {TRAIN:,} of {len(self.train):,} training pictures")
-        among = pixels(looked, SIDE)
-        fake, place = nearest(pixels(self.samples, SIDE), among)
-        real, _ = nearest(pixels(self.held_out[: len(self.samples)], SIDE), among)
-        first = fake.argsort()[:CLOSEST]
-        self.closest = torch.stack([self.samples[first], looked[place[first]]], 1)
-        less = (fake[:, None] < real).double() + (fake[:, None] == real).double() / 2
-        share = float(less.mean())
-        return {"memorisation": Measure(share, 0.5, "lower", f"pixels-{SIDE}", "held-out", len(real), len(fake))}
+        found = copies(self.samples, self.train, self.held_out, len(self.samples))
+        if found.looked < len(self.train):
+            self.notes.append(f"copies are looked for among {found.looked:,} of {len(self.train):,} training pictures")
+        first = found.distance.argsort()[:CLOSEST]
+        self.closest = beside(self.samples[first], self.train, found.place[first])
+        sizes = found.held_out, len(self.samples)
+        return {"memorisation": Measure(found.nearer, 0.5, "lower", f"pixels-{SIDE}", "held-out", *sizes)}
 
     def _measure(
         self, found: tuple[float, float | None], ceiling: float, better: Better, space: str, sizes: tuple[int, int]

@@ -4,6 +4,7 @@ RUN/config.json  environment.json  data.json  result.json     one object each, w
 RUN/metrics.jsonl  alarms.jsonl  readings.jsonl                one object a line, appended
 RUN/samples/NNNNNN.png  checkpoints/NNNNNN/                    by step
 RUN/losses.png  animation.gif  report.html                     drawn from the rest
+RUN/neighbours.png                                             the last samples beside their nearest training pictures
 RUN/abandoned/N/                                               what attempt N left behind at a return
 """
 
@@ -161,6 +162,7 @@ class Run:
     report_path = property(lambda self: self.folder / "report.html")
     animation_path = property(lambda self: self.folder / "animation.gif")
     losses_path = property(lambda self: self.folder / "losses.png")
+    neighbours_path = property(lambda self: self.folder / "neighbours.png")
     lock_path = property(lambda self: self.folder / ".lock")
 
     def sample_path(self, step: int) -> Path:

@@ -17,6 +17,8 @@ COMMANDS = {  # name -> what it does; each lives in gankit/cli/NAME.py
     "sample": "Draw pictures with a run's generator.",
     "interpolate": "Show the way from one latent to another.",
     "invert": "Find the latents of pictures.",
+    "evaluate": "Measure a run's pictures, or those of any folder.",
+    "runs": "List the runs below a folder.",
     "animate": "Make an animation of a run's samples.",
     "report": "Write a run's report.html anew.",
     "plugins": "List the plugins and what they offer.",

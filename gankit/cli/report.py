@@ -11,6 +11,7 @@ import click
 @click.argument("run", metavar="RUN|COMPARISON")
 def command(run: str) -> None:
     """Write report.html and losses.png of RUN anew, also while it goes on; or report.html of a comparison."""
+    from gankit.memorisation import draw_neighbours
     from gankit.report import draw_losses, write_comparison, write_report
     from gankit.runs import Run
 
@@ -21,4 +22,5 @@ def command(run: str) -> None:
     made = Run(run)
     if made.metrics():
         draw_losses(made)
+    draw_neighbours(made)
     click.echo(str(write_report(made)))

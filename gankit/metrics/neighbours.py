@@ -55,10 +55,5 @@ def mean_distance(features: Tensor) -> float:
 
 def nearest(points: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     """For points (N, D) the distance to the nearest of `among` (M, D), and its place: (N,) and (N,)."""
-    best = torch.full((len(points),), float("inf"), dtype=torch.double, device=points.device)
-    place = torch.zeros(len(points), dtype=torch.long, device=points.device)
-    for start in range(0, len(among), 4096):  # all distances at once could fill the memory
-        found, where = torch.cdist(points.double(), among[start : start + 4096].double()).min(1)
-        closer = found < best
-        best[closer], place[closer] = found[closer], where[closer] + start
-    return best, place
+    found = torch.cdist(points.double(), among.double()).min(1)
+    return found.values, found.indices

@@ -38,6 +38,11 @@ class Report(Artifact):
     summary = "report.html: the run in one self-contained page"
 
     def finish(self) -> Path | None:
+        from gankit.memorisation import draw_neighbours
         from gankit.report import write_report
 
-        return write_report(self.run)
+        try:
+            draw_neighbours(self.run)
+        finally:
+            path = write_report(self.run)
+        return path

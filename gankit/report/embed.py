@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,19 @@ def still(found: tuple[int, Path] | None) -> dict[str, Any]:
     except (OSError, ValueError, SyntaxError):
         return {}
     return {"step": found[0], "source": _base64(made.getvalue(), "webp")}
+
+
+def neighbours(path: Path) -> dict[str, Any]:
+    """neighbours.png as WebP, with what `draw_neighbours` wrote into it; {} if there is none that can be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            told = json.loads(picture.info["gankit"])
+        told = {key: told[key] for key in ("step", "looked", "train", "held_out")} | {"nearer": told.get("nearer")}
+        return told | {"source": still((told["step"], path))["source"]}
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError):
+        return {}
 
 
 def _size(path: Path) -> int:

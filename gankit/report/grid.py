@@ -10,16 +10,18 @@ from gankit.files import replacing
 if TYPE_CHECKING:
     from torch import Tensor
 
+COLUMNS, PADDING = 8, 2  # of a sample grid
 
-def grid(pictures: Tensor, columns: int = 8, padding: int = 2) -> Tensor:
-    """Pictures (n, C, S, S) in [-1, 1] as one uint8 picture (H, W, C), `columns` in a row, on white."""
+
+def grid(pictures: Tensor, columns: int = COLUMNS, padding: int = PADDING) -> Tensor:
+    """Pictures (n, C, H, W) in [-1, 1] as one uint8 picture (H, W, C), `columns` in a row, on white."""
     from torchvision.utils import make_grid
 
     sheet = make_grid(pictures.float().cpu(), nrow=columns, padding=padding, pad_value=1.0)
     return sheet.add(1).mul(127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
 
 
-def save_grid(pictures: Tensor, path: Path, columns: int = 8) -> None:
+def save_grid(pictures: Tensor, path: Path, columns: int = COLUMNS) -> None:
     """Write the grid as a PNG, whole or not at all. Points (n, D) are drawn as a scatter of the first two numbers."""
     from PIL import Image
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gankit.report import words
 from gankit.report.curves import Panel, panels, rate_drops
-from gankit.report.embed import animation, grids, still
+from gankit.report.embed import animation, grids, neighbours, still
 from gankit.report.figures import MARKS
 from gankit.report.laboratory import Laboratory, laboratory
 from gankit.report.page import label, panel_data, room, write_page
@@ -54,6 +54,7 @@ def _told(story: Story) -> dict[str, Any]:
         "alarms": _alarms(story),
         "curves": _curves(drawn, errors, story.alarms),
         "latest": [(s.key, words.number(s.last[1]), s.last[0]) for panel in drawn for s in panel.series if s.last],
+        "neighbours": neighbours(story.run.neighbours_path),
         "errors": errors,
         "latest_errors": [(key, words.number(value), step) for key, value, step in errors.latest] if errors else [],
         "files": [_files(story, "skipped"), _files(story, "warned")],

@@ -1,0 +1,89 @@
+"""`gankit evaluate RUN|DIR`: measures of a run's pictures, or of any folder's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gankit.cli import plugin_option
+
+if TYPE_CHECKING:
+    from gankit.evaluation import Evaluation
+
+
+@click.command("evaluate")
+@click.argument("what", metavar="RUN|DIR")
+@click.option("--data", metavar="DIR|NAME[:ARG]", help="What to compare with; of a run by default its own pictures.")
+@click.option("--step", type=int, metavar="N", help="The run's checkpoint of that step; default the last.")
+@click.option("--n", type=click.IntRange(20), default=2000, show_default=True, help="How many samples.")
+@click.option("--raw", is_flag=True, help="Of the bare generator, not the averaged one.")
+@click.option("--fid", is_flag=True, help="FID and KID by Inception as well; needs gankit[fid] and its weights.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--save", type=click.Path(), metavar="FILE.png", help="Draw the samples that are most like a copy.")
+@plugin_option
+def command(
+    what: str,
+    data: str | None,
+    step: int | None,
+    n: int,
+    raw: bool,
+    fid: bool,
+    as_json: bool,
+    save: str | None,
+    plugins: tuple[str, ...],
+) -> None:
+    """Measure the pictures of RUN, or of any folder DIR, against pictures that were never trained on.
+
+    Beside each measure stands what as many other real pictures reach: no generator is to be asked for more.
+    With --save each of the samples that are nearest to a training picture is drawn with that picture to its right.
+    """
+    from gankit.errors import UserError
+
+    if save and Path(save).suffix.lower() != ".png":
+        raise UserError(f"--save {save}: the name must end in .png")
+    from gankit.evaluation import evaluate
+    from gankit.report.grid import save_grid
+
+    found = evaluate(what, data=data, step=step, n=n, averaged=not raw, fid=fid, plugins=plugins)
+    if save and found.closest is not None:
+        save_grid(found.closest, Path(save), columns=4)
+    if as_json:
+        click.echo(found.model_dump_json())
+        return
+    for line in table(found):
+        click.echo(line)
+    if save:
+        click.echo(save if found.closest is not None else f"{save} is not drawn: no copies were looked for")
+
+
+def table(found: Evaluation) -> list[str]:
+    """The evaluation as a person reads it."""
+    of = found.of
+    name = f"{of['path']}, step {of['step']:,}, {of['generator']} generator" if of["kind"] == "run" else of["path"]
+    held_out = f"{of['held_out']:,} held out"
+    rows = [("measure", "value", "", "real", "better", "compared by", "with", "samples")]
+    for key, measure in found.measures.items():
+        spread = "" if measure.spread is None else f"±{_number(measure.spread)}"
+        against = f"{measure.real:,} {measure.against}"
+        rows.append(
+            (
+                *(key, _number(measure.value), spread, _number(measure.ceiling), measure.better, measure.space),
+                *(against, f"{measure.n:,}"),
+            )
+        )
+    wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    numbers = (1, 2, 3, 7)
+    lines = [f"{name}: {of['n']:,} pictures against {of['data']} ({of['train']:,} to train on, {held_out})", ""]
+    for row in rows:
+        cells = [
+            cell.rjust(w) if column in numbers else cell.ljust(w)
+            for column, (cell, w) in enumerate(zip(row, wide, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return [*lines, "", *(f"note: {note}" for note in found.notes)]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

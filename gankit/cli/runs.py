@@ -1,0 +1,48 @@
+"""`gankit runs [DIR]`: all runs below a folder."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from gankit.overview import Row
+
+
+@click.command("runs")
+@click.argument("folder", metavar="[DIR]", default="runs")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(folder: str, as_json: bool) -> None:
+    """List the runs below DIR, by default runs/, the last started first.
+
+    Health is what the diagnostics said last; coverage is the best that mode-collapse saw, and at which step.
+    """
+    from gankit.overview import overview
+    from gankit.runs import strict
+
+    rows = overview(folder)
+    if as_json:
+        listed = {"schema": 1, "runs": [row.as_dict() for row in rows]}
+        click.echo(json.dumps(strict(listed), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    good = [row for row in rows if row.error is None]
+    cells = [("run", "model", "state", "step", "health", "best coverage", "started"), *map(_cells, good)]
+    wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells if good else []:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, wide, strict=True)).rstrip())
+    for row in rows:
+        if row.error is not None:
+            reason = row.error if row.path in row.error else f"{row.path}: {row.error}"
+            click.echo(f"cannot be read: {reason}")
+    if not rows:
+        click.echo(f"no runs below {folder}")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    length = f" of {row.steps:,}" if row.steps is not None else ""
+    step = f"{row.step:,}{length}" if row.step is not None else ""
+    best = "" if row.coverage is None else f"{row.coverage:.2f} at {row.coverage_step:,}"
+    started = (row.started or "")[:16].replace("T", " ")
+    return row.path, row.model or "", row.state or "", step, row.health or "not judged", best, started

@@ -1,0 +1,133 @@
+"""Whether samples are copies: their nearest training pictures, and how near pictures are that were never trained on.
+
+Meehan, Chaudhuri and Dasgupta 2020, "A Non-Parametric Test to Detect Data-Copying in Generative Models" (arXiv
+2004.05675), whose test rests on the same comparison. Distances are Euclidean, between pictures averaged to 16×16.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gankit.config import RunConfig, open_source, validate
+from gankit.data.batches import to_float
+from gankit.data.source import Data, Request
+from gankit.errors import UserError
+from gankit.files import replacing
+from gankit.metrics.features import pixels
+from gankit.metrics.neighbours import nearest
+from gankit.pictures import FEWEST, Real
+from gankit.plugins import Catalogue
+from gankit.report.grid import COLUMNS, PADDING, grid
+from gankit.runs import Run
+
+BYTES = 256 << 20  # of training pictures that are looked at: about a second
+HELD_OUT = 500  # pictures that the samples' distances are compared with, when a run ends
+CHUNK = 4096  # pictures at once
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What was found for n samples."""
+
+    distance: Tensor  # (n,), to the nearest training picture
+    place: Tensor  # (n,), of it in the order of `Real`
+    nearer: float  # chance that a sample is nearer to a training picture than a held-out one is; NaN without held-out
+    looked: int  # training pictures that were looked at
+    held_out: int  # pictures that the distances were compared with
+
+
+def copies(samples: Tensor, train: Real, held_out: Real, most: int = HELD_OUT) -> Copies:
+    """The nearest training picture of each of the samples (n, C, S, S)."""
+    each = math.prod(train.pictures.shape[1:])
+    looked = min(len(train), max(CHUNK, BYTES // each))
+    compared = min(len(held_out), most)
+    both = torch.cat([pixels(samples), pixels(held_out[:compared])]) if compared else pixels(samples)
+    distance = torch.full((len(both),), math.inf, dtype=torch.double)
+    place = torch.zeros(len(both), dtype=torch.long)
+    for start in range(0, looked, CHUNK):
+        found, where = nearest(both, pixels(train[start : min(start + CHUNK, looked)]))
+        closer = found < distance
+        distance[closer], place[closer] = found[closer], where[closer] + start
+    fake, real = distance[: len(samples)], distance[len(samples) :]
+    nearer = (fake[:, None] < real).double() + (fake[:, None] == real).double() / 2
+    return Copies(fake, place[: len(samples)], float(nearer.mean()), looked, compared)
+
+
+def beside(samples: Tensor, train: Real, places: Tensor) -> Tensor:
+    """Each sample (n, C, S, S) with a training picture to its right: (n, C, S, 2S)."""
+    pictures = train.pictures[train.order[places.numpy()]]
+    return torch.cat([samples, to_float(torch.from_numpy(pictures))], 3)
+
+
+def draw_neighbours(run: Run) -> Path | None:
+    """RUN/neighbours.png: the last samples, each with its nearest training picture to its right, and what was found.
+
+    None, and nothing is written, where there are no samples or the run's pictures are not in the cache: they are not
+    decoded for this.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    try:
+        config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option")
+        data = _cached(config)
+        step, samples = _last_samples(run, data)
+    except (UserError, _NotCached, OSError):
+        return None
+    if data.digest != run.data.get("digest"):
+        return None
+    train, held_out = Real(data.train), Real(data.held_out)
+    found = copies(samples, train, held_out)
+    told: dict[str, Any] = {"step": step, "looked": found.looked, "train": len(train), "held_out": found.held_out}
+    if found.held_out >= FEWEST:
+        told["nearer"] = round(found.nearer, 4)
+    notes = PngInfo()
+    notes.add_text("gankit", json.dumps(told))
+    picture = Image.fromarray(grid(beside(samples, train, found.place)).numpy())
+    with replacing(run.neighbours_path) as written:
+        picture.save(written, format="PNG", pnginfo=notes)
+    return run.neighbours_path
+
+
+class _NotCached(Exception):
+    pass
+
+
+def _cached(config: RunConfig) -> Data:
+    """The run's data, if nothing has to be decoded."""
+
+    def refuse(done: int, total: int) -> None:
+        raise _NotCached
+
+    asked = Request(config.image_size, config.fit, config.background_rgb, config.holdout, refuse)
+    data = open_source(config.data, asked, Catalogue())
+    if len(data.shape) != 3:
+        raise UserError("points")
+    return data
+
+
+def _last_samples(run: Run, data: Data) -> tuple[int, Tensor]:
+    """The pictures of the last sample grid, and its step."""
+    from PIL import Image
+
+    samples = run.samples()
+    if not samples:
+        raise UserError("no samples")
+    step, path = samples[-1]
+    channels, side, _ = data.shape
+    with Image.open(path) as opened:
+        sheet = np.asarray(opened.convert("RGB"))
+    cell = side + PADDING
+    rows = (sheet.shape[0] - PADDING) // cell
+    if sheet.shape[:2] != (rows * cell + PADDING, COLUMNS * cell + PADDING) or not rows:
+        raise UserError("another grid")
+    cut = sheet[PADDING:, PADDING:].reshape(rows, cell, COLUMNS, cell, 3)[:, :side, :, :side, :channels]
+    return step, to_float(torch.from_numpy(cut.transpose(0, 2, 1, 3, 4).reshape(-1, side, side, channels).copy()))

@@ -1,0 +1,123 @@
+"""All runs below a folder: what they are, how they stand. Reads run folders alone, without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gankit.errors import UserError
+from gankit.runs import Run
+
+COVERAGE = "mode-collapse/coverage"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run. What is not known is None; of a run that cannot be read only `path` and `error` are."""
+
+    path: str
+    error: str | None = None
+    model: str | None = None
+    data: str | None = None
+    state: str | None = None  # training | finished | stopped | interrupted | failed | broken off
+    step: int | None = None
+    steps: int | None = None  # total length
+    health: str | None = None  # well, a kind of alarm, or None where nothing has judged it
+    coverage: float | None = None  # the best that mode-collapse saw, of the averaged generator
+    coverage_step: int | None = None
+    started: str | None = None  # ISO date
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def overview(folder: str | Path) -> list[Row]:
+    """The runs at or below a folder, the last started first; those that cannot be read come last, with the reason.
+
+    Raises `UserError` where there is no such folder.
+    """
+    top = Path(os.path.expanduser(folder))
+    if not top.is_dir():
+        raise UserError(f"there is no folder {folder}: give the folder that your runs lie in, by default runs")
+    rows = [_row(path) for path in _found(top)]
+    return sorted(rows, key=lambda row: (row.error is None, row.started or ""), reverse=True)
+
+
+def _found(top: Path) -> list[Path]:
+    """Folders with a config.json; there is no run within a run."""
+    runs = []
+    for where, folders, files in os.walk(top):
+        if "config.json" in files:
+            runs.append(Path(where))
+            folders.clear()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    return runs
+
+
+def _row(path: Path) -> Row:
+    try:
+        run = Run(path)
+        config, result = run.config, run.result
+        if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+            return Row(str(path), error="its config.json is not that of a run")
+        metrics, alarms = run.metrics(), run.alarms()
+        covered = [(line[COVERAGE], line["step"]) for line in metrics if isinstance(line.get(COVERAGE), float | int)]
+        best, at = max(covered, default=(None, None))
+        return Row(
+            path=str(path),
+            model=config["model"].get("name"),
+            data=config.get("data"),
+            state=result.get("outcome") or _unended(run),
+            step=result.get("steps", metrics[-1]["step"] if metrics else 0),
+            steps=config.get("steps"),
+            health=_health(run, result, alarms),
+            coverage=best,
+            coverage_step=at,
+            started=run.environment.get("started"),
+        )
+    except UserError as error:
+        return Row(str(path), error=str(error))
+    except OSError as error:
+        return Row(str(path), error=f"cannot be read: {(error.strerror or 'error').lower()}")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        return Row(str(path), error=f"is damaged ({type(error).__name__}: {error})")
+
+
+def _unended(run: Run) -> str:
+    """Whether a run without a result is under way: its process holds the lock, which a killed one does not."""
+    if not run.lock_path.exists():
+        return "broken off"
+    try:
+        with FileLock(run.lock_path, timeout=0):
+            return "broken off"
+    except Timeout:
+        return "training"
+
+
+def _health(run: Run, result: dict[str, Any], alarms: list[dict[str, Any]]) -> str | None:
+    """What the diagnostics said last: by alarms that are younger than the last checkpoint, or by the verdicts in it."""
+    critical = [alarm for alarm in alarms if alarm.get("severity") == "critical"]
+    if result.get("reason") == "alarm" and critical:
+        return str(critical[-1].get("kind"))
+    there = run.checkpoints()
+    state: dict[str, Any] = {}
+    if there:
+        state = json.loads((run.checkpoint_path(there[-1]) / "state.json").read_text(encoding="utf-8"))
+    young = [
+        alarm
+        for alarm in critical
+        if alarm["step"] > state.get("step", -1) and alarm.get("attempt", 1) == state.get("attempt", 1)
+    ]
+    if young:
+        return str(young[-1].get("kind"))
+    verdicts = state.get("verdicts") or {}
+    ill = [name for name, well in verdicts.items() if not well]
+    if ill:
+        told = [str(alarm.get("kind")) for alarm in alarms if alarm.get("diagnostic") == ill[0]]
+        return told[-1] if told else ill[0]
+    return "well" if verdicts else None

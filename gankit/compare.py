@@ -14,12 +14,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -42,11 +42,11 @@ from gankit.comparison.arms import (
 from gankit.errors import UserError
 from gankit.files import replacing
 from gankit.interrupts import Interrupts
+from gankit.pictures import FEWEST
 from gankit.plugins import Catalogue
 from gankit.recorder import Watcher
 from gankit.runs import Run, write_json
 
-LEAST_HELD_OUT = 20  # pictures; fewer tell nothing of what the samples cover
 EVERY = 30.0  # seconds between two words on a run
 Row = dict[str, Any]
 
@@ -84,7 +84,7 @@ def compare(
     if options.get("config_file"):
         options["config_file"] = os.path.abspath(options["config_file"])
     options = {"on_alarm": "warn", **{key: value for key, value in options.items() if value not in (None, (), {})}}
-    seconds = config.normalised({"time": budget})["time"] if budget is not None else None
+    seconds = config.duration(budget, "--budget") if isinstance(budget, str) else budget
     catalogue = Catalogue(plugins)
     arms = parse(models)
     shared = options | {"data": str(data) if data is not None else None, "time": seconds, "plugins": plugins}
@@ -110,10 +110,10 @@ def compare(
         raise UserError(
             f"{folder} compares other pictures: those of {first.data} have changed since; choose another --out"
         )
-    if len(opened.held_out) < LEAST_HELD_OUT:
+    if len(opened.held_out) < FEWEST:
         raise UserError(
             f"{first.data}: {len(opened.held_out)} pictures would be held out, and a comparison is made on them with "
-            f"{LEAST_HELD_OUT} at least: add pictures, or hold out more with --holdout"
+            f"{FEWEST} at least: add pictures, or hold out more with --holdout"
         )
     arms = assembled(arms, opened, catalogue)
     if seconds is None and images is None:
@@ -131,6 +131,8 @@ def compare(
         "arms": [_told(arm, images) for arm in arms],
         "differences": differences(arms),
         "runs": _rows(arms, range(seed, seed + seeds)),
+        "about": {},
+        "notes": [],
         "coverage": None,
         "measures": [],
         "summary": [],
@@ -142,7 +144,7 @@ def compare(
             raise UserError(f"{folder} was begun with another {next(iter(changed))}: choose another --out")
         done = {row["folder"]: row for row in before["runs"]}
         plan["runs"] = [done.get(row["folder"], row) for row in plan["runs"]]
-        plan["command"] = before["command"]
+        plan |= {key: before[key] for key in ("command", "about", "notes")}
     else:
         api.refuse_inside(out, first.data)
         folder = Run.create(out, "compare")
@@ -178,7 +180,7 @@ class Comparison:
     def train(self, jobs: int, interrupts: Interrupts) -> None:
         """Bring every run to its end, `jobs` at a time, or to a checkpoint where a signal says so."""
         waiting: list[Row] = list(self.plan["runs"])
-        busy: list[tuple[Row, subprocess.Popen[bytes]]] = []
+        busy: list[tuple[Row, Popen[bytes]]] = []
         forwarded = False
         while busy or (waiting and not interrupts.signal):
             while waiting and len(busy) < jobs and not interrupts.signal:
@@ -207,21 +209,21 @@ class Comparison:
         path = self.path(row)
         if not (path / "config.json").exists():
             return False
-        lock, said = FileLock(Run(path).lock_path, timeout=0), False
+        said = False
         while True:
             try:
-                with lock:
+                with api.locked(Run(path)):
                     break
-            except Timeout:
+            except UserError:
                 if not said:
                     self.watcher.notice(
-                        f"{path} is still being trained by a process of an earlier start: waiting for it"
+                        f"{path} is still being trained by an earlier start: waiting for it"
                     )
                 said = True
-                time.sleep(0.5)
+                time.sleep(0.2)
         return Run(path).result.get("outcome") in ("finished", "stopped", "failed")
 
-    def start(self, row: Row, jobs: int) -> subprocess.Popen[bytes]:
+    def start(self, row: Row, jobs: int) -> Popen[bytes]:
         """Begin or resume a run. What it prints goes into a file: it must outlive the reader of our own output."""
         path, number = self.path(row), self.plan["runs"].index(row) + 1
         begun = (path / "config.json").exists() and Run(path).checkpoints()
@@ -246,11 +248,11 @@ class Comparison:
         path.parent.mkdir(exist_ok=True)
         with open(f"{path}.log", "ab") as log:
             # In a session of its own: Ctrl-C is ours to pass on, once.
-            return subprocess.Popen(
+            return Popen(
                 [sys.executable, "-m", "gankit", *arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=STDOUT,
                 env=environment,
                 start_new_session=True,
             )
@@ -297,9 +299,10 @@ class Comparison:
         row["measures"] = {name: one.value for name, one in found.measures.items()}
         row["measured_step"] = step
         self.plan["about"] = {
-            name: {"better": one.better, "space": one.space, "ceiling": one.ceiling}
+            name: {"better": one.better, "space": one.space, "against": one.against, "ceiling": one.ceiling}
             for name, one in found.measures.items()
         }
+        self.plan["notes"] = list(dict.fromkeys([*self.plan["notes"], *found.notes]))
 
     def write(self) -> None:
         """comparison.json, comparison.csv and report.html as things stand."""
@@ -309,12 +312,12 @@ class Comparison:
         for row in ended:
             row["seconds_to_coverage"] = results.seconds_to(curves.get(row["folder"], []), level)
         plan["coverage"] = level
-        plan["measures"] = results.table(list(self.arms), ended, plan.get("about", {}))
+        plan["measures"] = results.table(list(self.arms), ended, plan["about"])
         plan["summary"] = results.summary(plan)
         write_json(self.folder / "comparison.json", plan)
         with replacing(self.folder / "comparison.csv") as beside:
             beside.write_text(results.as_csv(plan), encoding="utf-8")
-        from gankit.report import write_comparison
+        from gankit.report.comparison import write_comparison
 
         write_comparison(self.folder)
 

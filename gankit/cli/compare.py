@@ -102,24 +102,25 @@ def show(comparison: dict[str, Any]) -> None:
     from gankit.comparison.results import label, shown
 
     arms = [arm["name"] for arm in comparison["arms"]]
-    table = Table(title=None, box=None, pad_edge=False)
-    table.add_column("measure")
-    for arm in arms:
-        table.add_column(arm, justify="right", overflow="fold")
-    table.add_column("real", justify="right")
     pair = len(arms) == 2
+    table = Table(box=None, pad_edge=False)
+    table.add_column("measure", no_wrap=True)
+    for name in (*arms, "real"):
+        table.add_column(name, justify="right", overflow="fold")
     if pair:
-        table.add_column(f"{arms[0]} is", overflow="fold")
+        table.add_column(f"{arms[0]} is", no_wrap=True)
     for entry in comparison["measures"]:
-        cells = []
+        name, cells = entry["name"], []
         for arm in arms:
             one = entry["arms"][arm]
-            spread = f" ± {shown(entry['name'], one['spread'])}" if one["spread"] is not None else ""
-            cells.append(f"{shown(entry['name'], one['mean'])}{spread}")
-        ceiling = "" if entry["ceiling"] is None else shown(entry["name"], entry["ceiling"])
-        verdicts = [one["verdict"] for one in entry["differences"]] if pair else []
-        table.add_row(label(entry["name"]), *cells, ceiling, *(verdicts or ["unknown"] if pair else []))
+            spread = "" if one["spread"] is None else f" ± {shown(name, one['spread'])}"
+            cells.append(f"{shown(name, one['mean'])}{spread}")
+        cells.append("" if entry["ceiling"] is None else shown(name, entry["ceiling"]))
+        verdicts = [one["verdict"] for one in entry["differences"]] or ["unknown"]
+        table.add_row(label(name), *cells, *(verdicts if pair else []))
     console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 160  # a file has no edge
     console.print(table)
     for sentence in comparison["summary"]:
         console.print(sentence, soft_wrap=True)

@@ -12,7 +12,8 @@ import click
 def command(run: str) -> None:
     """Write report.html and losses.png of RUN anew, also while it goes on; or report.html of a comparison."""
     from gankit.memorisation import draw_neighbours
-    from gankit.report import draw_losses, write_comparison, write_report
+    from gankit.report import draw_losses, write_report
+    from gankit.report.comparison import write_comparison
     from gankit.runs import Run
 
     folder = Path(run).expanduser()

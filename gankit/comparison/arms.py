@@ -208,7 +208,7 @@ def differences(arms: Sequence[Arm]) -> list[dict[str, Any]]:
 def _facts(arm: Arm) -> dict[str, Any]:
     resolved = _config(arm).model_dump(mode="json")
     facts = flat({key: value for key, value in resolved.items() if key not in NOT_COMPARED})
-    facts = {name: value for name, value in facts.items() if value != {}}
+    facts = {name: value for name, value in facts.items() if value != {} and name != "model.name"}
     return {
         **facts,
         "pictures a step": arm.pictures_a_step,

@@ -12,7 +12,7 @@ from typing import Any
 
 from gankit.comparison import paired
 from gankit.errors import UserError
-from gankit.report.words import duration, number
+from gankit.report.words import duration
 from gankit.runs import Run
 
 SCHEMA = 1
@@ -25,6 +25,12 @@ COST = {
 FIXED = ("arm", "seed", "folder", "outcome", "steps", "images", "alarm_step", "alarm", "rescues")  # columns of the CSV
 
 
+KEYS = {  # of comparison.json
+    *("schema", "gankit", "command", "state", "asked", "data", "images", "budget", "arms", "differences", "runs"),
+    *("about", "notes", "coverage", "measures", "summary"),
+}
+
+
 def read(folder: Path) -> dict[str, Any]:
     """comparison.json. Raises UserError where it is absent, damaged or of another schema."""
     path = folder / "comparison.json"
@@ -34,7 +40,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA or not found.keys() >= KEYS:
         raise UserError(f"{path} is of a schema that this gankit does not know: it reads schema {SCHEMA}")
     return found
 
@@ -112,7 +118,7 @@ def table(
             {
                 "name": name,
                 "cost": name in COST,
-                **{"space": "", "ceiling": None, **told},
+                **{"space": "", "against": "", "ceiling": None, **told},
                 "arms": {
                     arm: {
                         "mean": paired.mean(one),
@@ -197,8 +203,8 @@ def shown(name: str, value: float | None) -> str:
     if name == "peak_memory":
         return f"{value / 2**20:,.0f} MiB"
     if name == "seconds_to_coverage":
-        return duration(value) if value > 0 else f"{value:.3g} s"
-    return number(float(value))
+        return duration(value) if value > 0 else "0 s"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def summary(comparison: Mapping[str, Any]) -> list[str]:

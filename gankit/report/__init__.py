@@ -1,8 +1,7 @@
 """What is drawn from a run folder alone: curves, an animation and a report. Needs no model and no torch."""
 
 from gankit.report.animation import animate
-from gankit.report.comparison import write_comparison
 from gankit.report.figures import draw_losses
 from gankit.report.html import write_report
 
-__all__ = ["animate", "draw_losses", "write_comparison", "write_report"]
+__all__ = ["animate", "draw_losses", "write_report"]

@@ -79,6 +79,7 @@ def _told(folder: Path, comparison: Mapping[str, Any], stories: Mapping[tuple[st
         "summary": comparison["summary"],
         "measures": [_measure(entry, arms) for entry in comparison["measures"]],
         "coverage": comparison["coverage"],
+        "notes": comparison["notes"],
         "curves": {
             "panels": _panels(arms, seeds, stories),
             "errors": [],
@@ -212,7 +213,9 @@ def _panels(
         for key in keys:
             if key != wanted and not (wanted.endswith("/") and key.startswith(wanted)):
                 continue
-            if len({arm for (arm, _), series in found.items() if key in series}) > 1:
+            there = [series[key] for series in found.values() if key in series]
+            moves = len({value for one in there for value in one.line.values if value is not None}) > 1
+            if moves and len({arm for (arm, _), series in found.items() if key in series}) > 1:
                 made.append(_panel(key, arms, seeds, found))
     return made
 

@@ -216,9 +216,7 @@ class Comparison:
                     break
             except UserError:
                 if not said:
-                    self.watcher.notice(
-                        f"{path} is still being trained by an earlier start: waiting for it"
-                    )
+                    self.watcher.notice(f"{path} is still being trained by an earlier start: waiting for it")
                 said = True
                 time.sleep(0.2)
         return Run(path).result.get("outcome") in ("finished", "stopped", "failed")

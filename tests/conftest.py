@@ -180,7 +180,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 COMPARED = (  # what is asked of the comparison that tests share
     *("began:lambda_k=0.1", "ebgan", "--seeds", "1", "--samples", "50"),
     *("--data", "demo:200", "--image-size", "16", "--batch-size", "4", "--precision", "fp32", *SMALL),
-    *("--steps", "40", "--log-every", "1", "--sample-every", "10", "--checkpoint-every", "5"),
+    *("--steps", "60", "--log-every", "1", "--sample-every", "10", "--checkpoint-every", "5"),
 )
 
 

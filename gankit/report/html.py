@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gankit.runs import Run
 GRIDS = 6  # alarms that are shown with their grids
 NAMED = 20  # skipped or warned files that are listed by name
 ANIMATION = 1_700_000  # bytes of the page, at most
+INTERPOLATION = 600_000
 
 
 def write_report(run: Run, path: Path | None = None) -> Path:
@@ -29,8 +31,9 @@ def write_report(run: Run, path: Path | None = None) -> Path:
     told = _told(story)
     free = room(told)
     moving = animation(run.animation_path, min(ANIMATION, free // 2))
-    stills = grids(story.samples, free - len(moving.get("source", "")))
-    told |= {"animation": moving, "grids": stills}
+    between = animation(run.folder / "interpolation.gif", min(INTERPOLATION, free // 4))
+    stills = grids(story.samples, free - sum(len(one.get("source", "")) for one in (moving, between)))
+    told |= {"animation": moving, "interpolation": between, "grids": stills}
     return write_page("template.html.j2", Path(path) if path else run.report_path, told, bool(told["curves"]["panels"]))
 
 
@@ -63,6 +66,7 @@ def _told(story: Story) -> dict[str, Any]:
         "history": _history(story),
         "repeat": words.repeat(story),
         "go_on": words.go_on(story),
+        "interpolate": f"gankit interpolate {shlex.quote(str(story.run.folder))}",
         "versions": _versions(story),
         "losses_png": story.run.losses_path.is_file(),
     }

@@ -157,12 +157,15 @@
     ];
   });
   const line = ({ arms, ceiling }, colour) => {
+    const shown = arms.flatMap(({ values, interval }) => [...values, ...(interval ?? [])]).concat(ceiling ?? []);
+    const [least, most] = [Math.min(...shown), Math.max(...shown)];
+    const room = 0.06 * (most - least) || 0.05 * Math.abs(most) || 1;
     const [ink, muted, grid] = ["--ink", "--muted", "--line"].map(colour);
     return {
       height: 58 + 30 * arms.length, margin: { l: 8, r: 12, t: 8, b: 30 }, showlegend: false, hovermode: "closest", dragmode: false,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 12, color: ink },
       hoverlabel: { bgcolor: colour("--raised"), bordercolor: grid, font: { color: ink, size: 12 } },
-      xaxis: { gridcolor: grid, zeroline: false, tickfont: { color: muted, size: 11 }, tickformat: ".4~g", nticks: 6, fixedrange: true },
+      xaxis: { gridcolor: grid, zeroline: false, tickfont: { color: muted, size: 11 }, tickformat: ".4~g", nticks: 6, fixedrange: true, range: [least - room, most + room] },
       yaxis: { automargin: true, fixedrange: true, showgrid: false, range: [arms.length - 0.4, -0.6], tickvals: arms.map(({ name }) => name), ticktext: arms.map(({ short }) => short) },
       shapes: ceiling === null ? [] : [{ type: "line", x0: ceiling, x1: ceiling, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color: muted, width: 1, dash: "dash" } }],
     };

@@ -36,27 +36,34 @@ def until(page: Any, condition: str) -> None:
     pytest.fail(f"never true: {condition}")
 
 
+@pytest.fixture(scope="module")
+def pages() -> dict[tuple[Path, int], tuple[Any, list[str]]]:
+    """The pages that are open, each with what it said and what it asked for: to open one takes a second."""
+    return {}
+
+
 @pytest.fixture
-def opened(browser: Any) -> Iterator[Open]:
-    """Open a page, and fail if it said anything or asked for anything but itself."""
-    pages, said = [], []
+def opened(browser: Any, pages: dict[tuple[Path, int], tuple[Any, list[str]]]) -> Iterator[Open]:
+    """Open a page; whatever any of them says, or asks for besides itself, fails the test."""
 
     def open_page(path: Path, width: int = 1440, scheme: str = "light") -> Any:
+        if (path, width) in pages:
+            return pages[path, width][0]
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        pages.append(page)
+        said: list[str] = []
+        pages[path, width] = page, said
         page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: said.append(f"error: {error}"))
-        page.on("request", lambda request: said.append(request.url[:99]) if request.url[:5] != "data:" else None)
+        page.on(
+            "request", lambda request: said.append(request.url) if request.url[:5] not in ("data:", "blob:") else None
+        )
         page.goto(path.as_uri())
         until(page, "[...document.querySelectorAll('.plot, .dots')].every((one) => one._fullLayout)")
         return page
 
     yield open_page
-    for page in pages:
-        page.close()
-    addresses = [one for one in said if not one.startswith("blob:") and not one.startswith("file:")]
-    assert addresses == []
-    assert len([one for one in said if one.startswith("file:")]) == len(pages)
+    for (path, _), (_, said) in pages.items():
+        assert said == [path.as_uri()]
 
 
 @pytest.fixture(params=["run", "comparison"])
@@ -134,6 +141,8 @@ def test_a_comparison_shows_each_measure_and_leads_to_the_runs_own_reports(compa
     dots = "[...document.querySelectorAll('.dots')].map((one) => one.querySelectorAll('.scatterlayer .trace').length)"
     assert page.evaluate(dots) == [4] * page.locator(".dots").count()  # of each model its seeds and their mean
     assert page.locator("[data-column]").count() == 2
-    links = page.locator("section[aria-labelledby=runs] a").evaluate_all("(all) => all.map((one) => one.getAttribute('href'))")
+    links = page.locator("section[aria-labelledby=runs] a").evaluate_all(
+        "(all) => all.map((one) => one.getAttribute('href'))"
+    )
     assert len(links) == 2
     assert all((comparison / link).is_file() for link in links)

@@ -45,7 +45,8 @@ def overview(folder: str | Path) -> list[Row]:
     if not top.is_dir():
         raise UserError(f"there is no folder {folder}: give the folder that your runs lie in, by default runs")
     rows = [_row(path) for path in _found(top)]
-    return sorted(rows, key=lambda row: (row.error is None, row.started or ""), reverse=True)
+    rows.sort(key=lambda row: row.started or "", reverse=True)
+    return sorted(rows, key=lambda row: row.error is not None)
 
 
 def _found(top: Path) -> list[Path]:

@@ -91,7 +91,7 @@ def _of_run(
     rebuilt = rebuild(run, step, plugins, choose_device("auto"), averaged)
     if len(rebuilt.model.shape) != 3:
         raise UserError(f"{run.folder} makes points, not pictures, and these measures are for pictures")
-    opened = _open_for(rebuilt, data, catalogue)
+    opened = open_for(rebuilt, data, catalogue)
     notes = []
     if opened.digest != run.data.get("digest"):
         if data is None:
@@ -101,7 +101,7 @@ def _of_run(
             )
         else:
             notes.append(f"{opened.name} is not what the run was trained on: its split is that of a run on it")
-    samples = _generated(rebuilt, opened, n)
+    samples = generated(rebuilt, opened, n)
     if not bool(samples.isfinite().all()):
         raise UserError(
             f"{run.folder}: the generator's pictures at step {rebuilt.step} are not finite; choose an earlier --step"
@@ -116,7 +116,7 @@ def _of_run(
     return _against(samples, opened, of, notes)
 
 
-def _open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) -> Data:
+def open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) -> Data:
     """The run's data, or others as it would be shown them."""
     config: RunConfig = rebuilt.config
     asked = Request(config.image_size, config.fit, config.background_rgb, config.holdout)
@@ -132,7 +132,7 @@ def _open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) -
 
 
 @torch.no_grad()
-def _generated(rebuilt: Rebuilt, data: Data, n: int) -> Tensor:
+def generated(rebuilt: Rebuilt, data: Data, n: int) -> Tensor:
     """`n` samples; where pictures have classes, in the proportions of the data."""
     labels = None
     if rebuilt.label_names and data.labels is not None:

@@ -372,6 +372,7 @@ def test_a_class_conditional_run_is_interpolated_within_a_class_and_not_inverted
 ):
     mine = ("--plugin", others / "mine.py")
     assert gankit("interpolate", others / "classy", "--frames", 3, "-o", "a.png", *mine).code == 0
+    assert gankit("evaluate", others / "classy", "--n", 20, *mine).code == 0
     before = contents(tmp_path)
     refused(gankit("invert", others / "classy", figures[0], "-o", "b.png", *mine), "class", "classy")
     refused(gankit("interpolate", others / "classy", "--mirror", figures[0], "-o", "b.png", *mine), "class")
@@ -408,6 +409,8 @@ WRONG = [
     (("interpolate", "EMPTY"), "no checkpoint"),
     (("interpolate", "OTHERS/scored"), "scored"),
     (("interpolate", "OTHERS/points", "--plugin", "OTHERS/mine.py"), "points, not pictures"),
+    (("evaluate", "OTHERS/points", "--plugin", "OTHERS/mine.py"), "points, not pictures"),
+    (("evaluate", "OTHERS/classy"), "classy"),
 ]
 
 

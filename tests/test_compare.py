@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import COMPARED, Gankit, checkpoints, contents, process, quietly, read, refused, with_few
+from test_report import Page
 
 from gankit.comparison import paired, results
 from gankit.comparison.arms import flags, folder_names, parse
@@ -305,6 +306,29 @@ def test_a_table_says_better_worse_and_open_in_words() -> None:
     assert told[0] == "a is better in coverage and worse in kid than b with these 3 seeds."
     assert "a and c are not distinguishable with these 3 seeds in any of the 2 measures" in told[1]
     assert "a had a critical alarm in 1 of 3 runs, the earliest at step 1,200 (mode-collapse, seed 0)." in told
+
+
+# The page.
+
+
+def test_a_comparisons_page_is_written_anew_from_what_is_left_of_its_folder(
+    comparison: Path, gankit: Gankit, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(comparison, tmp_path / "c"))
+    began, ebgan = (folder / row["folder"] for row in compared(folder)["runs"])
+    (began / "samples" / "000030.png").write_bytes(b"no picture")
+    shutil.rmtree(ebgan)
+    (folder / "report.html").unlink()
+    said = gankit("report", "c")
+    assert said.code == 0, said.err
+    page = Page(folder / "report.html")
+    for sentence in compared(folder)["summary"]:
+        assert sentence in page.text
+    links = {attrs["href"] for tag, attrs in page.tags if tag == "a" and not attrs["href"].startswith("#")}
+    assert links == {f"{began.relative_to(folder)}/report.html"}
+    assert all(attrs["src"].startswith("data:") and attrs["alt"] for tag, attrs in page.tags if tag == "img")
+    [column] = page.json("grids")
+    assert [grid["step"] for grid in column] == [0, 10, 20, 30, 40, 50, 60]
 
 
 # As it is typed.

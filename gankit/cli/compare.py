@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -88,9 +89,10 @@ def command(models: tuple[str, ...], sets: tuple[str, ...], losses: tuple[str, .
             **options,
         )
     if found["state"] == "interrupted":
-        click.echo("interrupted, all is kept; go on with the same command and --out of that folder")
+        click.echo(f"interrupted, saved; go on with the same command and --out {shlex.quote(found['folder'])}")
         return EXIT_CODES[found["reason"]]
     show(found)
+    click.echo(f"look at {found['folder']}/report.html")
     return 0
 
 

@@ -258,6 +258,8 @@ def _troubles(arm: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in ended:
         if row["outcome"] == "failed":
             told.append(f"{arm} failed with seed {row['seed']} at step {row['steps']:,}: {row['message']}")
+        elif row.get("unmeasured"):
+            told.append(f"{arm} could not be measured with seed {row['seed']}: {row['unmeasured']}")
         elif row["reason"] == "alarm":
             told.append(f"{arm} was stopped by its alarm with seed {row['seed']} at step {row['steps']:,}.")
     return told

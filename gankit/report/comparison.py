@@ -116,11 +116,15 @@ def _pictures(comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], S
     first = min(row["seed"] for row in comparison["runs"])
     arms = {arm: stories[arm, first].samples for arm, seed in stories if seed == first and stories[arm, first].samples}
     others: list[dict[str, Any]] = []
+    copies: list[dict[str, Any]] = []
     for (arm, seed), story in stories.items():
         last = still(story.samples[-1] if story.samples else None)
+        pairs = still((last["step"], story.run.neighbours_path) if last else None)
+        if pairs and seed == first:
+            copies.append({"name": arm, **pairs})
         if last and seed != first and len(others) < 60:
             others.append({"name": f"{arm}, seed {seed}", **last})
-    free -= sum(len(one["source"]) for one in others)
+    free -= sum(len(one["source"]) for one in (*others, *copies))
     paces = {arm["name"]: arm["pictures_a_step"] for arm in comparison["arms"]}
     columns: list[dict[str, Any]] = [{"name": arm, "shown": []} for arm in arms]
     if arms:
@@ -133,7 +137,8 @@ def _pictures(comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], S
             for step, _ in chosen:
                 images = step * paces[longest]
                 at = [sample for sample in samples if sample[0] * pace <= images] or samples[:1]
-                column["shown"].append(still(at[-1]) or {"step": at[-1][0], "source": ""})
+                # An address that asks for nothing, where a picture is damaged.
+                column["shown"].append(still(at[-1]) or {"step": at[-1][0], "source": "data:,"})
     held = [
         [
             {
@@ -147,7 +152,7 @@ def _pictures(comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], S
         ]
         for column in columns
     ]
-    return {"columns": columns, "grids": held, "first": first, "others": others}
+    return {"columns": columns, "grids": held, "first": first, "others": others, "copies": copies}
 
 
 # Measures.

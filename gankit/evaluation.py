@@ -63,7 +63,9 @@ class Evaluation:
     of: dict[str, Any]
     measures: dict[str, Measure]
     notes: list[str] = field(default_factory=list)
-    closest: Tensor | None = field(default=None, repr=False)  # (m, C, S, 2S): beside() of those most like a copy
+    closest: Tensor | None = field(
+        default=None, repr=False, compare=False
+    )  # (m, C, S, 2S): beside() of those most like a copy
 
     def model_dump(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -145,8 +147,9 @@ class _Comparison:
     @cached_property
     def points(self) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels of the samples, the real pictures and the other real ones."""
-        real = (self.held_out if self.sides.against == "held-out" else self.train)[self.sides.real]
-        return pixels(self.samples, SIDE), pixels(real, SIDE), pixels(self.train[self.sides.other], SIDE)
+        real = self.held_out if self.sides.against == "held-out" else self.train
+        both = real.map(_pixels, self.sides.real), self.train.map(_pixels, self.sides.other)
+        return _pixels(self.samples), *both
 
     def shares(self) -> dict[str, Measure]:
         """Coverage, precision, recall, density: sets of one size, as many as the samples give; and NDB, of all."""
@@ -184,9 +187,9 @@ class _Comparison:
         fake, sides = space.features(self.samples), self.sides
         many = self._sides(FRECHET if len(self.samples) > FRECHET else len(self.samples))
         last = max(side.stop for sides in (sides, many) for side in sides.of_training)
-        train = space.features(self.train[:last])
+        train = self.train.map(space.features, slice(0, last))
         longest = max([0, *(s.real.stop for s in (sides, many) if s.against == "held-out")])
-        held_out = space.features(self.held_out[:longest]) if longest else train
+        held_out = self.held_out.map(space.features, slice(0, longest)) if longest else train
 
         def pair(chosen: _Sides) -> tuple[Tensor, Tensor]:
             return (held_out if chosen.against == "held-out" else train)[chosen.real], train[chosen.other]
@@ -209,7 +212,9 @@ class _Comparison:
 
     def diversity(self) -> dict[str, Measure]:
         """1 − MS-SSIM of two samples, on average."""
-        found = [1 - ms_ssim(*_pairs(side)) for side in (self.samples, self.train[self.sides.other])]
+        found = [
+            1 - ms_ssim(*_pairs(side)) for side in (self.samples, self.train[: min(2 * PAIRS, self.sides.other.stop)])
+        ]
         value, real = (float(differences.mean()) for differences in found)
         count = 2 * len(found[0])
         space = f"ms-ssim-{self.samples.shape[-1]}"
@@ -250,6 +255,10 @@ class _Sides:
     @property
     def of_training(self) -> list[slice]:
         return [self.other] + [self.real] * (self.against == "training")
+
+
+def _pixels(pictures: Tensor) -> Tensor:
+    return pixels(pictures, SIDE)
 
 
 def _pairs(pictures: Tensor) -> tuple[Tensor, Tensor]:

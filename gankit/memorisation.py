@@ -19,7 +19,6 @@ from torch import Tensor
 from gankit.config import RunConfig, open_source, validate
 from gankit.data.batches import to_float
 from gankit.data.source import Data, Request
-from gankit.errors import UserError
 from gankit.files import replacing
 from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import nearest
@@ -30,7 +29,6 @@ from gankit.runs import Run
 
 BYTES = 256 << 20  # of training pictures that are looked at: about a second
 HELD_OUT = 500  # pictures that the samples' distances are compared with, when a run ends
-CHUNK = 4096  # pictures at once
 
 
 @dataclass(frozen=True)
@@ -47,13 +45,13 @@ class Copies:
 def copies(samples: Tensor, train: Real, held_out: Real, most: int = HELD_OUT) -> Copies:
     """The nearest training picture of each of the samples (n, C, S, S)."""
     each = math.prod(train.pictures.shape[1:])
-    looked = min(len(train), max(CHUNK, BYTES // each))
+    looked = min(len(train), max(1000, BYTES // each))
     compared = min(len(held_out), most)
     both = torch.cat([pixels(samples), pixels(held_out[:compared])]) if compared else pixels(samples)
     distance = torch.full((len(both),), math.inf, dtype=torch.double)
     place = torch.zeros(len(both), dtype=torch.long)
-    for start in range(0, looked, CHUNK):
-        found, where = nearest(both, pixels(train[start : min(start + CHUNK, looked)]))
+    for start in range(0, looked, train.chunk):
+        found, where = nearest(both, pixels(train[start : min(start + train.chunk, looked)]))
         closer = found < distance
         distance[closer], place[closer] = found[closer], where[closer] + start
     fake, real = distance[: len(samples)], distance[len(samples) :]
@@ -79,10 +77,10 @@ def draw_neighbours(run: Run) -> Path | None:
     try:
         config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option")
         data = _cached(config)
+        if data.digest != run.data.get("digest"):
+            return None
         step, samples = _last_samples(run, data)
-    except (UserError, _NotCached, OSError):
-        return None
-    if data.digest != run.data.get("digest"):
+    except Exception:  # a damaged folder, a stranger's data source: the report goes on without
         return None
     train, held_out = Real(data.train), Real(data.held_out)
     found = copies(samples, train, held_out)
@@ -102,7 +100,7 @@ class _NotCached(Exception):
 
 
 def _cached(config: RunConfig) -> Data:
-    """The run's data, if nothing has to be decoded."""
+    """The run's data. Raises `_NotCached` where pictures would have to be decoded."""
 
     def refuse(done: int, total: int) -> None:
         raise _NotCached
@@ -110,7 +108,7 @@ def _cached(config: RunConfig) -> Data:
     asked = Request(config.image_size, config.fit, config.background_rgb, config.holdout, refuse)
     data = open_source(config.data, asked, Catalogue())
     if len(data.shape) != 3:
-        raise UserError("points")
+        raise ValueError("points")
     return data
 
 
@@ -120,7 +118,7 @@ def _last_samples(run: Run, data: Data) -> tuple[int, Tensor]:
 
     samples = run.samples()
     if not samples:
-        raise UserError("no samples")
+        raise ValueError("no samples")
     step, path = samples[-1]
     channels, side, _ = data.shape
     with Image.open(path) as opened:
@@ -128,6 +126,6 @@ def _last_samples(run: Run, data: Data) -> tuple[int, Tensor]:
     cell = side + PADDING
     rows = (sheet.shape[0] - PADDING) // cell
     if sheet.shape[:2] != (rows * cell + PADDING, COLUMNS * cell + PADDING) or not rows:
-        raise UserError("another grid")
+        raise ValueError("another grid")
     cut = sheet[PADDING:, PADDING:].reshape(rows, cell, COLUMNS, cell, 3)[:, :side, :, :side, :channels]
     return step, to_float(torch.from_numpy(cut.transpose(0, 2, 1, 3, 4).reshape(-1, side, side, channels).copy()))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ class Real:
     def __getitem__(self, places: slice) -> Tensor:
         """Float (n, C, S, S) in [-1, 1]."""
         return to_float(torch.from_numpy(self.pictures[self.order[places]]))
+
+    @property
+    def chunk(self) -> int:
+        """Pictures that are turned into floats together: 64 MiB of them."""
+        return max(16, (1 << 24) // math.prod(self.pictures.shape[1:]))
+
+    def map(self, function: Callable[[Tensor], Tensor], places: slice) -> Tensor:
+        """What `function` makes of the pictures from `places.start` to `places.stop`, some at a time."""
+        starts = range(places.start, places.stop, self.chunk)
+        return torch.cat([function(self[start : min(start + self.chunk, places.stop)]) for start in starts])
 
 
 @dataclass(frozen=True)

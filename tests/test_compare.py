@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import COMPARED, Gankit, checkpoints, contents, process, quietly, read, refused, with_few
+from conftest import COMPARED, Gankit, contents, process, quietly, read, refused, with_few
 from test_report import Page
 
 from gankit.comparison import paired, results
@@ -141,11 +141,15 @@ def test_a_comparison_that_was_killed_twice_gives_the_table_of_an_unbroken_one(
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
     first = tmp_path / "c" / compared(comparison)["runs"][0]["folder"]
 
+    def saved() -> int:
+        """The last checkpoint of the first run."""
+        return max(map(int, (path.name for path in first.glob("checkpoints/[0-9]*"))), default=0)
+
     def stopped(how: signal.Signals) -> int:
         """Start it as a user does, and stop it once the first run is under way."""
-        before = checkpoints(first)[-1] if first.exists() else 0
+        before = saved()
         broken = process(*asked, cwd=tmp_path)
-        while not (first / "checkpoints").exists() or checkpoints(first)[-1:] <= [before]:
+        while saved() <= before:
             assert broken.poll() is None, broken.communicate()
             time.sleep(0.02)
         broken.send_signal(how)

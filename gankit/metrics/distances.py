@@ -70,7 +70,8 @@ def _sums(x: Tensor, x_blocks: Tensor, y: Tensor, y_blocks: Tensor) -> Tensor:
     """The kernel summed over all pairs of each block of x with each of y."""
     found = []
     for block in range(int(x_blocks.max()) + 1):
-        column = _kernel(x[x_blocks == block] @ y.T, x.shape[1]).sum(0)
+        rows = x[x_blocks == block].split(512)  # all pairs at once could fill the memory
+        column = torch.stack([_kernel(some @ y.T, x.shape[1]).sum(0) for some in rows]).sum(0)
         found.append(torch.bincount(y_blocks, column))
     return torch.stack(found)
 

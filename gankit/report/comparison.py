@@ -185,7 +185,8 @@ def _measure(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
 
 
 def _signed(name: str, value: float) -> str:
-    return f"{'−' if value < 0 else '+'}{shown(name, abs(value))}"
+    size = shown(name, abs(value))
+    return f"{'' if size.split()[0] == '0' else '−' if value < 0 else '+'}{size}"
 
 
 def _dots(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:

@@ -142,7 +142,9 @@ def compare(
         changed = config.changes(old, new)
         if changed:
             raise UserError(f"{folder} was begun with another {next(iter(changed))}: choose another --out")
-        done = {row["folder"]: row for row in before["runs"]}
+        assert folder is not None
+        there = (row for row in before["runs"] if (folder / row["folder"] / "config.json").is_file())
+        done = {row["folder"]: row for row in there}  # one whose folder was deleted is made again
         plan["runs"] = [done.get(row["folder"], row) for row in plan["runs"]]
         plan |= {key: before[key] for key in ("command", "about", "notes")}
     else:

@@ -126,9 +126,30 @@ def test_images_decide_the_length(gankit: Gankit, tmp_path: Path) -> None:
     short = [str(word) for word in SHORT]
     del short[short.index("--steps") : short.index("--steps") + 2]
     assert (
-        gankit("compare", "began", "ebgan:batch_size=8", *short, "--images", 22, "--seeds", 1, "--out", "c").code == 0
+        gankit(
+            "compare", "began", "ebgan:batch_size=8", *short, "--images", 22, "--seeds", 1, "--jobs", 2, "--out", "c"
+        ).code
+        == 0
     )
     assert [row["steps"] for row in compared(tmp_path / "c")["runs"]] == [6, 3]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_budget_of_time_decides_the_length_over_all_starts(gankit: Gankit, tmp_path: Path) -> None:
+    asked = ("compare", "began", "ebgan", *SMALL, "--log-every", 1, "--samples", 50, "--seeds", 1)
+    assert gankit(*asked, "--budget", "1s", "--out", "c").code == 0
+    found = compared(tmp_path / "c")
+    assert [(row["outcome"], row["reason"]) for row in found["runs"]] == [("stopped", "time")] * 2
+    assert all(row["seconds"] >= 1 for row in found["runs"])
+    # Half-way through, as if it had been interrupted there: it goes on for what is left of the second.
+    run = tmp_path / "c" / found["runs"][0]["folder"]
+    (run / "result.json").unlink()
+    for path in sorted((run / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(path)
+    assert gankit(*asked, "--budget", "1s", "--out", "c").code == 0
+    row = compared(tmp_path / "c")["runs"][0]
+    assert (row["outcome"], row["reason"]) == ("stopped", "time")
+    assert row["seconds"] >= 1
 
 
 # Nothing is lost.

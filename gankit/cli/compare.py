@@ -11,7 +11,7 @@ from gankit.cli import plugin_option
 
 SHARED = (  # options of `gankit run` that are the same for all
     *("data", "steps", "image_size", "batch_size", "device", "precision", "preset", "config_file"),
-    *("diagnostics", "views", "controllers", "artifacts", "on_alarm", "fit", "background", "mirror", "holdout"),
+    *("diagnostics", "views", "controllers", "artifacts", "fit", "background", "mirror", "holdout"),
     *("log_every", "sample_every", "checkpoint_every"),
 )
 
@@ -62,6 +62,7 @@ def shared_options(function: Any) -> Any:
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Runs side by side.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder of the comparison; one that is there goes on.")
 @shared_options
+@click.option("--on-alarm", metavar="NAME", help="At a critical alarm: warn (default), stop or rescue.")
 @plugin_option
 def command(models: tuple[str, ...], sets: tuple[str, ...], losses: tuple[str, ...], **options: Any) -> int:
     """Train several models on the same pictures, several seeds each, and say which is better in what.

@@ -36,6 +36,7 @@ COARSE = 500  # real pictures, below which a difference must be large to mean so
 FRECHET = 2000  # held-out pictures that the Fréchet distance needs
 CELLS, PER_CELL = 100, 20  # of NDB, at most, and real pictures in each on average
 PAIRS = 500  # of pictures, for MS-SSIM
+LOOKED = 100_000  # training pictures at most, among which copies are looked for
 CLOSEST = 32  # samples that are shown beside their nearest training pictures
 
 Better = Literal["higher", "lower"]
@@ -230,7 +231,7 @@ class _Comparison:
                 f"held out, and it takes {FEWEST}"
             )
             return {}
-        found = copies(self.samples, self.train, self.held_out, len(self.samples))
+        found = copies(self.samples, self.train, self.held_out, LOOKED, len(self.samples))
         if found.looked < len(self.train):
             self.notes.append(f"copies are looked for among {found.looked:,} of {len(self.train):,} training pictures")
         first = found.distance.argsort()[:CLOSEST]

@@ -27,8 +27,8 @@ from gankit.plugins import Catalogue
 from gankit.report.grid import COLUMNS, PADDING, grid
 from gankit.runs import Run
 
-BYTES = 256 << 20  # of training pictures that are looked at: about a second
-HELD_OUT = 500  # pictures that the samples' distances are compared with, when a run ends
+# When a run ends, which is to take a second at most: training pictures that are looked at, their bytes, held-out ones.
+LOOKED, BYTES, HELD_OUT = 20_000, 256 << 20, 200
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,12 @@ class Copies:
     held_out: int  # pictures that the distances were compared with
 
 
-def copies(samples: Tensor, train: Real, held_out: Real, most: int = HELD_OUT) -> Copies:
-    """The nearest training picture of each of the samples (n, C, S, S)."""
-    each = math.prod(train.pictures.shape[1:])
-    looked = min(len(train), max(1000, BYTES // each))
-    compared = min(len(held_out), most)
+def copies(samples: Tensor, train: Real, held_out: Real, looked: int, compared: int) -> Copies:
+    """The nearest of at most `looked` training pictures to each of the samples (n, C, S, S).
+
+    At most `compared` held-out pictures tell how near is near.
+    """
+    looked, compared = min(len(train), looked), min(len(held_out), compared)
     both = torch.cat([pixels(samples), pixels(held_out[:compared])]) if compared else pixels(samples)
     distance = torch.full((len(both),), math.inf, dtype=torch.double)
     place = torch.zeros(len(both), dtype=torch.long)
@@ -83,7 +84,8 @@ def draw_neighbours(run: Run) -> Path | None:
     except Exception:  # a damaged folder, a stranger's data source: the report goes on without
         return None
     train, held_out = Real(data.train), Real(data.held_out)
-    found = copies(samples, train, held_out)
+    looked = min(LOOKED, BYTES // math.prod(data.train.shape[1:]))
+    found = copies(samples, train, held_out, looked, HELD_OUT)
     told: dict[str, Any] = {"step": step, "looked": found.looked, "train": len(train), "held_out": found.held_out}
     if found.held_out >= FEWEST:
         told["nearer"] = round(found.nearer, 4)

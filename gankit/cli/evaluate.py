@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("what", metavar="RUN|DIR")
 @click.option("--data", metavar="DIR|NAME[:ARG]", help="What to compare with; of a run by default its own pictures.")
 @click.option("--step", type=int, metavar="N", help="The run's checkpoint of that step; default the last.")
-@click.option("--n", type=click.IntRange(20), default=2000, show_default=True, help="How many samples.")
+@click.option("--n", type=click.IntRange(20), default=2000, show_default=True, metavar="N", help="How many samples.")
 @click.option("--raw", is_flag=True, help="Of the bare generator, not the averaged one.")
 @click.option("--fid", is_flag=True, help="FID and KID by Inception as well; needs gankit[fid] and its weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -20,7 +20,7 @@ from gankit import checkpoint, config
 from gankit.config import RunConfig
 from gankit.data.batches import Batches
 from gankit.data.source import Data, Request
-from gankit.device import crowded, describe
+from gankit.device import crowded, describe, peak_memory
 from gankit.environment import environment, record_resume, warn_of_another_machine
 from gankit.errors import TrainingError, UserError
 from gankit.interrupts import Interrupts
@@ -63,7 +63,7 @@ def run(
     asked = config.merge(from_file, flags)
     resolved = config.resolve(model, asked, catalogue)
     resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": plugins})
-    _refuse_inside(out, resolved.data)
+    refuse_inside(out, resolved.data)
     opened = open_data(resolved, catalogue, watcher)
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, opened, catalogue)
@@ -123,7 +123,7 @@ def resume(
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, opened, catalogue)
         if out is not None:
-            _refuse_inside(out, resolved.data)
+            refuse_inside(out, resolved.data)
             checkpoint.load(made, step, training)  # what does not fit is refused before there is a folder
             made = branch(made, step, out, training.healthy)
         with Interrupts() as interrupts, locked(made):
@@ -232,6 +232,7 @@ def go(
     finally:
         watcher.end()
         recorder.close()
+        result["peak_memory"] = peak_memory(training.config.device)
         write_json(made.folder / "result.json", result)
     recorder.draw()
     for line in catalogue.notify("gankit_run_finished", run=made, result=result):
@@ -354,7 +355,7 @@ def quiet_random(device: str) -> Any:
         yield
 
 
-def _refuse_inside(out: str | Path | None, data: str | Path) -> None:
+def refuse_inside(out: str | Path | None, data: str | Path) -> None:
     pictures = os.path.realpath(os.path.expanduser(data))
     folder = Path(os.path.realpath(os.path.expanduser(out or "runs")))
     if os.path.isdir(pictures) and folder.is_relative_to(pictures):

@@ -80,7 +80,7 @@ def colour(text: str) -> tuple[int, int, int]:
         raise ValueError(f"{text!r} is no colour: write a name like white, or #rrggbb") from None
 
 
-def duration(text: str) -> float:
+def duration(text: str, flag: str = "--time") -> float:
     """Seconds of `90s`, `30m`, `2h`, `1h30m`, `1d`; a bare number is seconds."""
     units = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
     parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
@@ -88,7 +88,7 @@ def duration(text: str) -> float:
         return sum(float(number) * units[unit] for number, unit in parts)
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
-    raise UserError(f"--time {text}: write it like 90s, 30m, 2h or 1h30m")
+    raise UserError(f"{flag} {text}: write it like 90s, 30m, 2h or 1h30m")
 
 
 def parse_value(text: str) -> Any:

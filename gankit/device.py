@@ -43,6 +43,15 @@ def describe(device: str) -> str:
     return f"{_cpu_name()}, {threads} thread{'s' * (threads > 1)}"
 
 
+def peak_memory(device: str) -> int | None:
+    """Bytes at the most so far: of a CUDA device what torch held there, else of this process. None if unknown."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")  # `getrusage` also counts what the process that started this one held
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
 def crowded(device: str) -> str | None:
     """One line if other programs keep this CPU busy, or None.
 

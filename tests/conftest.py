@@ -173,3 +173,42 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(finished: Path, tmp_path: Path) -> Path:
     """A copy of the whole run, in the test's own folder, to do with as one likes."""
     return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+# A comparison.
+
+COMPARED = (  # what is asked of the comparison that tests share
+    *("began:lambda_k=0.1", "ebgan", "--seeds", "1", "--samples", "50"),
+    *("--data", "demo:200", "--image-size", "16", "--batch-size", "4", "--precision", "fp32", *SMALL),
+    *("--steps", "60", "--log-every", "1", "--sample-every", "10", "--checkpoint-every", "5"),
+)
+
+
+class InProcess:
+    """Stands for `subprocess.Popen`: the same command line, in this process, which need not import torch again."""
+
+    def __init__(self, command: list[str], **_: Any) -> None:
+        self.returncode = quietly(*command[3:], cwd=Path.cwd())
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+def with_few(patch: pytest.MonkeyPatch) -> None:
+    """Comparisons whose runs stay in this process, and whose features cost nothing."""
+    from gankit import compare, evaluation
+    from gankit.metrics.features import pixels
+    from gankit.metrics.spaces import Space
+
+    patch.setattr(compare, "Popen", InProcess)
+    patch.setattr(evaluation, "deep", lambda channels: Space("pixels-4", lambda some: pixels(some, 4)))
+
+
+@pytest.fixture(scope="session")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole comparison of two models with everything drawn. It is shared: copy it before you change it."""
+    folder = tmp_path_factory.mktemp("compared")
+    with pytest.MonkeyPatch.context() as patch:
+        with_few(patch)
+        assert quietly("compare", *COMPARED, "--out", "c", cwd=folder) == 0
+    return folder / "c"

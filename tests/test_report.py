@@ -338,7 +338,7 @@ def test_a_long_run_gives_a_report_under_ten_megabytes(tmp_path: Path) -> None:
     path = write_report(run)
     assert path.stat().st_size < 10_000_000
     page = Page(path)
-    shown = page.json("grids")
+    [shown] = page.json("grids")
     assert 10 <= len(shown) <= 60
     assert [shown[0]["step"], shown[-1]["step"]] == [0, 100_000]
     assert "lies beside this report" in page.text
@@ -351,6 +351,16 @@ def test_a_large_animation_is_embedded_smaller(run: Run) -> None:
     path = write_report(run)
     assert path.stat().st_size < 10_000_000
     assert any((attrs.get("src") or "").startswith("data:image/webp") for _, attrs in Page(path).tags)
+
+
+def test_an_interpolation_is_shown_where_there_is_one_and_else_how_to_make_it(run: Run) -> None:
+    page = report(run)
+    assert f"gankit interpolate {run.folder}" in page.text
+    frames = [Image.new("RGB", (40, 10), (n * 40, 0, 0)) for n in range(5)]
+    frames[0].save(run.folder / "interpolation.gif", save_all=True, append_images=frames[1:])
+    page = report(run)
+    assert "gankit interpolate" not in page.text
+    assert any("from one latent to another" in (attrs.get("alt") or "") for _, attrs in page.tags)
 
 
 def test_alarms_stand_in_words_with_their_advice_ready_to_paste(tmp_path: Path) -> None:

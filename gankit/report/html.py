@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import html
-import re
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gankit.files import replacing
 from gankit.report import words
-from gankit.report.curves import Line, Panel, Series, panels, rate_drops
+from gankit.report.curves import Panel, panels, rate_drops
 from gankit.report.embed import animation, grids, neighbours, still
 from gankit.report.figures import MARKS
 from gankit.report.laboratory import Laboratory, laboratory
+from gankit.report.page import label, panel_data, room, write_page
 from gankit.report.reading import Story, listing, mapping, read
 from gankit.runs import Run
 
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
 GRIDS = 6  # alarms that are shown with their grids
 NAMED = 20  # skipped or warned files that are listed by name
-PAGE = 9_700_000  # bytes, of which plotly takes about half
-ANIMATION = 1_700_000  # of them at most
+ANIMATION = 1_700_000  # bytes of the page, at most
+INTERPOLATION = 600_000
 
 
 def write_report(run: Run, path: Path | None = None) -> Path:
@@ -31,55 +27,14 @@ def write_report(run: Run, path: Path | None = None) -> Path:
     What is missing or damaged in the folder is named in the report. Returns where it was written.
     Raises UserError if the file cannot be written.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
     story = read(run)
     told = _told(story)
-    room = PAGE - len(get_plotlyjs().encode()) - len(repr(told).encode()) - 100_000
-    moving = animation(run.animation_path, min(ANIMATION, room // 2))
-    stills = grids(story.samples, room - len(moving.get("source", "")))
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {"breakable": _breakable, "command": _command, "letter": _letter}
-    page = environment.get_template("template.html.j2").render(
-        **told, animation=moving, grids=stills, plotly=Markup(get_plotlyjs())
-    )
-    path = Path(path) if path else run.report_path
-    with replacing(path) as beside:
-        # A folder's name may hold what is no Unicode.
-        beside.write_text(page, encoding="utf-8", errors="replace")
-    return path
-
-
-# Filters of the template: each escapes what it is given.
-
-
-def _breakable(name: str) -> Markup:
-    """A dotted name that a narrow column may break after its dots and slashes."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"([./])", r"\1<wbr>", str(escape(name))))
-
-
-def _command(line: str) -> Markup:
-    """A command line whose options are not torn apart at their hyphens."""
-    from markupsafe import Markup, escape
-
-    parts = [escape(part) for part in line.split(" ")]
-    whole = Markup('<span class="whole">{}</span>')
-    return Markup(" ").join(whole.format(part) if part.startswith("-") and len(part) < 30 else part for part in parts)
-
-
-def _letter(letter: str) -> Markup:
-    """A letter of the papers, "k_t", with its index below the line."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"_(\w+)", r"<sub>\1</sub>", str(escape(letter))))
+    free = room(told)
+    moving = animation(run.animation_path, min(ANIMATION, free // 2))
+    between = animation(run.folder / "interpolation.gif", min(INTERPOLATION, free // 4))
+    stills = grids(story.samples, free - sum(len(one.get("source", "")) for one in (moving, between)))
+    told |= {"animation": moving, "interpolation": between, "grids": stills}
+    return write_page("template.html.j2", Path(path) if path else run.report_path, told, bool(told["curves"]["panels"]))
 
 
 def _told(story: Story) -> dict[str, Any]:
@@ -111,6 +66,7 @@ def _told(story: Story) -> dict[str, Any]:
         "history": _history(story),
         "repeat": words.repeat(story),
         "go_on": words.go_on(story),
+        "interpolate": f"gankit interpolate {shlex.quote(str(story.run.folder))}",
         "versions": _versions(story),
         "losses_png": story.run.losses_path.is_file(),
     }
@@ -124,57 +80,17 @@ def _curves(drawn: list[Panel], errors: Laboratory | None, alarms: list[dict[str
         {
             "step": alarm["step"],
             "critical": alarm.get("severity") == "critical",
-            "text": _label(f"{alarm.get('diagnostic', 'alarm')}: {alarm.get('message', '')}"),
+            "text": label(f"{alarm.get('diagnostic', 'alarm')}: {alarm.get('message', '')}"),
         }
         for alarm in alarms[:MARKS]
     ]
     return {
-        "panels": [_panel(panel) for panel in drawn],
-        "errors": [_panel(panel) for panel in errors.panels] if errors else [],
+        "panels": [panel_data(panel) for panel in drawn],
+        "errors": [panel_data(panel) for panel in errors.panels] if errors else [],
         "quantiles": errors.quantiles if errors else {},
         "alarms": marks,
         "drops": rate_drops(drawn)[:MARKS],
     }
-
-
-def _panel(panel: Panel) -> dict[str, Any]:
-    values = [value for s in panel.series for value in s.line.values if value is not None]
-    return {
-        "title": panel.title,
-        "letter": panel.series[0].letter if panel.kind == "control" else "",
-        "note": panel.note,
-        "kind": panel.kind,
-        "log": panel.log,
-        "bounds": panel.bounds,
-        "level": panel.level,
-        "zero": bool(values) and panel.kind == "control" and min(values) < 0 < max(values),
-        "series": [_one(series, alone=len(panel.series) == 1) for series in panel.series],
-    }
-
-
-def _one(series: Series, alone: bool) -> dict[str, Any]:
-    letter = str(_letter(series.letter))
-    name = html.escape(series.name)
-    return {
-        "name": (letter or name) if alone else f"{name} {letter}".strip(),
-        "line": _points(series.line),
-        "smooth": _points(series.smooth) if series.smooth else None,
-        "abandoned": [_points(line) for line in series.abandoned],
-    }
-
-
-def _points(line: Line) -> list[list[Any]]:
-    return [line.steps, [None if value is None else float(f"{value:.5g}") for value in line.values]]
-
-
-def _label(text: str) -> str:
-    """Text for a plotly label, which reads simple HTML, broken into lines."""
-    lines, rest = [], text
-    while rest:
-        cut = len(rest) if len(rest) <= 60 else max(rest.rfind(" ", 0, 60), 0) or 60
-        lines.append(html.escape(rest[:cut].strip()))
-        rest = rest[cut:]
-    return "<br>".join(lines[:6])
 
 
 # Tables.

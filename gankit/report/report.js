@@ -8,16 +8,25 @@
 
   const when = document.getElementById("when");
   if (when) {
-    const picture = document.getElementById("grid");
+    const pictures = [...document.querySelectorAll("[data-column]")];
     const label = document.getElementById("step");
     const play = document.getElementById("play");
-    grids[0].source = picture.src;
-    grids[grids.length - 1].source = document.getElementById("last").src;
+    const last = document.getElementById("last");
+    const start = +when.getAttribute("value");
+    const end = grids[0].length - 1;
+    // A picture that stands in the page already, or is the same as the one before, is held once.
+    grids.forEach((column, c) => column.forEach((grid, n) => {
+      grid.source ??= n === start ? pictures[c].src : n === end && last ? last.src : column[n - 1].source;
+    }));
     const show = () => {
-      const { step, source } = grids[when.value];
-      const text = `step ${step.toLocaleString("en-US")}`;
-      picture.src = source;
-      picture.alt = `Grid of samples at ${text}`;
+      const now = grids.map((column) => column[when.value]);
+      const steps = [...new Set(now.map(({ step }) => step.toLocaleString("en-US")))];
+      const text = `step ${steps.join(" / ")}`;
+      now.forEach(({ step, source }, c) => {
+        const { name } = pictures[c].dataset;
+        pictures[c].src = source;
+        pictures[c].alt = `Grid of samples${name ? ` of ${name}` : ""} at step ${step.toLocaleString("en-US")}`;
+      });
       label.textContent = text;
       when.setAttribute("aria-valuetext", text);
     };
@@ -30,34 +39,37 @@
     };
     play.addEventListener("click", () => {
       if (timer) return stop();
-      if (+when.value === grids.length - 1) when.value = 0;
+      if (+when.value === end) when.value = 0;
       show();
       play.textContent = "Pause";
       play.setAttribute("aria-pressed", "true");
       timer = setInterval(() => {
         when.value = +when.value + 1;
         show();
-        if (+when.value === grids.length - 1) stop();
-      }, Math.max(100, Math.min(400, 8000 / grids.length)));
+        if (+when.value === end) stop();
+      }, Math.max(100, Math.min(400, 8000 / end)));
     });
     when.addEventListener("input", () => { stop(); show(); });
-    when.value = 0; // a browser may restore where it was before a reload
+    when.value = start; // a browser may restore where it was before a reload
     show();
   }
 
   // The curves. Colours come from the style sheet, so that they follow light and dark.
 
   const panels = [...curves.panels, ...curves.errors];
-  if (!panels.length || typeof Plotly === "undefined") return;
+  const measures = curves.measures ?? [];
+  if (typeof Plotly === "undefined") return;
   const places = [...document.querySelectorAll(".plot")];
   const plots = places.slice(0, panels.length); // over steps; what follows is the quantile plot
   const touch = matchMedia("(pointer: coarse)").matches;
 
   const traces = (panel, colour) => panel.series.flatMap((series, n) => {
-    const own = colour(`--c${(n % 6) + 1}`);
+    const hue = series.colour ?? n; // the runs of one model share a colour
+    const own = colour(`--c${(hue % 6) + 1}`);
     const shape = panel.kind === "rates" ? "hv" : "linear";
     const few = series.line[0].length <= 40;
-    const common = { legendgroup: `${n}`, name: series.name, connectgaps: false };
+    const common = { legendgroup: `${hue}`, name: series.name, connectgaps: false };
+    const named = !series.further;
     const old = series.abandoned.map(([x, y]) => ({
       ...common, x, y, mode: "lines", opacity: 0.5, hoverinfo: "skip", showlegend: false,
       line: { color: own, width: 1, dash: "dot" },
@@ -65,13 +77,14 @@
     const faint = Boolean(series.smooth);
     const [x, y] = series.line;
     const line = {
-      ...common, x, y, mode: few ? "lines+markers" : "lines", marker: { size: 4 }, opacity: faint ? 0.3 : 1,
-      line: { color: own, width: faint ? 1 : 1.6, shape }, showlegend: !faint,
+      ...common, x, y, mode: few ? "lines+markers" : "lines", marker: { size: 4 }, opacity: faint ? 0.3 : named ? 1 : 0.6,
+      line: { color: own, width: faint || !named ? 1 : 1.6, shape }, showlegend: !faint && named,
       hovertemplate: "%{y:.4~g}",
     };
     if (!faint) return [...old, line];
     return [...old, line, {
-      ...common, x: series.smooth[0], y: series.smooth[1], mode: "lines", line: { color: own, width: 2 }, hoverinfo: "skip",
+      ...common, x: series.smooth[0], y: series.smooth[1], mode: "lines", line: { color: own, width: named ? 2 : 1.2 }, hoverinfo: "skip",
+      showlegend: named,
     }];
   });
 
@@ -133,11 +146,37 @@
     };
   };
 
+  // A measure: a dot a seed, the mean as a stroke with its interval, what real pictures reach as a dashed vertical.
+  const rows = [...document.querySelectorAll(".dots")];
+  const dots = ({ arms }, colour) => arms.flatMap(({ name, values, mean, interval }, n) => {
+    const own = colour(`--c${(n % 6) + 1}`);
+    const bar = interval ? { type: "data", symmetric: false, array: [interval[1] - mean], arrayminus: [mean - interval[0]], color: own, thickness: 1.5, width: 5 } : {};
+    return [
+      { x: values, y: values.map(() => name), mode: "markers", marker: { color: own, size: 7, opacity: 0.45 }, hovertemplate: "%{x:.4~g}<extra>one seed</extra>" },
+      { x: [mean], y: [name], mode: "markers", error_x: bar, marker: { color: own, size: 15, symbol: "line-ns", line: { color: own, width: 3 } }, hovertemplate: "%{x:.4~g}<extra>mean</extra>" },
+    ];
+  });
+  const line = ({ arms, ceiling }, colour) => {
+    const shown = arms.flatMap(({ values, interval }) => [...values, ...(interval ?? [])]).concat(ceiling ?? []);
+    const [least, most] = [Math.min(...shown), Math.max(...shown)];
+    const room = 0.06 * (most - least) || 0.05 * Math.abs(most) || 1;
+    const [ink, muted, grid] = ["--ink", "--muted", "--line"].map(colour);
+    return {
+      height: 58 + 30 * arms.length, margin: { l: 8, r: 12, t: 8, b: 30 }, showlegend: false, hovermode: "closest", dragmode: false,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 12, color: ink },
+      hoverlabel: { bgcolor: colour("--raised"), bordercolor: grid, font: { color: ink, size: 12 } },
+      xaxis: { gridcolor: grid, zeroline: false, tickfont: { color: muted, size: 11 }, tickformat: ".4~g", nticks: 6, fixedrange: true, range: [least - room, most + room] },
+      yaxis: { automargin: true, fixedrange: true, showgrid: false, range: [arms.length - 0.4, -0.6], tickvals: arms.map(({ name }) => name), ticktext: arms.map(({ short }) => short) },
+      shapes: ceiling === null ? [] : [{ type: "line", x0: ceiling, x1: ceiling, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color: muted, width: 1, dash: "dash" } }],
+    };
+  };
+
   const draw = () => {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
     const drawn = panels.map((panel) => [traces(panel, colour), layout(panel, colour)]);
     if (curves.quantiles.normal) drawn.push([quantiles(curves.quantiles, colour), flat(colour)]);
+    measures.forEach((measure, n) => Plotly.react(rows[n], dots(measure, colour), line(measure, colour), { responsive: true, displayModeBar: false }));
     return Promise.all(drawn.map(([lines, look], n) => Plotly.react(places[n], lines, look, {
       responsive: true, displaylogo: false, displayModeBar: touch ? true : "hover",
       modeBarButtons: [[...(touch ? [] : ["toImage"]), "zoom2d", "pan2d", "resetScale2d"]],

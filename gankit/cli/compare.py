@@ -1,0 +1,129 @@
+"""`gankit compare MODEL MODEL…`: several models, or one with several settings, on the same pictures."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import click
+
+from gankit.cli import plugin_option
+
+SHARED = (  # options of `gankit run` that are the same for all
+    *("data", "steps", "image_size", "batch_size", "device", "precision", "preset", "config_file"),
+    *("diagnostics", "views", "controllers", "artifacts", "fit", "background", "mirror", "holdout"),
+    *("log_every", "sample_every", "checkpoint_every"),
+)
+
+
+def shared_options(function: Any) -> Any:
+    """The options of `gankit run` that a comparison takes, with their words."""
+    from gankit.cli.run import command as run
+
+    options = {parameter.name: parameter for parameter in run.params if isinstance(parameter, click.Option)}
+    for name in reversed(
+        ("data", "steps", *(name for name in SHARED if name not in ("data", "steps")), "sets", "losses")
+    ):
+        function.__dict__.setdefault("__click_params__", []).append(options[name])
+    return function
+
+
+@click.command("compare")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL[:KEY=VALUE,...]...")
+@click.option(
+    "--seeds", type=click.IntRange(1), default=3, show_default=True, metavar="K", help="Runs of each, paired by seed."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="The first seed; default 0.")
+@click.option(
+    "--images", type=click.IntRange(1), metavar="N", help="Pictures that each run is shown, instead of --steps."
+)
+@click.option("--budget", metavar="10m", help="Time that each run trains, instead of a length.")
+@click.option(
+    "--networks",
+    default="began-autoencoder",
+    show_default=True,
+    metavar="NAME",
+    help="The networks of all; own: each model's own.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(50),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Pictures of each run to measure.",
+)
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="SHARE",
+    help="Tell the time to it; by default to what all reached.",
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Runs side by side.")
+@click.option("--out", type=click.Path(), metavar="DIR", help="Folder of the comparison; one that is there goes on.")
+@shared_options
+@click.option("--on-alarm", metavar="NAME", help="At a critical alarm: warn (default), stop or rescue.")
+@plugin_option
+def command(models: tuple[str, ...], sets: tuple[str, ...], losses: tuple[str, ...], **options: Any) -> int:
+    """Train several models on the same pictures, several seeds each, and say which is better in what.
+
+    A model may have settings of its own: those of --set, loss.NAME for --loss, view, controller or diagnostic, preset,
+    batch_size, mirror, on_alarm. All see as many pictures, on the same networks; what differs is listed. An alarm does
+    not end a run here, unless --on-alarm says so. With --out of a comparison that was interrupted it goes on.
+
+    \b
+    gankit compare ebgan began --data ./pictures --steps 10000
+    gankit compare began:gamma=0.3 began:gamma=0.7,loss.pulling-away=0.1 --data demo --budget 10m
+    """
+    from gankit import compare, config
+    from gankit.cli.progress import Progress
+    from gankit.environment import command_line
+    from gankit.interrupts import EXIT_CODES
+
+    with Progress() as progress:
+        found = compare.compare(
+            models,
+            set=config.parse_pairs(sets, "--set"),
+            losses=config.parse_pairs(losses, "--loss"),
+            watcher=progress,
+            command=command_line(),
+            **options,
+        )
+    if found["state"] == "interrupted":
+        click.echo(f"interrupted, saved; go on with the same command and --out {shlex.quote(found['folder'])}")
+        return EXIT_CODES[found["reason"]]
+    show(found)
+    click.echo(f"look at {found['folder']}/report.html")
+    return 0
+
+
+def show(comparison: dict[str, Any]) -> None:
+    """The table and the summary."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gankit.comparison.results import label, shown
+
+    arms = [arm["name"] for arm in comparison["arms"]]
+    pair = len(arms) == 2
+    table = Table(box=None, pad_edge=False)
+    table.add_column("measure", no_wrap=True)
+    for name in (*arms, "real"):
+        table.add_column(name, justify="right", overflow="fold")
+    if pair:
+        table.add_column(f"{arms[0]} is", no_wrap=True)
+    for entry in comparison["measures"]:
+        name, cells = entry["name"], []
+        for arm in arms:
+            one = entry["arms"][arm]
+            spread = "" if one["spread"] is None else f" ± {shown(name, one['spread'])}"
+            cells.append(f"{shown(name, one['mean'])}{spread}")
+        cells.append("" if entry["ceiling"] is None else shown(name, entry["ceiling"]))
+        verdicts = [one["verdict"] for one in entry["differences"]] or ["unknown"]
+        table.add_row(label(name), *cells, *(verdicts if pair else []))
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 160  # a file has no edge
+    console.print(table)
+    for sentence in comparison["summary"]:
+        console.print(sentence, soft_wrap=True)

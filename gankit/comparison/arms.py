@@ -1,0 +1,226 @@
+"""What is compared: MODEL[:KEY=VALUE,…] as an arm with a configuration of its own, alike in all that was not asked.
+
+A key is one of `--set`'s (`gamma`, `balance.floor`), `loss.NAME` for `--loss NAME=VALUE`, `view`, `controller` or
+`diagnostic` for a further component, or one of the flags in FLAGS.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gankit import config
+from gankit.config import RunConfig
+from gankit.data.source import Data
+from gankit.errors import UserError
+from gankit.plugins import Catalogue
+from gankit.report.words import flat
+
+BACKBONE = "began-autoencoder"  # the networks of every model, unless others are asked for
+OWN = "own"
+FLAGS = ("preset", "batch_size", "mirror", "on_alarm")
+LISTS = {"view": "views", "controller": "controllers", "diagnostic": "diagnostics"}
+NOT_COMPARED = ("requested", "history", "seed", "gankit", "plugins", "artifacts")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of those compared. `options` are in the words of `gankit.run`; the rest is known once it is resolved."""
+
+    name: str  # as it was typed
+    model: str
+    options: dict[str, Any]
+    resolved: RunConfig | None = None
+    pictures_a_step: int = 0
+    weights: dict[str, int] = field(default_factory=dict)  # numbers to learn, by network
+
+
+def parse(texts: Sequence[str]) -> list[Arm]:
+    """The arms that were typed. Raises UserError for fewer than two, one named twice, or what is no KEY=VALUE."""
+    arms = [_parse(text) for text in texts]
+    if len(arms) < 2:
+        raise UserError(
+            f"a comparison needs two models, or one with different settings, and only {', '.join(texts) or 'none'} is "
+            "named: try gankit compare ebgan began --data DIR"
+        )
+    for n, arm in enumerate(arms):
+        if any((arm.model, arm.options) == (other.model, other.options) for other in arms[:n]):
+            raise UserError(f"{arm.name} is named twice: give one of them other settings, or leave it out")
+    return arms
+
+
+def _parse(text: str) -> Arm:
+    model, colon, rest = text.partition(":")
+    # A comma inside brackets belongs to a value: betas=[0.5,0.9].
+    pairs = re.split(r",(?![^\[]*\])", rest) if colon else []
+    if not model or "" in pairs:
+        raise UserError(f"{text}: write MODEL or MODEL:KEY=VALUE,KEY=VALUE, e.g. began:gamma=0.7,loss.pulling-away=0.1")
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        for key, value in config.parse_pairs([pair], text).items():
+            if key.startswith("loss."):
+                options.setdefault("losses", {})[key.removeprefix("loss.")] = value
+            elif key in LISTS:
+                options.setdefault(LISTS[key], []).append(str(value))
+            elif key in FLAGS:
+                options[key] = value
+            else:
+                options.setdefault("set", {})[key] = value
+    return Arm(text, model, options)
+
+
+def together(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The shared options with an arm's own over them; lists of components are joined."""
+    merged = config.merge(shared, own)
+    for key in LISTS.values():
+        if shared.get(key) and own.get(key):
+            merged[key] = list(dict.fromkeys([*shared[key], *own[key]]))
+    return merged
+
+
+def flags(options: Mapping[str, Any]) -> list[str]:
+    """Options as they are typed: {"steps": 9, "set": {"gamma": 0.7}} is --steps 9 --set gamma=0.7."""
+    typed: list[str] = []
+    for key, value in options.items():
+        if value is None or value is False or value == () or value == {}:
+            continue
+        flag = "--config" if key == "config_file" else f"--{key.replace('_', '-')}"
+        if key in ("set", "losses"):
+            flag = {"losses": "--loss"}.get(key, flag)
+            typed += [part for name, one in value.items() for part in (flag, f"{name}={_typed(one)}")]
+        elif isinstance(value, list | tuple):
+            typed += [part for one in value for part in (flag.removesuffix("s"), str(one))]
+        elif value is True:
+            typed.append(flag)
+        else:
+            typed += [flag, _typed(value)]
+    return typed
+
+
+def _typed(value: Any) -> str:
+    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+
+
+def requested(arm: Arm, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The request that `gankit run` would make of an arm's flags, as `config.resolve` takes it."""
+    options = together(shared, arm.options)
+    options.pop("plugins", None)
+    file = options.pop("config_file", None)
+    return config.merge(config.read_toml(file) if file else {}, config.request(**options))
+
+
+def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catalogue: Catalogue) -> list[Arm]:
+    """The arms with what `networks` (a pair's name, or "own") adds to their options, and their configurations.
+
+    On one backbone all have the same networks: what an arm does not ask of them is as in the arm that they belong to.
+    """
+    made = []
+    for arm in arms:
+        fields = _class(arm, catalogue).Settings.model_fields
+        settings = requested(arm, shared).get("model", {})
+        if networks != OWN and "networks" in fields and "networks" not in settings:
+            arm = replace(arm, options=config.merge({"set": {"networks": networks}}, arm.options))
+        made.append(replace(arm, resolved=_resolved(arm, shared, catalogue)))
+    if networks == OWN:
+        return made
+    owner = next((arm for arm in made if _own_networks(arm, catalogue) == networks), made[0])
+    table = _config(owner).networks.get(networks, {})
+    for n, arm in enumerate(made):
+        request, own = requested(arm, shared), _config(arm).networks.get(networks, {})
+        fields = _class(arm, catalogue).Settings.model_fields
+        alike = {}
+        for key in own:
+            name = key if key in fields else f"{networks}.{key}"
+            asked = key in request.get("model", {}) or f"{networks}.{key}" in request.get("set", {})
+            if own[key] != table[key] and not asked:
+                alike[name] = table[key]
+        if alike:
+            arm = replace(arm, options=config.merge({"set": alike}, arm.options))
+            made[n] = replace(arm, resolved=_resolved(arm, shared, catalogue))
+    return made
+
+
+def _class(arm: Arm, catalogue: Catalogue) -> Any:
+    try:
+        return catalogue.get("models", arm.model)
+    except UserError as error:
+        raise UserError(f"{arm.name}: {error}") from None
+
+
+def _own_networks(arm: Arm, catalogue: Catalogue) -> Any:
+    field = _class(arm, catalogue).Settings.model_fields.get("networks")
+    return field.default if field else None
+
+
+def _resolved(arm: Arm, shared: Mapping[str, Any], catalogue: Catalogue) -> RunConfig:
+    try:
+        return config.resolve(arm.model, requested(arm, shared), catalogue)
+    except UserError as error:
+        raise UserError(f"{arm.name}: {error}") from None
+
+
+def _config(arm: Arm) -> RunConfig:
+    assert arm.resolved is not None
+    return arm.resolved
+
+
+def assembled(arms: Sequence[Arm], data: Data, catalogue: Catalogue) -> list[Arm]:
+    """The arms with their pictures a step and their networks' sizes. Raises UserError for what does not fit."""
+    from gankit import api
+
+    made = []
+    for arm in arms:
+        resolved = _config(arm)
+        try:
+            with api.quiet_random(resolved.device):
+                training, batches = api.assemble(resolved, data, catalogue)
+        except UserError as error:
+            raise UserError(f"{arm.name}: {error}") from None
+        weights = {name: sum(p.numel() for p in net.parameters()) for name, net in training.networks.items()}
+        made.append(replace(arm, pictures_a_step=batches.batch_size * batches.updates, weights=weights))
+    return made
+
+
+def steps_of(arm: Arm, images: int) -> int:
+    """How many steps show an arm that many pictures."""
+    return math.ceil(images / arm.pictures_a_step)
+
+
+def differences(arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """Whatever is not the same for all: [{"name", "values": {arm: value}}], what all have first.
+
+    A value is missing where an arm has no such setting: it is part of what the models are.
+    """
+    tables = {arm.name: _facts(arm) for arm in arms}
+    names = dict.fromkeys(name for table in tables.values() for name in table)
+    rows = [
+        {"name": name, "values": {arm: table[name] for arm, table in tables.items() if name in table}}
+        for name in names
+        if len({json.dumps(table.get(name, "absent")) for table in tables.values()}) > 1
+    ]
+    return sorted(rows, key=lambda row: len(row["values"]) < len(arms))
+
+
+def _facts(arm: Arm) -> dict[str, Any]:
+    resolved = _config(arm).model_dump(mode="json")
+    facts = flat({key: value for key, value in resolved.items() if key not in NOT_COMPARED})
+    facts = {name: value for name, value in facts.items() if value != {} and name != "model.name"}
+    return {
+        **facts,
+        "pictures a step": arm.pictures_a_step,
+        **{f"weights of the {network}": count for network, count in arm.weights.items()},
+    }
+
+
+def folder_names(names: Iterable[str]) -> list[str]:
+    """A name for a folder of each arm: what no file system minds, no two alike."""
+    made: list[str] = []
+    for name in names:
+        stem = re.sub(r"[^A-Za-z0-9._=-]+", "-", name).strip("-.")[:60]
+        found = next(n for n in (stem, *(f"{stem}-{k}" for k in range(2, 1000))) if n not in made)
+        made.append(found)
+    return made

@@ -1,0 +1,277 @@
+"""What came of the runs: a row for each, and a table of means, spreads and differences with a sentence for each."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from gankit.comparison import paired
+from gankit.errors import UserError
+from gankit.report.words import duration
+from gankit.runs import Run
+
+SCHEMA = 1
+COVERAGE = "mode-collapse/coverage"  # what "time to a given coverage" goes by; it is measured while the run goes on
+COST = {
+    "images_per_second": "higher",
+    "seconds_to_coverage": "lower",
+    "peak_memory": "lower",
+}  # the clock's and the machine's
+FIXED = ("arm", "seed", "folder", "outcome", "steps", "images", "alarm_step", "alarm", "rescues")  # columns of the CSV
+
+
+KEYS = {  # of comparison.json
+    *("schema", "gankit", "command", "state", "asked", "data", "images", "budget", "arms", "differences", "runs"),
+    *("about", "notes", "coverage", "measures", "summary"),
+}
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """comparison.json. Raises UserError where it is absent, damaged or of another schema."""
+    path = folder / "comparison.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA or not found.keys() >= KEYS:
+        raise UserError(f"{path} is of a schema that this gankit does not know: it reads schema {SCHEMA}")
+    return found
+
+
+def row(run: Run, pictures_a_step: int) -> dict[str, Any]:
+    """What a run's folder tells of how it went, without its measures."""
+    result, critical = run.result, [alarm for alarm in run.alarms() if alarm.get("severity") == "critical"]
+    steps = int(result.get("steps") or 0)
+    return {
+        "outcome": result.get("outcome"),
+        "reason": result.get("reason"),
+        "message": result.get("message", ""),
+        "steps": steps,
+        "images": steps * pictures_a_step,
+        "seconds": result.get("seconds"),
+        "alarm_step": critical[0]["step"] if critical else None,  # the first critical one: a collapse, as a rule
+        "alarm": critical[0]["kind"] if critical else None,
+        "rescues": sum(entry.get("by") == "rescue" for entry in run.config.get("history", [])),
+        "images_per_second": result.get("images_per_second"),
+        "peak_memory": result.get("peak_memory"),
+    }
+
+
+def no_row(message: str) -> dict[str, Any]:
+    """Of a run that left no result: it failed, for all that is known, and is tried again at the next start."""
+    gone = dict.fromkeys(("seconds", "alarm_step", "alarm", "images_per_second", "peak_memory"))
+    return {"outcome": "failed", "reason": "process", "message": message, "steps": 0, "images": 0, "rescues": 0, **gone}
+
+
+def ending(row: Mapping[str, Any]) -> str:
+    """How a run ended, in a few words."""
+    how = f"{row['outcome']} at step {row['steps']:,}"
+    if row["outcome"] == "failed":
+        return f"failed at step {row['steps']:,}: {row['message']}"
+    if row["alarm_step"] is not None:
+        how += f", {row['alarm']} at step {row['alarm_step']:,}"
+    return how + (f", {row['rescues']} rescues" if row["rescues"] else "")
+
+
+def coverage_curve(run: Run) -> list[tuple[float, float]]:
+    """(seconds of training, coverage of the samples) at each look."""
+    return [(line["seconds"], line[COVERAGE]) for line in run.metrics() if line.get(COVERAGE) is not None]
+
+
+def common_level(curves: Sequence[Sequence[tuple[float, float]]]) -> float | None:
+    """The highest multiple of 0.05 that every run's coverage reached; None where one reached none of them."""
+    if not curves or not all(curves):
+        return None
+    level = int(min(max(value for _, value in curve) for curve in curves) * 20 + 1e-9) / 20
+    return level or None
+
+
+def seconds_to(curve: Sequence[tuple[float, float]], level: float | None) -> float | None:
+    """The time at which a coverage was first seen to be reached, or None if it never was."""
+    return next((seconds for seconds, value in curve if level is not None and value >= level), None)
+
+
+def table(
+    arms: Sequence[str], rows: Sequence[Mapping[str, Any]], about: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """One entry a measure: what each arm reached over its seeds, and each pair's difference with its sentence.
+
+    `rows` hold "arm", "seed", "measures" (name -> value) and the names in COST. `about` tells of each measure whether
+    "higher" or "lower" is "better", its "space" and its "ceiling". The p-values of a pair are corrected over all
+    measures of the samples, and on their own over those of COST.
+    """
+    seeds = sorted({row["seed"] for row in rows})
+    cost = {name: {"better": better} for name, better in COST.items()}
+    made = []
+    for name, told in {**about, **cost}.items():
+        values = {arm: [_value(rows, arm, seed, name) for seed in seeds] for arm in arms}
+        if not any(paired.known(one) for one in values.values()):
+            continue
+        made.append(
+            {
+                "name": name,
+                "cost": name in COST,
+                **{"space": "", "against": "", "ceiling": None, **told},
+                "arms": {
+                    arm: {
+                        "mean": paired.mean(one),
+                        "spread": paired.spread(one),
+                        "interval": paired.interval(one),
+                        "values": one,
+                    }
+                    for arm, one in values.items()
+                },
+                "differences": [],
+            }
+        )
+    for family in (False, True):
+        _compare(arms, [entry for entry in made if entry["cost"] is family])
+    return made
+
+
+def _compare(arms: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
+    """Add to each entry the differences of all pairs of arms."""
+    for these, others in combinations(arms, 2):
+        found = []
+        for entry in entries:
+            values = entry["arms"]
+            difference = paired.difference(values[these]["values"], values[others]["values"])
+            if difference is not None:
+                found.append((entry, difference))
+        corrected = paired.holm([difference.p for _, difference in found])
+        for (entry, difference), p in zip(found, corrected, strict=True):
+            said = paired.verdict(difference, p, entry["better"])
+            entry["differences"].append(
+                {
+                    "of": these,
+                    "less": others,
+                    "mean": difference.mean,
+                    "interval": difference.interval,
+                    "p": difference.p,
+                    "p_corrected": p,
+                    "pairs": difference.pairs,
+                    "verdict": said,
+                    "sentence": _sentence(entry, these, others, difference, said),
+                }
+            )
+
+
+def _value(rows: Sequence[Mapping[str, Any]], arm: str, seed: int, name: str) -> float | None:
+    for row in rows:
+        if row["arm"] == arm and row["seed"] == seed:
+            value = row.get(name) if name in COST else row.get("measures", {}).get(name)
+            return None if value is None else float(value)
+    return None
+
+
+def _sentence(entry: Mapping[str, Any], these: str, others: str, found: paired.Difference, said: str) -> str:
+    name, seeds = entry["name"], f"{found.pairs} seed{'s' * (found.pairs > 1)}"
+    means = [entry["arms"][arm]["mean"] for arm in (these, others)]
+    values = " against ".join(shown(name, value) for value in means)
+    if said == "not distinguishable":
+        which = "this one seed" if found.pairs == 1 else f"these {seeds}"
+        return f"{label(name)}: {these} and {others} are not distinguishable with {which} ({values})."
+    assert found.interval is not None
+    low, high = (shown(name, value) for value in found.interval)
+    return (
+        f"{label(name)}: {these} is {said} than {others} ({values}; "
+        f"the difference's 95 % interval over {seeds} is {low} to {high})."
+    )
+
+
+def label(name: str) -> str:
+    """A measure's name as people read it."""
+    known = {
+        "images_per_second": "images a second",
+        "seconds_to_coverage": "time to coverage",
+        "peak_memory": "peak memory",
+    }
+    return known.get(name, name)
+
+
+def shown(name: str, value: float | None) -> str:
+    """A measure's value with its unit."""
+    if value is None:
+        return "unknown"
+    if name == "peak_memory":
+        return f"{value / 2**20:,.0f} MiB"
+    if name == "seconds_to_coverage":
+        return duration(value) if value > 0 else "0 s"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def summary(comparison: Mapping[str, Any]) -> list[str]:
+    """The whole in a few sentences: which is better in what, what is open, what collapsed or failed."""
+    arms = [arm["name"] for arm in comparison["arms"]]
+    quality = [entry for entry in comparison["measures"] if not entry["cost"]]
+    told = []
+    for these, others in combinations(arms, 2):
+        words: dict[str, list[str]] = {}
+        pairs = 0
+        for entry in quality:
+            for one in entry["differences"]:
+                if (one["of"], one["less"]) == (these, others):
+                    words.setdefault(one["verdict"], []).append(label(entry["name"]))
+                    pairs = max(pairs, one["pairs"])
+        if not words:
+            told.append(f"{these} and {others}: nothing could be measured on both yet.")
+            continue
+        said = [f"{verdict} in {_listed(words[verdict])}" for verdict in ("better", "worse") if verdict in words]
+        open_ = len(words.get("not distinguishable", ()))
+        seeds = "this one seed" if pairs == 1 else f"these {pairs} seeds"
+        if not said:
+            told.append(
+                f"{these} and {others} are not distinguishable with {seeds} in any of the {open_} measures of their "
+                "pictures."
+            )
+        else:
+            rest = f"; in the other {open_} measures they are not distinguishable" if open_ else ""
+            told.append(f"{these} is {' and '.join(said)} than {others} with {seeds}{rest}.")
+    told += [line for arm in arms for line in _troubles(arm, [r for r in comparison["runs"] if r["arm"] == arm])]
+    return told
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _troubles(arm: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    told = []
+    ended = [row for row in rows if row.get("outcome")]
+    alarmed = [row for row in ended if row["alarm_step"] is not None]
+    if alarmed:
+        first = min(alarmed, key=lambda row: row["alarm_step"])
+        told.append(
+            f"{arm} had a critical alarm in {len(alarmed)} of {len(ended)} runs, the earliest at step "
+            f"{first['alarm_step']:,} ({first['alarm']}, seed {first['seed']})."
+        )
+    rescues = sum(row["rescues"] for row in ended)
+    if rescues:
+        told.append(f"{arm} was rescued {rescues} time{'s' * (rescues > 1)}.")
+    for row in ended:
+        if row["outcome"] == "failed":
+            told.append(f"{arm} failed with seed {row['seed']} at step {row['steps']:,}: {row['message']}")
+        elif row.get("unmeasured"):
+            told.append(f"{arm} could not be measured with seed {row['seed']}: {row['unmeasured']}")
+        elif row["reason"] == "alarm":
+            told.append(f"{arm} was stopped by its alarm with seed {row['seed']} at step {row['steps']:,}.")
+    return told
+
+
+def as_csv(comparison: Mapping[str, Any]) -> str:
+    """One row a run: how it went, its costs and its measures."""
+    names = [entry["name"] for entry in comparison["measures"] if not entry["cost"]]
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*FIXED, *COST, *names])
+    for row in comparison["runs"]:
+        measures = row.get("measures", {})
+        writer.writerow([row.get(name) for name in (*FIXED, *COST)] + [measures.get(name) for name in names])
+    return text.getvalue()

@@ -1,0 +1,281 @@
+"""A comparison's report.html: its arms' pictures, measures and curves side by side, from its folder alone."""
+
+from __future__ import annotations
+
+import html
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gankit.comparison.results import ending, label, shown
+from gankit.comparison.results import read as read_comparison
+from gankit.report import words
+from gankit.report.curves import BOUNDS, LETTERS, NOTES, POINTS, Panel, Series, series_of, thin
+from gankit.report.embed import still
+from gankit.report.figures import MARKS
+from gankit.report.page import label as in_lines
+from gankit.report.page import panel_data, room, write_page
+from gankit.report.reading import Story, evenly, read
+from gankit.runs import Run
+
+POSITIONS = 40  # of the slider, at most
+DRAWN = (  # what is drawn of metrics that more than one arm has, in this order; of a name ending in / all below it
+    *("mode-collapse/variety", "mode-collapse/coverage", "mode-collapse/recall", "mode-collapse/precision"),
+    *("mode-collapse/colours", "energy/", "loss/", "reconstruction-errors/wasserstein"),
+    *("learning_rate/", "images_per_second"),
+)
+READINGS = {
+    "mode-collapse/variety": "Variety of the samples, over what as many other real pictures have.",
+    "mode-collapse/coverage": "Share of the real pictures that have a sample near them, at a glance.",
+    "mode-collapse/recall": "Share of the real pictures that lie among the samples.",
+    "mode-collapse/precision": "Share of the samples that lie among real pictures.",
+    "mode-collapse/colours": "How far the samples' colours spread, over the real pictures'.",
+    "energy/real": "The discriminator's energy of real pictures. Its unit is the model's own.",
+    "energy/fake": "The discriminator's energy of generated pictures. Its unit is the model's own.",
+}
+
+
+def write_comparison(folder: Path) -> Path:
+    """Write report.html of a comparison, finished or not. Returns where it was written.
+
+    Raises UserError if comparison.json cannot be read or the file not be written.
+    """
+    comparison = read_comparison(folder)
+    stories = _stories(folder, comparison)
+    told = _told(folder, comparison, stories)
+    told |= _pictures(comparison, stories, room(told))
+    return write_page("comparison.html.j2", folder / "report.html", told, drawn=True)
+
+
+def _stories(folder: Path, comparison: Mapping[str, Any]) -> dict[tuple[str, int], Story]:
+    """The runs that have begun, by arm and seed."""
+    rows = [row for row in comparison["runs"] if (folder / row["folder"] / "config.json").is_file()]
+    return {(row["arm"], row["seed"]): read(Run(folder / row["folder"])) for row in rows}
+
+
+def _told(folder: Path, comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], Story]) -> dict[str, Any]:
+    arms = [arm["name"] for arm in comparison["arms"]]
+    rows = comparison["runs"]
+    seeds = sorted({row["seed"] for row in rows})
+    done = sum(bool(row.get("outcome")) for row in rows)
+    data = comparison["data"]
+    return {
+        "arms": arms,
+        "name": str(data.get("name") or comparison["asked"]["data"]).rstrip("/").rsplit("/", 1)[-1],
+        "folder": str(folder),
+        "state": "not ended" if comparison["state"] == "running" else comparison["state"],
+        "data": data,
+        "shown": _length(comparison),
+        "seeds": len(seeds),
+        "networks": comparison["asked"]["networks"],
+        "tiles": [
+            ("Runs", f"{done:,}", f"of {len(rows):,} done"),
+            ("Pictures", f"{data['train']:,}", f"{data['held_out']:,} held out"),
+            ("Critical alarms", f"{sum(r.get('alarm_step') is not None for r in rows):,}", f"in {done:,} runs"),
+        ],
+        "summary": comparison["summary"],
+        "measures": [_measure(entry, arms) for entry in comparison["measures"]],
+        "coverage": comparison["coverage"],
+        "notes": comparison["notes"],
+        "curves": {
+            "panels": _panels(arms, seeds, stories),
+            "errors": [],
+            "quantiles": {},
+            "drops": [],
+            "alarms": _marks(stories),
+            "measures": [_dots(entry, arms) for entry in comparison["measures"]],
+        },
+        "runs": [_run(row, folder) for row in rows],
+        "differences": [
+            (row["name"], [words.setting(row["values"][arm]) if arm in row["values"] else "" for arm in arms])
+            for row in comparison["differences"]
+        ],
+        "repeat": comparison["command"],
+        "go_on": _go_on(comparison, folder),
+    }
+
+
+def _length(comparison: Mapping[str, Any]) -> str:
+    if comparison["images"] is not None:
+        return f"{comparison['images']:,} pictures shown to each"
+    return f"{words.duration(comparison['budget'])} of training for each"
+
+
+def _go_on(comparison: Mapping[str, Any], folder: Path) -> str:
+    command = str(comparison["command"])
+    return command if "--out" in command else f"{command} --out {shlex.quote(str(folder))}"
+
+
+# Pictures: of each arm's first seed under one slider; of the others the last ones.
+
+
+def _pictures(comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], Story], free: int) -> dict[str, Any]:
+    first = min(row["seed"] for row in comparison["runs"])
+    arms = {arm: stories[arm, first].samples for arm, seed in stories if seed == first and stories[arm, first].samples}
+    others: list[dict[str, Any]] = []
+    copies: list[dict[str, Any]] = []
+    for (arm, seed), story in stories.items():
+        last = still(story.samples[-1] if story.samples else None)
+        pairs = still((last["step"], story.run.neighbours_path) if last else None)
+        if pairs and seed == first:
+            copies.append({"name": arm, **pairs})
+        if last and seed != first and len(others) < 60:
+            others.append({"name": f"{arm}, seed {seed}", **last})
+    free -= sum(len(one["source"]) for one in (*others, *copies))
+    paces = {arm["name"]: arm["pictures_a_step"] for arm in comparison["arms"]}
+    columns: list[dict[str, Any]] = [{"name": arm, "shown": []} for arm in arms]
+    if arms:
+        # By pictures shown: a model that draws two batches a step has had as much at half the step.
+        longest = max(arms, key=lambda arm: arms[arm][-1][0] * paces[arm])
+        each = sum(len(still(samples[-1]).get("source", "")) for samples in arms.values())
+        chosen = evenly(arms[longest], max(1, min(POSITIONS, free // max(each, 1))))
+        for column in columns:
+            samples, pace = arms[column["name"]], paces[column["name"]]
+            for step, _ in chosen:
+                images = step * paces[longest]
+                at = [sample for sample in samples if sample[0] * pace <= images] or samples[:1]
+                # An address that asks for nothing, where a picture is damaged.
+                column["shown"].append(still(at[-1]) or {"step": at[-1][0], "source": "data:,"})
+    held = [
+        [
+            {
+                "step": one["step"],
+                # What stands in the page already, or is as the one before, is not held twice.
+                "source": None
+                if n == len(column["shown"]) - 1 or (n and one["source"] == column["shown"][n - 1]["source"])
+                else one["source"],
+            }
+            for n, one in enumerate(column["shown"])
+        ]
+        for column in columns
+    ]
+    return {"columns": columns, "grids": held, "first": first, "others": others, "copies": copies}
+
+
+# Measures.
+
+
+def _measure(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
+    name = entry["name"]
+    means = []
+    for arm in arms:
+        one = entry["arms"][arm]
+        means.append((shown(name, one["mean"]), "" if one["spread"] is None else f"± {shown(name, one['spread'])}"))
+    rows = []
+    for one in entry["differences"]:
+        rows.append(
+            {
+                "pair": f"{one['of']} less {one['less']}",
+                "mean": _signed(name, one["mean"]),
+                "interval": " to ".join(_signed(name, value) for value in one["interval"] or ()),
+                "verdict": one["verdict"],
+                "sentence": one["sentence"],
+            }
+        )
+    return {
+        "title": label(name),
+        "note": f"{entry['better']} is better" + (f"; by {entry['space']}" if entry["space"] else ""),
+        "ceiling": "" if entry["ceiling"] is None else shown(name, entry["ceiling"]),
+        "means": means,
+        "differences": rows,
+    }
+
+
+def _signed(name: str, value: float) -> str:
+    size = shown(name, abs(value))
+    return f"{'' if size.split()[0] == '0' else '−' if value < 0 else '+'}{size}"
+
+
+def _dots(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
+    scale = 2**-20 if entry["name"] == "peak_memory" else 1
+    made = []
+    for arm in arms:
+        one = entry["arms"][arm]
+        made.append(
+            {
+                "name": html.escape(arm),
+                "short": html.escape(arm if len(arm) <= 18 else f"{arm[:17]}…"),
+                "values": [value * scale for value in one["values"] if value is not None],
+                "mean": None if one["mean"] is None else one["mean"] * scale,
+                "interval": one["interval"] and [value * scale for value in one["interval"]],
+            }
+        )
+    return {"arms": made, "ceiling": entry["ceiling"]}
+
+
+# Curves: a panel a metric, a colour an arm, a line a seed.
+
+
+def _panels(
+    arms: Sequence[str], seeds: Sequence[int], stories: Mapping[tuple[str, int], Story]
+) -> list[dict[str, Any]]:
+    found = {key: series_of(story.metrics) for key, story in stories.items()}
+    keys = sorted({key for series in found.values() for key in series})
+    made = []
+    for wanted in DRAWN:
+        for key in keys:
+            if key != wanted and not (wanted.endswith("/") and key.startswith(wanted)):
+                continue
+            there = [series[key] for series in found.values() if key in series]
+            moves = len({value for one in there for value in one.line.values if value is not None}) > 1
+            if moves and len({arm for (arm, _), series in found.items() if key in series}) > 1:
+                made.append(_panel(key, arms, seeds, found))
+    return made
+
+
+def _panel(
+    key: str, arms: Sequence[str], seeds: Sequence[int], found: Mapping[tuple[str, int], Mapping[str, Series]]
+) -> dict[str, Any]:
+    there = [(arm, seed) for arm in arms for seed in seeds if key in found.get((arm, seed), {})]
+    points = max(200, POINTS * 2 // len(there))
+    lines = []
+    for arm, seed in there:
+        one = found[arm, seed][key]
+        name = arm if len(seeds) == 1 else f"{arm}, seed {seed}"
+        line, smooth = (thinner(line, points) if line else None for line in (one.line, one.smooth))
+        lines.append(replace(one, name=name, letter="", line=line or one.line, smooth=smooth, abandoned=[]))
+    log = key.startswith("learning_rate") and all(v is None or v > 0 for s in lines for v in s.line.values)
+    note = READINGS.get(key) or NOTES.get(key) or NOTES.get(key.partition("/")[0], "")
+    kind = "rates" if key.startswith("learning_rate") else "other"
+    title = f"{key}  {LETTERS[key]}" if key in LETTERS else key
+    data = panel_data(Panel(kind, title, note, lines, log, BOUNDS.get(key, (None, None))))
+    for (arm, seed), series in zip(there, data["series"], strict=True):
+        series["name"] = html.escape(arm if seed == seeds[0] else f"{arm}, seed {seed}")
+        series["colour"] = arms.index(arm)
+        series["further"] = seed != min(s for a, s in there if a == arm)
+    return data
+
+
+def thinner(line: Any, limit: int) -> Any:
+    """The line with fewer points."""
+    return thin([(s, math.nan if v is None else v) for s, v in zip(line.steps, line.values, strict=True)], limit)
+
+
+def _marks(stories: Mapping[tuple[str, int], Story]) -> list[dict[str, Any]]:
+    """Critical alarms, of all runs: the others stand in the runs' own reports."""
+    return [
+        {
+            "step": alarm["step"],
+            "critical": True,
+            "text": in_lines(f"{arm}, seed {seed}: {alarm.get('kind', 'alarm')}: {alarm.get('message', '')}"),
+        }
+        for (arm, seed), story in stories.items()
+        for alarm in story.alarms
+        if alarm.get("severity") == "critical"
+    ][:MARKS]
+
+
+def _run(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    ended = bool(row.get("outcome"))
+    there = (folder / row["folder"] / "report.html").is_file()
+    return {
+        "arm": row["arm"],
+        "seed": row["seed"],
+        "how": ending(row) if ended else "not ended",
+        "speed": shown("images_per_second", row.get("images_per_second")) if ended else "",
+        "seconds": words.duration(row.get("seconds")) if ended and row.get("seconds") is not None else "",
+        "report": f"{row['folder']}/report.html" if there else "",
+    }

@@ -1,0 +1,115 @@
+"""What the pages have in common: how one is written, its filters, and panels as plain data for report.js."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gankit.files import replacing
+from gankit.report.curves import Line, Panel, Series
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+PAGE = 9_700_000  # bytes, of which plotly takes about half
+
+
+def room(told: dict[str, Any]) -> int:
+    """Bytes that a page has for pictures, beside what it tells."""
+    from plotly.offline import get_plotlyjs
+
+    return PAGE - len(get_plotlyjs().encode()) - len(repr(told).encode()) - 100_000
+
+
+def write_page(template: str, path: Path, told: dict[str, Any], drawn: bool) -> Path:
+    """Render a template into one HTML file, whole or not at all; with plotly where something is `drawn`.
+
+    Raises UserError if the file cannot be written.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"breakable": breakable, "command": command, "letter": letter}
+    page = environment.get_template(template).render(**told, plotly=Markup(get_plotlyjs()) if drawn else None)
+    with replacing(path) as beside:
+        # A folder's name may hold what is no Unicode.
+        beside.write_text(page, encoding="utf-8", errors="replace")
+    return path
+
+
+# Filters of the templates: each escapes what it is given.
+
+
+def breakable(name: str) -> Markup:
+    """A dotted name that a narrow column may break after its dots, slashes, commas and colons."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([./,:])", r"\1<wbr>", str(escape(name))))
+
+
+def command(line: str) -> Markup:
+    """A command line whose options are not torn apart at their hyphens."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(part) for part in line.split(" ")]
+    whole = Markup('<span class="whole">{}</span>')
+    return Markup(" ").join(whole.format(part) if part.startswith("-") and len(part) < 30 else part for part in parts)
+
+
+def letter(text: str) -> Markup:
+    """A letter of the papers, "k_t", with its index below the line."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"_(\w+)", r"<sub>\1</sub>", str(escape(text))))
+
+
+# Curves: plain data, which report.js hands to plotly.
+
+
+def panel_data(panel: Panel) -> dict[str, Any]:
+    """A panel with all its series."""
+    values = [value for s in panel.series for value in s.line.values if value is not None]
+    return {
+        "title": panel.title,
+        "letter": panel.series[0].letter if panel.kind == "control" else "",
+        "note": panel.note,
+        "kind": panel.kind,
+        "log": panel.log,
+        "bounds": panel.bounds,
+        "level": panel.level,
+        "zero": bool(values) and panel.kind == "control" and min(values) < 0 < max(values),
+        "series": [_one(series, alone=len(panel.series) == 1) for series in panel.series],
+    }
+
+
+def _one(series: Series, alone: bool) -> dict[str, Any]:
+    mark = str(letter(series.letter))
+    name = html.escape(series.name)
+    return {
+        "name": (mark or name) if alone else f"{name} {mark}".strip(),
+        "line": _points(series.line),
+        "smooth": _points(series.smooth) if series.smooth else None,
+        "abandoned": [_points(line) for line in series.abandoned],
+    }
+
+
+def _points(line: Line) -> list[list[Any]]:
+    return [line.steps, [None if value is None else float(f"{value:.5g}") for value in line.values]]
+
+
+def label(text: str) -> str:
+    """Text for a plotly label, which reads simple HTML, broken into lines."""
+    lines, rest = [], text
+    while rest:
+        cut = len(rest) if len(rest) <= 60 else max(rest.rfind(" ", 0, 60), 0) or 60
+        lines.append(html.escape(rest[:cut].strip()))
+        rest = rest[cut:]
+    return "<br>".join(lines[:6])

@@ -1,0 +1,148 @@
+"""The pages as a browser shows them: nothing is asked of a network, nothing fails, and what can be moved moves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'gankit[dev]'")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+
+WIDTHS = {"a phone, dark": (390, "dark"), "a screen, light": (1440, "light")}
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    # As root, which CI often is, Chromium has no sandbox to offer.
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield opened
+        opened.close()
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for it; playwright's own waiting needs `eval`, which the pages forbid."""
+    for _ in range(400):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(25)
+    pytest.fail(f"never true: {condition}")
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[tuple[Path, int], tuple[Any, list[str]]]:
+    """The pages that are open, each with what it said and what it asked for: to open one takes a second."""
+    return {}
+
+
+@pytest.fixture
+def opened(browser: Any, pages: dict[tuple[Path, int], tuple[Any, list[str]]]) -> Iterator[Open]:
+    """Open a page; whatever any of them says, or asks for besides itself, fails the test."""
+
+    def open_page(path: Path, width: int = 1440, scheme: str = "light") -> Any:
+        if (path, width) in pages:
+            return pages[path, width][0]
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        said: list[str] = []
+        pages[path, width] = page, said
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on(
+            "request", lambda request: said.append(request.url) if request.url[:5] not in ("data:", "blob:") else None
+        )
+        page.goto(path.as_uri())
+        until(page, "[...document.querySelectorAll('.plot, .dots')].every((one) => one._fullLayout)")
+        return page
+
+    yield open_page
+    for (path, _), (_, said) in pages.items():
+        assert said == [path.as_uri()]
+
+
+@pytest.fixture(params=["run", "comparison"])
+def report(request: pytest.FixtureRequest) -> Path:
+    folder = request.getfixturevalue({"run": "finished"}.get(request.param, request.param))
+    return Path(folder) / "report.html"
+
+
+@pytest.mark.parametrize("where", WIDTHS)
+def test_nothing_overflows_and_everything_is_drawn(report: Path, where: str, opened: Open) -> None:
+    width, scheme = WIDTHS[where]
+    page = opened(report, width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    wide = """[...document.querySelectorAll('main *')].filter((one) => !one.closest('.scroll, .plot, .dots, details')
+        && one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 80))"""
+    assert page.evaluate(wide) == []
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (sum(ground) < 200) == (scheme == "dark")
+    pictures = page.evaluate("[...document.images].map((one) => [one.complete && one.naturalWidth > 0, one.alt])")
+    assert pictures
+    assert all(drawn and alt for drawn, alt in pictures)
+
+
+def test_the_slider_changes_the_pictures_by_key_and_pointer(report: Path, opened: Open) -> None:
+    page = opened(report)
+    pictures = page.locator("[data-column]")
+    slider, label = page.locator("#when"), page.locator("#step")
+
+    def shown() -> list[tuple[str, str]]:
+        return [
+            (pictures.nth(n).get_attribute("src"), pictures.nth(n).get_attribute("alt"))
+            for n in range(pictures.count())
+        ]
+
+    slider.focus()
+    page.keyboard.press("Home")
+    first, began = shown(), label.text_content()
+    page.keyboard.press("ArrowRight")
+    second = shown()
+    assert began == "step 0"
+    assert label.text_content() != began
+    assert all(one != other for one, other in zip(first, second, strict=True))
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
+    assert all(one[0] != other[0] for one, other in zip(second, shown(), strict=True))
+    page.keyboard.press("Home")
+    assert shown() == first
+    page.locator("#play").click()
+    until(page, "document.getElementById('when').value === document.getElementById('when').max")
+    assert page.locator("#play").text_content() == "Play"
+
+
+def test_a_curve_zooms_with_all_others_and_back(report: Path, opened: Open) -> None:
+    page = opened(report)
+    ranges = "[...document.querySelectorAll('.plot')].map((one) => one._fullLayout.xaxis.range.map(Math.round))"
+    plot = page.locator(".plot .nsewdrag").first
+    plot.scroll_into_view_if_needed()
+    whole = page.evaluate(ranges)
+    box = plot.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.3 * box["width"], middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], middle, steps=4)
+    page.mouse.up()
+    until(page, f"JSON.stringify({ranges}[1]) !== '{whole[1]}'.replaceAll(' ', '')")
+    near = page.evaluate(ranges)
+    assert whole[0][0] < near[0][0] < near[0][1] < whole[0][1]
+    assert near[1] == near[0]
+    plot.dblclick(position={"x": 0.5 * box["width"], "y": 0.2 * box["height"]})
+    until(page, f"JSON.stringify({ranges}) === '{whole}'.replaceAll(' ', '')")
+
+
+def test_a_comparison_shows_each_measure_and_leads_to_the_runs_own_reports(comparison: Path, opened: Open) -> None:
+    page = opened(comparison / "report.html")
+    dots = "[...document.querySelectorAll('.dots')].map((one) => one.querySelectorAll('.scatterlayer .trace').length)"
+    assert page.evaluate(dots) == [4] * page.locator(".dots").count()  # of each model its seeds and their mean
+    assert page.locator("[data-column]").count() == 2
+    links = page.locator("section[aria-labelledby=runs] a").evaluate_all(
+        "(all) => all.map((one) => one.getAttribute('href'))"
+    )
+    assert len(links) == 2
+    assert all((comparison / link).is_file() for link in links)

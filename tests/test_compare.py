@@ -1,0 +1,458 @@
+"""What `gankit compare` promises: fair runs, an honest table, and that nothing is lost when it is stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import COMPARED, Gankit, contents, process, quietly, read, refused, with_few
+from test_report import Page
+
+from gankit.comparison import paired, results
+from gankit.comparison.arms import flags, folder_names, parse
+
+SMALL = ("--data", "demo:200", "--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--set", "latent=8")
+SHORT = (*SMALL, "--precision", "fp32", "--steps", 6, "--log-every", 1, "--samples", 50)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
+    """Runs in this process that draw nothing, and a space of features that costs nothing."""
+    with_few(monkeypatch)
+
+
+def compared(folder: Path) -> dict[str, Any]:
+    return read(folder / "comparison.json")
+
+
+def told(comparison: dict[str, Any]) -> dict[str, Any]:
+    """What the clock and the machine have no part in."""
+    rows = [{key: row.get(key) for key in (*results.FIXED, "measured_step", "measures")} for row in comparison["runs"]]
+    return {
+        "rows": rows,
+        "measures": [entry for entry in comparison["measures"] if not entry["cost"]],
+        "differences": comparison["differences"],
+        "summary": comparison["summary"],
+    }
+
+
+# Fair.
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_models_are_compared_on_the_same_pictures_networks_and_seeds(gankit: Gankit, tmp_path: Path) -> None:
+    said = gankit("compare", "ebgan", "began", *SHORT, "--seeds", 2, "--out", "both")
+    assert said.code == 0, said.err
+    found = compared(tmp_path / "both")
+    assert found["schema"] == 1
+    assert found["state"] == "finished"
+    assert [(row["arm"], row["seed"]) for row in found["runs"]] == [
+        *(("ebgan", 0), ("began", 0), ("ebgan", 1), ("began", 1))
+    ]
+    folders = [tmp_path / "both" / row["folder"] for row in found["runs"]]
+    for row, folder in zip(found["runs"], folders, strict=True):
+        config, data = read(folder / "config.json"), read(folder / "data.json")
+        assert config["model"]["networks"] == "began-autoencoder"
+        assert config["seed"] == row["seed"]
+        assert data["digest"] == found["data"]["digest"]
+        assert row["images"] == 24
+        assert row["measured_step"] == 6
+        assert row["peak_memory"] > 2**20
+    # Everything that is not the same is listed, and nothing else is.
+    listed = {row["name"]: row["values"] for row in found["differences"]}
+    assert listed["model.gamma"] == {"began": 0.5}
+    assert listed["model.pull_away"] == {"ebgan": 0.1}
+    assert not [name for name in listed if "filters" in name or "networks" in name or "weights" in name]
+    # The table is of the rows' own numbers.
+    table = {entry["name"]: entry for entry in found["measures"]}
+    assert {"coverage", "precision", "recall", "density", "images_per_second", "peak_memory"} <= table.keys()
+    for name, entry in table.items():
+        for arm in ("ebgan", "began"):
+            values = [row["measures"].get(name, row.get(name)) for row in found["runs"] if row["arm"] == arm]
+            assert entry["arms"][arm]["values"] == pytest.approx(values)
+            assert entry["arms"][arm]["mean"] == pytest.approx(np.mean(values))
+            assert entry["arms"][arm]["spread"] == pytest.approx(np.std(values, ddof=1))
+    with open(tmp_path / "both" / "comparison.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["coverage"]) for line in lines] == [row["measures"]["coverage"] for row in found["runs"]]
+    assert "not distinguishable" in said.out
+    assert "coverage" in said.out
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_model_with_several_settings_and_losses(gankit: Gankit, tmp_path: Path) -> None:
+    arms = ("began:gamma=0.3", "began:gamma=0.7,loss.pulling-away=0.1,view=augment,updates=alternating", "ebgan")
+    assert gankit("compare", *arms, *SHORT, "--seeds", 1, "--networks", "own", "--out", "c").code == 0
+    found = compared(tmp_path / "c")
+    one, two, three = (read(tmp_path / "c" / row["folder"] / "config.json") for row in found["runs"])
+    assert (one["model"]["gamma"], two["model"]["gamma"]) == (0.3, 0.7)
+    assert list(one["losses"]) == []
+    assert two["losses"]["pulling-away"]["weight"] == 0.1
+    assert list(two["views"]) == ["augment"]
+    assert three["model"]["networks"] == "ebgan-autoencoder"
+    # Alternating updates draw two batches a step: as many pictures at half the steps.
+    assert [row["steps"] for row in found["runs"]] == [6, 3, 6]
+    assert {row["images"] for row in found["runs"]} == {24}
+    listed = {row["name"]: row["values"] for row in found["differences"]}
+    assert listed["pictures a step"] == dict(zip(arms, (4, 8, 4), strict=True))
+    assert "weights of the generator" in listed
+    # Three pairs, each with a sentence.
+    assert [len(entry["differences"]) for entry in found["measures"]] == [3] * len(found["measures"])
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_filters_of_one_backbone_are_alike_unless_asked_for(gankit: Gankit, tmp_path: Path) -> None:
+    smaller = [word for word in SHORT if word != "filters=4"]
+    smaller.remove("--set")
+    wanted = ("ebgan", "ebgan:filters=6", "began")
+    assert gankit("compare", *wanted, *smaller, "--steps", 1, "--seeds", 1, "--out", "c").code == 0
+    rows = compared(tmp_path / "c")["runs"]
+    filters = [read(tmp_path / "c" / r["folder"] / "config.json")["networks"]["began-autoencoder"] for r in rows]
+    assert [table["filters"] for table in filters] == [16, 6, 16]  # 16 is BEGAN's own choice on a CPU, 32 EBGAN's
+
+
+@pytest.mark.usefixtures("quick")
+def test_images_decide_the_length(gankit: Gankit, tmp_path: Path) -> None:
+    short = [str(word) for word in SHORT]
+    del short[short.index("--steps") : short.index("--steps") + 2]
+    assert (
+        gankit(
+            "compare", "began", "ebgan:batch_size=8", *short, "--images", 22, "--seeds", 1, "--jobs", 2, "--out", "c"
+        ).code
+        == 0
+    )
+    assert [row["steps"] for row in compared(tmp_path / "c")["runs"]] == [6, 3]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_budget_of_time_decides_the_length_over_all_starts(gankit: Gankit, tmp_path: Path) -> None:
+    asked = ("compare", "began", "ebgan", *SMALL, "--log-every", 1, "--samples", 50, "--seeds", 1)
+    assert gankit(*asked, "--budget", "1s", "--out", "c").code == 0
+    found = compared(tmp_path / "c")
+    assert [(row["outcome"], row["reason"]) for row in found["runs"]] == [("stopped", "time")] * 2
+    assert all(row["seconds"] >= 1 for row in found["runs"])
+    # Half-way through, as if it had been interrupted there: it goes on for what is left of the second.
+    run = tmp_path / "c" / found["runs"][0]["folder"]
+    (run / "result.json").unlink()
+    for path in sorted((run / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(path)
+    assert gankit(*asked, "--budget", "1s", "--out", "c").code == 0
+    row = compared(tmp_path / "c")["runs"][0]
+    assert (row["outcome"], row["reason"]) == ("stopped", "time")
+    assert row["seconds"] >= 1
+
+
+# Nothing is lost.
+
+
+def test_a_comparison_that_was_killed_twice_gives_the_table_of_an_unbroken_one(
+    comparison: Path, gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
+    asked = ("compare", *COMPARED, "--out", "c")
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    first = tmp_path / "c" / compared(comparison)["runs"][0]["folder"]
+
+    def saved() -> int:
+        """The last checkpoint of the first run."""
+        return max(map(int, (path.name for path in first.glob("checkpoints/[0-9]*"))), default=0)
+
+    def stopped(how: signal.Signals) -> int:
+        """Start it as a user does, and stop it once the first run is under way."""
+        before = saved()
+        broken = process(*asked, cwd=tmp_path)
+        while saved() <= before:
+            assert broken.poll() is None, broken.communicate()
+            time.sleep(0.02)
+        broken.send_signal(how)
+        broken.communicate()
+        return broken.returncode
+
+    assert stopped(signal.SIGTERM) == 143
+    assert read(first / "result.json")["outcome"] == "interrupted"  # it was told, and has saved
+    assert compared(tmp_path / "c")["state"] == "interrupted"
+    assert stopped(signal.SIGKILL) == -9  # and the run trains on as an orphan, which is waited for
+    with_few(monkeypatch)
+    said = gankit(*asked)
+    assert said.code == 0, said.err
+    assert told(compared(tmp_path / "c")) == told(compared(comparison))
+
+
+@pytest.mark.usefixtures("quick")
+def test_started_again_it_does_nothing_twice_and_takes_more_seeds(gankit: Gankit, tmp_path: Path) -> None:
+    asked = ("compare", "began", "ebgan", *SHORT, "--out", "c")
+    assert gankit(*asked, "--seeds", 1).code == 0
+    before = contents(tmp_path / "c" / "runs")
+    assert gankit(*asked, "--seeds", 1).code == 0
+    assert contents(tmp_path / "c" / "runs") == before
+    assert gankit(*asked, "--seeds", 2).code == 0
+    after = contents(tmp_path / "c" / "runs")
+    assert before.items() <= after.items()
+    assert [row["seed"] for row in compared(tmp_path / "c")["runs"]] == [0, 0, 1, 1]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_fails_is_a_result_and_not_the_end(gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(
+        "from gankit import LossTerm, hookimpl\n"
+        "class Failing(LossTerm):\n"
+        "    name = 'failing'\n"
+        "    def __call__(self, step):\n"
+        "        if step.number == 3:\n"
+        "            raise RuntimeError('the third step')\n"
+        "        return step.energy_fake\n"
+        "@hookimpl\n"
+        "def gankit_losses():\n"
+        "    return [Failing]\n"
+    )
+    asked = ("compare", "began:loss.failing=1", "began", *SHORT, "--seeds", 1, "--plugin", "failing.py", "--out", "c")
+    said = gankit(*asked)
+    assert said.code == 0
+    failed, whole = compared(tmp_path / "c")["runs"]
+    assert (failed["outcome"], failed["steps"]) == ("failed", 2)
+    assert "the third step" in failed["message"]
+    assert whole["outcome"] == "finished"
+    assert "began:loss.failing=1 failed with seed 0 at step 2: the third step" in said.out
+    assert "nothing could be measured on both" in said.out
+
+
+# An honest table.
+
+
+def test_a_row_tells_the_first_critical_alarm_and_the_rescues(run: Path) -> None:
+    from gankit.runs import Run
+
+    config = read(run / "config.json")
+    config["history"] = [{"step": 4, "by": "rescue", "changed": {}}, {"step": 6, "changed": {}}]
+    (run / "config.json").write_text(json.dumps(config))
+    alarms = [
+        {"step": 3, "kind": "narrowing", "severity": "warning"},
+        {"step": 5, "kind": "mode-collapse", "severity": "critical"},
+        {"step": 7, "kind": "one-mode", "severity": "critical"},
+    ]
+    (run / "alarms.jsonl").write_text("".join(json.dumps(alarm) + "\n" for alarm in alarms))
+    row = results.row(Run(run), pictures_a_step=4)
+    assert (row["alarm_step"], row["alarm"], row["rescues"]) == (5, "mode-collapse", 1)
+    assert (row["steps"], row["images"], row["outcome"]) == (8, 32, "finished")
+
+
+def test_the_time_to_a_coverage_is_that_of_the_first_look_that_saw_it() -> None:
+    curves = [[(1.0, 0.02), (2.0, 0.31), (3.0, 0.1)], [(1.5, 0.2), (4.0, 0.24)]]
+    level = results.common_level(curves)
+    assert level == 0.2
+    assert [results.seconds_to(curve, level) for curve in curves] == [2.0, 1.5]
+    assert results.seconds_to(curves[1], 0.3) is None
+    assert results.common_level([*curves, [(1.0, 0.01)]]) is None
+
+
+def test_intervals_are_those_of_every_way_to_draw_the_differences_again() -> None:
+    these, others = [0.5, 0.9, 0.7, 0.8], [0.2, 0.7, 0.1, 0.5]
+    found = paired.difference(these, others)
+    differences = np.subtract(these, others)
+    means = [np.mean(drawn) for drawn in product(differences, repeat=4)]  # all 256 of them
+    assert found is not None
+    assert found.interval is not None
+    assert found.mean == pytest.approx(differences.mean())
+    assert found.interval == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
+    # Student's t by its formula, and the area of its tails by adding up its density for three degrees of freedom.
+    t = differences.mean() / (differences.std(ddof=1) / 2)
+    x = np.linspace(0, t, 100_001)
+    density = 2 / (np.pi * np.sqrt(3) * (1 + x**2 / 3) ** 2)
+    assert found.p == pytest.approx(1 - 2 * np.trapezoid(density, x), abs=1e-6)
+
+
+def test_what_is_unknown_in_one_run_leaves_its_pair_out() -> None:
+    found = paired.difference([1.0, None, 3.0, float("nan")], [0.0, 5.0, 1.0, 2.0])
+    assert found is not None
+    assert (found.mean, found.pairs) == (1.5, 2)
+    assert paired.difference([None], [1.0]) is None
+    assert paired.interval([2.0]) is None
+
+
+def test_one_seed_never_tells_better_from_worse() -> None:
+    found = paired.difference([9.0], [1.0])
+    assert found is not None
+    assert paired.verdict(found, found.p, "higher") == "not distinguishable"
+    equal = paired.difference([9.0, 10.0], [1.0, 2.0])  # a spread of nothing is no spread that is known
+    assert equal is not None
+    assert paired.verdict(equal, equal.p, "higher") == "not distinguishable"
+
+
+def test_a_plain_difference_is_told_with_its_direction() -> None:
+    found = paired.difference([0.81, 0.8, 0.79], [0.2, 0.22, 0.21])
+    assert found is not None
+    assert paired.verdict(found, found.p, "higher") == "better"
+    assert paired.verdict(found, found.p, "lower") == "worse"
+
+
+def test_corrected_p_values_are_those_of_the_definition() -> None:
+    # Holm: the k-th smallest of m times (m − k + 1), and never less than one before it.
+    assert paired.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert paired.holm([]) == []
+
+
+def test_a_model_compared_with_itself_is_rarely_called_better_in_anything() -> None:
+    rng = np.random.default_rng(0)
+    wrong = bare = 0
+    for _ in range(250):
+        drawn = rng.normal(size=(10, 3))  # ten measures, three seeds
+        p = [paired.p_value(row) for row in drawn.tolist()]
+        wrong += min(paired.holm(p)) <= paired.RISK
+        bare += bool(((drawn > 0).all(1) | (drawn < 0).all(1)).any())  # what a bootstrap interval alone would claim
+    assert wrong / 250 < 0.08
+    assert bare / 250 > 0.8
+
+
+def test_a_table_says_better_worse_and_open_in_words() -> None:
+    coverage = {"a": [0.80, 0.82, 0.81], "b": [0.30, 0.33, 0.29], "c": [0.7, 0.2, 0.5]}
+    kid = {"a": [0.10, 0.11, 0.12], "b": [0.02, 0.031, 0.04], "c": [0.1, 0.05, 0.3]}
+    rows = [
+        {"arm": arm, "seed": seed, "measures": {"coverage": coverage[arm][seed], "kid": kid[arm][seed]}}
+        for arm, seed in product("abc", range(3))
+    ]
+    about = {"coverage": {"better": "higher", "ceiling": 0.9}, "kid": {"better": "lower", "ceiling": 0.0}}
+    table = results.table(list("abc"), rows, about)
+    verdicts = {(d["of"], d["less"], e["name"]): d["verdict"] for e in table for d in e["differences"]}
+    assert verdicts["a", "b", "coverage"] == "better"
+    assert verdicts["a", "b", "kid"] == "worse"
+    assert verdicts["a", "c", "coverage"] == "not distinguishable"
+    ended = [row | {"outcome": "finished", "reason": "steps", "alarm_step": None, "rescues": 0} for row in rows]
+    ended[0] |= {"alarm_step": 1200, "alarm": "mode-collapse"}
+    told = results.summary({"arms": [{"name": name} for name in "abc"], "measures": table, "runs": ended})
+    assert told[0] == "a is better in coverage and worse in kid than b with these 3 seeds."
+    assert "a and c are not distinguishable with these 3 seeds in any of the 2 measures" in told[1]
+    assert "a had a critical alarm in 1 of 3 runs, the earliest at step 1,200 (mode-collapse, seed 0)." in told
+
+
+# The page.
+
+
+def test_a_comparisons_page_is_written_anew_from_what_is_left_of_its_folder(
+    comparison: Path, gankit: Gankit, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(comparison, tmp_path / "c"))
+    began, ebgan = (folder / row["folder"] for row in compared(folder)["runs"])
+    (began / "samples" / "000030.png").write_bytes(b"no picture")
+    shutil.rmtree(ebgan)
+    (folder / "report.html").unlink()
+    said = gankit("report", "c")
+    assert said.code == 0, said.err
+    page = Page(folder / "report.html")
+    for sentence in compared(folder)["summary"]:
+        assert sentence in page.text
+    links = {attrs["href"] for tag, attrs in page.tags if tag == "a" and not attrs["href"].startswith("#")}
+    assert links == {f"{began.relative_to(folder)}/report.html"}
+    assert all(attrs["src"].startswith("data:") and attrs["alt"] for tag, attrs in page.tags if tag == "img")
+    [column] = page.json("grids")
+    assert [grid["step"] for grid in column] == [0, 10, 20, 30, 40, 50, 60]
+
+
+# As it is typed.
+
+
+def test_an_arm_is_typed_as_the_flags_that_it_stands_for() -> None:
+    text = "began:gamma=0.7,betas=[0.5,0.9],balance.floor=0.1,loss.pulling-away=0.1,view=packing,batch_size=8"
+    arm = parse([text, "ebgan"])[0]
+    typed = flags(arm.options)
+    assert dict(zip(typed[::2], typed[1::2], strict=True)).keys() == {"--set", "--loss", "--view", "--batch-size"}
+    assert {"gamma=0.7", "betas=[0.5, 0.9]", "balance.floor=0.1", "pulling-away=0.1", "packing", "8"} <= set(typed)
+
+
+def test_folders_have_names_that_differ() -> None:
+    assert folder_names(["began:gamma=0.3", "a/b", "a:b"]) == ["began-gamma=0.3", "a-b", "a-b-2"]
+
+
+# Bad input.
+
+DATA = SMALL[:4]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("began",), ("two models", "began")),
+        (("began", "began"), ("began", "named twice")),
+        (("began:gamma=0.5", "began:gamma=0.50"), ("began:gamma=0.50", "named twice")),
+        (("began", "bergan"), ("bergan", "did you mean")),
+        (("began", "ebgan:gamma=0.5"), ("ebgan:gamma=0.5", "no setting 'gamma'")),
+        (("began", "ebgan", "--set", "gamma=0.5"), ("ebgan: ", "no setting 'gamma'")),
+        (("began:gamma", "ebgan"), ("began:gamma", "KEY=VALUE")),
+        (("began:", "ebgan"), ("began:", "KEY=VALUE")),
+        (("began:loss.nope=1", "ebgan"), ("began:loss.nope=1", "nope")),
+        (("began:view=nope", "ebgan"), ("began:view=nope", "nope")),
+        (("began:gamma=7", "ebgan"), ("began:gamma=7", "gamma=7")),
+        (("began", "ebgan", "--networks", "nope"), ("nope",)),
+        (("began", "ebgan", "--steps", 4, "--images", 40), ("--steps", "--images")),
+        (("began", "ebgan", "--budget", "soon"), ("--budget soon", "30m")),
+        (("began", "ebgan", "--holdout", 0), ("0 pictures", "--holdout")),
+        (("began", "ebgan", "--data", "demo:60"), ("demo:60", "6 pictures", "--holdout")),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_line_and_leaves_nothing(
+    asked: tuple[Any, ...], words: tuple[str, ...], gankit: Gankit, tmp_path: Path
+) -> None:
+    refused(gankit("compare", *DATA, *asked, "--out", "c"), *words)
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (("--set", "latent=9"), ("--set", "latent")),
+        (("--data", "demo:300"), ("--data", "demo:200", "demo:300")),
+        (("--steps", 7), ("--steps", "6", "7")),
+        (("--networks", "own"), ("--networks", "own")),
+    ],
+)
+def test_a_comparison_started_again_with_another_request_is_refused(
+    changed: tuple[Any, ...], words: tuple[str, ...], begun: Path, gankit: Gankit, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(begun, tmp_path / "c"))
+    before = contents(folder)
+    refused(gankit("compare", "began", "ebgan", *SHORT, *changed, "--seeds", 1, "--out", "c"), "c ", *words)
+    refused(gankit("compare", "began", "began:gamma=0.9", *SHORT, "--seeds", 1, "--out", "c"), "--models", "ebgan")
+    assert contents(folder) == before
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison of which no run has begun."""
+    folder = tmp_path_factory.mktemp("begun")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gankit.compare.Comparison.train", lambda self, jobs, interrupts: None)
+        assert quietly("compare", "began", "ebgan", *SHORT, "--seeds", 1, "--out", "c", cwd=folder) == 0
+    return folder / "c"
+
+
+def test_pictures_that_have_changed_are_noticed(gankit: Gankit, tmp_path: Path, monkeypatch: Any) -> None:
+    from PIL import Image
+
+    (tmp_path / "pics").mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(250):
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(tmp_path / "pics" / f"{n}.png")
+    monkeypatch.setattr("gankit.compare.Comparison.train", lambda self, jobs, interrupts: None)
+    asked = ("compare", "began", "ebgan", *SHORT, "--data", "pics", "--seeds", 1, "--out", "c")
+    assert gankit(*asked).code == 0
+    os.unlink(tmp_path / "pics" / "7.png")
+    refused(gankit(*asked), "pics", "changed")
+
+
+def test_a_folder_that_is_something_else_is_left_alone(gankit: Gankit, tmp_path: Path, begun: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    refused(gankit("compare", "began", "ebgan", *SHORT, "--out", "full"), "full", "no comparison")
+    folder = Path(shutil.copytree(begun, tmp_path / "c"))
+    (folder / "comparison.json").write_text("{")
+    refused(gankit("compare", "began", "ebgan", *SHORT, "--out", "c"), "comparison.json", "damaged")
+    (folder / "comparison.json").write_text('{"schema": 99}')
+    refused(gankit("report", "c"), "comparison.json", "schema")

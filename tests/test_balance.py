@@ -42,11 +42,11 @@ class Unclamped(Balance):
 def made(what: str, lambda_k: float) -> Any:
     model = BEGAN(BEGAN.Settings(filters=4, latent=4), (3, 16, 16))
     controller, options = {
-        "balance": (Balance, {}),
+        "balance": (Balance, {"floor": 0}),
         "balance with a floor": (Balance, {"floor": 0.1}),
         "balance-pi": (ProportionalIntegral, {}),
         "balance-pi, K_p = 2": (ProportionalIntegral, {"proportional": 2}),
-        "without the clamp": (Unclamped, {}),
+        "without the clamp": (Unclamped, {"floor": 0}),
     }[what]
     return controller(controller.Options(lambda_k=lambda_k, **options), model).double()
 
@@ -94,7 +94,7 @@ def course(
         k = controller.value("k").clone()
         ratio = ratio + (target(t, k) - ratio) / lag
         fake = ratio * unit[t]
-        controller.update(t + 1, {"began/balance": gamma * real[t] - fake, "energy/real": real[t]})
+        controller.update(t + 1, {"began/balance": gamma * real[t] - fake})
         ks.append(k), ratios.append(ratio), fakes.append(fake)
     return Course(torch.stack(ks), torch.stack(ratios), real, torch.stack(fakes))
 

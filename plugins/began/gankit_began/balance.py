@@ -13,6 +13,8 @@ from torch import Tensor
 import gankit
 from gankit import Controller, Model
 
+FLOOR_STEPS = 4_000  # over which the floor under k rises
+
 
 class _Balanced(Controller):
     """What gives k; its rule is `update`."""
@@ -32,12 +34,11 @@ class _Balanced(Controller):
 
 
 class Balance(_Balanced):
-    """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), floor, 1), k_0 = 0: equation (5); the paper's floor is 0.
+    """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), floor_t, 1), k_0 = 0: equation (5); the paper's floor is 0.
 
-    Below the floor k rises by λ_k L(x), the most that equation (5) could raise it by: not at once, since a k that
-    starts high drives the energies apart before D has learnt anything. The paper calls it proportional control; as a
-    rule for k it sums the balance, an integrator. The article writes z_D in it, the paper z_G: `BEGAN.losses` says
-    which batch is read.
+    floor_t rises from 0 to `floor` over the first 4,000 steps: a k that starts high drives the energies apart before D
+    has learnt anything. The paper calls it proportional control; as a rule for k it sums the balance, an integrator.
+    The article writes z_D in it, the paper z_G: `BEGAN.losses` says which batch is read.
     """
 
     name = "balance"
@@ -46,15 +47,12 @@ class Balance(_Balanced):
     class Options(gankit.Options):
         lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain")
         floor: float = Field(
-            0, ge=0, lt=1, description="k rises to this and stays above, so that D does not forget the fakes"
+            0.15, ge=0, lt=1, description="k is not below this, so that D does not forget the fakes; the paper's is 0"
         )
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
-        error, floor = readings["began/balance"], self.options.floor
-        lowest = self.k.clamp(max=floor)
-        if floor:
-            error = torch.where(self.k < floor, readings["energy/real"], error)
-        self.k.add_(error, alpha=self.options.lambda_k).clamp_(lowest, torch.ones_like(lowest))
+        floor = self.options.floor * min(1, number / FLOOR_STEPS)
+        self.k.add_(readings["began/balance"], alpha=self.options.lambda_k).clamp_(floor, 1)
 
 
 class ProportionalIntegral(_Balanced):

@@ -146,6 +146,7 @@ def one_hue(pictures: torch.Tensor, hue: int) -> torch.Tensor:
 PLANTED = {
     "half of the shirts": lambda demo: only(demo, 3, 0, 1, 2),
     "half of the skins": lambda demo: only(demo, 0, 0, 1),
+    "half of the styles": lambda demo: only(demo, 2, 1, 3),
     "one hair of five": lambda demo: only(demo, 1, 3),
     "one picture": lambda demo: demo[0][900:901],
     "ten pictures": lambda demo: demo[0][900:910],
@@ -155,13 +156,15 @@ PLANTED = {
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_each_planted_collapse_is_seen_within_two_looks(name, demo, stream):
-    left = PLANTED[name](demo)
-    alarms = [alarm for _ in range(2) for alarm in stream.look(left).alarms]
+    left, alarms = PLANTED[name](demo), []
+    for _ in range(2):
+        new = stream.look(left).alarms
+        assert all(alarm.before == stream.detector.health.best_step for alarm in new if alarm.kind != "one-colour")
+        alarms += new
     assert {alarm.kind for alarm in alarms} & {"narrowing", "mode-collapse"}
     assert stream.detector.health.word in ("narrowing", "collapsed")
     if "half" not in name:
         assert any(alarm.severity == "critical" for alarm in alarms)
-    assert all(alarm.before == stream.detector.health.best_step for alarm in alarms if alarm.kind != "one-colour")
 
 
 def test_a_healthy_stream_raises_nothing(demo):
@@ -216,7 +219,7 @@ def test_the_states_and_their_hysteresis():
     health = Health(ModeCollapse.Options())
     judged(health, *[0.5] * 8)
     assert health.word == "healthy"
-    seen = judged(health, 0.42, 0.42, 0.46, 0.42, 0.2, 0.2, 0.3, 0.46, 0.48, 0.42, 0.5, step=4000)
+    seen = judged(health, 0.38, 0.38, 0.44, 0.38, 0.2, 0.2, 0.3, 0.44, 0.46, 0.38, 0.5, step=4000)
     assert [word for word, _ in seen] == [
         *("healthy", "narrowing", "narrowing", "narrowing", "collapsed", "collapsed", "collapsed", "collapsed"),
         *("recovered", "recovered", "recovered"),
@@ -315,7 +318,7 @@ def test_an_alarm_says_numbers_and_flags_that_can_be_pasted(demo, stream, gankit
         r"variety is \d+% of its best, at step [23],\d00 \(coverage 0\.\d\d, recall 0\.\d\d", alarm.message
     )
     assert alarm.readings["variety"] < 0.1
-    assert set(alarm.readings) == {"variety", "coverage", "recall", "precision", "colours", "diversity"}
+    assert set(alarm.readings) == {"left", "variety", "coverage", "recall", "precision", "colours", "diversity"}
     (advice,) = alarm.advice
     words = shlex.split(advice.partition("slower: ")[2].replace("RUN", str(run)))
     assert words[:2] == ["gankit", "resume"]

@@ -29,6 +29,7 @@ REAL = 500  # that samples are compared with: more make the balls so small that 
 GLANCE = 4  # side: what is seen at a glance, which colour lies where. Finer, and a blur alone counts as a loss
 CELLS = 20  # of NDB
 PLACES = ((1, 10), (3, 30))  # seen closely: windows of so many eighths of the side, and the kinds told apart in each
+FAR = 1e3  # a centre that no picture is near to: where a place has fewer kinds
 FEW = 3  # places that must lose for it to count: one alone is chance
 OPEN = 0.15  # variety that a run must have had before it counts as more than one mode
 ONE_COLOUR = 0.3  # colours below this are one for all; a third more and they are not
@@ -202,10 +203,14 @@ class Places:
             seen = windows(real, window)
             spread = seen.std(1).norm(dim=1)
             places = (spread > 0.15 * spread.max()).nonzero()[:, 0]  # a place where all are alike tells nothing
-            found = [bins(seen[place], min(kinds, len(real) // 5)) for place in places]
-            if found:
-                centres, shares = (torch.stack(part) for part in ([b.centres for b in found], [b.share for b in found]))
-                self.cells.append((window, places, centres.to(seen), shares.to(seen)))
+            centres, shares = (
+                seen.new_full((len(places), kinds, seen.shape[2]), FAR),
+                seen.new_zeros(len(places), kinds),
+            )
+            for i, place in enumerate(places):
+                found = bins(seen[place], min(kinds, len(real) // 5))
+                centres[i, : len(found.share)], shares[i, : len(found.share)] = found.centres, found.share
+            self.cells.append((window, places, centres, shares))
 
     def shown(self, pictures: Tensor) -> list[float]:
         """For each place in [0, 1]: the squared Bhattacharyya coefficient of the samples' kinds and the real ones'.

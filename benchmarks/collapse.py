@@ -267,6 +267,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    measured = commit()  # what is loaded now, whatever is committed until it ends
     found: dict[str, list[Seen]] = {"tune": [], "report": []}
     if chosen.kept:
         found = {which: [Seen(**seen) for seen in some] for which, some in json.loads(chosen.kept.read_text()).items()}
@@ -283,7 +284,7 @@ def main() -> None:
         chosen.keep.write_text(json.dumps(kept))
     parts = (
         f"# Collapse, {date.today()}",
-        f"{machine()}. Commit: {commit()}.",
+        f"{machine()}. Commit: {measured}.",
         EXPLAINED,
         table(found["tune"], found["report"]),
         told(found["report"]),

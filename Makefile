@@ -43,7 +43,6 @@ bench-2d: install  ## modes caught on a ring and a grid of Gaussians, five seeds
 
 bench-collapse: install  ## the collapse detector on labelled streams; ILLUSTRATIONS=FOLDER for all of them
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/collapse.py $(if $(ILLUSTRATIONS),--illustrations $(ILLUSTRATIONS))
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/collapse_cost.py
 
 docs: install  ## the documentation as a site under build/docs
 	$(BIN)/mkdocs build --strict --quiet

@@ -58,13 +58,19 @@ def row(size: int, filters: int) -> str:
     )
 
 
-def main() -> None:
+def costs() -> str:
+    """Markdown."""
     torch.set_num_threads(1)
-    print("| | step, ms | look, ms | first look, ms | share of 500 steps, % | the first's, % |")
-    print("|---|---|---|---|---|---|")
-    for size, filters in ((32, 16), (64, 16)):
-        print(row(size, filters), flush=True)
+    return "\n".join(
+        (
+            "Processor time of one thread: `benchmarks/collapse_cost.py`.",
+            "",
+            "| | step, ms | look, ms | first look, ms | share of 500 steps, % | the first's, % |",
+            "|---|---|---|---|---|---|",
+            *(row(size, filters) for size, filters in ((32, 16), (64, 16))),
+        )
+    )
 
 
 if __name__ == "__main__":
-    main()
+    print(costs())

@@ -17,7 +17,7 @@ import pytest
 import scipy.stats
 import torch
 from conftest import TINY, Gankit, lines, timeless
-from gankit_began.collapse import ONE_COLOUR, PATIENCE, Health, ModeCollapse
+from gankit_began.collapse import ONE_COLOUR, PATIENCE, Health, ModeCollapse, Places
 from scipy.spatial.distance import cdist
 
 from gankit.components import Snapshot
@@ -130,6 +130,37 @@ def test_real_pictures_reach_what_real_pictures_reach(demo):
     assert found["different-bins"] <= 0.25
 
 
+def test_places_overlap_as_numpy_counts_it(demo):
+    pictures, _ = demo
+    places = Places(pictures[:500])
+    shown = pictures[900:1100].clamp(max=0.8)
+    expected = []
+    for side, kept, centres, shares in places.cells:
+        small = [x.numpy().reshape(-1, 3, 8, 4, 8, 4).mean((3, 5)) for x in (pictures[:500], shown)]
+        for place, means, share in zip(kept.tolist(), centres.numpy(), shares.numpy(), strict=True):
+            row, column = divmod(place, 9 - side)
+            seen = [x[:, :, row : row + side, column : column + side].reshape(len(x), -1) for x in small]
+            counts = [np.bincount(cdist(x, means).argmin(1), minlength=len(means)) / len(x) for x in seen]
+            assert share == pytest.approx(counts[0], abs=0.05)  # k-means moves its centres once more
+            expected.append(np.sqrt(counts[1] * share).sum() ** 2)
+    assert places.shown(shown) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("left", [1, 2, 4])
+def test_a_share_of_the_kinds_gone_is_that_share_of_the_places_gone(left, recwarn):
+    """Four colours in one eighth of a white picture, as many of each: fewer kinds than cells, and no word of it."""
+    real = torch.ones(400, 3, 32, 32)
+    real[:, :, 8:12, 16:20] = torch.eye(4)[torch.arange(400) % 4, :3, None, None]
+    shown = Places(real).shown(real[torch.arange(400) % 4 < left])
+    assert len(shown) == 1 + 9  # the eighth, and each window that it is in
+    assert shown == pytest.approx([left / 4] * 10)
+    assert not recwarn.list
+
+
+def test_pictures_that_are_all_alike_have_no_places_to_lose():
+    assert Places(torch.ones(100, 3, 32, 32)).shown(torch.zeros(50, 3, 32, 32)) == []
+
+
 # What it sees.
 
 
@@ -146,6 +177,7 @@ def one_hue(pictures: torch.Tensor, hue: int) -> torch.Tensor:
 PLANTED = {
     "half of the shirts": lambda demo: only(demo, 3, 0, 1, 2),
     "half of the skins": lambda demo: only(demo, 0, 0, 1),
+    "half of the styles": lambda demo: only(demo, 2, 1, 3),
     "one hair of five": lambda demo: only(demo, 1, 3),
     "one picture": lambda demo: demo[0][900:901],
     "ten pictures": lambda demo: demo[0][900:910],
@@ -155,13 +187,15 @@ PLANTED = {
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_each_planted_collapse_is_seen_within_two_looks(name, demo, stream):
-    left = PLANTED[name](demo)
-    alarms = [alarm for _ in range(2) for alarm in stream.look(left).alarms]
+    left, alarms = PLANTED[name](demo), []
+    for _ in range(2):
+        new = stream.look(left).alarms
+        assert all(alarm.before == stream.detector.health.best_step for alarm in new if alarm.kind != "one-colour")
+        alarms += new
     assert {alarm.kind for alarm in alarms} & {"narrowing", "mode-collapse"}
     assert stream.detector.health.word in ("narrowing", "collapsed")
     if "half" not in name:
         assert any(alarm.severity == "critical" for alarm in alarms)
-    assert all(alarm.before == stream.detector.health.best_step for alarm in alarms if alarm.kind != "one-colour")
 
 
 def test_a_healthy_stream_raises_nothing(demo):
@@ -216,7 +250,7 @@ def test_the_states_and_their_hysteresis():
     health = Health(ModeCollapse.Options())
     judged(health, *[0.5] * 8)
     assert health.word == "healthy"
-    seen = judged(health, 0.42, 0.42, 0.46, 0.42, 0.2, 0.2, 0.3, 0.46, 0.48, 0.42, 0.5, step=4000)
+    seen = judged(health, 0.38, 0.38, 0.44, 0.38, 0.2, 0.2, 0.3, 0.44, 0.46, 0.38, 0.5, step=4000)
     assert [word for word, _ in seen] == [
         *("healthy", "narrowing", "narrowing", "narrowing", "collapsed", "collapsed", "collapsed", "collapsed"),
         *("recovered", "recovered", "recovered"),
@@ -229,6 +263,27 @@ def test_a_sudden_end_is_told_at_once_and_a_single_low_look_is_not():
     judged(health, *[0.5] * 8)
     assert judged(health, 0.35, 0.5, step=4000) == [("healthy", []), ("healthy", [])]
     assert judged(health, 0.1, step=5000) == [("collapsed", [("mode-collapse", "critical")])]
+
+
+def test_three_places_must_lose_and_each_has_its_own_best():
+    def after(*now: float) -> list[tuple[str, str]]:
+        health = Health(ModeCollapse.Options())
+        for look in range(8):
+            assert health.judge((look + 1) * EVERY, 0.5, 1.0, places=[0.9, 0.8, 0.4, 0.6, 0.01]) == []
+        return [told for look in (8, 9) for told in health.judge((look + 1) * EVERY, 0.5, 1.0, places=now)]
+
+    assert after(0.9, 0.8, 0.2, 0.6, 0.0) == []  # one, and one that was never shown
+    assert after(0.6, 0.6, 0.3, 0.6, 0.01) == [("narrowing", "warning")]
+    assert after(0.4, 0.3, 0.1, 0.6, 0.01) == [("mode-collapse", "critical")]
+
+
+def test_what_was_shown_before_it_opened_is_no_best():
+    health = Health(ModeCollapse.Options())
+    for look in range(4):
+        health.judge((look + 1) * EVERY, 0.01, 1.0, places=[0.9] * 3)
+    for look in range(4, 12):
+        assert health.judge((look + 1) * EVERY, 0.5, 1.0, places=[0.5] * 3) == []
+    assert health.share == 1
 
 
 def test_a_run_that_never_opens_is_told_at_3000_steps_and_given_up_at_6000():
@@ -315,7 +370,7 @@ def test_an_alarm_says_numbers_and_flags_that_can_be_pasted(demo, stream, gankit
         r"variety is \d+% of its best, at step [23],\d00 \(coverage 0\.\d\d, recall 0\.\d\d", alarm.message
     )
     assert alarm.readings["variety"] < 0.1
-    assert set(alarm.readings) == {"variety", "coverage", "recall", "precision", "colours", "diversity"}
+    assert set(alarm.readings) == {"left", "variety", "coverage", "recall", "precision", "colours", "diversity"}
     (advice,) = alarm.advice
     words = shlex.split(advice.partition("slower: ")[2].replace("RUN", str(run)))
     assert words[:2] == ["gankit", "resume"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,13 +19,16 @@ class Bins(NamedTuple):
 
 
 def bins(real: Tensor, k: int = 20, seed: int = 0) -> Bins:
-    """Cells for real features (N, D). Raises ValueError for fewer points than cells."""
+    """Cells for real features (N, D): k, or as many as there are different points. Raises ValueError for N < k."""
     from scipy.cluster.vq import kmeans2
 
     if len(real) < k:
         raise ValueError(f"{len(real)} real points for {k} bins: give as many at least")
     points = real.double().cpu().numpy()
-    centres, cells = kmeans2(points, k, minit="++", seed=seed, missing="warn")
+    k = min(k, len(np.unique(points, axis=0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a cell that loses its last point does no harm: its share is 0
+        centres, cells = kmeans2(points, k, minit="++", seed=seed, missing="warn")
     share = torch.bincount(torch.from_numpy(cells), minlength=k).double() / len(real)
     return Bins(torch.from_numpy(centres), share, len(real))
 

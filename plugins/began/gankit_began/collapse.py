@@ -10,10 +10,11 @@ What was tried and what it was chosen by: benchmarks/collapse.py (`make bench-co
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -27,6 +28,9 @@ LEAST = 20  # real pictures, below which nothing can be said
 REAL = 500  # that samples are compared with: more make the balls so small that a few hundred samples miss most
 GLANCE = 4  # side: what is seen at a glance, which colour lies where. Finer, and a blur alone counts as a loss
 CELLS = 20  # of NDB
+PLACES = ((1, 10), (3, 30))  # seen closely: windows of so many eighths of the side, and the kinds told apart in each
+FAR = 1e3  # a centre that no picture is near to: where a place has fewer kinds
+FEW = 3  # places that must lose for it to count: one alone is chance
 OPEN = 0.15  # variety that a run must have had before it counts as more than one mode
 ONE_COLOUR = 0.3  # colours below this are one for all; a third more and they are not
 PATIENCE = 1500  # steps without growth until a run that shows one mode or one colour is told so
@@ -44,12 +48,18 @@ class ModeCollapse(Diagnostic):
     duplicates                             share of samples that have a nearer double than any 100th real one has
                                            (a birthday test after Arora and Zhang 2017)
     colours                                spread of what colour the pictures are painted in, over the real ones'
-    variety                                what the verdict rests on: geometric mean of coverage and recall, over
-                                           what as many other real pictures reach
+    variety                                geometric mean of coverage and recall, over what as many other real
+                                           pictures reach
+
+    and of both generators together:
+
+    left                                   what the verdict rests on: the share that is left of the run's own best,
+                                           of the variety or at the places of the picture that lost most (`Places`)
 
     Coverage alone hardly falls when poor samples lose half of the modes: those left hit theirs twice as often, and
-    few were hit before. Recall sees it. All depend on how many pictures are compared: they are not those of an
-    evaluation with thousands.
+    few were hit before. Recall sees it, where the modes differ at a glance; the places see half of the skins or of
+    the hair styles go. All depend on how many pictures are compared: they are not those of an evaluation with
+    thousands.
     """
 
     name = "mode-collapse"
@@ -61,7 +71,7 @@ class ModeCollapse(Diagnostic):
             256, ge=LEAST, le=10_000, description="generated pictures at each look, of each generator"
         )
         warm_up: int = Field(3000, ge=0, description="steps until which one mode for all is no alarm")
-        narrowing: float = Field(0.88, gt=0, lt=1, description="a variety below this share of the run's best narrows")
+        narrowing: float = Field(0.8, gt=0, lt=1, description="a variety below this share of the run's best narrows")
         collapsed: float = Field(0.5, gt=0, lt=1, description="and below this share it has collapsed")
 
     def __init__(self, options: Any) -> None:
@@ -78,11 +88,13 @@ class ModeCollapse(Diagnostic):
         if reference.too_few:
             return Reading(health="too few pictures to judge")
         values: dict[str, float] = {}
-        for prefix, averaged in (("", True), ("raw-", False)):
-            found = reference.compare(snapshot.generate(reference.count, averaged=averaged))
-            values |= {f"{prefix}{name}": value for name, value in found.items()}
+        shown = [snapshot.generate(reference.count, averaged=averaged) for averaged in (True, False)]
+        for prefix, pictures in zip(("", "raw-"), shown, strict=True):
+            values |= {f"{prefix}{name}": value for name, value in reference.compare(pictures).items()}
         variety, colours = ((values[name] + values[f"raw-{name}"]) / 2 for name in ("variety", "colours"))
-        told = self.health.judge(snapshot.number, variety, colours, snapshot.since)
+        places = reference.places.shown(torch.cat(shown))
+        told = self.health.judge(snapshot.number, variety, colours, snapshot.since, places)
+        values["left"] = min(1.0, self.health.share)
         alarms = [self.alarm(kind, severity, snapshot, values) for kind, severity in told]
         word = self.health.word
         well = word in ("healthy", "recovered") and not self.health.low  # the first low look may be the beginning
@@ -97,6 +109,8 @@ class ModeCollapse(Diagnostic):
             f"distance between samples {values['diversity']:.2f} of the real pictures'"
         )
         left = f"{health.share:.0%} of its best, at step {health.best_step:,}"
+        if health.share < health.at_a_glance:
+            left += ", at the places of the picture that lost most"
         message = {
             "one-mode": f"The samples never showed more than a sliver of the data, and it does not grow: {shown}.",
             "one-colour": f"All samples share one colour, whatever their forms: {shown}. Losses do not show it.",
@@ -104,7 +118,7 @@ class ModeCollapse(Diagnostic):
             "mode-collapse": f"The generator has collapsed: the samples' variety is {left} ({shown}).",
         }[kind]
         before = health.best_step if kind in ("narrowing", "mode-collapse") else None
-        keys = ("variety", "coverage", "recall", "precision", "colours", "diversity")
+        keys = ("left", "variety", "coverage", "recall", "precision", "colours", "diversity")
         evidence = {key: values[key] for key in keys}
         return Alarm(kind, severity, message, snapshot.advice(kind), evidence, before)
 
@@ -135,6 +149,7 @@ class Reference:
         self.distance = max(mean_distance(self.glance), 1e-9)
         self.double = float(reach(pixels(real), 1).quantile(0.01))
         self.background = real.transpose(0, 1).flatten(1)[:, ::7].mode(1).values.view(-1, 1, 1)
+        self.places = Places(real)
         self.colours = self.spread(real)
         self.ceiling = 1.0
         self.ceiling = max(self.compare(other)["variety"], 0.05)
@@ -174,6 +189,49 @@ class Reference:
         return float(chroma(painted).var(0, correction=0).sum().sqrt())
 
 
+class Places:
+    """Which kinds real pictures show at each place, and how much of that samples show.
+
+    At a glance the skins or the hair styles of two figures hardly differ; at the place where they are, little else
+    does. The kinds of a place are cells around centres that k-means finds among the real pictures' windows there.
+    """
+
+    def __init__(self, real: Tensor) -> None:
+        """Of pictures (N, C, S, S), N ≥ LEAST."""
+        self.cells: list[tuple[int, Tensor, Tensor, Tensor]] = []  # window, places, centres, shares
+        for window, kinds in PLACES:
+            seen = windows(real, window)
+            spread = seen.std(1).norm(dim=1)
+            places = (spread > 0.15 * spread.max()).nonzero()[:, 0]  # a place where all are alike tells nothing
+            centres, shares = (
+                seen.new_full((len(places), kinds, seen.shape[2]), FAR),
+                seen.new_zeros(len(places), kinds),
+            )
+            for i, place in enumerate(places):
+                found = bins(seen[place], min(kinds, len(real) // 5))
+                centres[i, : len(found.share)], shares[i, : len(found.share)] = found.centres, found.share
+            self.cells.append((window, places, centres, shares))
+
+    def shown(self, pictures: Tensor) -> list[float]:
+        """For each place in [0, 1]: the squared Bhattacharyya coefficient of the samples' kinds and the real ones'.
+
+        1 where they have the same shares, and half where half of the kinds are gone and the others as they were.
+        It forgives shares that differ a little, as those of two trainings do.
+        """
+        values = []
+        for window, places, centres, shares in self.cells:
+            nearest = torch.cdist(windows(pictures, window)[places], centres).argmin(2)
+            found = torch.zeros_like(shares).scatter_add_(1, nearest, shares.new_ones(nearest.shape)) / len(pictures)
+            values += ((found * shares).sqrt().sum(1) ** 2).tolist()
+        return values
+
+
+def windows(pictures: Tensor, side: int) -> Tensor:
+    """Pictures (N, C, S, S) -> (places, N, C·side²): every window of that side, of pictures averaged to 8×8."""
+    seen = F.adaptive_avg_pool2d(pictures, 8).unfold(2, side, 1).unfold(3, side, 1)
+    return seen.permute(2, 3, 0, 1, 4, 5).flatten(3).flatten(0, 1)
+
+
 Severity = Literal["warning", "critical"]
 
 
@@ -187,6 +245,22 @@ class Growth(NamedTuple):
         return Growth(value, step) if value > 1.25 * self.mark + 0.01 else self
 
 
+class Best(NamedTuple):
+    """The most that something was in two looks in a row."""
+
+    value: float = 0.0
+    step: int = 0
+    last: float = 0.0
+
+    def after(self, step: int, value: float) -> Best:
+        held = min(value, self.last)
+        return Best(held, step, value) if held > self.value else self._replace(last=value)
+
+    def left(self, value: float) -> float:
+        """The share of it that a value is."""
+        return value / self.value if self.value else 1.0
+
+
 class Health:
     """The verdict: warming up -> healthy -> narrowing -> collapsed -> recovered, with hysteresis.
 
@@ -197,26 +271,27 @@ class Health:
     def __init__(self, options: Any) -> None:
         self.options = options
         self.word = "warming up"
-        self.best = 0.0  # variety, held for two looks
-        self.best_step = 0
-        self.last = 0.0
-        self.share = 1.0  # of the run's own best that is left
+        self.glance = Best()  # variety
+        self.places: list[Best] = []
+        self.share = self.at_a_glance = 1.0  # of the run's own best that is left: in all; of the variety
+        self.best_step = 0  # of what lost most
         self.low = 0  # looks in a row below `narrowing`
         self.colourless = 0  # looks in a row with one colour for all
         self.variety, self.colours = Growth(), Growth()
         self.told: dict[str, Severity] = {}
 
-    def judge(self, step: int, variety: float, colours: float, since: int = 0) -> list[tuple[str, Severity]]:
+    def judge(
+        self, step: int, variety: float, colours: float, since: int = 0, places: Sequence[float] = ()
+    ) -> list[tuple[str, Severity]]:
         """Take in a look; returns the alarms that are new."""
         o = self.options
-        self.share = variety / self.best if self.best else 1.0
-        held = min(variety, self.last)
-        if held > self.best:
-            self.best, self.best_step = held, step
-        self.last = variety
-        self.variety = self.variety.after(step, held)
+        self._compare(variety, places)
+        self.variety = self.variety.after(step, min(variety, self.glance.last))
         self.colours = self.colours.after(step, colours)
-        opened = self.best >= OPEN
+        self.glance = self.glance.after(step, variety)
+        opened = self.glance.value >= OPEN
+        for i, value in enumerate(places if opened else ()):  # what was shown before is no best: it changes at random
+            self.places[i] = self.places[i].after(step, value)
         self.low = self.low + 1 if opened and self.share < o.narrowing else 0
         bound = ONE_COLOUR * 4 / 3 if "one-colour" in self.told else ONE_COLOUR
         self.colourless = self.colourless + 1 if colours < bound else 0
@@ -237,6 +312,20 @@ class Health:
         self.told = now
         return new
 
+    def _compare(self, variety: float, places: Sequence[float]) -> None:
+        """What is left of the best: of the variety or at the places that lost most, whichever is less."""
+        if len(places) != len(self.places):
+            self.places = [Best()] * len(places)
+        self.share = self.at_a_glance = self.glance.left(variety)
+        self.best_step = self.glance.step
+        shown = [
+            (best.left(value), best.step) for best, value in zip(self.places, places, strict=True) if best.value >= OPEN
+        ]
+        worst = sorted(shown)[:FEW]
+        share = sum(left for left, _ in worst) / FEW
+        if len(worst) == FEW and share < self.share:
+            self.share, self.best_step = share, worst[0][1]
+
     def _one_colour(self, step: int) -> bool:
         return self.colourless >= 2 and ("one-colour" in self.told or step - self.colours.step >= PATIENCE)
 
@@ -245,7 +334,7 @@ class Health:
         if not opened:
             if not warm:
                 return "warming up"
-            stuck = self.last < OPEN and step - self.variety.step >= PATIENCE
+            stuck = self.glance.last < OPEN and step - self.variety.step >= PATIENCE
             return "one mode" if stuck else "opening up"
         well = self.share > (1 + o.narrowing) / 2
         if self.share < o.collapsed and (self.low >= 2 or self.share < o.collapsed / 2):
@@ -260,5 +349,6 @@ class Health:
         return {name: value for name, value in vars(self).items() if name != "options"}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
-        self.variety, self.colours = Growth(*self.variety), Growth(*self.colours)
+        vars(self).update({name: value for name, value in state.items() if name in vars(self)})
+        self.variety, self.colours, self.glance = Growth(*self.variety), Growth(*self.colours), Best(*self.glance)
+        self.places = [Best(*best) for best in self.places]

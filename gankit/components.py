@@ -89,6 +89,10 @@ class View(ABC):
         """The shape of one item after the view, from that before it."""
         return shape
 
+    def at_step(self, number: int) -> None:
+        """Called before each step, counted from 1: what changes as the training goes on follows from the number."""
+        return None
+
     @abstractmethod
     def __call__(self, batch: Tensor) -> Tensor:
         """The batch as it is shown; differentiable. Random choices come from torch's own stream."""
@@ -213,6 +217,10 @@ class Artifact(ABC):
 
     def line(self, line: Mapping[str, Any]) -> None:
         """Handed every line of metrics.jsonl as it is written."""
+        return None
+
+    def sampled(self, step: int, path: Path) -> None:
+        """Told of every sample grid, a PNG, when it has been written."""
         return None
 
     def finish(self) -> Path | None:

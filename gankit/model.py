@@ -136,8 +136,8 @@ def _mean_energy(judged: Judged) -> Tensor:
 class NetworkPair(ABC):
     """A named generator and discriminator, for a model's `networks` setting.
 
-    Options that a model's settings have by the same name (`filters`, `latent`) are taken from there. A network
-    with a method `at_step(number)` has it called before each step (vanishing residuals).
+    Options that a model's settings have by the same name (`filters`, `latent`) are taken from there. A module of a
+    network with a method `at_step(number)` has it called before each step (vanishing residuals).
     """
 
     name: ClassVar[str]

@@ -276,5 +276,9 @@ class Recorder:
 
     def sample(self) -> None:
         """The grid of fixed latents."""
-        save_grid(self.showing.fixed(GRID), self.run.sample_path(self.training.number))
-        self.watcher.sampled(self.training.number)
+        number, path = self.training.number, self.run.sample_path(self.training.number)
+        save_grid(self.showing.fixed(GRID), path)
+        self.watcher.sampled(number)
+        for name, artifact in list(self.artifacts.items()):
+            with self.left_out_if_it_fails(name):
+                artifact.sampled(number, path)

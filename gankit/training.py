@@ -39,6 +39,7 @@ class Training:
     terms: dict[str, tuple[float, LossTerm]]
     view: Views
     diagnostics: dict[str, Diagnostic]
+    paced: list[Any] = field(default_factory=list)  # modules and views that are told of each step before it
     number: int = 0
     seconds: float = 0.0
     attempt: int = 1
@@ -146,6 +147,7 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue) -> Tr
         diagnostics={
             name: _component(catalogue, "diagnostics", name, table) for name, table in config.diagnostics.items()
         },
+        paced=[m for n in networks.values() for m in n.modules() if hasattr(m, "at_step")] + view.views,
     )
 
 

@@ -1,0 +1,14 @@
+"""A run in TensorBoard, as a gankit plugin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gankit import hookimpl
+
+
+@hookimpl
+def gankit_artifacts() -> list[Any]:
+    from gankit_tensorboard.artifact import TensorBoard
+
+    return [TensorBoard]

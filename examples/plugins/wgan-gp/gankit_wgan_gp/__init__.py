@@ -1,0 +1,14 @@
+"""WGAN-GP as a gankit plugin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gankit import hookimpl
+
+
+@hookimpl
+def gankit_models() -> list[Any]:
+    from gankit_wgan_gp.model import WGANGP
+
+    return [WGANGP]

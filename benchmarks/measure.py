@@ -37,7 +37,7 @@ def real_pictures(run: Run) -> Tensor:
 def samples(run: Run, step: int, n: int, raw: bool) -> Tensor:
     """From latents of a fixed seed."""
     config = validate(RunConfig, run.config, str(run.folder), "option")
-    model, networks, _ = build_model(config, tuple(run.data["shape"]), Catalogue())
+    model, networks, _ = build_model(config, tuple(run.data["shape"]), Catalogue(), run.data["labels"])
     _, tensors = checkpoint.read(run, step)
     bare = {k.removeprefix("generator/"): v for k, v in tensors["networks"].items() if k.startswith("generator/")}
     generator = networks["generator"].eval()

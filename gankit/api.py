@@ -104,15 +104,12 @@ def resume(
     made = run if isinstance(run, Run) else Run(run)
     old = made.config
     step = checkpoint.choose(made, from_step)
-    catalogue = Catalogue(plugins)
+    catalogue = Catalogue(plugins, made_with=old.get("plugins", ()))
     if steps is not None:
         steps = max(steps, step)  # what is done is done
     flags = config.request(
         steps=steps, time=time, set=set, losses=losses, on_alarm=on_alarm, device=device, precision=precision
     )
-    name = old["model"]["name"]
-    if old.get("plugins") and not plugins and name not in catalogue.kind("models"):
-        raise UserError(f"run {made.folder} was made with --plugin {' --plugin '.join(old['plugins'])}: give it again")
     resolved, differing = config.amend(old | {"plugins": list(plugins) or old["plugins"]}, flags, catalogue, step)
     opened = open_data(resolved, catalogue, watcher)
     if opened.digest != made.data.get("digest"):
@@ -167,7 +164,7 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
 
 def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Training, Batches]:
     """The training and its batches; what does not fit is refused here, before anything is written."""
-    training = build(resolved, data.shape, catalogue)
+    training = build(resolved, data.shape, catalogue, data.classes)
     updates = len(training.model.updates)
     batches = Batches(data, resolved.batch_size, resolved.seed, training.device, resolved.mirror, updates)
     refuse_misfits(training, batches)
@@ -326,7 +323,7 @@ def describe_data(data: Data) -> dict[str, Any]:
         "held_out": len(data.held_out),
         "shape": list(data.shape),
         "digest": data.digest,
-        "labels": list(data.label_names),
+        "labels": list(data.classes),
         "skipped": data.skipped,
         "warned": data.warned,
     }

@@ -85,7 +85,7 @@ class Step:
     number: int
     updating: Sequence[str]
     real: Tensor  # (B, C, S, S) in [-1, 1], or points (B, D)
-    labels: Tensor | None  # (B,) int64
+    labels: Tensor | None  # (B,) int64, places in `model.classes`
     noise: Tensor  # (B, N_z)
     networks: Networks
     knobs: Mapping[str, Tensor]
@@ -189,10 +189,14 @@ class Model(ABC):
     diagnostics: ClassVar[Sequence[str]] = ()  # on by default, besides the core's own
     shown: ClassVar[Mapping[str, str]] = {}  # in the progress line: short label -> metric name
 
-    def __init__(self, settings: Any, shape: tuple[int, ...]) -> None:
-        """`shape` is of one real item: (C, S, S) for pictures, (D,) for points."""
+    def __init__(self, settings: Any, shape: tuple[int, ...], classes: Sequence[str] = ()) -> None:
+        """`shape` is of one real item: (C, S, S) for pictures, (D,) for points.
+
+        `classes` are the names of the data's labels, in the order of their numbers; empty where it has none.
+        """
         self.settings = settings
         self.shape = shape
+        self.classes = tuple(classes)
 
     @classmethod
     def resolve(cls, settings: Any, machine: Machine) -> Any:

@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -59,8 +60,12 @@ class Plugin:
 class Catalogue:
     """Everything that the core and the plugins offer, by kind and name. Hooks are called when first needed."""
 
-    def __init__(self, extra: Sequence[str] = ()) -> None:
-        """`extra`: what `--plugin` names, each a file or a module. Raises `UserError` if one of those fails."""
+    def __init__(self, extra: Sequence[str] = (), made_with: Sequence[str] = ()) -> None:
+        """`extra`: what `--plugin` names, each a file or a module. Raises `UserError` if one of those fails.
+
+        `made_with`: what it named when the run was made, for the refusal of a name that one of them had offered.
+        """
+        self.left_out = [given for given in made_with if given not in extra]
         self.strict = os.environ.get("GANKIT_STRICT", "") not in ("", "0")
         self.plugins: list[Plugin] = []
         self._manager = pluggy.PluginManager("gankit")
@@ -127,6 +132,9 @@ class Catalogue:
         found = self.kind(kind)
         what = KINDS[kind][0]
         if name not in found:
+            if self.left_out:
+                again = " ".join(f"--plugin {shlex.quote(given)}" for given in self.left_out)
+                raise UserError(f"{what} {name!r} is not here: the run was made with {again}: give it again")
             broken = "".join(f"; plugin {p.name!r} ({p}) failed to load: {p.broken}" for p in self.broken)
             raise UserError(
                 f"unknown {what} {name!r}{nearest(name, found)}. There are: {', '.join(found) or 'none'}{broken}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,13 +104,16 @@ class Views:
 
 
 def build_model(
-    config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue
+    config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()
 ) -> tuple[Model, dict[str, nn.Module], Views]:
-    """The model, its networks with the weights that the seed gives, and what D is shown."""
+    """The model, its networks with the weights that the seed gives, and what D is shown.
+
+    `classes`: the names of the data's labels.
+    """
     name = config.model["name"]
     cls = catalogue.get("models", name)
     given = {key: value for key, value in config.model.items() if key != "name"}
-    model = cls(validate(cls.Settings, given, f"model {name!r}", "setting"), shape)
+    model = cls(validate(cls.Settings, given, f"model {name!r}", "setting"), shape, classes)
     views = Views([_component(catalogue, "views", view, table) for view, table in config.views.items()])
     pair = (
         _component(catalogue, "networks", model.networks, config.networks[model.networks]) if model.networks else None
@@ -119,9 +122,11 @@ def build_model(
     return model, model.build_networks(pair, views.shape(shape)), views
 
 
-def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue) -> Training:
-    """A training at step 0. `shape` is of one real item."""
-    model, networks, view = build_model(config, shape, catalogue)
+def build(
+    config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()
+) -> Training:
+    """A training at step 0. `shape` is of one real item; `classes` are the names of the data's labels."""
+    model, networks, view = build_model(config, shape, catalogue, classes)
     device = torch.device(config.device)
     for network in networks.values():
         network.to(device)

@@ -46,7 +46,7 @@ EBGAN = ("ebgan", [], PICTURES | {"set": SMALL})
 BEGAN_ON_POINTS = ("began", [RING], POINTS | {"set": DENSE})
 CRITIC = ("wgan-gp", [RING, WGAN_GP], POINTS)
 THREE = ("latent-regressor", [RING, REGRESSOR], POINTS)
-TOLD = ("conditional", [RING, CONDITIONAL], POINTS | {"set": {"classes": 8}})
+TOLD = ("conditional", [RING, CONDITIONAL], POINTS)
 MODELS = {
     "BEGAN": BEGAN,
     "EBGAN": EBGAN,

@@ -83,7 +83,10 @@ def rebuild(run: Run, step: int | None = None, plugins: Sequence[str] = (), devi
     catalogue, classes = Catalogue(plugins, made_with=config.plugins), tuple(data.get("labels") or ())
     with torch.random.fork_rng(devices=[]):
         model, networks, view = build_model(config, tuple(data["shape"]), catalogue, classes)
-    checkpoint.load_shown(run, checkpoint.choose(run, step), networks)
+    step = checkpoint.choose(run, step)
+    checkpoint.load_shown(run, step, networks)
+    for part in view.views:
+        part.at_step(step)
     for network in networks.values():
         network.to(device).eval().requires_grad_(False)
     return Rebuilt(run, config, model, networks, view, torch.device(device))

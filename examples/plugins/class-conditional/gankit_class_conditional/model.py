@@ -7,6 +7,7 @@ networks. The classes are those of the data: a folder of pictures has one for ea
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import torch
@@ -41,19 +42,18 @@ class Generator(nn.Module):
 
     def __init__(self, channels: int, halvings: int, latent: int, filters: int, classes: int) -> None:
         super().__init__()
-        widths = [filters * 2**i for i in reversed(range(halvings + 1))]
+        widths = [filters * 2**i for i in reversed(range(halvings))]
         self.first = nn.Sequential(nn.Linear(latent, widths[0] * 16), nn.Unflatten(1, (widths[0], 4, 4)))
         self.norms = nn.ModuleList(ConditionalNorm(width, classes) for width in widths)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, [*widths[1:], channels], strict=True)
         )
-        self.picture = nn.Conv2d(filters, channels, 3, padding=1)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        x = F.relu(self.norms[0](self.first(z), labels))
-        for convolution, norm in zip(self.convolutions, self.norms[1:], strict=True):
-            x = F.relu(norm(convolution(F.interpolate(x, scale_factor=2.0)), labels))
-        return torch.tanh(self.picture(x))
+        x = self.first(z)
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            x = convolution(F.interpolate(F.relu(norm(x, labels)), scale_factor=2.0))
+        return torch.tanh(x)
 
 
 class Discriminator(nn.Module):
@@ -61,9 +61,9 @@ class Discriminator(nn.Module):
 
     def __init__(self, channels: int, halvings: int, filters: int, classes: int) -> None:
         super().__init__()
-        widths = [filters * 2**i for i in range(halvings + 1)]
-        layers = [spectral_norm(nn.Conv2d(channels, filters, 3, padding=1)), nn.LeakyReLU(0.2)]
-        for a, b in zip(widths[:-1], widths[1:], strict=True):
+        widths = [channels, *(filters * 2**i for i in range(halvings))]
+        layers: list[nn.Module] = []
+        for a, b in pairwise(widths):
             layers += [spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
         self.features = nn.Sequential(*layers)
         self.score = spectral_norm(nn.Linear(widths[-1], 1))
@@ -85,7 +85,7 @@ class ClassConditional(Model):
         learning_rate: float = Field(2e-4, gt=0, le=1e30, description="Adam's learning rate")
         betas: tuple[Decay, Decay] = Field((0.0, 0.9), description="Adam's decay rates of both moments")
         latent: int = Field(64, ge=1, description="numbers in a latent")
-        filters: int = Field(32, ge=4, description="filters at the picture's full size; twice as many at each half")
+        filters: int = Field(32, ge=4, description="filters at half the picture's size; twice as many at each half")
         updates: Literal["simultaneous", "alternating"] = Field(
             "alternating", description="the discriminator, then the generator, each on its own batch; or both at once"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -20,10 +22,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [channels, *(filters * 2**i for i in range(halvings))]
         self.blocks = nn.Sequential(
-            *(
-                nn.Sequential(nn.Conv2d(a, b, 4, stride=2, padding=1), nn.LeakyReLU(0.2))
-                for a, b in zip(widths[:-1], widths[1:], strict=True)
-            )
+            *(nn.Sequential(nn.Conv2d(a, b, 4, stride=2, padding=1), nn.LeakyReLU(0.2)) for a, b in pairwise(widths))
         )
         self.logit = nn.Linear(widths[-1] * 16, 1)
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 import gankit
-from gankit import LossTerm, Step
+from gankit import Judged, LossTerm, Step
 
 
 class ModeSeeking(LossTerm):
@@ -34,8 +34,9 @@ class Consistency(LossTerm):
     """E[(D(x) − D(T(x)))²]: the discriminator must not care about a small shift or a mirror image.
 
     Zhang, Zhang, Odena, Lee 2020, "Consistency Regularization for Generative Adversarial Networks" (arXiv 1910.12027,
-    CR-GAN; its weight is 10), on real pictures. D(x) is the code where D has an encoder (its reconstruction moves
-    with the picture, as it should), and the score else; T mirrors half of the pictures and shifts all, as there.
+    CR-GAN; its weight is 10), on real pictures. D(x) is D's verdict: a model's energy where it has one (a
+    reconstruction moves with the picture, as it should), and its score else. T mirrors half of the pictures and
+    shifts all, as there.
     """
 
     name = "consistency"
@@ -48,10 +49,14 @@ class Consistency(LossTerm):
     def __call__(self, step: Step) -> Tensor:
         """0-dim; one more pass of the discriminator."""
         changed = moved(step.seen_real, self.options.shift)
-        first, again = step.judged_real, step.model.judge(step.networks, changed, step.labels)
-        if first.code is not None and again.code is not None:
-            return (first.code - again.code).square().mean()
-        return (first.output - again.output).square().mean()
+        return (
+            (verdict(step.judged_real) - verdict(step.model.judge(step.networks, changed, step.labels))).square().mean()
+        )
+
+
+def verdict(judged: Judged) -> Tensor:
+    """What D makes of each picture, (B,)."""
+    return judged.output if judged.energy is None else judged.energy
 
 
 def moved(pictures: Tensor, most: int) -> Tensor:

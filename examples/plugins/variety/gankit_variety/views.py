@@ -23,7 +23,9 @@ class InstanceNoise(View):
     summary = "noise on what the discriminator sees, which fades out (arXiv 1610.04490)"
 
     class Options(gankit.Options):
-        deviation: float = Field(0.1, ge=0, le=2, description="standard deviation at the first step; white − black is 2")
+        deviation: float = Field(
+            0.1, ge=0, le=2, description="standard deviation at the first step; white − black is 2"
+        )
         steps: int = Field(5000, ge=1, description="steps until it is 0")
 
     def __init__(self, options: Any) -> None:

@@ -30,7 +30,7 @@ class WGANGP(Model):
         critic_updates: int = Field(5, ge=1, description="n_critic: updates of the critic for one of the generator")
         penalty: float = Field(10.0, ge=0, description="λ, the weight of the gradient penalty")
         latent: int = Field(64, ge=1, description="numbers in a latent")
-        filters: int = Field(32, ge=4, description="filters at the picture's full size; twice as many at each half")
+        filters: int = Field(32, ge=4, description="filters at half the picture's size; twice as many at each half")
 
     @property
     def updates(self) -> Sequence[Sequence[str]]:
@@ -42,17 +42,17 @@ class WGANGP(Model):
         if len(self.shape) != 3 or self.shape[1] not in (16, 32, 64, 128, 256):
             raise UserError(f"model {self.name!r} draws pictures of side 16, 32, 64, 128 or 256, not {self.shape}")
         channels, side, _ = self.shape
-        halvings, n = (side // 4).bit_length() - 1, self.settings.filters
-        wide = n * 2**halvings  # filters at 4×4
-        generator: list[nn.Module] = [nn.Linear(self.settings.latent, wide * 16), nn.Unflatten(1, (wide, 4, 4))]
-        critic: list[nn.Module] = [nn.Conv2d(seen[0], n, 3, padding=1), nn.LeakyReLU(0.2)]
-        for i in range(halvings):
-            width = wide // 2**i
-            generator += [nn.BatchNorm2d(width), nn.ReLU(), nn.Upsample(scale_factor=2)]
-            generator += [nn.Conv2d(width, width // 2, 3, padding=1)]
-            critic += [nn.Conv2d(n * 2**i, n * 2 ** (i + 1), 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        generator += [nn.BatchNorm2d(n), nn.ReLU(), nn.Conv2d(n, channels, 3, padding=1), nn.Tanh()]
-        critic += [nn.Flatten(), nn.Linear(wide * 16, 1), nn.Flatten(0)]
+        widths = [
+            self.settings.filters * 2**i for i in range((side // 4).bit_length() - 1)
+        ]  # from half the size to 4×4
+        critic: list[nn.Module] = []
+        for a, b in zip([seen[0], *widths], widths, strict=False):
+            critic += [nn.Conv2d(a, b, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        critic += [nn.Flatten(), nn.Linear(widths[-1] * 16, 1), nn.Flatten(0)]
+        generator = [nn.Linear(self.settings.latent, widths[-1] * 16), nn.Unflatten(1, (widths[-1], 4, 4))]
+        for a, b in zip(widths[::-1], [*widths[-2::-1], channels], strict=True):
+            generator += [nn.BatchNorm2d(a), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(a, b, 3, padding=1)]
+        generator += [nn.Tanh()]
         return {"generator": nn.Sequential(*generator), "discriminator": nn.Sequential(*critic)}
 
     def latents(self, n: int, device: torch.device) -> Tensor:

@@ -42,9 +42,8 @@ class WGANGP(Model):
         if len(self.shape) != 3 or self.shape[1] not in (16, 32, 64, 128, 256):
             raise UserError(f"model {self.name!r} draws pictures of side 16, 32, 64, 128 or 256, not {self.shape}")
         channels, side, _ = self.shape
-        widths = [
-            self.settings.filters * 2**i for i in range((side // 4).bit_length() - 1)
-        ]  # from half the size to 4×4
+        halvings = (side // 4).bit_length() - 1  # of the side, down to 4×4
+        widths = [self.settings.filters * 2**i for i in range(halvings)]
         critic: list[nn.Module] = []
         for a, b in zip([seen[0], *widths], widths, strict=False):
             critic += [nn.Conv2d(a, b, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]

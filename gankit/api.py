@@ -22,7 +22,7 @@ from gankit.data.batches import Batches
 from gankit.data.source import Data, Request
 from gankit.device import crowded, describe
 from gankit.environment import environment, record_resume, warn_of_another_machine
-from gankit.errors import TrainingError, UserError
+from gankit.errors import TrainingError, UserError, told
 from gankit.interrupts import Interrupts
 from gankit.plugins import Catalogue
 from gankit.recorder import Recorder, Watcher
@@ -139,7 +139,8 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
     """Open a folder, or the data source NAME[:ARGUMENT]."""
     name = config.source_of(resolved.data, catalogue)
     argument = resolved.data.partition(":")[2] or None if name else resolved.data
-    source = catalogue.get("datasets", name or "folder")()
+    cls = catalogue.get("datasets", name or "folder")
+    source = cls(cls.Options(**resolved.datasets.get(cls.name, {})))
     asked = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
     data = source.open(argument, asked)
     if data.skipped:
@@ -163,11 +164,24 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
 
 
 def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Training, Batches]:
-    """The training and its batches; what does not fit is refused here, before anything is written."""
-    training = build(resolved, data.shape, catalogue, data.classes)
-    updates = len(training.model.updates)
-    batches = Batches(data, resolved.batch_size, resolved.seed, training.device, resolved.mirror, updates)
-    refuse_misfits(training, batches)
+    """The training and its batches; what does not fit is refused here, before anything is written.
+
+    Raises `UserError` for that, and `TrainingError` where the code of a model or component failed.
+    """
+    try:
+        training = build(resolved, data.shape, catalogue, data.classes)
+        updates = len(training.model.updates)
+        batches = Batches(data, resolved.batch_size, resolved.seed, training.device, resolved.mirror, updates)
+        refuse_misfits(training, batches)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if catalogue.strict:
+            raise
+        raise TrainingError(
+            f"model {resolved.model['name']!r} failed before its first step, and nothing was written: {told(error)}; "
+            "GANKIT_STRICT=1 shows the traceback"
+        ) from error
     return training, batches
 
 

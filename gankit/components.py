@@ -161,6 +161,7 @@ class Diagnostic(ABC):
         """No settings by default."""
 
     every: int = 500
+    budget: float = 0.25  # the share of a training's time that it may take; beyond, the user is told once
 
     def __init__(self, options: Any) -> None:
         self.options = options
@@ -196,6 +197,12 @@ class Reaction(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
+
+    class Options(Options):
+        """No settings by default."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
 
     @abstractmethod
     def react(self, alarm: Alarm, control: Control) -> str:

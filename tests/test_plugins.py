@@ -177,7 +177,7 @@ BROKEN = {
     ),
     "a wrong signature": (
         "import gankit\n@gankit.hookimpl\ndef gankit_models(catalogue): return []",
-        "Argument(s) {'catalogue'} are declared in the hookimpl but can not be found in the hookspec",
+        "gankit_models asks for 'catalogue', and gankit gives it nothing",
     ),
     "a misspelt hook": (model(hook="gankit_modles"), "no hook 'gankit_modles' (did you mean 'gankit_models'?)"),
     "an unmarked hook": ("def gankit_models(): return []", "gankit_models is not marked: put @gankit.hookimpl above"),

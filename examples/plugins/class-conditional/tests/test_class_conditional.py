@@ -10,9 +10,15 @@ import torch
 from gankit_class_conditional.model import ClassConditional, ConditionalNorm, Discriminator
 
 from gankit import Step, UserError
+from gankit.testing import ModelTests
 
 SHAPE = (3, 16, 16)
 CLASSES = ("cats", "dogs", "owls")
+
+
+class TestPromises(ModelTests):
+    name = "class-conditional"
+    options = {"set": {"filters": 4, "latent": 8}}
 
 
 def model(**settings: Any) -> ClassConditional:

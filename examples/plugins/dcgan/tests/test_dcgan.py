@@ -12,8 +12,19 @@ from gankit_dcgan.networks import DCGANPair
 from torch import Tensor
 
 from gankit import Step, UserError
+from gankit.testing import ModelTests, NetworkTests
 
 SHAPE = (3, 16, 16)
+
+
+class TestPromises(ModelTests):
+    name = "dcgan"
+    options = {"set": {"filters": 4, "latent": 8}}
+
+
+class TestPromisesOfTheNetworks(NetworkTests):
+    name = "dcgan"
+    options = {"set": {"filters": 4, "latent": 8}}
 
 
 def model(**settings: Any) -> DCGAN:

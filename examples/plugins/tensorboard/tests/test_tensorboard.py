@@ -9,6 +9,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gankit
+from gankit.testing import ArtifactTests
+
+
+class TestPromises(ArtifactTests):
+    name = "tensorboard"
+
 
 QUICK: dict[str, Any] = {
     "data": "demo:60",
@@ -22,17 +28,14 @@ QUICK: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
-
-
 def read(run: gankit.Run, attempt: int = 1) -> EventAccumulator:
     folder = Path(run.folder) / "tensorboard" / f"attempt-{attempt}"
     return EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()  # all of them
 
 
-def test_every_line_and_every_sample_grid_is_there_once_and_a_return_to_an_earlier_step_is_a_curve_of_its_own(tmp_path):
+def test_every_line_and_every_sample_grid_is_there_once_and_a_return_to_an_earlier_step_is_a_curve_of_its_own(
+    tmp_path, gankit_cache
+):
     run = gankit.run("began", **QUICK, steps=3, out=tmp_path / "run")
     run = gankit.resume(run, steps=6)
     events, lines = read(run), run.metrics()

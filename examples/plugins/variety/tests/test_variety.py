@@ -11,6 +11,22 @@ from gankit_variety.terms import Consistency, ModeSeeking, moved
 from gankit_variety.views import InstanceNoise
 
 from gankit import Judged, Step
+from gankit.testing import LossTests, ViewTests
+
+
+class TestPromisesOfModeSeeking(LossTests):
+    name = "mode-seeking"
+    options = {"set": {"filters": 4, "latent": 8}}
+
+
+class TestPromisesOfConsistency(LossTests):
+    name = "consistency"
+    options = {"set": {"filters": 4, "latent": 8}}
+
+
+class TestPromisesOfInstanceNoise(ViewTests):
+    name = "instance-noise"
+    options = {"set": {"filters": 4, "latent": 8}}
 
 
 class Model:

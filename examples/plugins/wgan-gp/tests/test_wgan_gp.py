@@ -11,8 +11,14 @@ from gankit_wgan_gp.model import WGANGP
 from torch import Tensor
 
 from gankit import Step, UserError
+from gankit.testing import ModelTests
 
 SHAPE = (3, 16, 16)
+
+
+class TestPromises(ModelTests):
+    name = "wgan-gp"
+    options = {"set": {"filters": 4, "latent": 8}}
 
 
 def step(model: WGANGP, updating: str, critic: Any = None) -> Step:
@@ -60,7 +66,7 @@ def test_the_losses_are_the_paper_s():
     made = step(wgan, "discriminator")
     losses = wgan.losses(made)
     real, fake = (judged.output.detach().numpy() for judged in (made.judged_real, made.judged_fake))
-    expected = fake.mean() - real.mean() + 3.0 * float(losses.readings["wgan-gp/penalty"])
+    expected = fake.mean() - real.mean() + 3.0 * losses.readings["wgan-gp/penalty"].item()
     assert float(losses.by_network["discriminator"]) == pytest.approx(expected)
     assert float(losses.readings["wgan-gp/distance"]) == pytest.approx(real.mean() - fake.mean())
     generator = wgan.losses(step(wgan, "generator")).by_network["generator"]

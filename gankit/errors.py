@@ -33,5 +33,6 @@ def _place(error: BaseException) -> str:
         file = frame.f_code.co_filename
         standard = file.startswith(python + os.sep) and "site-packages" not in file
         if not standard and not file.startswith(("<", *(library + os.sep for library in libraries))):
-            found = f" ({os.path.join(os.path.basename(os.path.dirname(file)), os.path.basename(file))}, line {line})"
+            folder, name = os.path.split(file)
+            found = f" ({os.path.basename(folder) + os.sep if name == '__init__.py' else ''}{name}, line {line})"
     return found

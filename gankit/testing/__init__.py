@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOME = {"Subject": "subject", "Failed": "subject", "training": "subject"}
+_HOME = {"Subject": "subject", "Failed": "subject", "training": "subject"}  # else: classes
 __all__ = [
     "ArtifactTests",
     "ControllerTests",

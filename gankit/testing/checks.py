@@ -223,13 +223,14 @@ def survives_a_checkpoint(subject: Subject) -> None:
 
 def follows_from_its_seed(subject: Subject) -> None:
     """The same seed gives the same numbers, whoever has drawn random numbers before; another seed gives others."""
-    found = []
+    found, begun = [], []
     for disturbed, seed in ((1, 0), (2, 0), (3, 1)):
         with torch.random.fork_rng(devices=[]):
             random.seed(disturbed)
             np.random.seed(disturbed)
             torch.manual_seed(disturbed)
             training, batches = subject.training(seed=seed)
+            begun.append(_parameters(training))
             for _ in range(2):
                 torch.rand(disturbed)
                 step_once(training, batches)
@@ -241,8 +242,10 @@ def follows_from_its_seed(subject: Subject) -> None:
         "draw from torch's own stream (torch.rand and so on): it is seeded before every update; Python's and NumPy's "
         "are not, nor is a generator of your own",
     )
-    if all(torch.equal(found[0][name], found[2][name]) for name in found[0]):
-        raise Failed("another seed gives the same numbers", "do not seed torch yourself")
+    if all(torch.equal(begun[0][name], begun[2][name]) for name in begun[0]):
+        raise Failed(
+            "another seed gives the same weights", "do not seed torch yourself; draw weights in build_networks"
+        )
 
 
 def _refuse_difference(one: dict[str, Tensor], other: dict[str, Tensor], what: str, do: str) -> None:

@@ -92,8 +92,9 @@ class Subject:
         return self._assemble(self.carrier, more)
 
     def recorder(self, built: Training, batches: Batches, name: str) -> Recorder:
-        """What writes the lines of a training, into a new run folder of that name."""
-        folder = Run.create(self.folder / name, built.model.name)
+        """What writes the lines of a training, into a new run folder of that name, or NAME-2 and so on."""
+        names = (name, *(f"{name}-{n}" for n in range(2, 1000)))
+        folder = Run.create(next(p for p in map(self.folder.joinpath, names) if not p.exists()), built.model.name)
         write_json(folder / "config.json", built.config.model_dump(mode="json"))
         write_json(folder / "data.json", api.describe_data(batches.data))
         return Recorder(Run(folder), built, batches, self.catalogue, Watcher())

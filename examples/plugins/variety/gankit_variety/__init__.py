@@ -6,6 +6,8 @@ from typing import Any
 
 from gankit import hookimpl
 
+GANKIT_HOOKS = 1  # the version of the hooks that this is written for
+
 
 @hookimpl
 def gankit_losses() -> list[Any]:

@@ -111,7 +111,7 @@ FAULTS = {  # what is broken: the check that sees it, what is written instead, w
     "a memory outside buffers": (
         "survives_a_checkpoint",
         "        real, fake = ",
-        "        self.times = getattr(self, 'times', 0) + 1\n        real, fake = (1 + self.times % 3) * ",
+        "        self.times = getattr(self, 'times', 0) + 1\n        real, fake = (1 + self.times % 2) * ",
         "after a resume",
     ),
     "a value that is read": (
@@ -173,7 +173,6 @@ def test_a_model_that_breaks_a_promise_is_found_and_one_that_keeps_them_is_not(s
 PARTS = '''
 """A diagnostic, a controller, a view, a reaction, an artifact and a data source, sound."""
 
-import time
 import numpy as np
 import torch
 import gankit
@@ -309,11 +308,11 @@ PART_FAULTS = {
         "return dict(",
         "read returned",
     ),
-    "a slow look": (
+    "a look beyond its budget": (
         ("diagnostics", "seen", "keeps_to_its_budget"),
-        "        self.looks += 1\n",
-        "        self.looks += 1\n        time.sleep(0.5)\n",
-        "and its budget is 25%",
+        "    every = 10\n",
+        "    every = 10\n    budget = 0.0\n",
+        "and its budget is 0%",
     ),
     "a view without a gradient": (
         ("views", "upside", "lets_gradients_through"),

@@ -178,15 +178,6 @@ def test_it_learns_the_demo_figures_in_a_minute(installed, tmp_path, undrawn, mo
     assert line["mode-collapse/diversity"] > 0.5
 
 
-@pytest.mark.slow
-def test_wgan_gp_s_critic_is_held_at_slope_1_and_its_distance_comes_down(installed, tmp_path, undrawn):
-    options = QUICK | {"batch_size": 16, "set": {"filters": 16}, "log_every": 10}
-    run = public.run("wgan-gp", "demo", **options, steps=200, out=tmp_path / "run", on_alarm="warn")
-    last = run.metrics()[-1]  # measured: 8.8 of 11.2 at most
-    assert last["wgan-gp/distance"] < 0.9 * max(line["wgan-gp/distance"] for line in run.metrics())
-    assert last["wgan-gp/penalty"] < 0.5
-
-
 @pytest.mark.parametrize("path", [p for e in EXAMPLES for p in e.rglob("gankit_*/*.py")], ids=lambda p: p.parent.name)
 def test_none_looks_behind_the_public_names(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

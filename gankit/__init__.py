@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         Snapshot,
         View,
     )
-    from gankit.data import Data, DataSource, Request
+    from gankit.data import Data, DataSource, Folder, Request
     from gankit.errors import TrainingError, UserError
     from gankit.hookspecs import hookimpl
     from gankit.model import Judged, Losses, Machine, Model, NetworkPair, Remedy, Settings, Step
@@ -41,7 +41,7 @@ _HOMES = {
         "Snapshot",
         "View",
     ),
-    "gankit.data": ("Data", "DataSource", "Request"),
+    "gankit.data": ("Data", "DataSource", "Folder", "Request"),
     "gankit.errors": ("TrainingError", "UserError"),
     "gankit.hookspecs": ("hookimpl",),
     "gankit.model": ("Judged", "Losses", "Machine", "Model", "NetworkPair", "Remedy", "Settings", "Step"),

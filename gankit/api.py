@@ -22,7 +22,7 @@ from gankit.data.batches import Batches
 from gankit.data.source import Data, Request
 from gankit.device import crowded, describe, peak_memory
 from gankit.environment import environment, record_resume, warn_of_another_machine
-from gankit.errors import TrainingError, UserError
+from gankit.errors import TrainingError, UserError, told
 from gankit.interrupts import Interrupts
 from gankit.plugins import Catalogue
 from gankit.recorder import Recorder, Watcher
@@ -104,15 +104,12 @@ def resume(
     made = run if isinstance(run, Run) else Run(run)
     old = made.config
     step = checkpoint.choose(made, from_step)
-    catalogue = Catalogue(plugins)
+    catalogue = Catalogue(plugins, made_with=old.get("plugins", ()))
     if steps is not None:
         steps = max(steps, step)  # what is done is done
     flags = config.request(
         steps=steps, time=time, set=set, losses=losses, on_alarm=on_alarm, device=device, precision=precision
     )
-    name = old["model"]["name"]
-    if old.get("plugins") and not plugins and name not in catalogue.kind("models"):
-        raise UserError(f"run {made.folder} was made with --plugin {' --plugin '.join(old['plugins'])}: give it again")
     resolved, differing = config.amend(old | {"plugins": list(plugins) or old["plugins"]}, flags, catalogue, step)
     opened = open_data(resolved, catalogue, watcher)
     if opened.digest != made.data.get("digest"):
@@ -141,7 +138,7 @@ def resume(
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
     """Open a folder, or the data source NAME[:ARGUMENT]."""
     asked = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
-    data = config.open_source(resolved.data, asked, catalogue)
+    data = config.open_source(resolved.data, asked, catalogue, resolved.datasets)
     if data.skipped:
         first = data.skipped[0]
         watcher.notice(
@@ -163,11 +160,24 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
 
 
 def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Training, Batches]:
-    """The training and its batches; what does not fit is refused here, before anything is written."""
-    training = build(resolved, data.shape, catalogue)
-    updates = len(training.model.updates)
-    batches = Batches(data, resolved.batch_size, resolved.seed, training.device, resolved.mirror, updates)
-    refuse_misfits(training, batches)
+    """The training and its batches; what does not fit is refused here, before anything is written.
+
+    Raises `UserError` for that, and `TrainingError` where the code of a model or component failed.
+    """
+    try:
+        training = build(resolved, data.shape, catalogue, data.classes)
+        updates = len(training.model.updates)
+        batches = Batches(data, resolved.batch_size, resolved.seed, training.device, resolved.mirror, updates)
+        refuse_misfits(training, batches)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if catalogue.strict:
+            raise
+        raise TrainingError(
+            f"model {resolved.model['name']!r} failed before its first step, and nothing was written: {told(error)}; "
+            "GANKIT_STRICT=1 shows the traceback"
+        ) from error
     return training, batches
 
 
@@ -324,7 +334,7 @@ def describe_data(data: Data) -> dict[str, Any]:
         "held_out": len(data.held_out),
         "shape": list(data.shape),
         "digest": data.digest,
-        "labels": list(data.label_names),
+        "labels": list(data.classes),
         "skipped": data.skipped,
         "warned": data.warned,
     }

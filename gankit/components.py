@@ -89,6 +89,10 @@ class View(ABC):
         """The shape of one item after the view, from that before it."""
         return shape
 
+    def at_step(self, number: int) -> None:
+        """Called before each step, counted from 1: what changes as the training goes on follows from the number."""
+        return None
+
     @abstractmethod
     def __call__(self, batch: Tensor) -> Tensor:
         """The batch as it is shown; differentiable. Random choices come from torch's own stream."""
@@ -157,6 +161,7 @@ class Diagnostic(ABC):
         """No settings by default."""
 
     every: int = 500
+    budget: float = 0.25  # the share of a training's time that it may take; beyond, the user is told once
 
     def __init__(self, options: Any) -> None:
         self.options = options
@@ -193,6 +198,12 @@ class Reaction(ABC):
     name: ClassVar[str]
     summary: ClassVar[str] = ""
 
+    class Options(Options):
+        """No settings by default."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
     @abstractmethod
     def react(self, alarm: Alarm, control: Control) -> str:
         """Act, and say in a few words what was done."""
@@ -213,6 +224,10 @@ class Artifact(ABC):
 
     def line(self, line: Mapping[str, Any]) -> None:
         """Handed every line of metrics.jsonl as it is written."""
+        return None
+
+    def sampled(self, step: int, path: Path) -> None:
+        """Told of every sample grid, a PNG, when it has been written."""
         return None
 
     def finish(self) -> Path | None:

@@ -17,7 +17,7 @@ from gankit.data.source import Data, Request
 from gankit.device import choose_device, machine_of
 from gankit.errors import UserError
 from gankit.options import Options
-from gankit.plugins import Catalogue, nearest
+from gankit.plugins import KINDS, Catalogue, nearest
 
 COMPONENTS = ("controllers", "diagnostics", "views", "artifacts")  # kinds that a run has by name, with options
 WATCHING = {"mode-collapse"}  # on by default for every model, where a plugin offers it
@@ -54,6 +54,8 @@ class RunConfig(Options):
     diagnostics: dict[str, dict[str, Any]] = {}
     views: dict[str, dict[str, Any]] = {}
     artifacts: dict[str, dict[str, Any]] = {}
+    datasets: dict[str, dict[str, Any]] = {}  # options of the data source
+    reactions: dict[str, dict[str, Any]] = {}  # options of what is done at an alarm
     on_alarm: str = "stop"
     plugins: list[str] = []
     requested: dict[str, Any] = {}
@@ -189,7 +191,17 @@ def resolve(
                 f"model {name!r} has no preset {preset!r}{nearest(preset, model_class.presets)}. There are: {there}"
             )
         request = merge(model_class.presets[preset], request)
-    unknown = request.keys() - {*PLAIN, *AUTO, *COMPONENTS, "networks", "model", "losses", "set"}
+    unknown = request.keys() - {
+        *PLAIN,
+        *AUTO,
+        *COMPONENTS,
+        "networks",
+        "datasets",
+        "reactions",
+        "model",
+        "losses",
+        "set",
+    }
     if unknown:
         key = sorted(unknown)[0]
         raise UserError(f"unknown option {key!r}{nearest(key, RunConfig.model_fields)}")
@@ -225,8 +237,11 @@ def resolve(
     values["model"] = {"name": name, **resolved.model_dump(mode="json")}
 
     model = model_class(resolved, (3, values["image_size"], values["image_size"]))
-    values |= _components(model, request, values["image_size"], catalogue, pinned.get("losses"))
-    catalogue.get("reactions", values.get("on_alarm", "stop"))
+    single = {
+        "datasets": source_of(values["data"], catalogue) or "folder",
+        "reactions": values.get("on_alarm", "stop"),
+    }
+    values |= _components(model, request, values["image_size"], catalogue, single, pinned.get("losses"))
     values |= {"requested": requested, "history": pinned.get("history", [])}
     return validate(RunConfig, values, "the run", "option")
 
@@ -258,7 +273,7 @@ def amend(
     resolved = resolve(name, merge(asked, {"model": settings}, flags), catalogue, pinned=old)
     kept = {"gankit": old["gankit"], "plugins": old["plugins"], "requested": asked}
     resolved = resolved.model_copy(update=kept)
-    ignored = ("requested", "history", "plugins")
+    ignored = {"requested", "history", "plugins"} | ({"datasets", "reactions"} - old.keys())  # of an older gankit
     new = resolved.model_dump(mode="json")
     differing = {key: value for key, value in changes(old, new).items() if key.split(".")[0] not in ignored}
     if differing:
@@ -268,13 +283,20 @@ def amend(
 
 
 def _components(
-    model: Any, request: Mapping[str, Any], image_size: int, catalogue: Catalogue, kept: Mapping[str, Any] | None
+    model: Any,
+    request: Mapping[str, Any],
+    image_size: int,
+    catalogue: Catalogue,
+    single: Mapping[str, str],
+    kept: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The options of the network pair, the loss terms and all other components: the model's own, then those named.
 
-    `kept`: the loss terms of the run that is resumed, in place of the model's own, which a newer version may change.
+    `single`: the name of the data source and of the reaction, of which a run has one. `kept`: the loss terms of the run
+    that is resumed, in place of the model's own, which a newer version may change.
     """
     options = _component_options(request.get("set", {}))
+    asked = list(options)
     values: dict[str, Any] = {"networks": {}, "losses": {}}
     if model.networks:
         pair = catalogue.get("networks", model.networks)
@@ -309,8 +331,16 @@ def _components(
             table = model.controller_options(name) if kind == "controllers" else {}
             table = table | (named.get(name) or {}) | options.pop(name, {})
             values[kind][name] = _options(catalogue.get(kind, name), table, kind[:-1])
+    for kind, name in single.items():
+        table = _named(request.get(kind)).get(name) or {}
+        table = _options(catalogue.get(kind, name), table | options.pop(name, {}), KINDS[kind][0])
+        values[kind] = {name: table} if table else {}
     named = _named(request.get("controllers"))
     values["controllers"] = _one_for_each_knob(values["controllers"], named, model, catalogue)
+    for name in asked:
+        kinds = [KINDS[kind][0] for kind, table in values.items() if name in table]
+        if len(kinds) > 1:
+            raise UserError(f"--set {name}.…: in this run a {' and a '.join(kinds)} have the name {name!r}")
     if options:
         name = next(iter(options))
         active = [component for table in values.values() for component in table]
@@ -392,10 +422,16 @@ def source_of(data: str, catalogue: Catalogue) -> str | None:
     return name if name in catalogue.kind("datasets") and name != "folder" else None
 
 
-def open_source(data: str, asked: Request, catalogue: Catalogue) -> Data:
-    """Open the data source NAME[:ARGUMENT], or a folder. Raises `UserError` as the source does."""
+def open_source(
+    data: str, asked: Request, catalogue: Catalogue, options: Mapping[str, Mapping[str, Any]] | None = None
+) -> Data:
+    """Open the data source NAME[:ARGUMENT], or a folder, with its own of `options` by name.
+
+    Raises `UserError` as the source does.
+    """
     name = source_of(data, catalogue)
-    source = catalogue.get("datasets", name or "folder")()
+    cls = catalogue.get("datasets", name or "folder")
+    source = cls(cls.Options(**(options or {}).get(cls.name, {})))
     return source.open(data.partition(":")[2] or None if name else data, asked)
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gankit import components, data, model
     from gankit.runs import Run
 
+VERSION = 1  # a plugin says in GANKIT_HOOKS which one it was written for; higher when one that was written breaks
+
 hookspec = pluggy.HookspecMarker("gankit")
 hookimpl = pluggy.HookimplMarker("gankit")
 

@@ -169,7 +169,7 @@ def refuse_points(rebuilt: Rebuilt) -> None:
 
 def conditional(rebuilt: Rebuilt) -> bool:
     """Whether the class changes what the generator makes of a latent."""
-    if len(rebuilt.label_names) < 2:
+    if len(rebuilt.model.classes) < 2:
         return False
     with rebuilt.stream(0):
         z = rebuilt.latents(1)
@@ -182,7 +182,7 @@ def conditional(rebuilt: Rebuilt) -> bool:
 
 def _no_class(rebuilt: Rebuilt, n: int) -> Tensor | None:
     """Labels for a generator that looks at none."""
-    return torch.zeros(n, dtype=torch.long, device=rebuilt.device) if rebuilt.label_names else None
+    return torch.zeros(n, dtype=torch.long, device=rebuilt.device) if rebuilt.model.classes else None
 
 
 def _reconstruction(rebuilt: Rebuilt, x: Tensor) -> tuple[Tensor | None, Tensor | None]:

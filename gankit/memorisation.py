@@ -108,7 +108,7 @@ def _cached(config: RunConfig) -> Data:
         raise _NotCached
 
     asked = Request(config.image_size, config.fit, config.background_rgb, config.holdout, refuse)
-    data = open_source(config.data, asked, Catalogue())
+    data = open_source(config.data, asked, Catalogue(), config.datasets)
     if len(data.shape) != 3:
         raise ValueError("points")
     return data

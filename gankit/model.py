@@ -85,7 +85,7 @@ class Step:
     number: int
     updating: Sequence[str]
     real: Tensor  # (B, C, S, S) in [-1, 1], or points (B, D)
-    labels: Tensor | None  # (B,) int64
+    labels: Tensor | None  # (B,) int64, places in `model.classes`
     noise: Tensor  # (B, N_z)
     networks: Networks
     knobs: Mapping[str, Tensor]
@@ -136,8 +136,8 @@ def _mean_energy(judged: Judged) -> Tensor:
 class NetworkPair(ABC):
     """A named generator and discriminator, for a model's `networks` setting.
 
-    Options that a model's settings have by the same name (`filters`, `latent`) are taken from there. A network
-    with a method `at_step(number)` has it called before each step (vanishing residuals).
+    Options that a model's settings have by the same name (`filters`, `latent`) are taken from there. A module of a
+    network with a method `at_step(number)` has it called before each step (vanishing residuals).
     """
 
     name: ClassVar[str]
@@ -190,10 +190,14 @@ class Model(ABC):
     terms: ClassVar[Mapping[str, float]] = {}  # loss terms on by default where a plugin offers them: name -> weight
     shown: ClassVar[Mapping[str, str]] = {}  # in the progress line: short label -> metric name
 
-    def __init__(self, settings: Any, shape: tuple[int, ...]) -> None:
-        """`shape` is of one real item: (C, S, S) for pictures, (D,) for points."""
+    def __init__(self, settings: Any, shape: tuple[int, ...], classes: Sequence[str] = ()) -> None:
+        """`shape` is of one real item: (C, S, S) for pictures, (D,) for points.
+
+        `classes` are the names of the data's labels, in the order of their numbers; empty where it has none.
+        """
         self.settings = settings
         self.shape = shape
+        self.classes = tuple(classes)
 
     @classmethod
     def resolve(cls, settings: Any, machine: Machine) -> Any:

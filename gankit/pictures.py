@@ -132,7 +132,7 @@ def open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) ->
     config: RunConfig = rebuilt.config
     asked = Request(config.image_size, config.fit, config.background_rgb, config.holdout)
     try:
-        opened = open_source(str(data or config.data), asked, catalogue)
+        opened = open_source(str(data or config.data), asked, catalogue, None if data else config.datasets)
     except UserError as error:
         if data is not None:
             raise
@@ -146,10 +146,10 @@ def open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) ->
 def generated(rebuilt: Rebuilt, data: Data, n: int) -> Tensor:
     """`n` samples; where pictures have classes, in the proportions of the data."""
     labels = None
-    if rebuilt.label_names and data.labels is not None:
+    if rebuilt.model.classes and data.labels is not None:
         spread = data.labels[np.linspace(0, len(data.labels) - 1, n).astype(int)]
-        labels = torch.from_numpy(spread).to(rebuilt.device) % len(rebuilt.label_names)
-    elif rebuilt.label_names:
+        labels = torch.from_numpy(spread).to(rebuilt.device) % len(rebuilt.model.classes)
+    elif rebuilt.model.classes:
         labels = rebuilt.labels(n)
     with rebuilt.stream(SEED):
         return rebuilt.generate(rebuilt.latents(n), labels).clamp(-1, 1).float().cpu()

@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from typing import Any
 import pluggy
 
 from gankit import hookspecs
-from gankit.errors import UserError
+from gankit.errors import UserError, told
 
 GROUP = "gankit"
 KINDS = {  # what one thing of each kind is called, and the base class it must have
@@ -59,8 +60,12 @@ class Plugin:
 class Catalogue:
     """Everything that the core and the plugins offer, by kind and name. Hooks are called when first needed."""
 
-    def __init__(self, extra: Sequence[str] = ()) -> None:
-        """`extra`: what `--plugin` names, each a file or a module. Raises `UserError` if one of those fails."""
+    def __init__(self, extra: Sequence[str] = (), made_with: Sequence[str] = ()) -> None:
+        """`extra`: what `--plugin` names, each a file or a module. Raises `UserError` if one of those fails.
+
+        `made_with`: what it named when the run was made, for the refusal of a name that one of them had offered.
+        """
+        self.left_out = [given for given in made_with if given not in extra]
         self.strict = os.environ.get("GANKIT_STRICT", "") not in ("", "0")
         self.plugins: list[Plugin] = []
         self._manager = pluggy.PluginManager("gankit")
@@ -83,7 +88,9 @@ class Catalogue:
         self.plugins.append(plugin)
         try:
             module = load()
+            _refuse_another_version(module)
             _refuse_unmarked(module)
+            _refuse_unknown_arguments(module)
             self._manager.register(module, name=f"{plugin.name} ({plugin})")
             unknown = [hook.name for hook in self._manager.get_hookcallers(module) or () if not hook.has_spec()]
             if unknown:
@@ -96,7 +103,7 @@ class Catalogue:
     def _quarantine(self, plugin: Plugin, error: BaseException) -> None:
         if self.strict:
             raise error
-        plugin.broken = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        plugin.broken = told(error)
 
     def _calls(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
         by_name = {f"{plugin.name} ({plugin})": plugin for plugin in self.plugins}
@@ -127,6 +134,9 @@ class Catalogue:
         found = self.kind(kind)
         what = KINDS[kind][0]
         if name not in found:
+            if self.left_out:
+                again = " ".join(f"--plugin {shlex.quote(given)}" for given in self.left_out)
+                raise UserError(f"{what} {name!r} is not here: the run was made with {again}: give it again")
             broken = "".join(f"; plugin {p.name!r} ({p}) failed to load: {p.broken}" for p in self.broken)
             raise UserError(
                 f"unknown {what} {name!r}{nearest(name, found)}. There are: {', '.join(found) or 'none'}{broken}"
@@ -169,6 +179,10 @@ class Catalogue:
     def clashes(self) -> list[str]:
         """One line for each name that several plugins claim."""
         lines = []
+        names = [plugin.name for plugin in self.plugins if plugin.installed]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            givers = [str(plugin) for plugin in self.plugins if plugin.installed and plugin.name == name]
+            lines.append(f"the name {name!r} of a plugin is claimed by {' and by '.join(givers)}")
         for kind, (what, _) in KINDS.items():
             for name, (_, plugins) in self.kind(kind).items():
                 if len(plugins) > 1:
@@ -204,6 +218,33 @@ def _refuse_unmarked(module: Any) -> None:
     for name, value in vars(module).items():
         if name.startswith("gankit_") and inspect.isfunction(value) and not hasattr(value, "gankit_impl"):
             raise ValueError(f"{name} is not marked: put @gankit.hookimpl above it")
+
+
+def _refuse_another_version(module: Any) -> None:
+    """A plugin may state which version of the hooks it was written for; one that states none is taken at its word."""
+    stated = getattr(module, "GANKIT_HOOKS", hookspecs.VERSION)
+    if stated != hookspecs.VERSION:
+        newer = isinstance(stated, int) and stated > hookspecs.VERSION
+        raise ValueError(
+            f"it was written for version {stated!r} of gankit's hooks, and this gankit has version "
+            f"{hookspecs.VERSION}: install a newer {'gankit' if newer else 'release of the plugin'}"
+        )
+
+
+def _refuse_unknown_arguments(module: Any) -> None:
+    """pluggy would refuse them as well, in words of its own."""
+    for name, value in vars(module).items():
+        spec = getattr(hookspecs, name, None)
+        if not hasattr(value, "gankit_impl") or not hasattr(spec, "gankit_spec"):
+            continue
+        given = inspect.signature(spec).parameters  # type: ignore[arg-type]
+        for argument in inspect.signature(value).parameters.values():
+            needed = argument.default is argument.empty and argument.kind is argument.POSITIONAL_OR_KEYWORD
+            if needed and argument.name not in given:
+                raise TypeError(
+                    f"{name} asks for {argument.name!r}{nearest(argument.name, given)}, and gankit gives it "
+                    f"{' and '.join(given) or 'nothing'}"
+                )
 
 
 def _how_to_leave_out(plugins: Sequence[Plugin]) -> str:
@@ -245,7 +286,26 @@ def _checked(kind: str, item: Any) -> Any:
     name = getattr(item, "name", None)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(f"{item.__name__}.name is {name!r}: it must be lower-case words joined by hyphens")
+    _refuse_collisions(item, "Settings" if kind == "models" else "Options")
     return item
+
+
+def _refuse_collisions(item: Any, settings: str) -> None:
+    """A field of a component's settings that would take the place of something else."""
+    import pydantic
+
+    cls: Any = getattr(item, settings)
+    needed = getattr(importlib.import_module("gankit"), settings)
+    fits = inspect.isclass(cls) and issubclass(cls, needed)
+    if not fits:
+        raise TypeError(f"{item.__name__}.{settings} is {cls!r}: it must be a subclass of gankit.{settings}")
+    taken = {"name": "the model's name in config.json"} if settings == "Settings" else {}
+    if hasattr(item, "network"):  # a loss term
+        taken = {"weight": "the term's weight in config.json"}
+    for field in cls.model_fields:
+        if field in taken or hasattr(pydantic.BaseModel, field):
+            what = taken.get(field, f"pydantic's BaseModel.{field}")
+            raise ValueError(f"{item.__name__}.{settings} has a field {field!r}, which collides with {what}: rename it")
 
 
 def nearest(name: str, among: Iterable[str]) -> str:

@@ -8,16 +8,17 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from time import perf_counter
 from typing import Any, TextIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gankit.components import Alarm, Artifact, Reaction, Snapshot
+from gankit.components import Alarm, Artifact, Diagnostic, Reaction, Snapshot
 from gankit.config import RunConfig
 from gankit.data.batches import Batches
-from gankit.errors import UserError
+from gankit.errors import UserError, told
 from gankit.model import Remedy
 from gankit.plugins import Catalogue
 from gankit.report.grid import save_grid
@@ -26,6 +27,7 @@ from gankit.runs import Run, strict
 from gankit.training import LOOKING, Showing, Training, looking
 
 GRID = 64  # pictures in a sample grid
+PATIENCE = 5.0  # seconds that a diagnostic may take before its share of the time is looked at
 
 
 class Watcher:
@@ -62,7 +64,8 @@ class Recorder:
     def __init__(self, run: Run, training: Training, batches: Batches, catalogue: Catalogue, watcher: Watcher) -> None:
         self.run, self.training = run, training
         self.catalogue, self.watcher = catalogue, watcher
-        self.reaction: Reaction = catalogue.get("reactions", training.config.on_alarm)()
+        reaction = catalogue.get("reactions", training.config.on_alarm)
+        self.reaction: Reaction = reaction(reaction.Options(**training.config.reactions.get(reaction.name, {})))
         self.artifacts: dict[str, Artifact] = {}
         for name, table in training.config.artifacts.items():
             cls = catalogue.get("artifacts", name)
@@ -77,6 +80,9 @@ class Recorder:
         self.words: dict[str, str] = {}
         self.looked: dict[str, int] = {}  # diagnostic -> the step of its last look
         self.refused: set[str] = set()  # remedies that turned out not to fit
+        self.began = perf_counter()
+        self.took: dict[str, float] = {}  # diagnostic -> the seconds of its looks since then
+        self.over_budget: set[str] = set()  # diagnostics of which that was told
         self.stopping = self.keep_best = False
         self.plan: Plan | None = None
 
@@ -119,28 +125,19 @@ class Recorder:
 
     def diagnose(self, line: dict[str, Any]) -> None:
         """Let the diagnostics that are due look; their readings join the line, their alarms are acted on."""
-        training, showing = self.training, self.showing
+        training = self.training
         for name, diagnostic in training.diagnostics.items():
             if training.number % diagnostic.every or name in training.disabled:
                 continue
-            snapshot = Snapshot(
-                training.number,
-                dict(line),
-                training.model,
-                showing.generate,
-                showing.real,
-                showing.judge,
-                training.since,
-                self.remedies,
-            )
+            began = perf_counter()
             try:
                 with looking(training, LOOKING, training.number):
-                    reading = diagnostic.read(snapshot)
+                    reading = diagnostic.read(self.snapshot(line))
                 values = {f"{name}/{key}": float(value) for key, value in reading.values.items()}
                 details = json.dumps(strict(reading.details), ensure_ascii=False, allow_nan=False)
                 json.dumps(strict(diagnostic.state()))  # or the next checkpoint could not be written
             except Exception as error:  # a broken observer must not end a training of three days
-                training.disabled[name] = f"{type(error).__name__}: {error}"
+                training.disabled[name] = told(error)
                 training.verdicts.pop(name, None)
                 self.words.pop(name, None)
                 self.watcher.notice(f"diagnostic {name!r} failed and is switched off: {training.disabled[name]}")
@@ -149,6 +146,7 @@ class Recorder:
                     Alarm("diagnostic-failed", "warning", f"It is switched off: {training.disabled[name]}"),
                 )
                 continue
+            self._keep_to_budget(name, diagnostic, perf_counter() - began)
             line |= values
             if reading.details:
                 self.detail(name, details)
@@ -165,6 +163,33 @@ class Recorder:
             for alarm in reading.alarms:
                 self.alarm(name, alarm)
 
+    def snapshot(self, line: Mapping[str, Any]) -> Snapshot:
+        """The training as a diagnostic sees it at this step."""
+        training, showing = self.training, self.showing
+        return Snapshot(
+            training.number,
+            dict(line),
+            training.model,
+            showing.generate,
+            showing.real,
+            showing.judge,
+            training.since,
+            self.remedies,
+        )
+
+    def _keep_to_budget(self, name: str, diagnostic: Diagnostic, seconds: float) -> None:
+        """Tell once of a diagnostic that takes more time than it may; it goes on, since the clock decides nothing."""
+        took = self.took[name] = self.took.get(name, 0.0) + seconds
+        share = took / max(perf_counter() - self.began, 1e-9)
+        if took < PATIENCE or share <= diagnostic.budget or name in self.over_budget:
+            return
+        self.over_budget.add(name)
+        self.watcher.notice(
+            f"warning: diagnostic {name!r} has taken {took:.0f} s, {share:.0%} of this training's time (its budget is "
+            f"{diagnostic.budget:.0%}); it goes on: its author can let it look at less, or more rarely than every "
+            f"{diagnostic.every} steps"
+        )
+
     def detail(self, diagnostic: str, details: str) -> None:
         """Write a line of readings.jsonl; `details` is JSON already."""
         record = {"step": self.training.number, "diagnostic": diagnostic, **self.attempt}
@@ -178,7 +203,7 @@ class Recorder:
             try:
                 action = self.reaction.react(alarm, self)
             except Exception as error:  # nor must a letter that could not be sent
-                action = f"the reaction failed: {type(error).__name__}: {error}"
+                action = f"the reaction failed: {told(error)}"
                 self.watcher.notice(f"alarm {alarm.kind!r}: {action}")
         advice = [self._to_paste(text) for text in alarm.advice]
         record = {
@@ -222,7 +247,7 @@ class Recorder:
         try:
             found = list(open_remedies(training.config, training.model, self.catalogue, alarm, step))
         except Exception as error:  # nor must a model's ladder silence the alarm
-            self.watcher.notice(f"the remedies of {training.model.name!r} failed: {type(error).__name__}: {error}")
+            self.watcher.notice(f"the remedies of {training.model.name!r} failed: {told(error)}")
             return []
         return [(remedy, changed) for remedy, changed in found if remedy.flags not in self.refused]
 
@@ -272,9 +297,13 @@ class Recorder:
             yield
         except Exception as error:
             self.artifacts.pop(name, None)
-            self.watcher.notice(f"artifact {name!r} failed and is left out: {type(error).__name__}: {error}")
+            self.watcher.notice(f"artifact {name!r} failed and is left out: {told(error)}")
 
     def sample(self) -> None:
         """The grid of fixed latents."""
-        save_grid(self.showing.fixed(GRID), self.run.sample_path(self.training.number))
-        self.watcher.sampled(self.training.number)
+        number, path = self.training.number, self.run.sample_path(self.training.number)
+        save_grid(self.showing.fixed(GRID), path)
+        self.watcher.sampled(number)
+        for name, artifact in list(self.artifacts.items()):
+            with self.left_out_if_it_fails(name):
+                artifact.sampled(number, path)

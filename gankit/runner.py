@@ -73,9 +73,8 @@ def trained(network: torch.nn.Module) -> list[torch.nn.Parameter]:
 def step_once(training: Training, batches: Batches) -> dict[str, Tensor]:
     """One training step: every update, then the averaged generator and the controllers. Returns the readings."""
     number = training.number + 1
-    for network in training.networks.values():
-        if hasattr(network, "at_step"):
-            network.at_step(number)  # type: ignore[operator]
+    for part in training.paced:
+        part.at_step(number)
     knobs = training.knobs()
     readings: dict[str, Tensor] = {}
     for which in range(len(training.model.updates)):

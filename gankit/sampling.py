@@ -33,7 +33,6 @@ class Rebuilt:
     networks: dict[str, nn.Module]
     view: Views
     device: torch.device
-    label_names: tuple[str, ...]
 
     @contextmanager
     def stream(self, seed: int) -> Iterator[None]:
@@ -49,8 +48,8 @@ class Rebuilt:
 
     def labels(self, n: int) -> Tensor | None:
         """The classes in turn (n,), or None where the data has none."""
-        names = len(self.label_names)
-        return torch.arange(n, device=self.device) % names if names else None
+        classes = len(self.model.classes)
+        return torch.arange(n, device=self.device) % classes if classes else None
 
     def generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """G(z): (n, *shape), as the network gives it, 64 at a time."""
@@ -84,13 +83,16 @@ def rebuild(
         raise UserError(
             f"{run.folder}/data.json is missing or damaged: without the pictures' shape nothing can be drawn"
         )
+    catalogue, classes = Catalogue(plugins, made_with=config.plugins), tuple(data.get("labels") or ())
     with torch.random.fork_rng(devices=[]):
-        model, networks, view = build_model(config, tuple(data["shape"]), Catalogue(plugins))
+        model, networks, view = build_model(config, tuple(data["shape"]), catalogue, classes)
     step = checkpoint.choose(run, step)
     checkpoint.load_shown(run, step, networks, averaged)
+    for part in view.views:
+        part.at_step(step)
     for network in networks.values():
         network.to(device).eval().requires_grad_(False)
-    return Rebuilt(run, step, config, model, networks, view, torch.device(device), tuple(data.get("labels") or ()))
+    return Rebuilt(run, step, config, model, networks, view, torch.device(device))
 
 
 def sample(run: Run, n: int, seed: int = 0, step: int | None = None, plugins: Sequence[str] = ()) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from gankit.components import Controller, Diagnostic, LossTerm, View
 from gankit.config import RunConfig, controller_instances, validate
 from gankit.data.batches import Batches, seed_of, to_float
 from gankit.data.source import Data
-from gankit.errors import UserError
+from gankit.errors import UserError, told
 from gankit.model import Judged, Model, Networks, Step
 from gankit.plugins import Catalogue
 
@@ -39,6 +40,7 @@ class Training:
     terms: dict[str, tuple[float, LossTerm]]
     view: Views
     diagnostics: dict[str, Diagnostic]
+    paced: list[Any] = field(default_factory=list)  # modules and views that are told of each step before it
     number: int = 0
     seconds: float = 0.0
     attempt: int = 1
@@ -103,13 +105,16 @@ class Views:
 
 
 def build_model(
-    config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue
+    config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()
 ) -> tuple[Model, dict[str, nn.Module], Views]:
-    """The model, its networks with the weights that the seed gives, and what D is shown."""
+    """The model, its networks with the weights that the seed gives, and what D is shown.
+
+    `classes`: the names of the data's labels.
+    """
     name = config.model["name"]
     cls = catalogue.get("models", name)
     given = {key: value for key, value in config.model.items() if key != "name"}
-    model = cls(validate(cls.Settings, given, f"model {name!r}", "setting"), shape)
+    model = cls(validate(cls.Settings, given, f"model {name!r}", "setting"), shape, classes)
     views = Views([_component(catalogue, "views", view, table) for view, table in config.views.items()])
     pair = (
         _component(catalogue, "networks", model.networks, config.networks[model.networks]) if model.networks else None
@@ -118,9 +123,9 @@ def build_model(
     return model, model.build_networks(pair, views.shape(shape)), views
 
 
-def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue) -> Training:
-    """A training at step 0. `shape` is of one real item."""
-    model, networks, view = build_model(config, shape, catalogue)
+def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()) -> Training:
+    """A training at step 0. `shape` is of one real item; `classes` are the names of the data's labels."""
+    model, networks, view = build_model(config, shape, catalogue, classes)
     device = torch.device(config.device)
     for network in networks.values():
         network.to(device)
@@ -146,6 +151,7 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue) -> Tr
         diagnostics={
             name: _component(catalogue, "diagnostics", name, table) for name, table in config.diagnostics.items()
         },
+        paced=[m for n in networks.values() for m in n.modules() if hasattr(m, "at_step")] + view.views,
     )
 
 
@@ -199,8 +205,7 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
             if missing:
                 raise UserError(f"model {model.name!r} gives no loss for the network {missing[0]!r} that it updates")
             for name, value in found.items():
-                if value.numel() != 1:
-                    raise UserError(f"{name} of model {model.name!r} is no scalar: its shape is {tuple(value.shape)}")
+                _refuse_no_scalar(name, value, model)
             readings |= found
             if any(diagnostic.needs for diagnostic in training.diagnostics.values()):
                 gives_energy = step.judged_real.energy is not None
@@ -218,12 +223,43 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
         idle = [knob for knob in controller.drives if knob not in used]
         if idle:
             raise UserError(f"--controller {name}: it drives {idle[0]!r}, which model {model.name!r} does not use")
+        looked = copy.deepcopy(controller)
         try:
-            copy.deepcopy(controller).update(1, readings)
+            looked.update(1, readings)
         except KeyError as error:
             raise UserError(
                 f"--controller {name}: it needs the reading {error}, which {model.name!r} does not give"
             ) from None
+        _refuse_unsaved(name, controller, looked)
+
+
+def _refuse_no_scalar(name: str, value: Any, model: Model) -> None:
+    """A loss or reading that is no number, or a loss that is none of the finite ones before it has taught anything."""
+    whose = f"{name} of model {model.name!r}"
+    if not isinstance(value, Tensor):
+        raise UserError(f"{whose} is {value!r}: it must be a 0-dim tensor")
+    if value.numel() != 1:
+        raise UserError(f"{whose} is no scalar: its shape is {tuple(value.shape)}; take the mean over the batch")
+    if name.startswith(("loss/", "term/")) and not value.isfinite().all():
+        raise UserError(f"{whose} is {float(value)} before the first step: no weight could learn from it")
+
+
+def _refuse_unsaved(name: str, before: Controller, after: Controller) -> None:
+    """A controller that a resume would begin anew, or that no checkpoint could be written of."""
+    try:
+        safetensors.torch.save({key: t.detach().contiguous().cpu() for key, t in after.state_dict().items()})
+    except Exception as error:
+        raise UserError(
+            f"--controller {name}: its state cannot be saved ({told(error)}); keep it in buffers of their own memory"
+        ) from None
+    for attribute, value in vars(after).items():
+        was = vars(before).get(attribute)
+        plain = isinstance(value, bool | int | float | str | list | tuple | dict | Tensor)
+        if plain and not attribute.startswith(("_", "training")) and repr(value) != repr(was) and "0x" not in repr(was):
+            raise UserError(
+                f"--controller {name}: it remembers {attribute!r} outside its buffers ({was!r} became {value!r}), "
+                "where no checkpoint would find it; register_buffer it"
+            )
 
 
 def _refuse_unmet(name: str, term: LossTerm, step: Step, model: Model, training: Training) -> None:

@@ -9,16 +9,21 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gankit.testing import plugin
+from gankit.testing.plugin import Said
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and are slower where each takes them all
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The fixtures that every user of gankit has, whether or not this checkout was installed since they are there.
+gankit_cache, gankit_cli, gankit_training = plugin.gankit_cache, plugin.gankit_cli, plugin.gankit_training
 
 # A training that takes a tenth of a second, on pictures that gankit draws itself.
 DATA = ("--data", "demo:120", "--image-size", "16", "--batch-size", "4", "--precision", "fp32")
@@ -28,44 +33,17 @@ CLOCK = ("seconds", "images_per_second")  # the only metrics that the clock deci
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _isolated(gankit_cache: Path) -> None:
     """A cache of the session's own, and nothing of the user's environment."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GANKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("GANKIT_DISABLE_PLUGINS", raising=False)
-        patch.delenv("GANKIT_STRICT", raising=False)
-        yield
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a command ended, and what it printed."""
-
-    code: int
-    out: str
-    err: str
 
 
 Gankit = Callable[..., Said]
 
 
 @pytest.fixture
-def gankit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Gankit:
-    """Call the command line in this process, in an empty folder: what is not caught there fails the test."""
-    from gankit.cli import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["gankit", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Said(ended.value.code, out, err)
-
-    return call
+def gankit(gankit_cli: Gankit) -> Gankit:
+    """The command line in this process, in an empty folder: what is not caught there fails the test."""
+    return gankit_cli
 
 
 @pytest.fixture

@@ -325,9 +325,10 @@ def test_carry_falls_from_1_to_0_over_16_000_steps_in_both_networks():
     networks = pair(vanishing_residuals=True)
     for number, carry in ((1, 1.0), (8_001, 0.5), (16_001, 0.0), (50_000, 0.0)):
         for network in networks.values():
-            network.at_step(number)
-            carries = [float(m.carry) for m in network.modules() if isinstance(m, Convolutions)]
-            assert carries == pytest.approx([carry] * len(carries))
+            convolutions = [m for m in network.modules() if isinstance(m, Convolutions)]
+            for convolution in convolutions:
+                convolution.at_step(number)
+            assert [float(m.carry) for m in convolutions] == pytest.approx([carry] * len(convolutions))
 
 
 def test_our_elu_is_elu_with_its_first_and_second_derivatives():

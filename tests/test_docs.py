@@ -11,7 +11,7 @@ import gankit
 from gankit import hookspecs
 
 ROOT = Path(__file__).parent.parent
-PLUGINS = (ROOT / "docs" / "plugins.md").read_text()
+PLUGINS = (ROOT / "docs" / "plugins" / "index.md").read_text()
 
 
 def test_the_gan_of_the_plugin_page_trains_as_it_stands(tmp_path, monkeypatch):

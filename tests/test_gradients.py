@@ -75,8 +75,8 @@ def updated(case: str, updates: str, larger: str | None = None) -> Updated:
     torch.set_default_dtype(torch.float64)
     for network in training.networks.values():
         network.double()
-        if hasattr(network, "at_step"):
-            network.at_step(4001)  # carry 0.75
+    for part in training.paced:
+        part.at_step(4001)  # carry 0.75
     training.optimizers = {name: torch.optim.SGD(n.parameters(), lr=0.0) for name, n in training.networks.items()}
     knobs = {name: torch.tensor(0.0) for name in training.knobs()} | {"k": torch.tensor(knob)}
     knobs["margin"] = knobs["k"]

@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import lines, refused, timeless, weights
 
+import gankit as public
 from gankit import UserError, api, hookspecs
 from gankit.cli import cli
 from gankit.plugins import KINDS, Catalogue
@@ -177,7 +178,7 @@ BROKEN = {
     ),
     "a wrong signature": (
         "import gankit\n@gankit.hookimpl\ndef gankit_models(catalogue): return []",
-        "Argument(s) {'catalogue'} are declared in the hookimpl but can not be found in the hookspec",
+        "gankit_models asks for 'catalogue', and gankit gives it nothing",
     ),
     "a misspelt hook": (model(hook="gankit_modles"), "no hook 'gankit_modles' (did you mean 'gankit_models'?)"),
     "an unmarked hook": ("def gankit_models(): return []", "gankit_models is not marked: put @gankit.hookimpl above"),
@@ -202,6 +203,67 @@ BROKEN = {
         "Mine.name is None: it must be lower-case words joined by hyphens",
     ),
     "a badly named class": (model("My GAN"), "Mine.name is 'My GAN': it must be lower-case words joined by hyphens"),
+    "hooks of a newer gankit": (
+        "import gankit\nGANKIT_HOOKS = 2\n",
+        "it was written for version 2 of gankit's hooks, and this gankit has version 1: install a newer gankit",
+    ),
+    "hooks of an older gankit": (
+        "import gankit\nGANKIT_HOOKS = 0\n",
+        "it was written for version 0 of gankit's hooks, and this gankit has version 1: install a newer release of the",
+    ),
+    "a notification that asks for too much": (
+        "import gankit\n@gankit.hookimpl\ndef gankit_run_started(rum): pass",
+        "gankit_run_started asks for 'rum' (did you mean 'run'?), and gankit gives it run",
+    ),
+    "a setting called name": (
+        """
+        import gankit
+        class Mine(gankit.Model):
+            name = "x"
+            class Settings(gankit.Settings):
+                name: str = "mine"
+        @gankit.hookimpl
+        def gankit_models(): return [Mine]
+        """,
+        "Mine.Settings has a field 'name', which collides with the model's name in config.json: rename it",
+    ),
+    "an option called weight": (
+        """
+        import gankit
+        class Mine(gankit.LossTerm):
+            name = "x"
+            class Options(gankit.Options):
+                weight: float = 1.0
+        @gankit.hookimpl
+        def gankit_losses(): return [Mine]
+        """,
+        "Mine.Options has a field 'weight', which collides with the term's weight in config.json: rename it",
+    ),
+    "an option called copy": (
+        """
+        import gankit, warnings
+        warnings.simplefilter("ignore")
+        class Mine(gankit.View):
+            name = "x"
+            class Options(gankit.Options):
+                copy: bool = True
+        @gankit.hookimpl
+        def gankit_views(): return [Mine]
+        """,
+        "Mine.Options has a field 'copy', which collides with pydantic's BaseModel.copy: rename it",
+    ),
+    "settings of another kind": (
+        """
+        import gankit
+        class Mine(gankit.Model):
+            name = "x"
+            class Settings(gankit.Options):
+                pass
+        @gankit.hookimpl
+        def gankit_models(): return [Mine]
+        """,
+        "it must be a subclass of gankit.Settings",
+    ),
     "two classes of one name": (
         model("x").replace("[Mine]", "[Mine, type('Other', (Mine,), {})]"),
         "gankit_models returned two classes with the name 'x'",
@@ -223,9 +285,11 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_everything_else_goes_on(i
     for other in ("model began", "model ebgan", "model y", "data source demo"):
         assert f"    {other}\n" in listed.out
 
+    asked = ["began", "--loss", "x=1"] if "gankit_losses" in code else ["x"]
+    asked = ["began", "--view", "x"] if "gankit_views" in code else asked
     refused(
-        gankit("run", "x", "--data", "demo", "--steps", 0),
-        "unknown model 'x'",
+        gankit("run", *asked, "--data", "demo", "--steps", 0),
+        {"x": "unknown model 'x'"}.get(asked[0], "'x'"),
         "plugin 'bad' (bad 1.5) failed to load",
         reason,
     )
@@ -234,7 +298,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_everything_else_goes_on(i
 
     monkeypatch.setenv("GANKIT_STRICT", "1")
     with pytest.raises((Exception, SystemExit), match=re.escape(reason.partition(": ")[2] or reason)):
-        Catalogue().kind("models")
+        [Catalogue().kind(kind) for kind in ("models", "losses", "views")]
 
 
 def test_other_hooks_of_a_broken_plugin_are_not_used_either(install):
@@ -277,6 +341,29 @@ def test_a_stranger_s_began_is_refused_with_both_named_and_every_way_out_works(i
         assert not Catalogue().clashes()
     monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", "impostor")
     assert Catalogue().get("models", "began").__module__ == "gankit_began.model"
+
+
+def test_a_plugin_cannot_register_under_another_s_name_unseen(install, gankit, monkeypatch):
+    """Also where what it offers has names of its own: GANKIT_DISABLE_PLUGINS=began would leave out both."""
+    install("impostor", model("x"), entry="began")
+    listed = gankit("plugins", "list")
+    assert listed.code == 1
+    assert re.search("CLASH: the name 'began' of a plugin is claimed by gankit .* and by impostor 1.5;", listed.out)
+    assert "began  (impostor 1.5, impostor)\n    model x\n" in listed.out
+    monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", "impostor")
+    assert gankit("plugins", "list").code == 0
+
+
+def test_two_components_of_a_run_with_one_name_are_not_set_by_it(install, gankit):
+    code = (STRANGER / "everything.py").read_text(encoding="utf-8")
+    settings = "\n\n    class Options(gankit.Options):\n        x: int = 0\n"
+    name = 'name = "everything-diagnostic"'
+    install("everything", code.replace('name = "everything-controller"', name + settings))
+    named = ("--controller", "everything-diagnostic", "--diagnostic", "everything-diagnostic")
+    refused(
+        gankit("run", "began", "--data", "demo", "--steps", 0, *named, "--set", "everything-diagnostic.x=1"),
+        "in this run a controller and a diagnostic have the name 'everything-diagnostic'",
+    )
 
 
 def test_a_file_s_began_can_take_the_place_of_the_installed_one_as_the_refusal_says(tmp_path, monkeypatch):
@@ -403,7 +490,8 @@ def test_a_notification_that_raises_is_reported_once_and_the_training_goes_on(in
     assert made.result["outcome"] == "finished"
     assert len(made.alarms()) == made.result["steps"]
     (line,) = [notice for notice in told.notices if "no mail server" in notice]
-    assert line == f"plugin 'bad' failed in gankit_{hook} and is not told again: OSError: no mail server"
+    said = f"plugin 'bad' failed in gankit_{hook} and is not told again: OSError: no mail server"
+    assert line == f"{said} (bad{os.sep}__init__.py, line 3)"
 
 
 # Observers that fail.
@@ -460,6 +548,28 @@ def test_a_diagnostic_that_fails_is_switched_off_and_the_training_is_as_if_it_ha
     assert weights(made.folder, 4) == weights(alone.folder, 4)
 
 
+def test_a_diagnostic_that_takes_more_than_its_budget_is_told_of_once_and_the_training_is_the_same(
+    tmp_path, undrawn, monkeypatch
+):
+    """The clock is the test's own: a look takes 9 s by it, and nothing else takes any."""
+    clock = [0.0]
+    monkeypatch.setattr("gankit.recorder.perf_counter", lambda: clock[0])
+    (tmp_path / "faulty.py").write_text(OBSERVER.format(fault="self.clock[0] += 9"), encoding="utf-8")
+    told, plugins = Notices(), [str(tmp_path / "faulty.py")]
+    cls = Catalogue(plugins).get("diagnostics", "faulty")
+    monkeypatch.setattr("gankit.components.Diagnostic.clock", clock, raising=False)
+    assert cls.budget == 0.25
+    made = api.run("began", **QUICK, plugins=plugins, diagnostics=["faulty"], out=tmp_path / "slow", watcher=told)
+    assert made.result["outcome"] == "finished"
+    assert [line["faulty/fine"] for line in made.metrics()] == [1.0] * 4
+    (line,) = [notice for notice in told.notices if "'faulty'" in notice]
+    assert line.startswith(
+        "warning: diagnostic 'faulty' has taken 9 s, 100% of this training's time (its budget is 25%); it goes on"
+    )
+    alone = api.run("began", **QUICK, out=tmp_path / "alone")
+    assert weights(made.folder, 4) == weights(alone.folder, 4)
+
+
 def test_a_reading_may_be_any_number_torch_s_and_numpy_s_included(tmp_path, undrawn):
     fault = "import torch, numpy; return gankit.Reading({'fine': torch.tensor(2.0), 'too': numpy.float32(3)})"
     (tmp_path / "faulty.py").write_text(OBSERVER.format(fault=fault), encoding="utf-8")
@@ -506,7 +616,122 @@ def test_a_reaction_that_raises_does_not_end_the_training(tmp_path, undrawn):
         out=tmp_path / "run",
     )
     assert made.result["outcome"] == "finished"
-    assert [alarm["action"] for alarm in made.alarms()] == ["the reaction failed: OSError: no stamps"] * 2
+    assert [alarm["action"] for alarm in made.alarms()] == [
+        "the reaction failed: OSError: no stamps (post.py, line 15)"
+    ] * 2
+
+
+# What cannot train or be saved is refused before there is a run folder.
+
+FAULTY = """
+import torch
+import gankit
+
+
+class Faulty(gankit.LossTerm):
+    name = "faulty"
+
+    def __call__(self, step):
+        return {term}
+
+
+class Lost(gankit.Controller):
+    name = "lost"
+    drives = ("k",)
+
+    def __init__(self, options, model):
+        super().__init__(options, model)
+        {state}
+
+    def value(self, knob):
+        return torch.zeros(())
+
+    def update(self, number, readings):
+        {update}
+
+
+@gankit.hookimpl
+def gankit_losses():
+    return [Faulty]
+
+
+@gankit.hookimpl
+def gankit_controllers():
+    return [Lost]
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "fault", "code", "words"),
+    [
+        (
+            ["--loss", "faulty=1"],
+            {"term": "step.fake.mean(dim=(1, 2, 3))"},
+            2,
+            "term/faulty of model 'began' is no scalar: its shape is (4,); take the mean over the batch",
+        ),
+        (["--loss", "faulty=1"], {"term": "0.5"}, 2, "term/faulty of model 'began' is 0.5: it must be a 0-dim tensor"),
+        (
+            ["--loss", "faulty=1"],
+            {"term": "step.fake.mean() / 0"},
+            2,
+            "before the first step: no weight could learn from it",
+        ),
+        (
+            ["--loss", "faulty=1"],
+            {"term": "step.fake @ step.noise"},
+            1,
+            "model 'began' failed before its first step, and nothing was written: RuntimeError: ",
+        ),
+        (
+            ["--controller", "lost"],
+            {"state": "self.total = 0.0", "update": "self.total += 1"},
+            2,
+            "--controller lost: it remembers 'total' outside its buffers (0.0 became 1.0), where no checkpoint",
+        ),
+        (
+            ["--controller", "lost"],
+            {"state": "type(self).get_extra_state = lambda self: {'a': 1}; type(self).set_extra_state = print"},
+            2,
+            "--controller lost: its state cannot be saved (",
+        ),
+        (
+            ["--controller", "lost"],
+            {"state": "x = torch.zeros(2); self.register_buffer('a', x); self.register_buffer('b', x[:1])"},
+            2,
+            "--controller lost: its state cannot be saved (",
+        ),
+    ],
+)
+def test_what_cannot_train_or_be_saved_is_one_line_and_nothing_is_written(gankit, tmp_path, flags, fault, code, words):
+    fault = {"term": "step.fake.mean()", "state": "pass", "update": "pass"} | fault
+    (tmp_path / "faulty.py").write_text(FAULTY.format(**fault), encoding="utf-8")
+    quick = ("--data", "demo:120", "--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--steps", 1)
+    said = gankit("run", "began", *quick, "--plugin", "faulty.py", *flags, "--out", "run")
+    assert said.code == code
+    (line,) = said.err.splitlines()
+    assert words in line
+    place = 1 + (tmp_path / "faulty.py").read_text().splitlines().index(f"        return {fault['term']}")
+    assert code == 2 or f"(faulty.py, line {place})" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_of_a_data_source_and_of_a_reaction_are_set_by_flag(gankit, tmp_path, undrawn):
+    code = (STRANGER / "everything.py").read_text(encoding="utf-8")
+    code = code.replace(
+        '    name = "everything-reaction"\n',
+        '    name = "everything-reaction"\n\n    class Options(gankit.Options):\n        times: int = 1\n',
+    )
+    (tmp_path / "all.py").write_text(code, encoding="utf-8")
+    quick = ("--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--set", "latent=8", "--steps", 0)
+    reaction = ("--plugin", "all.py", "--on-alarm", "everything-reaction", "--set", "everything-reaction.times=3")
+    said = gankit("run", "began", *quick, "--data", "demo", "--set", "demo.count=60", *reaction, "--out", "run")
+    assert said.code == 0, said.err
+    made = public.Run("run")
+    assert made.data["train"] + made.data["held_out"] == 60
+    assert made.config["datasets"] == {"demo": {"count": 60, "seed": 20170331}}
+    assert made.config["reactions"] == {"everything-reaction": {"times": 3}}
+    refused(gankit("run", "began", *quick, "--data", "demo", "--set", "demo.cuont=60"), "(did you mean 'count'?)")
 
 
 # Inert until named.
@@ -614,6 +839,8 @@ def test_a_run_folder_alone_loads_no_code(tmp_path, undrawn):
     shutil.copytree(made.folder, tmp_path / "copy")
     with pytest.raises(UserError, match=f"made with --plugin {re.escape(str(path))}: give it again"):
         api.resume(tmp_path / "copy", steps=8)
+    with pytest.raises(UserError, match=f"made with --plugin {re.escape(str(path))}: give it again"):
+        public.Run(tmp_path / "copy").sample(1)
     assert (tmp_path / "loaded").read_text() == loaded
     assert api.resume(tmp_path / "copy", steps=5, plugins=[str(path)]).result["outcome"] == "finished"
     assert lines(tmp_path / "copy")[-1]["step"] == 5

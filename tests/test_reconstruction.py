@@ -216,7 +216,7 @@ def test_looking_changes_no_number_of_the_training(
 
 
 def test_a_model_without_energy_has_it_not_and_is_refused_it(gankit: Gankit, tmp_path: Path, undrawn: None) -> None:
-    page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/plugins/index.md").read_text(encoding="utf-8")
     (tmp_path / "my_gan.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], encoding="utf-8")  # type: ignore[index]
     request = ("run", "my-gan", "--plugin", "my_gan.py", "--data", "demo:60", "--batch-size", 4, "--steps", 1)
     refused(gankit(*request, "--diagnostic", NAME, "--out", "run"), f"--diagnostic {NAME}", "energy", "'my-gan'")

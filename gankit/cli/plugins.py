@@ -1,4 +1,4 @@
-"""`gankit plugins list`: what is installed, what it offers, what is broken and why."""
+"""`gankit plugins list|new|check`: what is installed and what is broken; a new one; does one keep its promises."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gankit.cli import plugin_option
 @click.group("plugins", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> int | None:
-    """List the plugins and what they offer."""
+    """List the plugins and what they offer, begin a new one, or check one."""
     return ctx.invoke(list_) if ctx.invoked_subcommand is None else None
 
 
@@ -36,3 +36,40 @@ def list_(plugins: tuple[str, ...] = ()) -> int:
     for line in clashes:
         click.echo(f"CLASH: {line}; leave one out with GANKIT_DISABLE_PLUGINS")
     return 1 if catalogue.broken or clashes else 0
+
+
+@command.command("new")
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(["model", "loss", "controller", "diagnostic", "dataset", "logger"]),
+    default="model",
+    show_default=True,
+    help="What it offers; a model comes with a loss, a controller and a diagnostic.",
+)
+def new(name: str, kind: str) -> None:
+    """Write a package that works at once into the new folder NAME, to be changed."""
+    from pathlib import Path
+
+    from gankit.scaffold import create, flag
+
+    create(name, kind, Path())
+    trial = {"model": f"{name} --data demo", "dataset": f"began --data {name}"}.get(
+        kind, f"began --data demo {flag(kind)} {name}{'=0.01' if kind == 'loss' else ''}"
+    )
+    steps = (f"pip install -e {name}", f"gankit run {trial}", f"gankit plugins check {name}", f"pytest {name}")
+    click.echo("\n  ".join((f"{name}/ is a whole package, to be changed. Next:", *steps)))
+
+
+@command.command("check")
+@click.argument("what", metavar="PATH|NAME")
+@click.option("--model", metavar="NAME", help="The model that its components are tried on; by default one that fits.")
+@plugin_option
+def check(what: str, model: str | None, plugins: tuple[str, ...]) -> int:
+    """Try all that a plugin offers against what gankit promises its users; exit code 1 where something fails.
+
+    PATH is a file or the folder of a package, NAME an installed plugin.
+    """
+    from gankit.testing.report import check
+
+    return 0 if check(what, plugins, click.echo, model) else 1

@@ -38,6 +38,7 @@ def describe(model: str, plugins: Sequence[str]) -> str:
         ("views", "--view"),
         ("reactions", "--on-alarm"),
         ("artifacts", "--artifact"),
+        ("datasets", "--data NAME[:ARGUMENT]"),
     ):
         found = catalogue.kind(kind)
         if found:

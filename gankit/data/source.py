@@ -50,6 +50,11 @@ class Data:
             return (channels, height, width)
         return tuple(self.train.shape[1:])
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels' names, in the order of their numbers; empty where the data has no labels."""
+        return self.label_names if self.labels is not None else ()
+
 
 class DataSource(ABC):
     """Base class of what the hook `gankit_datasets` offers; used as `--data NAME[:ARGUMENT]`."""

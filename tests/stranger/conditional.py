@@ -2,7 +2,7 @@
 
 Mirza, Osindero 2014, "Conditional Generative Adversarial Nets" (arXiv 1411.1784). It needs data with labels:
 
-gankit run conditional --plugin conditional.py --plugin ring.py --data ring --set classes=8
+gankit run conditional --plugin conditional.py --plugin ring.py --data ring
 """
 
 from __future__ import annotations
@@ -46,28 +46,24 @@ class Conditional(Model):
     class Settings(gankit.Settings):
         latent: int = Field(4, ge=1, description="numbers in a latent")
         width: int = Field(32, ge=1, description="units of the hidden layers")
-        classes: int = Field(10, ge=2, description="how many labels the data have")
 
     def build_networks(self, pair: NetworkPair | None, seen: tuple[int, ...]) -> dict[str, nn.Module]:
-        s = self.settings
+        s, classes = self.settings, len(self.classes)
+        if not classes:
+            raise UserError(f"model {self.name!r} needs data with labels, and these have none")
         return {
-            "generator": Told(s.latent, s.classes, s.width, self.shape),
-            "discriminator": Told(math.prod(seen), s.classes, s.width, (1,)),
+            "generator": Told(s.latent, classes, s.width, self.shape),
+            "discriminator": Told(math.prod(seen), classes, s.width, (1,)),
         }
 
     def latents(self, n: int, device: torch.device) -> Tensor:
         return torch.randn(n, self.settings.latent, device=device)
 
-    def told(self, labels: Tensor | None) -> Tensor:
-        if labels is None:
-            raise UserError(f"model {self.name!r} needs data with labels, and these have none")
-        return labels
-
     def generate(self, networks: Mapping[str, Any], noise: Tensor, labels: Tensor | None) -> Tensor:
-        return networks["generator"](noise, self.told(labels))
+        return networks["generator"](noise, labels)
 
     def judge(self, networks: Mapping[str, Any], seen: Tensor, labels: Tensor | None) -> Judged:
-        score = networks["discriminator"](seen, self.told(labels)).squeeze(1)
+        score = networks["discriminator"](seen, labels).squeeze(1)
         return Judged(output=score, energy=-score)
 
     def losses(self, step: Step) -> Losses:

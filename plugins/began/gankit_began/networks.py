@@ -69,6 +69,11 @@ class Convolutions(nn.Module):
         self.vanishing = vanishing
         self.register_buffer("carry", torch.ones(()))
 
+    def at_step(self, number: int) -> None:
+        """Set the carry for step `number`, counted from 1."""
+        if self.vanishing:
+            self.carry.fill_(max(0.0, 1.0 - (number - 1) / CARRY_STEPS))
+
     def forward(self, x: Tensor) -> Tensor:
         if self.enlarge:
             x = F.interpolate(x, scale_factor=2, mode="nearest")
@@ -80,17 +85,7 @@ class Convolutions(nn.Module):
         return x
 
 
-class Vanishing(nn.Module):
-    """A network whose residuals vanish as the training goes on."""
-
-    def at_step(self, number: int) -> None:
-        """Set the carry for step `number`, counted from 1."""
-        for module in self.modules():
-            if isinstance(module, Convolutions) and module.vanishing:
-                module.carry.fill_(max(0.0, 1.0 - (number - 1) / CARRY_STEPS))
-
-
-class Decoder(Vanishing):
+class Decoder(nn.Module):
     """Code (B, N_h) -> picture (B, C, S, S), unbounded. BEGAN's generator is one, with weights of its own.
 
     With skip connections h0, the first 8×8×n tensor, is up-sampled and concatenated after every up-sampling.
@@ -143,7 +138,7 @@ class Encoder(nn.Module):
         return self.linear(x.flatten(1))
 
 
-class Autoencoder(Vanishing):
+class Autoencoder(nn.Module):
     """The discriminator: picture (B, C, S, S) -> `Judged` with the reconstruction and the code (B, N_h)."""
 
     def __init__(self, encoder: Encoder, decoder: Decoder) -> None:

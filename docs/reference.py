@@ -1,0 +1,125 @@
+"""Writes docs/plugins/reference.md: every hook, and every class that a plugin meets, in their own words.
+
+    python docs/reference.py
+
+A test fails where the page is not what this gives.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import gankit
+from gankit import hookspecs
+from gankit.plugins import KINDS
+
+PAGE = Path(__file__).parent / "plugins" / "reference.md"
+GIVEN = (
+    *("Step", "Judged", "Losses", "Settings", "Machine", "Remedy", "Snapshot", "Reading", "Alarm", "Control"),
+    *("Request", "Data", "Options", "Run", "UserError"),
+)
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join(
+        [
+            "# Every hook",
+            "",
+            "Written by `python docs/reference.py` from `gankit/hookspecs.py` and the classes: change it there.",
+            "",
+            f"These are version {hookspecs.VERSION} of the hooks. A plugin says which it was written for with "
+            f"`GANKIT_HOOKS = {hookspecs.VERSION}` in its module; one for another version is refused by name.",
+            "",
+            paragraphs(hookspecs),
+            "",
+            *[line for name in hooks() for line in hook(name)],
+            "# What plugins are given",
+            "",
+            *[line for name in GIVEN for line in described(getattr(gankit, name))],
+        ]
+    )
+
+
+def hooks() -> list[str]:
+    """The hooks in the order of their page."""
+    return [name for name in vars(hookspecs) if name.startswith("gankit_")]
+
+
+def hook(name: str) -> list[str]:
+    """A hook, and the class that it offers."""
+    function = getattr(hookspecs, name)
+    text = [f"## {name}", "", f"`{name}{signature(function)}`", "", paragraphs(function), ""]
+    kind = name.removeprefix("gankit_")
+    return text + (described(getattr(gankit, KINDS[kind][1].partition(":")[2])) if kind in KINDS else [])
+
+
+def described(cls: Any) -> list[str]:
+    """A class: what it is, its attributes and its methods."""
+    text = [f"### gankit.{cls.__name__}", "", paragraphs(cls), ""]
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    lines = textwrap.dedent(inspect.getsource(cls)).splitlines()
+    rows = []
+    for node in tree.body[0].body:  # type: ignore[attr-defined]
+        if isinstance(node, ast.AnnAssign) and not ast.unparse(node.target).startswith("_"):
+            rows.append(attribute(node, lines[(node.end_lineno or node.lineno) - 1]))
+        elif isinstance(node, ast.FunctionDef) and not (node.name.startswith("_") and node.name not in SPECIAL):
+            rows.append(method(cls, node))
+    return [*text, *[row for row in rows if row], ""]
+
+
+SPECIAL = ("__init__", "__call__")
+
+
+def attribute(node: ast.AnnAssign, line: str) -> str:
+    """`name: type = default`, and the comment or description beside it."""
+    words = line.partition("  # ")[2]
+    default = ast.unparse(node.value) if node.value else ""
+    if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "Field":
+        words = next((ast.literal_eval(k.value) for k in node.value.keywords if k.arg == "description"), words)
+        default = ast.unparse(node.value.args[0]) if node.value.args else ""
+    shown = f"{ast.unparse(node.target)}: {ast.unparse(node.annotation)}{f' = {default}' if default else ''}"
+    return f"- `{shown}`{f' — {words}' if words else ''}"
+
+
+def method(cls: Any, node: ast.FunctionDef) -> str:
+    """A method or property, whether it must be written, and what it says."""
+    decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+    arguments = ast.unparse(node.args).removeprefix("self, ").removeprefix("cls, ").removeprefix("self")
+    shown = node.name if {"property", "cached_property"} & set(decorators) else f"{node.name}({arguments})"
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns and node.name != "__init__" else ""
+    needed = " **(must be written)**" if "abstractmethod" in decorators else ""
+    words = ast.get_docstring(node) or ""
+    if not words and not needed:
+        return ""
+    return f"- `{shown}{returns}`{needed}{': ' if words else ''}" + textwrap.indent(flowing(words), "  ").strip()
+
+
+def signature(function: Any) -> str:
+    return str(inspect.signature(function)).replace("'", "")
+
+
+def paragraphs(item: Any) -> str:
+    """A docstring as Markdown: indented code stays code."""
+    return flowing(inspect.getdoc(item) or "")
+
+
+def flowing(text: str) -> str:
+    """An example that begins with a decorator is set as code, and a `<` outside code is no tag."""
+    parts = []
+    for part in text.split("\n\n"):
+        code = part.lstrip().startswith(("@", "    ")) or part.startswith("    ")
+        parts.append(
+            f"```python\n{textwrap.dedent(part)}\n```" if code else re.sub(r"<(?=[^`]*(`[^`]*`[^`]*)*$)", "&lt;", part)
+        )
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,16 @@
+"""A run in TensorBoard, as a gankit plugin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gankit import hookimpl
+
+GANKIT_HOOKS = 1  # the version of the hooks that this is written for
+
+
+@hookimpl
+def gankit_artifacts() -> list[Any]:
+    from gankit_tensorboard.artifact import TensorBoard
+
+    return [TensorBoard]

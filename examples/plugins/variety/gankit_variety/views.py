@@ -1,0 +1,40 @@
+"""What the discriminator is shown: pictures with noise that fades out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+import gankit
+from gankit import View
+
+
+class InstanceNoise(View):
+    """Normal noise on real and generated pictures alike, so that D cannot tell them apart by trifles; it fades out.
+
+    Sønderby, Caballero, Theis, Shi, Huszár 2016, "Amortised MAP Inference for Image Super-resolution" (arXiv
+    1610.04490); Arjovsky, Bottou 2017 (arXiv 1701.04862) gave the reason. The deviation falls in a straight line.
+    """
+
+    name = "instance-noise"
+    summary = "noise on what the discriminator sees, which fades out (arXiv 1610.04490)"
+
+    class Options(gankit.Options):
+        deviation: float = Field(
+            0.1, ge=0, le=2, description="standard deviation at the first step; white − black is 2"
+        )
+        steps: int = Field(5000, ge=1, description="steps until it is 0")
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.deviation = options.deviation
+
+    def at_step(self, number: int) -> None:
+        self.deviation = self.options.deviation * max(0.0, 1 - (number - 1) / self.options.steps)
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """(B, …) -> the same shape."""
+        return batch + self.deviation * torch.randn_like(batch) if self.deviation else batch

@@ -1,0 +1,16 @@
+"""WGAN-GP as a gankit plugin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gankit import hookimpl
+
+GANKIT_HOOKS = 1  # the version of the hooks that this is written for
+
+
+@hookimpl
+def gankit_models() -> list[Any]:
+    from gankit_wgan_gp.model import WGANGP
+
+    return [WGANGP]

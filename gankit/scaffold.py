@@ -1,0 +1,110 @@
+"""`gankit plugins new`: a whole package of a plugin from templates, which works before a line of it is changed."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import gankit
+from gankit.errors import UserError
+from gankit.hookspecs import VERSION
+from gankit.plugins import KINDS, NAME, Catalogue
+
+PARTS = {  # what a package of each kind has, a file each
+    "model": ("model", "loss", "controller", "diagnostic"),
+    **{kind: (kind,) for kind in ("loss", "controller", "diagnostic", "dataset", "logger")},
+}
+HOOKS = {  # part -> the hook, what is added to the package's name, the class of tests
+    "model": ("gankit_models", "", "ModelTests"),
+    "loss": ("gankit_losses", "r1", "LossTests"),
+    "controller": ("gankit_controllers", "warm-up", "ControllerTests"),
+    "diagnostic": ("gankit_diagnostics", "spread", "DiagnosticTests"),
+    "dataset": ("gankit_datasets", "", "DatasetTests"),
+    "logger": ("gankit_artifacts", "", "ArtifactTests"),
+}
+LONGEST = 40  # letters of a name, so that no line of a template grows too long for the linter
+TEMPLATES = Path(__file__).parent / "templates" / "plugin"
+
+
+def create(name: str, kind: str, where: Path) -> Path:
+    """Write the package `name` into the new folder `where`/`name`, whole or not at all; return it.
+
+    Raises `UserError` for a name that Python, gankit or an installed plugin has taken, and where the folder exists.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    package = name.replace("-", "_")
+    folder = where / name
+    _refuse_name(name, package, folder)
+    parts = []
+    for part in PARTS[kind]:
+        hook, added, tests = HOOKS[part]
+        own = f"{name}-{added}" if part != kind else name
+        parts.append({"part": part, "hook": hook, "name": own, "cls": camel(own), "tests": tests})
+    _refuse_taken([part["name"] for part in parts], [part["hook"].removeprefix("gankit_") for part in parts])
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
+    )
+    by_part = {part["part"]: part for part in parts}
+    words: dict[str, Any] = {
+        **{"name": name, "package": package, "kind": kind, "parts": parts, "by_part": by_part},
+        **{"version": gankit.__version__, "hooks": VERSION, "flag": flag(kind)},
+    }
+    files = {
+        "pyproject.toml": "pyproject.toml.j2",
+        "README.md": "README.md.j2",
+        f"{package}/__init__.py": "init.py.j2",
+        **{f"{package}/{part}.py": f"{part}.py.j2" for part in by_part},
+        f"tests/test_{package}.py": "test.py.j2",
+    }
+    beside = where / f".{name}.{os.getpid()}"
+    try:
+        for path, template in files.items():
+            this = by_part.get(template.removesuffix(".py.j2"), {})
+            told = words | {"cls": this.get("cls"), "own_name": this.get("name")}
+            text = environment.get_template(template).render(told)
+            (beside / path).parent.mkdir(parents=True, exist_ok=True)
+            (beside / path).write_text(text, encoding="utf-8")
+        beside.rename(folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def flag(kind: str) -> str:
+    """The flag of `gankit run` that names what a package of that kind offers."""
+    return {"model": "", "dataset": "--data", "logger": "--artifact"}.get(kind, f"--{kind}")
+
+
+def camel(name: str) -> str:
+    """The name as a class: wgan-gp is WganGp."""
+    return "".join(word.capitalize() for word in name.split("-"))
+
+
+def _refuse_name(name: str, package: str, folder: Path) -> None:
+    if not NAME.fullmatch(name) or not package.isidentifier() or len(name) > LONGEST:
+        raise UserError(
+            f"{name!r} is no name for a plugin: write lower-case words joined by hyphens, beginning with a letter, of "
+            f"at most {LONGEST} letters, as in wgan-gp"
+        )
+    if os.path.lexists(folder):
+        raise UserError(f"{folder} exists, and nothing is overwritten: choose another name, or another folder")
+    if keyword.iskeyword(package) or package in sys.stdlib_module_names or importlib.util.find_spec(package):
+        raise UserError(
+            f"{name!r} would be imported as {package!r}, which Python or a package here has: choose another"
+        )
+
+
+def _refuse_taken(names: list[str], kinds: list[str]) -> None:
+    catalogue = Catalogue()
+    for name, kind in zip(names, kinds, strict=True):
+        if name in catalogue.kind(kind):
+            givers = " and ".join(f"{plugin.name!r} ({plugin})" for plugin in catalogue.kind(kind)[name][1])
+            raise UserError(f"{KINDS[kind][0]} {name!r} is there already, of {givers}: choose another name")

@@ -1,0 +1,129 @@
+"""`gankit plugins check`: the conformance kit on all that a plugin offers, without pytest."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gankit.errors import UserError, told
+from gankit.plugins import GROUP, KINDS, Catalogue, Plugin, nearest
+from gankit.testing.checks import CHECKS, is_accepted
+from gankit.testing.subject import Failed, Subject
+
+
+def check(given: str, plugins: Sequence[str], say: Callable[[str], None], model: str | None = None) -> bool:
+    """Check every component of the plugin that `given` names: a file, a package's folder, or an installed name.
+
+    `say` is told a line for each check, and what to do where one fails. Returns whether all passed.
+    """
+    catalogue, checked = _found(given, plugins)
+    for kind in KINDS:  # calls the hooks, so that what breaks there is known
+        catalogue.kind(kind)
+    passed = failed = 0
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the networks are tiny
+    try:
+        for plugin in checked:
+            say(f"{plugin.name}  ({plugin}, {plugin.where})")
+            if plugin.broken:
+                failed += 1
+                say(f"  FAIL  it cannot be loaded: {plugin.broken}")
+                say("        do: mend what the line names; GANKIT_STRICT=1 gankit plugins list shows the traceback")
+            for subject in _subjects(catalogue, plugin, [*plugins, *_not_installed(checked)], model):
+                with tempfile.TemporaryDirectory(prefix="gankit-check-") as folder:
+                    subject.folder = Path(folder)
+                    good, bad = _run(subject, say)
+                passed, failed = passed + good, failed + bad
+        clashes = catalogue.clashes()
+        for line in clashes:
+            say(f"  FAIL  {line}")
+            say("        do: give it a name of its own")
+    finally:
+        torch.set_num_threads(threads)
+    failed += len(clashes)
+    say(f"{passed} passed, {failed} failed")
+    return not failed
+
+
+def _run(subject: Subject, say: Callable[[str], None]) -> tuple[int, int]:
+    """How many checks passed and failed. A component that no run accepts fails once."""
+    say(f"  {subject}")
+    passed = failed = 0
+    for each in CHECKS[subject.kind]:
+        words = each.__name__.replace("_", " ")
+        try:
+            skipped = each(subject)
+        except Failed as error:
+            what, do = error.what, error.do
+        except Exception as error:
+            what, do = told(error), "mend the line that it names"
+        else:
+            passed += 1
+            say(f"    ok    it {words}{f' ({skipped})' if skipped else ''}")
+            continue
+        failed += 1
+        say(f"    FAIL  it {words}: {' '.join(what.split())}")
+        say(f"          do: {do}")
+        if each is is_accepted:
+            break
+    return passed, failed
+
+
+def _subjects(catalogue: Catalogue, plugin: Plugin, plugins: Sequence[str], model: str | None) -> list[Subject]:
+    return [
+        Subject(kind, name, Path(), plugins, model if kind != "models" else None, catalogue=catalogue)
+        for kind in KINDS
+        for name, (_, givers) in catalogue.kind(kind).items()
+        if givers == [plugin]
+    ]
+
+
+def _not_installed(checked: Sequence[Plugin]) -> list[str]:
+    return [plugin.where for plugin in checked if not plugin.installed]
+
+
+def _found(given: str, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]:
+    """The catalogue with what was given, and the plugins that are meant."""
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return _of_package(path, plugins)
+    if path.suffix == ".py" or path.is_file():
+        catalogue = Catalogue([*plugins, given])
+        return catalogue, [catalogue.plugins[-1]]
+    catalogue = Catalogue(plugins)
+    found = [plugin for plugin in catalogue.plugins if given in (plugin.name, plugin.distribution)]
+    if not found:
+        there = [plugin.name for plugin in catalogue.plugins]
+        raise UserError(
+            f"{given} is no file, folder or installed plugin{nearest(given, there)}. There are: {', '.join(there)}"
+        )
+    return catalogue, found
+
+
+def _of_package(folder: Path, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]:
+    """The plugins that a package's pyproject.toml names, installed or not."""
+    try:
+        table: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+        entries = table["project"]["entry-points"][GROUP]
+    except OSError as error:
+        raise UserError(
+            f"{folder} has no pyproject.toml ({error.strerror}): name the folder of a package, or a file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder / 'pyproject.toml'} is no TOML file: {error}") from None
+    except (KeyError, TypeError):
+        raise UserError(
+            f'{folder / "pyproject.toml"} names no plugin: add [project.entry-points.{GROUP}] with NAME = "module"'
+        ) from None
+    catalogue = Catalogue(plugins)
+    there = {(plugin.name, plugin.where) for plugin in catalogue.plugins if plugin.installed}
+    missing = [module for name, module in entries.items() if (name, module) not in there]
+    sys.path[:0] = [str(folder.resolve()), str((folder / "src").resolve())]
+    catalogue = Catalogue([*plugins, *missing])
+    return catalogue, [plugin for plugin in catalogue.plugins if plugin.where in entries.values()]

@@ -1,0 +1,141 @@
+"""What is checked: one component of a plugin, and the small trainings that it takes part in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gankit import api, config
+from gankit.config import RunConfig
+from gankit.data.batches import Batches
+from gankit.errors import TrainingError, UserError
+from gankit.plugins import KINDS, Catalogue
+from gankit.recorder import Recorder, Watcher
+from gankit.runs import Run, write_json
+from gankit.training import Training
+
+SMALL: dict[str, Any] = {"data": "demo:64", "image_size": 16, "batch_size": 4, "precision": "fp32", "device": "cpu"}
+CARRIERS = ("began", "ebgan")  # models that a component without one of its own is tried on
+
+
+class Failed(AssertionError):
+    """A check failed: what was seen, and what to do about it."""
+
+    def __init__(self, what: str, do: str) -> None:
+        super().__init__(f"{what}. What to do: {do}")
+        self.what, self.do = what, do
+
+
+def training(
+    model: str, plugins: Sequence[str] = (), options: Mapping[str, Any] | None = None, **more: Any
+) -> tuple[Training, Batches]:
+    """A training in memory at step 0 as `gankit run` would build it, and its batches; options as for `gankit.run`."""
+    catalogue = Catalogue(plugins)
+    resolved = config.resolve(model, config.request(**config.merge(options or {}, more)), catalogue)
+    return api.assemble(resolved, api.open_data(resolved, catalogue, Watcher()), catalogue)
+
+
+@dataclass
+class Subject:
+    """One component, and how it is put into a training.
+
+    `model`: the model that it is tried on; by default one of its own plugin's, or BEGAN or EBGAN: the first that takes
+    it. `options`: as for `gankit.run`, over `SMALL`. `plugins`: what is not installed, as for `--plugin`.
+    """
+
+    kind: str
+    name: str
+    folder: Path  # to write to
+    plugins: Sequence[str] = ()
+    model: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    catalogue: Catalogue = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.catalogue = self.catalogue or Catalogue(self.plugins)
+
+    def __str__(self) -> str:
+        return f"{KINDS[self.kind][0]} {self.name!r}"
+
+    @cached_property
+    def cls(self) -> Any:
+        """The class that the plugin offers."""
+        return self.catalogue.get(self.kind, self.name)
+
+    @cached_property
+    def carrier(self) -> str:
+        """The model that the component is tried on. Raises `Failed` where no model takes it."""
+        refusals = []
+        for model in self._candidates():
+            try:
+                self._assemble(model, {})
+            except (UserError, TrainingError) as error:
+                refusals.append(f"with {model}: {error}")
+            else:
+                return model
+        raise Failed(
+            f"gankit run refuses it ({'; '.join(refusals) or 'there is no model to try it on'})",
+            "mend what the refusal names; where only another model takes it, name that (`model`, or --model)",
+        )
+
+    def config(self, **more: Any) -> RunConfig:
+        """The whole configuration of a small run with the component."""
+        return self._resolve(self.carrier, more)
+
+    def training(self, **more: Any) -> tuple[Training, Batches]:
+        """A new training at step 0 with the component, and its batches."""
+        return self._assemble(self.carrier, more)
+
+    def recorder(self, built: Training, batches: Batches, name: str) -> Recorder:
+        """What writes the lines of a training, into a new run folder of that name, or NAME-2 and so on."""
+        names = (name, *(f"{name}-{n}" for n in range(2, 1000)))
+        folder = Run.create(next(p for p in map(self.folder.joinpath, names) if not p.exists()), built.model.name)
+        write_json(folder / "config.json", built.config.model_dump(mode="json"))
+        write_json(folder / "data.json", api.describe_data(batches.data))
+        return Recorder(Run(folder), built, batches, self.catalogue, Watcher())
+
+    def _candidates(self) -> list[str]:
+        if self.model or self.kind == "models":
+            return [self.model or self.name]
+        models = self.catalogue.kind("models")
+        givers = [plugin.name for plugin in self.catalogue.kind(self.kind)[self.name][1]]
+        own = [name for name, (_, plugins) in models.items() if {p.name for p in plugins} & set(givers)]
+        return list(dict.fromkeys([*own, *(name for name in CARRIERS if name in models)]))
+
+    def _resolve(self, model: str, more: Mapping[str, Any]) -> RunConfig:
+        ways: dict[str, dict[str, Any]] = {
+            "models": {},
+            "networks": {"set": {"networks": self.name}},
+            "losses": {"losses": {self.name: 0.1}},
+            "reactions": {"on_alarm": self.name},
+            "datasets": {"data": self.name},
+        }
+        joined = ways.get(self.kind, {self.kind: [self.name]})
+        asked = config.merge(SMALL, joined, {"steps": 0}, self.options, more)
+        return config.resolve(model, config.request(**asked), self.catalogue)
+
+    def _assemble(self, model: str, more: Mapping[str, Any]) -> tuple[Training, Batches]:
+        resolved = self._resolve(model, more)
+        return api.assemble(resolved, api.open_data(resolved, self.catalogue, Watcher()), self.catalogue)
+
+
+def tensors(built: Training) -> dict[str, Tensor]:
+    """All that a training remembers between two steps, copied: weights, averages, moments, controllers."""
+    found = {
+        f"network {name}/{key}": value
+        for name, network in built.networks.items()
+        for key, value in network.state_dict().items()
+    }
+    found |= {f"averaged generator/{key}": value for key, value in built.averaged.state_dict().items()}
+    for name, optimizer in built.optimizers.items():
+        for index, state in optimizer.state_dict()["state"].items():
+            found |= {f"optimizer {name}/{index}/{key}": value for key, value in state.items()}
+    for name, controller in built.controllers.items():
+        found |= {f"controller {name}/{key}": value for key, value in controller.state_dict().items()}
+    found |= {f"knob {name}": value for name, value in built.knobs().items()}
+    return {name: value.detach().clone() for name, value in found.items() if isinstance(value, Tensor)}

@@ -1,0 +1,179 @@
+"""The tutorial is the example's own code, and every recipe of the cookbook does what the page says."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SMALL, refused
+from PIL import Image, ImageDraw
+
+from gankit import Run
+from gankit.cli import cli
+
+ROOT = Path(__file__).parents[1]
+COOKBOOK = (ROOT / "docs" / "plugins" / "cookbook.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs" / "plugins" / "tutorial.md").read_text(encoding="utf-8")
+QUICK = ("--image-size", 16, "--batch-size", 4, "--precision", "fp32", *SMALL, "--steps", 4, "--log-every", 1)
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The files that a page shows: (name, text), where the name stands in a line of its own before the code."""
+    return re.findall(r"^`([\w./-]+)`\n\n```\w+\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+def solid(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+# The tutorial.
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "gankit_wgan_gp/__init__.py", "gankit_wgan_gp/model.py"])
+def test_the_tutorial_s_package_is_the_example_line_by_line(file):
+    there = (ROOT / "examples" / "plugins" / "wgan-gp" / file).read_text(encoding="utf-8")
+    assert solid("".join(text for name, text in blocks(TUTORIAL) if name == file)) == solid(there)
+
+
+def test_the_tests_that_the_tutorial_shows_are_among_the_example_s():
+    shown = [text for name, text in blocks(TUTORIAL) if name == "tests/test_wgan_gp.py"]
+    there = solid((ROOT / "examples" / "plugins" / "wgan-gp" / "tests" / "test_wgan_gp.py").read_text(encoding="utf-8"))
+    assert shown
+    for text in shown:
+        lines = solid(text)
+        assert any(there[i : i + len(lines)] == lines for i in range(len(there)))
+
+
+# The cookbook.
+
+RECIPES = dict(blocks(COOKBOOK))
+
+
+def command(name: str) -> list[str]:
+    """What the page types to use a recipe."""
+    (line,) = [line for line in re.findall(r"^gankit .*", COOKBOOK, re.MULTILINE) if f"--plugin {name}" in line]
+    return shlex.split(line)[1:]
+
+
+@pytest.fixture
+def cook(gankit, tmp_path, undrawn, monkeypatch):
+    """Follow a recipe in an empty folder: the file as it stands, the page's command line, a small training."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+    def follow(name: str, *more: object, data: str | None = None) -> Run:
+        (tmp_path / name).write_text(RECIPES[name], encoding="utf-8")
+        words = command(name)
+        if data:
+            words[words.index("--data") + 1] = data
+        said = gankit(*words, *QUICK, *more, "--out", "run")
+        assert said.code == 0, said.err
+        return Run(tmp_path / "run")
+
+    return follow
+
+
+def pictures(n: int) -> list[bytes]:
+    """PNGs of a square on white, all different."""
+    made = []
+    for i in range(n):
+        picture = Image.new("RGB", (20, 20), "white")
+        ImageDraw.Draw(picture).rectangle((2, 2, 5 + i, 5 + i), fill=(20 * i, 0, 200))
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        made.append(buffer.getvalue())
+    return made
+
+
+def test_every_recipe_is_tried():
+    assert set(RECIPES) == {
+        *("white_border.py", "pi_balance.py", "colour_drift.py", "board.py", "archive.py", "parquet.py", "best.py")
+    }
+
+
+def test_the_loss_term_is_logged_and_in_the_generator_s_loss(cook):
+    line = cook("white_border.py", "--set", "balance.floor=0").metrics()[0]
+    assert 0 < line["term/white-border"] < 2
+    assert line["loss/generator"] == pytest.approx(line["energy/fake"] + 0.1 * line["term/white-border"], rel=1e-5)
+
+
+def test_the_pi_controller_gives_k_as_its_formula_says(cook):
+    lines = cook("pi_balance.py", "--set", "gamma=0.9").metrics()
+    total, k = 0.0, 0.0
+    for line in lines:
+        assert line["began/k"] == pytest.approx(k, abs=1e-6)
+        total = min(max(total + 0.001 * line["began/balance"], 0), 1)
+        k = min(max(total + 0.2 * line["began/balance"], 0), 1)
+    assert lines[-1]["began/k"] > 0
+
+
+def test_the_alarm_is_raised_once_with_its_evidence(cook):
+    run = cook("colour_drift.py", "--set", "colour-drift.every=2", "--set", "colour-drift.most=0.01")
+    (alarm,) = run.alarms()
+    assert (alarm["step"], alarm["kind"], alarm["severity"]) == (2, "colour-drift", "warning")
+    assert alarm["readings"]["distance"] == pytest.approx(run.metrics()[1]["colour-drift/distance"])
+    assert any("gankit resume" in text for text in alarm["advice"])
+
+
+def test_the_logger_s_numbers_are_those_of_the_run(cook):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = cook("board.py")
+    events = EventAccumulator(str(run.folder / "board")).Reload()
+    logged = [(event.step, event.value) for event in events.Scalars("energy/real")]
+    assert logged == [(line["step"], pytest.approx(line["energy/real"])) for line in run.metrics()]
+    assert [event.step for event in events.Images("samples")] == [0, 4]
+
+
+def test_an_archive_on_the_web_is_fetched_once_with_its_folders_as_labels(cook, gankit, tmp_path):
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as packed:
+        for i, picture in enumerate(pictures(12)):
+            packed.writestr(f"{'ab'[i % 2]}/{i}.png", picture)
+    url = (tmp_path / "pictures.zip").as_uri()
+    run = cook("archive.py", "--holdout", 0, data=f"archive:{url}")
+    assert run.data["train"] == 12
+    assert run.data["labels"] == ["a", "b"]
+    (tmp_path / "pictures.zip").unlink()  # it is here already
+    again = gankit("run", "began", "--plugin", "archive.py", "--data", f"archive:{url}", *QUICK, "--out", "again")
+    assert again.code == 0
+    missing = gankit("run", "began", "--plugin", "archive.py", "--data", "archive:file:///nowhere.zip", *QUICK)
+    refused(missing, "--data archive:file:///nowhere.zip cannot be had")
+
+
+@pytest.mark.parametrize("struct", [False, True])
+def test_a_parquet_table_gives_its_pictures_and_labels(cook, tmp_path, struct):
+    import pyarrow
+    import pyarrow.parquet
+
+    images: list[Any] = pictures(12)
+    if struct:  # as datasets of pictures on the web have them
+        images = [{"bytes": picture, "path": f"{i}.png"} for i, picture in enumerate(images)]
+    table = pyarrow.table({"image": images, "label": [i % 3 for i in range(12)]})
+    pyarrow.parquet.write_table(table, tmp_path / "pictures.parquet")
+    run = cook("parquet.py", "--holdout", 0)
+    assert run.data["train"] == 12
+    assert run.data["labels"] == ["0", "1", "2"]
+
+
+def test_the_command_is_there_once_it_is_installed(gankit, run, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    metadata = site / "best-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (site / "best.py").write_text(RECIPES["best.py"], encoding="utf-8")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: best\nVersion: 1.0\n")
+    entry = re.search(r"```toml\n\[project\.entry-points\.gankit\]\n(\w+) = \"(\w+)\"", COOKBOOK)
+    assert entry
+    (metadata / "entry_points.txt").write_text(f"[gankit]\n{entry[1]} = {entry[2]}\n")
+    monkeypatch.syspath_prepend(site)
+    vars(cli).pop("_from_plugins", None)
+    try:
+        lines = [line for line in Run(run).metrics() if line.get("began/k") is not None]
+        value, step = max((line["began/k"], line["step"]) for line in lines)
+        assert gankit("best", run, "began/k").out == f"began/k was {value:.4g} at step {step}\n"
+        refused(gankit("best", run, "beauty"), "has no metric 'beauty'")
+    finally:
+        vars(cli).pop("_from_plugins", None)

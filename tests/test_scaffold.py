@@ -1,0 +1,142 @@
+"""`gankit plugins new` writes a package that works before a line of it is changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Gankit, contents, lines, refused
+
+from gankit.plugins import Catalogue
+from gankit.scaffold import LONGEST, PARTS, create
+from gankit.testing.report import check
+
+TINY = ("--image-size", 16, "--batch-size", 4, "--steps", 2, "--log-every", 1, "--out", "run")
+USED = {  # a first run with what a package of each kind offers, and what of it shows in the run
+    "model": (("run", "fresh", "--data", "demo:60", "--set", "filters=4"), "fresh/margin"),
+    "loss": (("run", "began", "--data", "demo:60", "--set", "filters=4", "--loss", "fresh=0.01"), "term/fresh"),
+    "controller": (("run", "began", "--data", "demo:60", "--set", "filters=4", "--controller", "fresh"), None),
+    "diagnostic": (("run", "began", "--data", "demo:60", "--set", "filters=4", "--diagnostic", "fresh"), None),
+    "dataset": (("run", "began", "--data", "fresh:60", "--set", "filters=4"), None),
+    "logger": (("run", "began", "--data", "demo:60", "--set", "filters=4", "--artifact", "fresh"), None),
+}
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where packages are made; `installed` puts one of them where pip would."""
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "fresh"]:
+        del sys.modules[name]
+
+
+def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `pip install -e` leaves it: the folder on the path, and the entry point of its pyproject.toml."""
+    metadata = folder / "fresh-0.1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: fresh\nVersion: 0.1.0\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_text("[gankit]\nfresh = fresh\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_new_package_is_installed_and_used_without_an_edit(
+    gankit: Gankit, fresh: Path, monkeypatch, undrawn, kind: str
+) -> None:
+    said = gankit("plugins", "new", "fresh", "--kind", kind)
+    assert said.code == 0
+    assert "pip install -e fresh" in said.out
+    installed(fresh / "fresh", monkeypatch)
+    command, shown = USED[kind]
+    assert " ".join(command[1:3]) in said.out
+    made = gankit(*command, *TINY)
+    assert made.code == 0, made.err
+    if shown:
+        assert shown in lines(fresh / "run")[0]
+    offered = {name for items in (Catalogue().kind(k) for k in ("models", "losses", "diagnostics")) for name in items}
+    if kind == "model":
+        assert {"fresh", "fresh-r1", "fresh-spread"} <= offered
+    if kind == "logger":
+        assert (fresh / "run/fresh.csv").read_text().startswith("1,images,4\n")
+
+
+@pytest.mark.parametrize("kind", PARTS)
+@pytest.mark.parametrize("name", ["a", "my-first-gan", "-".join(["abcdefg"] * 5)])
+def test_a_new_package_passes_its_own_linting_and_is_formatted(fresh: Path, kind: str, name: str) -> None:
+    assert len("-".join(["abcdefg"] * 5)) == LONGEST - 1
+    folder = create(name, kind, fresh)
+    for command in (["check"], ["format", "--check"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(folder)]
+        done = subprocess.run(ruff, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("kind", ["logger", *(pytest.param(kind, marks=pytest.mark.slow) for kind in PARTS)])
+def test_a_new_package_passes_its_own_tests_and_the_conformance_kit(
+    fresh: Path, monkeypatch, gankit_cache, kind: str
+) -> None:
+    folder = create("fresh", kind, fresh)
+    installed(folder, monkeypatch)
+    loaded = ["-p", "gankit.testing.plugin"] if not _by_entry_point() else []
+    tests = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *loaded]
+    done = subprocess.run(tests, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said: list[str] = []
+    assert check("fresh", (), said.append), "\n".join(said)
+
+
+def _by_entry_point() -> bool:
+    from importlib.metadata import entry_points
+
+    return any(entry.value == "gankit.testing.plugin" for entry in entry_points(group="pytest11"))
+
+
+def test_the_pytest_plugin_is_an_entry_point_of_gankit_s() -> None:
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["entry-points"]["pytest11"] == {"gankit": "gankit.testing.plugin"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("My GAN", "'My GAN' is no name for a plugin: write lower-case words joined by hyphens"),
+        ("3d-gan", "'3d-gan' is no name for a plugin"),
+        ("../gan", "is no name for a plugin"),
+        ("x" * (LONGEST + 1), f"at most {LONGEST} letters"),
+        ("json", "'json' would be imported as 'json', which Python or a package here has"),
+        ("class", "which Python or a package here has"),
+        ("gankit-began", "'gankit-began' would be imported as 'gankit_began', which Python or a package here has"),
+        ("began", "model 'began' is there already, of 'began' (gankit "),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_in_one_line(gankit: Gankit, tmp_path: Path, name: str, words: str) -> None:
+    refused(gankit("plugins", "new", name), words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "fresh").mkdir()
+    (tmp_path / "fresh" / "mine.txt").write_text("years of work", encoding="utf-8")
+    before = contents(tmp_path)
+    refused(gankit("plugins", "new", "fresh"), "fresh exists, and nothing is overwritten")
+    assert contents(tmp_path) == before
+
+
+def test_a_package_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
+    from gankit import UserError
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(UserError, match="fresh cannot be written: No space left on device"):
+            create("fresh", "model", tmp_path)
+    assert list(tmp_path.iterdir()) == []

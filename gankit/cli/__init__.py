@@ -18,7 +18,7 @@ COMMANDS = {  # name -> what it does; each lives in gankit/cli/NAME.py
     "invert": "Find the latents of pictures.",
     "animate": "Make an animation of a run's samples.",
     "report": "Write a run's report.html anew.",
-    "plugins": "List the plugins and what they offer.",
+    "plugins": "List the plugins, begin a new one, check one.",
     "doctor": "Say what is here, and what is wrong.",
 }
 

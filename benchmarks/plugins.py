@@ -21,7 +21,7 @@ from speed import commit, machine, save
 
 PLUGINS = 50
 STARTS = 5
-COMMANDS = (("--help",), ("plugins", "list"))
+COMMANDS = (("--help",),)  # it looks for all plugins, whose commands it lists
 CODE = '''"""A stranger's plugin."""
 
 from gankit import hookimpl

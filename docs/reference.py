@@ -115,7 +115,7 @@ def flowing(text: str) -> str:
     for part in text.split("\n\n"):
         code = part.lstrip().startswith(("@", "    ")) or part.startswith("    ")
         parts.append(
-            f"```python\n{textwrap.dedent(part)}\n```" if code else re.sub(r"<(?=[^`]*(`[^`]*`[^`]*)*$)", "&lt;", part)
+            f"```\n{textwrap.dedent(part)}\n```" if code else re.sub(r"<(?=[^`]*(`[^`]*`[^`]*)*$)", "&lt;", part)
         )
     return "\n\n".join(parts)
 

@@ -65,8 +65,8 @@ def create(name: str, kind: str, where: Path) -> Path:
     beside = where / f".{name}.{os.getpid()}"
     try:
         for path, template in files.items():
-            this = by_part.get(template.removesuffix(".py.j2"), {})
-            told = words | {"cls": this.get("cls"), "own_name": this.get("name")}
+            about = by_part.get(template.removesuffix(".py.j2"), {})
+            told = words | {"cls": about.get("cls"), "own_name": about.get("name")}
             text = environment.get_template(template).render(told)
             (beside / path).parent.mkdir(parents=True, exist_ok=True)
             (beside / path).write_text(text, encoding="utf-8")

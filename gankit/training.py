@@ -241,7 +241,7 @@ def _refuse_no_scalar(name: str, value: Any, model: Model) -> None:
     if value.numel() != 1:
         raise UserError(f"{whose} is no scalar: its shape is {tuple(value.shape)}; take the mean over the batch")
     if name.startswith(("loss/", "term/")) and not value.isfinite().all():
-        raise UserError(f"{whose} is {float(value)} before the first step: no weight could learn from it")
+        raise UserError(f"{whose} is {float(value.detach())} before the first step: no weight could learn from it")
 
 
 def _refuse_unsaved(name: str, before: Controller, after: Controller) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gankit.testing import (
-    ModelTests,
-)
+import pytest
+
+from gankit.testing import ModelTests
+from gankit.testing.report import check
 
 SMALL: dict[str, Any] = {"set": {"filters": 4, "latent": 8}}
 
@@ -17,3 +18,10 @@ class TestBegan(ModelTests):
 
 class TestEbgan(ModelTests):
     name, options = "ebgan", SMALL
+
+
+@pytest.mark.slow
+def test_all_that_gankit_offers_keeps_what_it_promises(gankit_cache):
+    """The models and components of both shipped plugins, and the core's own."""
+    said: list[str] = []
+    assert check("gankit", (), said.append), "\n".join(said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,13 @@ def test_the_gan_of_the_plugin_page_trains_as_it_stands(tmp_path, monkeypatch):
 def test_every_hook_is_on_the_plugin_page_and_has_a_docstring(hook):
     assert f"`{hook}`" in PLUGINS
     assert getattr(hookspecs, hook).__doc__
+
+
+def test_the_reference_of_the_hooks_is_what_they_say_of_themselves():
+    reference = runpy.run_path(str(ROOT / "docs" / "reference.py"))
+    text = reference["PAGE"].read_text(encoding="utf-8")
+    assert text == reference["page"](), "run: python docs/reference.py"
+    assert all(f"\n## {name}\n" in text for name in dir(hookspecs) if name.startswith("gankit_"))
 
 
 @pytest.mark.parametrize("name", gankit.__all__)

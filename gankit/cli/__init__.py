@@ -21,7 +21,7 @@ COMMANDS = {  # name -> what it does; each lives in gankit/cli/NAME.py
     "runs": "List the runs below a folder.",
     "animate": "Make an animation of a run's samples.",
     "report": "Write a run's report.html anew.",
-    "plugins": "List the plugins and what they offer.",
+    "plugins": "List the plugins, begin a new one, check one.",
     "doctor": "Say what is here, and what is wrong.",
 }
 

@@ -302,7 +302,7 @@ def _refuse_collisions(item: Any, settings: str) -> None:
     taken = {"name": "the model's name in config.json"} if settings == "Settings" else {}
     if hasattr(item, "network"):  # a loss term
         taken = {"weight": "the term's weight in config.json"}
-    for field in cls.model_fields:  # type: ignore[attr-defined]
+    for field in cls.model_fields:
         if field in taken or hasattr(pydantic.BaseModel, field):
             what = taken.get(field, f"pydantic's BaseModel.{field}")
             raise ValueError(f"{item.__name__}.{settings} has a field {field!r}, which collides with {what}: rename it")

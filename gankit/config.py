@@ -230,6 +230,9 @@ def resolve(
     if given.pop("name", name) != name:
         raise UserError(f"the [model] table is for {request['model']['name']!r}, and the model asked for is {name!r}")
     settings = validate(model_class.Settings, given, f"model {name!r}", "setting")
+    if getattr(settings, "networks", None) == "auto":  # options of a pair say which is meant
+        meant = _component_options(request.get("set", {})).keys() & catalogue.kind("networks").keys()
+        settings = settings.model_copy(update={"networks": next(iter(sorted(meant)), "auto")})
     resolved = model_class.resolve(settings, machine)
     for key, value in settings:
         if value == "auto" and key in pinned.get("model", {}):

@@ -48,7 +48,7 @@ def test_everything_stateful_is_in_it(finished: Path) -> None:
     for network in ("generator", "discriminator"):
         for moment in ("exp_avg", "exp_avg_sq", "step"):
             assert re.search(rf"^optimizer/{network}/0/{moment}$", names, re.MULTILINE)
-    assert tensors["controller/balance/k"] == 1
+    assert 0 < tensors["controller/balance/k"] <= 1
     assert "controller/halving/scale" in tensors
     assert "vitals" in read(finished / "checkpoints/000008/state.json")["diagnostics"]
 

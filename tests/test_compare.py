@@ -70,7 +70,7 @@ def test_two_models_are_compared_on_the_same_pictures_networks_and_seeds(gankit:
         assert row["peak_memory"] > 2**20
     # Everything that is not the same is listed, and nothing else is.
     listed = {row["name"]: row["values"] for row in found["differences"]}
-    assert listed["model.gamma"] == {"began": 0.5}
+    assert listed["model.gamma"] == {"began": 0.8}
     assert listed["model.pull_away"] == {"ebgan": 0.1}
     assert not [name for name in listed if "filters" in name or "networks" in name or "weights" in name]
     # The table is of the rows' own numbers.
@@ -91,15 +91,16 @@ def test_two_models_are_compared_on_the_same_pictures_networks_and_seeds(gankit:
 
 @pytest.mark.usefixtures("quick")
 def test_one_model_with_several_settings_and_losses(gankit: Gankit, tmp_path: Path) -> None:
-    arms = ("began:gamma=0.3", "began:gamma=0.7,loss.pulling-away=0.1,view=augment,updates=alternating", "ebgan")
+    arms = ("began:gamma=0.3", "began:gamma=0.7,loss.pulling-away=0.3,view=augment,updates=alternating")
+    arms = (*arms, "ebgan:strided-autoencoder.upsampling=transposed")
     assert gankit("compare", *arms, *SHORT, "--seeds", 1, "--networks", "own", "--out", "c").code == 0
     found = compared(tmp_path / "c")
     one, two, three = (read(tmp_path / "c" / row["folder"] / "config.json") for row in found["runs"])
     assert (one["model"]["gamma"], two["model"]["gamma"]) == (0.3, 0.7)
-    assert list(one["losses"]) == []
-    assert two["losses"]["pulling-away"]["weight"] == 0.1
+    assert one["losses"]["pulling-away"]["weight"] == 0.1  # BEGAN's own
+    assert two["losses"]["pulling-away"]["weight"] == 0.3
     assert list(two["views"]) == ["augment"]
-    assert three["model"]["networks"] == "ebgan-autoencoder"
+    assert three["networks"] == {"strided-autoencoder": {"filters": 4, "latent": 8, "upsampling": "transposed"}}
     # Alternating updates draw two batches a step: as many pictures at half the steps.
     assert [row["steps"] for row in found["runs"]] == [6, 3, 6]
     assert {row["images"] for row in found["runs"]} == {24}
@@ -140,7 +141,6 @@ def test_a_budget_of_time_decides_the_length_over_all_starts(gankit: Gankit, tmp
     assert gankit(*asked, "--budget", "1s", "--out", "c").code == 0
     found = compared(tmp_path / "c")
     assert [(row["outcome"], row["reason"]) for row in found["runs"]] == [("stopped", "time")] * 2
-    assert all(row["seconds"] >= 1 for row in found["runs"])
     # Half-way through, as if it had been interrupted there: it goes on for what is left of the second.
     run = tmp_path / "c" / found["runs"][0]["folder"]
     (run / "result.json").unlink()
@@ -149,7 +149,6 @@ def test_a_budget_of_time_decides_the_length_over_all_starts(gankit: Gankit, tmp
     assert gankit(*asked, "--budget", "1s", "--out", "c").code == 0
     row = compared(tmp_path / "c")["runs"][0]
     assert (row["outcome"], row["reason"]) == ("stopped", "time")
-    assert row["seconds"] >= 1
 
 
 # Nothing is lost.
@@ -360,11 +359,11 @@ def test_a_comparisons_page_is_written_anew_from_what_is_left_of_its_folder(
 
 
 def test_an_arm_is_typed_as_the_flags_that_it_stands_for() -> None:
-    text = "began:gamma=0.7,betas=[0.5,0.9],balance.floor=0.1,loss.pulling-away=0.1,view=packing,batch_size=8"
+    text = "began:gamma=0.7,betas=[0.5,0.9],balance.floor=0.1,loss.pulling-away=0.3,view=packing,batch_size=8"
     arm = parse([text, "ebgan"])[0]
     typed = flags(arm.options)
     assert dict(zip(typed[::2], typed[1::2], strict=True)).keys() == {"--set", "--loss", "--view", "--batch-size"}
-    assert {"gamma=0.7", "betas=[0.5, 0.9]", "balance.floor=0.1", "pulling-away=0.1", "packing", "8"} <= set(typed)
+    assert {"gamma=0.7", "betas=[0.5, 0.9]", "balance.floor=0.1", "pulling-away=0.3", "packing", "8"} <= set(typed)
 
 
 def test_folders_have_names_that_differ() -> None:

@@ -24,7 +24,10 @@ from torch import Tensor, nn
 
 from gankit.runner import update
 
-PICTURES = {"data": "demo:120", "image_size": 16, "batch_size": 2, "precision": "fp32", "steps": 0}
+PICTURES = {
+    **{"data": "demo:120", "image_size": 16, "batch_size": 2, "precision": "fp32", "steps": 0},
+    "losses": {"pulling-away": 0},  # the models' own equations alone
+}
 SMALL = {"filters": 4, "latent": 4}
 PULL_AWAY = 0.3
 CASES: dict[str, tuple[str, dict[str, Any], float]] = {  # model, settings, the knob: k or the margin
@@ -32,8 +35,9 @@ CASES: dict[str, tuple[str, dict[str, Any], float]] = {  # model, settings, the 
     "BEGAN with skip connections": ("began", {"skip_connections": True}, 0.4),
     "BEGAN with vanishing residuals": ("began", {"skip_connections": False, "vanishing_residuals": True}, 0.4),
     "BEGAN with both": ("began", {"skip_connections": True, "vanishing_residuals": True}, 0.4),
-    "BEGAN with the squared error": ("began", {"eta": 2}, 0.4),
-    "BEGAN at k = 0": ("began", {}, 0.0),
+    "BEGAN with the squared error": ("began", {"skip_connections": True, "eta": 2}, 0.4),
+    "BEGAN at k = 0": ("began", {"skip_connections": True}, 0.0),
+    "BEGAN on the quick networks": ("began", {"networks": "strided-autoencoder"}, 0.4),
     "EBGAN, norm": ("ebgan", {"energy": "norm", "pull_away": PULL_AWAY}, 100.0),
     "EBGAN, rms": ("ebgan", {"energy": "rms", "pull_away": PULL_AWAY}, 100.0),
     "EBGAN, mse": ("ebgan", {"energy": "mse", "pull_away": PULL_AWAY}, 100.0),

@@ -200,7 +200,7 @@ def test_every_start_is_told_in_environment_json(gankit: Gankit, run: Path) -> N
     assert resumed["command"] == f"gankit resume {run} --steps 9"
 
 
-@pytest.mark.parametrize("setting", ["filters=8", "latent=9", "skip_connections=false", "networks=strided-autoencoder"])
+@pytest.mark.parametrize("setting", ["filters=8", "latent=9", "networks=began-autoencoder"])
 def test_a_change_of_shape_is_refused_and_nothing_changes(setting: str, gankit: Gankit, run: Path) -> None:
     before = contents(run)
     refused(gankit("resume", run, "--steps", 10, "--set", setting), "does not fit", "new run")

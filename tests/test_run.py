@@ -96,7 +96,7 @@ def test_config_writes_out_every_default(finished: Path) -> None:
     assert config["model"]["name"] == "began"
     assert '"auto"' not in json.dumps(config)
     assert config["controllers"] == {
-        "balance": {"lambda_k": 0.3, "floor": 0.0},
+        "balance": {"lambda_k": 0.3, "floor": 0.15},
         "halving": {"window": 500, "patience": 10, "floor": 2e-05},
     }
 
@@ -216,7 +216,10 @@ def test_every_step_has_its_line_with_the_names_of_the_contract(model: str, gank
 
 
 def test_k_recomputed_line_by_line_is_the_logged_k(finished: Path) -> None:
-    """Equation (5) from the logged numbers alone: k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), 0, 1), k_0 = 0."""
+    """Equation (5) from the logged numbers alone: k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), 0, 1), k_0 = 0.
+
+    (The floor under k, which rises to 0.15 over 4,000 steps, is far below within these few.)
+    """
     k, gamma, lambda_k = np.float32(0), np.float32(0.9), np.float32(0.3)
     logged = lines(finished)
     for line in logged:
@@ -224,14 +227,14 @@ def test_k_recomputed_line_by_line_is_the_logged_k(finished: Path) -> None:
         balance = gamma * np.float32(line["energy/real"]) - np.float32(line["energy/fake"])
         assert line["began/balance"] == pytest.approx(balance, abs=1e-6)
         k = np.clip(np.float32(line["began/k"]) + lambda_k * balance, 0, 1)
-    assert 0 < logged[1]["began/k"] < logged[-1]["began/k"] == 1  # it moved, and was clipped
+    assert 0 < logged[1]["began/k"] < logged[-1]["began/k"] <= 1  # it moved
 
 
 def test_the_losses_and_m_global_follow_from_the_energies(finished: Path) -> None:
     for line in lines(finished):
         real, fake, k = line["energy/real"], line["energy/fake"], line["began/k"]
         assert line["loss/discriminator"] == pytest.approx(real - k * fake, abs=1e-6)  # (3)
-        assert line["loss/generator"] == pytest.approx(fake, abs=1e-6)  # (4)
+        assert line["loss/generator"] == pytest.approx(fake + 0.1 * line["term/pulling-away"], abs=1e-6)  # (4)
         assert line["began/convergence"] == pytest.approx(real + abs(0.9 * real - fake), abs=1e-6)  # M_global
 
 
@@ -369,11 +372,11 @@ def test_set_reaches_the_fields_of_components(gankit: Gankit, tmp_path: Path) ->
 def test_what_depends_on_the_machine_is_chosen_and_said_in_one_line(gankit: Gankit, tmp_path: Path) -> None:
     said = gankit("run", "began", "--data", "demo:120", "--steps", 0)
     config = read(only(tmp_path) / "config.json")
-    assert (config["image_size"], config["batch_size"], config["model"]["filters"]) == (32, 16, 16)
+    assert (config["image_size"], config["batch_size"], config["model"]["filters"]) == (32, 16, 32)
     assert config["precision"] in ("fp32", "bf16")
     first = said.out.splitlines()
     (chosen,) = [line for line in first if "32×32" in line]
-    assert all(word in chosen for word in ("began", "demo:120", "16 filters", "batch 16", "no GPU here"))
+    assert all(word in chosen for word in ("began", "demo:120", "32 filters", "batch 16", "no GPU here"))
 
 
 @pytest.mark.parametrize(

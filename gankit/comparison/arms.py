@@ -127,7 +127,7 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
         made.append(replace(arm, resolved=_resolved(arm, shared, catalogue)))
     if networks == OWN:
         return made
-    owner = next((arm for arm in made if _own_networks(arm, catalogue) == networks), made[0])
+    owner = next((arm for arm in made if _own_networks(arm, networks, catalogue)), made[0])
     table = _config(owner).networks.get(networks, {})
     for n, arm in enumerate(made):
         request, own = requested(arm, shared), _config(arm).networks.get(networks, {})
@@ -151,9 +151,10 @@ def _class(arm: Arm, catalogue: Catalogue) -> Any:
         raise UserError(f"{arm.name}: {error}") from None
 
 
-def _own_networks(arm: Arm, catalogue: Catalogue) -> Any:
-    field = _class(arm, catalogue).Settings.model_fields.get("networks")
-    return field.default if field else None
+def _own_networks(arm: Arm, networks: str, catalogue: Catalogue) -> bool:
+    """Whether the pair comes from the plugin that the model comes from."""
+    pair, models = catalogue.kind("networks").get(networks), catalogue.kind("models")
+    return pair is not None and pair[1] == models[arm.model][1]
 
 
 def _resolved(arm: Arm, shared: Mapping[str, Any], catalogue: Catalogue) -> RunConfig:

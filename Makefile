@@ -3,13 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_STEPS ?= 4000
-# What keeps the colours of the figures apart; docs/evidence/first-light.md has the measurement.
-DEMO_SETTINGS ?= --set gamma=0.7 --set latent=32 --loss pulling-away=0.1
 
 .PHONY: demo test install lint format bench bench-2d bench-collapse bench-digits docs evidence clean
 
 demo: install  ## train BEGAN on the built-in demo data, to a report
-	$(BIN)/gankit run began --data demo --steps $(DEMO_STEPS) $(DEMO_SETTINGS)
+	$(BIN)/gankit run began --data demo --steps $(DEMO_STEPS)
 
 test: install  ## the whole test suite
 	$(BIN)/pytest -n 2

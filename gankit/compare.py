@@ -183,31 +183,33 @@ class Comparison:
         """Bring every run to its end, `jobs` at a time, or to a checkpoint where a signal says so."""
         waiting: list[Row] = list(self.plan["runs"])
         busy: list[tuple[Row, Popen[bytes]]] = []
-        forwarded = False
+        sent: set[int] = set()  # processes that the signal has been passed on to
         while busy or (waiting and not interrupts.signal):
             while waiting and len(busy) < jobs and not interrupts.signal:
                 row = waiting.pop(0)
-                if self.over(row):
+                if self.over(row, interrupts):
                     self.finish(row)
-                else:
+                elif not interrupts.signal:
                     busy.append((row, self.start(row, jobs)))
             for row, process in list(busy):
-                if interrupts.signal and not forwarded:
+                if interrupts.signal and process.pid not in sent:
                     process.send_signal(getattr(signal, interrupts.signal))
+                    sent.add(process.pid)
                 if process.poll() is not None:
                     busy.remove((row, process))
                     if not interrupts.signal or self.over(row):
                         self.finish(row, process.returncode)
                 else:
                     self.tell(row)
-            forwarded = interrupts.signal is not None
             time.sleep(0.1)
 
     def path(self, row: Row) -> Path:
         return self.folder / row["folder"]
 
-    def over(self, row: Row) -> bool:
-        """Whether a run has come to its end, whatever it was. One that an earlier start left training is waited for."""
+    def over(self, row: Row, interrupts: Interrupts | None = None) -> bool:
+        """Whether a run has come to its end, whatever it was. One that an earlier start left training is waited for,
+        until a signal comes.
+        """
         path = self.path(row)
         if not (path / "config.json").exists():
             return False
@@ -220,6 +222,8 @@ class Comparison:
                 if not said:
                     self.watcher.notice(f"{path} is still being trained by an earlier start: waiting for it")
                 said = True
+                if interrupts and interrupts.signal:
+                    return False
                 time.sleep(0.2)
         return Run(path).result.get("outcome") in ("finished", "stopped", "failed")
 
@@ -293,8 +297,8 @@ class Comparison:
         asked = self.plan["asked"]
         try:
             found = evaluate(run, step=step, n=asked["samples"], plugins=self.plugins)
-        except UserError as error:  # points, numbers that are none any more
-            row["unmeasured"] = str(error)
+        except Exception as error:  # points, numbers that are none any more, no memory: the others go on
+            row["unmeasured"] = str(error) or type(error).__name__
             return
         row["measures"] = {name: one.value for name, one in found.measures.items()}
         row["measured_step"] = step

@@ -136,7 +136,7 @@ class _Comparison:
         """Held-out pictures and, as perfect samples, training pictures; or two halves of the training pictures."""
         n, half = len(self.samples), min(len(self.samples), len(self.train) // 2)
         held_out, train = min(n, len(self.held_out)), min(n, len(self.train))
-        if train >= FEWEST and (len(self.held_out) >= least or held_out > half):
+        if train >= FEWEST and (len(self.held_out) >= least or held_out >= half):
             return _Sides("held-out", slice(0, held_out), slice(0, train))
         if half < FEWEST:
             raise UserError(

@@ -83,6 +83,8 @@ def collect(
         return _of_run(Run(folder), data, step, n, averaged, plugins, catalogue)
     if not folder.is_dir():
         raise UserError(f"{folder} is neither a run folder nor a folder of pictures: give one of the two")
+    if (folder / "comparison.json").is_file():
+        raise UserError(f"{folder} is a comparison: its runs are below {folder / 'runs'}; evaluate one of them")
     if step is not None or not averaged:
         raise UserError(f"{'--raw' if step is None else '--step'} is for a run, and {folder} is no run folder")
     if data is None:

@@ -455,3 +455,20 @@ def test_a_folder_that_is_something_else_is_left_alone(gankit: Gankit, tmp_path:
     refused(gankit("compare", "began", "ebgan", *SHORT, "--out", "c"), "comparison.json", "damaged")
     (folder / "comparison.json").write_text('{"schema": 99}')
     refused(gankit("report", "c"), "comparison.json", "schema")
+
+
+def test_a_comparison_is_no_folder_of_pictures(comparison: Path, gankit: Gankit) -> None:
+    refused(gankit("evaluate", comparison, "--data", "demo:300"), "is a comparison", "runs")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_measures_that_fail_are_a_result_and_the_other_runs_go_on(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: Any, **__: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("gankit.evaluation.evaluate", no_memory)
+    assert gankit("compare", "ebgan", "began", *SHORT, "--seeds", 1, "--out", "c").code == 0
+    rows = compared(tmp_path / "c")["runs"]
+    assert [(row["outcome"], row["unmeasured"]) for row in rows] == [("finished", "out of memory")] * 2

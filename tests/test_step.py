@@ -263,8 +263,8 @@ def test_pulling_away_refuses_a_batch_of_one_code_before_anything_is_written(tmp
     """There is no pair to take the mean over: it was 0/0."""
     with pytest.raises(UserError, match="here a batch gives a single code"):
         public.run("ebgan", **PICTURES | {"set": SMALL} | more, out=tmp_path / "run")
+    asked = PICTURES | {"set": SMALL, "losses": {"pulling-away": 1.0}} | more
     with pytest.raises(UserError, match="here a batch gives a single code"):
-        asked = PICTURES | {"set": SMALL, "losses": {"pulling-away": 1.0}} | more
         public.run("began", **asked, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -12,7 +12,7 @@ CPUs) and nothing else: same layers, same widths. `same_networks` checks that bo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -150,20 +150,31 @@ class Loop:
 
 
 @torch.no_grad()
-def same_networks(networks: dict[str, nn.Module], size: int, n: int) -> None:
-    """Raise unless gankit's networks (float32, on the CPU) and these compute the same from the same weights."""
+def written_plainly(networks: Mapping[str, nn.Module], size: int, n: int) -> tuple[Decoder, Discriminator]:
+    """gankit's networks (float32, on the CPU) as these, with the same weights; raises where some are missing."""
     generator, discriminator = Decoder(size, n), Discriminator(size, n)
     for plain, fast in ((generator, networks["generator"]), (discriminator, networks["discriminator"])):
         theirs = dict(fast.named_parameters())
         for name, parameter in plain.named_parameters():
-            # blocks.0.0.weight here is blocks.0.layers.0.weight there; 2 is the second convolution of a pair
-            head, _, tail = name.partition("blocks.")
-            if tail:
-                block, layer, kind = tail.split(".")
-                name = f"{head}blocks.{block}.layers.{int(layer) // 2}.{kind}"
-            parameter.copy_(theirs.pop(name))
+            parameter.copy_(theirs.pop(name_of(name)))
         if theirs:
             raise AssertionError(f"gankit's networks have weights that the reference lacks: {', '.join(theirs)}")
+    return generator, discriminator
+
+
+def name_of(name: str) -> str:
+    """What gankit calls a weight: blocks.0.0 here is blocks.0.layers.0 there, and 2 the second of a pair, 1."""
+    head, _, tail = name.partition("blocks.")
+    if not tail:
+        return name
+    block, layer, kind = tail.split(".")
+    return f"{head}blocks.{block}.layers.{int(layer) // 2}.{kind}"
+
+
+@torch.no_grad()
+def same_networks(networks: Mapping[str, nn.Module], size: int, n: int) -> None:
+    """Raise unless gankit's networks and these compute the same from the same weights."""
+    generator, discriminator = written_plainly(networks, size, n)
     z = torch.rand(4, LATENT) * 2 - 1
     fake, fast_fake = generator(z), networks["generator"](z)
     torch.testing.assert_close(fast_fake, fake, rtol=1e-3, atol=1e-4)

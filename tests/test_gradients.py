@@ -12,17 +12,24 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_step import Calls, distance, gradient_of, prepare
 from torch import Tensor, nn
 
 from gankit.runner import update
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import reference
 
 PICTURES = {
     **{"data": "demo:120", "image_size": 16, "batch_size": 2, "precision": "fp32", "steps": 0},
@@ -268,3 +275,40 @@ def test_with_the_hinge_off_the_discriminator_learns_from_real_pictures_alone():
     real_alone = gradient_of(losses.D)
     assert distance(off.gradients["discriminator"], real_alone) < 1e-10
     assert distance(on.gradients["discriminator"], real_alone) > 0.1
+
+
+@given(
+    size=st.sampled_from([16, 32]),
+    n=st.sampled_from([4, 8, 32]),  # from 32 on the decoders up-sample and convolve at once
+    batch=st.integers(1, 4),
+    k=st.floats(0, 1),
+    gamma=st.floats(0.1, 1),
+    seed=st.integers(0, 1_000),
+)
+@settings(deadline=None, max_examples=25)
+def test_a_quick_step_has_the_losses_and_gradients_of_one_written_plainly(size, n, batch, k, gamma, seed):
+    """In fp32, to 1e-5 of the largest: torch's own layers, layout and ELU, and a backward pass for each loss."""
+    torch.set_default_dtype(torch.float32)
+    training, batches = prepare(
+        "began",
+        [],
+        PICTURES | {"image_size": size, "batch_size": batch, "seed": seed},
+        set={"networks": "began-autoencoder", "latent": reference.LATENT, "filters": n, "gamma": gamma},
+    )
+    training.optimizers = {name: torch.optim.SGD(w.parameters(), lr=0.0) for name, w in training.networks.items()}
+    calls, knobs = Calls(training), {name: torch.tensor(0.0) for name in training.knobs()} | {"k": torch.tensor(k)}
+    readings = update(training, batches, 1, 0, knobs)
+
+    real, fake_of = batches(1, 0)[0].contiguous(), calls.of("generator")[0][0]
+    generator, discriminator = reference.written_plainly(training.networks, size, n)
+    fake = generator(fake_of)
+    loss_g = (fake - discriminator(fake)).abs().mean()
+    loss_d = (real - discriminator(real)).abs().mean() - k * (fake.detach() - discriminator(fake.detach())).abs().mean()
+    for name, plain, loss in (("generator", generator, loss_g), ("discriminator", discriminator, loss_d)):
+        assert float(readings[f"loss/{name}"]) == pytest.approx(loss.item(), rel=1e-5, abs=1e-6)
+        weights = dict(plain.named_parameters())
+        expected = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
+        largest = max(float(slope.abs().max()) for slope in expected.values())
+        got = dict(training.networks[name].named_parameters())
+        for weight, slope in expected.items():
+            torch.testing.assert_close(got[reference.name_of(weight)].grad, slope, rtol=0, atol=1e-5 * largest)

@@ -34,17 +34,11 @@ class _Balanced(Controller):
 
 
 class Balance(_Balanced):
-    """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), 0, 1), k_0 = 0: equation (5); the paper has nothing else.
+    """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), floor_t, 1), k_0 = 0: equation (5); the paper's floor is 0.
 
-    Below `floor` the ratio that it asks for is not γ but `reach`: k_t + λ_k (reach L(x) − L(G(z))), up to the floor. So
-    k stays at the floor where equation (5) alone would let it die, until fakes have fallen so far behind that to push
-    them away says nothing any more, as EBGAN's hinge pushes no further than its margin. A floor that holds whatever
-    comes pushes ever faster than a generator can follow, once D knows the pictures by heart, and samples end as noise.
-    The floor itself rises from 0 over the first 4,000 steps: a k that starts high drives the energies apart before D
-    has learnt anything.
-
-    The paper calls it proportional control; as a rule for k it sums the balance, an integrator. The article writes z_D
-    in it, the paper z_G: `BEGAN.losses` says which batch is read.
+    floor_t rises from 0 to `floor` over the first 4,000 steps: a k that starts high drives the energies apart before D
+    has learnt anything. The paper calls it proportional control; as a rule for k it sums the balance, an integrator.
+    The article writes z_D in it, the paper z_G: `BEGAN.losses` says which batch is read.
     """
 
     name = "balance"
@@ -55,13 +49,10 @@ class Balance(_Balanced):
         floor: float = Field(
             0.15, ge=0, lt=1, description="k is not below this, so that D does not forget the fakes; the paper's is 0"
         )
-        reach: float = Field(1.25, gt=0, le=1e30, description="L(G(z)) / L(x) above which k falls below the floor")
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
         floor = self.options.floor * min(1, number / FLOOR_STEPS)
-        gain, real, fake = self.options.lambda_k, readings["energy/real"], readings["energy/fake"]
-        kept = (self.k + gain * (self.options.reach * real - fake)).clamp(max=floor)
-        self.k.copy_(torch.maximum(self.k + gain * readings["began/balance"], kept).clamp(0, 1))
+        self.k.add_(readings["began/balance"], alpha=self.options.lambda_k).clamp_(floor, 1)
 
 
 class ProportionalIntegral(_Balanced):

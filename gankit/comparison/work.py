@@ -28,6 +28,7 @@ from gankit.runs import Run, write_json
 
 EVERY = 30.0  # seconds between two words on a run
 REDRAW = 60.0  # seconds between two report.html of a comparison under way, at least
+RESTS = 30  # times as long as the last one took to write, at least
 Row = dict[str, Any]
 
 
@@ -217,7 +218,7 @@ class Comparison:
         except Exception as error:  # a page that cannot be drawn must not end what trains
             self.watcher.notice(f"report.html is not written: {error}")
         ended = time.monotonic()
-        self.redraw_at = ended + max(REDRAW, 30 * (ended - began))
+        self.redraw_at = ended + max(REDRAW, RESTS * (ended - began))
 
 
 def _trained(run: Run) -> float:

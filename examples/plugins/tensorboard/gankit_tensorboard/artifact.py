@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from gankit import Artifact
 
@@ -26,7 +27,10 @@ class Hparams(Artifact):
         settings = flat({name: self.run.config[name] for name in SHOWN})
         last = {name: value for line in self.run.metrics() for name, value in line.items() if value is not None}
         with SummaryWriter(str(folder)) as writer:
-            writer.add_hparams(settings, {f"last/{name}": value for name, value in last.items()}, run_name=".")
+            for summary in hparams(settings, {f"last/{name}": value for name, value in last.items()}):
+                writer.file_writer.add_summary(summary)
+            for name, value in last.items():
+                writer.add_scalar(f"last/{name}", value)
         return folder
 
 

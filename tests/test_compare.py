@@ -394,7 +394,7 @@ def test_a_sentence_tells_the_means_of_the_pairs_that_its_interval_is_of() -> No
     (one,) = entry["differences"]
     assert entry["arms"]["a"]["mean"] > entry["arms"]["b"]["mean"]
     assert one["mean"] == pytest.approx(-0.205)
-    assert one["sentence"].startswith("coverage: a is worse than b (0.31 against 0.515; ")
+    assert one["sentence"].startswith("coverage: a is worse than b (0.3100 against 0.5150; ")
 
 
 def test_the_time_to_a_coverage_is_that_of_the_first_look_that_saw_it() -> None:

@@ -237,14 +237,19 @@ def label(name: str) -> str:
 
 
 def shown(name: str, value: float | None) -> str:
-    """A measure's value with its unit."""
+    """A measure's value with its unit, in as many digits as can be compared."""
     if value is None:
         return "unknown"
+    size = abs(value)
     if name == "peak_memory":
-        return f"{value / 2**20:,.0f} MiB"
-    if name == "seconds_to_coverage":
-        return duration(value) if value > 0 else "0 s"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        text = f"{size / 2**20:,.0f} MiB"
+    elif name == "seconds_to_coverage":
+        text = duration(size) if size else "0 s"
+    elif name in COST:
+        text = f"{size:,.0f}" if size >= 100 else f"{size:.3g}"
+    else:
+        text = f"{size:,.1f}" if size >= 100 else f"{size:.4f}" if size < 10 else f"{size:.2f}"
+    return f"{'−' * (value < 0)}{text}"
 
 
 def summary(comparison: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -183,8 +184,8 @@ def _measure(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
 
 
 def _signed(name: str, value: float) -> str:
-    size = shown(name, abs(value))
-    return f"{'' if size.split()[0] == '0' else '−' if value < 0 else '+'}{size}"
+    text = shown(name, value)
+    return text if value < 0 or not re.search("[1-9]", text) else f"+{text}"
 
 
 def _dots(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:

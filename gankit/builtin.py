@@ -45,6 +45,6 @@ def gankit_views() -> list[Any]:
 
 @hookimpl
 def gankit_artifacts() -> list[Any]:
-    from gankit.report.artifacts import Animation, Losses, Report
+    from gankit.report.artifacts import Animation, Csv, Losses, Report, TensorBoard
 
-    return [Animation, Losses, Report]
+    return [Animation, Csv, Losses, Report, TensorBoard]

@@ -207,7 +207,7 @@ class _Comparison:
         if against == "training" and sides.against == "held-out":
             self.notes.append(
                 f"{len(self.held_out)} held-out pictures are too few for a Fréchet distance: it is measured against "
-                f"{size} training pictures, and its floor between as many and {size} others"
+                f"{size:,} training pictures, and its floor between as many and {size:,} others"
             )
         return {f"kid-{space.name}": kid, "fid" if fid else f"frechet-{space.name}": frechet}
 

@@ -11,9 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gankit.errors import UserError
-from gankit.runs import Run
-
-COVERAGE = "mode-collapse/coverage"
+from gankit.runs import COVERAGE, Run
 
 
 @dataclass(frozen=True)

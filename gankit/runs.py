@@ -23,6 +23,8 @@ from typing import Any
 from gankit.errors import UserError
 from gankit.files import replacing
 
+COVERAGE = "mode-collapse/coverage"  # the metric that a run's coverage goes by: it is measured while the run goes on
+
 
 def strict(value: Any) -> Any:
     """The value with every number that is not finite replaced by None, as strict JSON needs it."""

@@ -174,11 +174,12 @@ class InProcess:
 
 def with_few(patch: pytest.MonkeyPatch) -> None:
     """Comparisons whose runs stay in this process, and whose features cost nothing."""
-    from gankit import compare, evaluation
+    from gankit import evaluation
+    from gankit.comparison import work
     from gankit.metrics.features import pixels
     from gankit.metrics.spaces import Space
 
-    patch.setattr(compare, "Popen", InProcess)
+    patch.setattr(work, "Popen", InProcess)
     patch.setattr(evaluation, "deep", lambda channels: Space("pixels-4", lambda some: pixels(some, 4)))
 
 

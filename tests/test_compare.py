@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import COMPARED, Gankit, contents, process, quietly, read, refused, with_few
+from conftest import COMPARED, Gankit, InProcess, contents, process, quietly, read, refused, with_few
 from test_report import Page
 
-from gankit.comparison import paired, results
+from gankit.comparison import paired, results, work
 from gankit.comparison.arms import flags, folder_names, parse
+from gankit.metrics.features import pixels
+from gankit.metrics.spaces import Space
 
 SMALL = ("--data", "demo:200", "--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--set", "latent=8")
 SHORT = (*SMALL, "--precision", "fp32", "--steps", 6, "--log-every", 1, "--samples", 50)
@@ -37,7 +40,8 @@ def compared(folder: Path) -> dict[str, Any]:
 
 def told(comparison: dict[str, Any]) -> dict[str, Any]:
     """What the clock and the machine have no part in."""
-    rows = [{key: row.get(key) for key in (*results.FIXED, "measured_step", "measures")} for row in comparison["runs"]]
+    known = (*results.FIXED, "collapse_step", "rescues", "measured_step", "measures")
+    rows = [{key: row.get(key) for key in known} for row in comparison["runs"]]
     return {
         "rows": rows,
         "measures": [entry for entry in comparison["measures"] if not entry["cost"]],
@@ -186,6 +190,101 @@ def test_a_comparison_that_was_killed_twice_gives_the_table_of_an_unbroken_one(
     assert told(compared(tmp_path / "c")) == told(compared(comparison))
 
 
+def test_killed_while_a_run_begins_it_waits_for_that_run_and_starts_no_second_one(
+    comparison: Path, gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
+    asked = ("compare", *COMPARED, "--steps", 4, "--out", "c")
+    first = tmp_path / "c" / compared(comparison)["runs"][0]["folder"]
+    log = Path(f"{first}.log")
+    broken = process(*asked, cwd=tmp_path)
+    while not log.exists():
+        assert broken.poll() is None, broken.communicate()
+        time.sleep(0.01)
+    broken.kill()
+    broken.communicate()
+    assert not first.exists()  # the run's process is still importing torch
+    with_few(monkeypatch)
+    said = gankit(*asked)
+    assert said.code == 0, said.err
+    assert f"{Path('c') / first.relative_to(tmp_path / 'c')} is still being trained by an earlier start" in said.out
+    assert [row["outcome"] for row in compared(tmp_path / "c")["runs"]] == ["finished"] * 2
+    assert log.read_text().count("run folder: ") == 1
+
+
+def test_the_page_of_a_comparison_under_way_tells_how_far_its_runs_are(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
+    with_few(monkeypatch)
+    pages: list[str] = []
+
+    class UnderWay(InProcess):
+        """A run that is trained and whose process has not ended when it is looked at first."""
+
+        def __init__(self, command: list[str], **options: Any) -> None:
+            super().__init__(command, **options)
+            self.result = Path(command[command.index("--out") + 1]) / "result.json"
+            self.aside = self.result.rename(self.result.with_name("aside.json"))
+            self.pid, self.looks = 0, 0
+
+        def poll(self) -> int | None:
+            self.looks += 1
+            if self.looks == 1:
+                return None
+            pages.append(Page(tmp_path / "c" / "report.html").text)
+            self.aside.rename(self.result)
+            return self.returncode
+
+    monkeypatch.setattr(work, "Popen", UnderWay)
+    monkeypatch.setattr(work, "REDRAW", 0)
+    monkeypatch.setattr(work, "RESTS", 0)
+    assert gankit("compare", "ebgan", "began", *SHORT, "--seeds", 1, "--out", "c").code == 0
+    first, second = pages
+    assert "at step 6 of 6" in first
+    assert "not begun" in first
+    assert "finished at step 6" in second
+    assert "at step 6 of 6" in second
+    assert "not begun" not in second
+
+
+@pytest.mark.usefixtures("quick")
+def test_runs_that_were_measured_by_other_features_are_measured_again(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("compare", "ebgan", "began", *SHORT, "--seeds", 1, "--out", "c")
+    assert gankit(*asked).code == 0
+    assert all("kid-pixels-4" in row["measures"] for row in compared(tmp_path / "c")["runs"])
+    trained = contents(tmp_path / "c" / "runs")
+    monkeypatch.setattr("gankit.evaluation.deep", lambda channels: Space("pixels-2", lambda some: pixels(some, 2)))
+    said = gankit(*asked)
+    assert "now compared by kid-pixels-2: all runs are measured again" in said.out
+    found = compared(tmp_path / "c")
+    assert [name for name in found["about"] if name.startswith("kid-")] == ["kid-pixels-2"]
+    for row in found["runs"]:
+        assert "kid-pixels-2" in row["measures"]
+        assert "kid-pixels-4" not in row["measures"]
+    assert contents(tmp_path / "c" / "runs") == trained
+    assert "measured again" not in gankit(*asked).out
+
+
+def test_fid_is_refused_before_any_training_where_it_cannot_be_had_and_may_be_asked_for_later(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
+    with_few(monkeypatch)
+    asked = ("compare", "ebgan", "began", *SHORT, "--seeds", 1, "--out", "c")
+    with monkeypatch.context() as patch:
+        patch.setattr("gankit.metrics.spaces.find_spec", lambda name: None)
+        refused(gankit(*asked, "--fid"), "--fid", "gankit[fid]")
+    assert not (tmp_path / "c").exists()
+    assert gankit(*asked).code == 0
+    for module in ("gankit.compare", "gankit.evaluation"):  # Inception's weights take a network
+        monkeypatch.setattr(f"{module}.inception", lambda: Space("inception-v3", lambda some: pixels(some, 3)))
+    assert gankit(*asked, "--fid").code == 0
+    found = compared(tmp_path / "c")
+    assert all({"fid", "kid-inception-v3"} <= row["measures"].keys() for row in found["runs"])
+    assert "--fid" in found["command"]
+    refused(gankit(*asked), "--fid")
+
+
 @pytest.mark.usefixtures("quick")
 def test_started_again_it_does_nothing_twice_and_takes_more_seeds(gankit: Gankit, tmp_path: Path) -> None:
     asked = ("compare", "began", "ebgan", *SHORT, "--out", "c")
@@ -196,7 +295,15 @@ def test_started_again_it_does_nothing_twice_and_takes_more_seeds(gankit: Gankit
     assert gankit(*asked, "--seeds", 2).code == 0
     after = contents(tmp_path / "c" / "runs")
     assert before.items() <= after.items()
-    assert [row["seed"] for row in compared(tmp_path / "c")["runs"]] == [0, 0, 1, 1]
+    found = compared(tmp_path / "c")
+    assert [row["seed"] for row in found["runs"]] == [0, 0, 1, 1]
+    # The command is of what there is now, and asks for the same.
+    assert "--seeds 2" in found["command"]
+    assert Page(tmp_path / "c" / "report.html").text.count("--seeds 2") == 2
+    assert gankit(*shlex.split(found["command"])[1:], "--out", "again").code == 0
+    again = compared(tmp_path / "again")
+    assert told(again) == told(found)
+    assert again["command"] == found["command"]
 
 
 @pytest.mark.usefixtures("quick")
@@ -235,13 +342,59 @@ def test_a_row_tells_the_first_critical_alarm_and_the_rescues(run: Path) -> None
     (run / "config.json").write_text(json.dumps(config))
     alarms = [
         {"step": 3, "kind": "narrowing", "severity": "warning"},
-        {"step": 5, "kind": "mode-collapse", "severity": "critical"},
-        {"step": 7, "kind": "one-mode", "severity": "critical"},
+        {"step": 5, "diagnostic": "vitals", "kind": "exploded", "severity": "critical"},
+        {"step": 7, "diagnostic": "mode-collapse", "kind": "one-mode", "severity": "critical"},
     ]
     (run / "alarms.jsonl").write_text("".join(json.dumps(alarm) + "\n" for alarm in alarms))
     row = results.row(Run(run), pictures_a_step=4)
-    assert (row["alarm_step"], row["alarm"], row["rescues"]) == (5, "mode-collapse", 1)
+    assert (row["alarm_step"], row["alarm"], row["collapse_step"], row["rescues"]) == (5, "exploded", 7, 1)
     assert (row["steps"], row["images"], row["outcome"]) == (8, 32, "finished")
+
+
+def ended(arm: str, seed: int, **more: Any) -> dict[str, Any]:
+    """A row of a run that has ended."""
+    return {"arm": arm, "seed": seed, "outcome": "finished", "reason": "steps", "alarm_step": None, "rescues": 0} | more
+
+
+def test_what_not_every_run_came_to_is_counted_and_not_called_better_or_worse() -> None:
+    """The one run of b that reached it was quick, and two never did."""
+    seconds = {"a": [50.0, 51.0, 52.0], "b": [5.0, None, None]}
+    collapses = {"a": [None, 900, None], "b": [None, None, None]}
+    rows = [
+        ended(arm, seed, seconds_to_coverage=seconds[arm][seed], collapse_step=collapses[arm][seed])
+        for arm, seed in product("ab", range(3))
+    ]
+    time_to, collapse = results.table(["a", "b"], rows, {})
+    assert (time_to["name"], collapse["name"]) == ("seconds_to_coverage", "collapse_step")
+    assert time_to["differences"] == collapse["differences"] == []
+    assert time_to["note"].startswith("time to coverage: 3 of 3 runs of a and 1 of 3 runs of b reached it.")
+    assert collapse["note"].startswith("collapse step: 1 of 3 runs of a and 0 of 3 runs of b collapsed.")
+    assert results.some(time_to["arms"]["b"]) == "1 of 3"
+    for row in rows:
+        row["seconds_to_coverage"] = row["seconds_to_coverage"] or 100.0
+    (whole, _) = results.table(["a", "b"], rows, {})
+    assert (whole["note"], len(whole["differences"])) == ("", 1)
+
+
+def test_rescues_are_a_row_of_the_table_once_there_were_any() -> None:
+    rows = [
+        ended(arm, seed, rescues=seed * (arm == "b"), images_per_second=9.0) for arm, seed in product("ab", range(3))
+    ]
+    table = {entry["name"]: entry for entry in results.table(["a", "b"], rows, {})}
+    assert table["rescues"]["arms"]["b"]["values"] == [0, 1, 2]
+    none = [row | {"rescues": 0} for row in rows]
+    assert [entry["name"] for entry in results.table(["a", "b"], none, {})] == ["images_per_second"]
+
+
+def test_a_sentence_tells_the_means_of_the_pairs_that_its_interval_is_of() -> None:
+    """With the third seed, which b lacks, the means would say the opposite of the interval."""
+    values = {"a": [0.30, 0.32, 0.95], "b": [0.50, 0.53, None]}
+    rows = [ended(arm, seed, measures={"coverage": values[arm][seed]}) for arm, seed in product("ab", range(3))]
+    (entry,) = results.table(["a", "b"], rows, {"coverage": {"better": "higher"}})
+    (one,) = entry["differences"]
+    assert entry["arms"]["a"]["mean"] > entry["arms"]["b"]["mean"]
+    assert one["mean"] == pytest.approx(-0.205)
+    assert one["sentence"].startswith("coverage: a is worse than b (0.3100 against 0.5150; ")
 
 
 def test_the_time_to_a_coverage_is_that_of_the_first_look_that_saw_it() -> None:
@@ -281,9 +434,29 @@ def test_one_seed_never_tells_better_from_worse() -> None:
     found = paired.difference([9.0], [1.0])
     assert found is not None
     assert paired.verdict(found, found.p, "higher") == "not distinguishable"
-    equal = paired.difference([9.0, 10.0], [1.0, 2.0])  # a spread of nothing is no spread that is known
-    assert equal is not None
-    assert paired.verdict(equal, equal.p, "higher") == "not distinguishable"
+
+
+def test_a_difference_without_a_spread_is_one_where_no_seed_decides_and_otherwise_a_matter_of_signs() -> None:
+    memory = [2.0**30] * 3
+    rows = [
+        ended(
+            arm,
+            seed,
+            peak_memory=memory[seed] * (1 + (arm == "b")),
+            measures={"different-bins": 0.5 + 0.1 * (arm == "b")},
+        )
+        for arm, seed in product("ab", range(3))
+    ]
+    bins, peak = results.table(["a", "b"], rows, {"different-bins": {"better": "lower"}})
+    assert peak["differences"][0]["verdict"] == "better"
+    assert peak["differences"][0]["interval"] == (-(2.0**30), -(2.0**30))
+    # Coarse shares agree by chance: in three seeds one time in four in sign alone.
+    assert bins["differences"][0]["verdict"] == "not distinguishable"
+    assert [paired.p_value([0.1] * n) for n in (1, 2, 3, 6)] == [1, 0.5, 0.25, 1 / 32]
+    assert [paired.p_value([0.0] * 3), paired.p_value([0.0] * 3, exact=True)] == [1, 1]
+    alone = paired.difference([2.0], [1.0], exact=True)
+    assert alone is not None
+    assert paired.verdict(alone, alone.p, "lower") == "not distinguishable"
 
 
 def test_a_plain_difference_is_told_with_its_direction() -> None:
@@ -324,9 +497,9 @@ def test_a_table_says_better_worse_and_open_in_words() -> None:
     assert verdicts["a", "b", "coverage"] == "better"
     assert verdicts["a", "b", "kid"] == "worse"
     assert verdicts["a", "c", "coverage"] == "not distinguishable"
-    ended = [row | {"outcome": "finished", "reason": "steps", "alarm_step": None, "rescues": 0} for row in rows]
-    ended[0] |= {"alarm_step": 1200, "alarm": "mode-collapse"}
-    told = results.summary({"arms": [{"name": name} for name in "abc"], "measures": table, "runs": ended})
+    whole = [ended(**row) for row in rows]
+    whole[0] |= {"alarm_step": 1200, "alarm": "mode-collapse"}
+    told = results.summary({"arms": [{"name": name} for name in "abc"], "measures": table, "runs": whole})
     assert told[0] == "a is better in coverage and worse in kid than b with these 3 seeds."
     assert "a and c are not distinguishable with these 3 seeds in any of the 2 measures" in told[1]
     assert "a had a critical alarm in 1 of 3 runs, the earliest at step 1,200 (mode-collapse, seed 0)." in told

@@ -14,6 +14,7 @@ from conftest import DATA, SMALL, TINY, Gankit, contents, quietly, read, refused
 from filelock import FileLock
 from PIL import Image
 
+from gankit.comparison.results import shown
 from gankit.data import Demo, Request, figure
 from gankit.data.demo import attribute_values, draws
 from gankit.evaluation import Evaluation, evaluate
@@ -244,7 +245,7 @@ def test_the_table_has_every_measure_beside_its_ceiling(gankit: Gankit, trained:
     for name, measure in found.measures.items():
         assert measure.space in rows[name]
         assert f"{measure.real:,} {measure.against}" in rows[name]
-        assert f"{measure.value:,.1f}" in rows[name] or f"{measure.value:.2f}"[:-1] in rows[name]
+        assert f" {shown(name, measure.value)} " in rows[name]
     assert [line for line in said.out.splitlines() if line.startswith("note: ")] == [f"note: {n}" for n in found.notes]
 
 
@@ -255,6 +256,16 @@ def test_too_few_held_out_pictures_are_replaced_by_training_pictures_and_it_says
     assert found.closest is None
     assert any("only 12 pictures are held out" in note and "a copy" in note for note in found.notes)
     assert any("not measured: 12 pictures are held out" in note for note in found.notes)
+
+
+def test_json_says_where_the_picture_was_saved_or_that_there_is_none(gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    copied = folder_of(people(480)[:40], tmp_path / "copied")
+    told = strict_json(gankit("evaluate", copied, "--data", REAL, "--json", "--save", "pairs.png").out)
+    assert told["saved"] == "pairs.png"
+    assert Image.open("pairs.png").size[0] > SIZE
+    told = strict_json(gankit("evaluate", run, "--n", 20, "--json", "--save", "none.png").out)  # 12 are held out
+    assert told["saved"] is None
+    assert not Path("none.png").exists()
 
 
 def test_pictures_of_another_size_are_brought_to_that_of_most(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ EXAMPLES = sorted(path.parent for path in (ROOT / "examples" / "plugins").glob("
 OFFERED = {
     "class-conditional": ["model class-conditional"],
     "dcgan": ["model dcgan", "network pair dcgan"],
-    "tensorboard": ["artifact tensorboard"],
+    "tensorboard": ["artifact hparams"],
     "variety": ["loss term consistency", "loss term mode-seeking", "view instance-noise"],
     "wgan-gp": ["model wgan-gp"],
 }
@@ -42,7 +42,7 @@ REMEDIES = {
     "losses": {"mode-seeking": 0.1, "consistency": 10.0},
     "views": ["packing", "instance-noise"],
     "set": SMALL | {"instance-noise.steps": 4},
-    "artifacts": ["tensorboard"],
+    "artifacts": ["hparams"],
 }
 TRAINED = {
     "wgan-gp": ("wgan-gp", {}),
@@ -131,13 +131,13 @@ def test_each_trains_and_a_resume_is_bit_identical(installed, drawings, tmp_path
 def test_from_the_command_line_flags_alone_put_them_on_began(installed, gankit, tmp_path, undrawn):
     flags = ("--loss", "mode-seeking=0.1", "--loss", "consistency=10", "--view", "packing", "--view", "instance-noise")
     small = ("--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--set", "latent=8", "--log-every", 1)
-    said = gankit("run", "began", "--data", "demo:60", *small, *flags, "--artifact", "tensorboard", "--steps", 2)
+    said = gankit("run", "began", "--data", "demo:60", *small, *flags, "--artifact", "hparams", "--steps", 2)
     assert said.code == 0
     (folder,) = (tmp_path / "runs").iterdir()
     line = public.Run(folder).metrics()[-1]
     assert line["term/mode-seeking"] > 0
     assert line["term/consistency"] > 0
-    assert list((folder / "tensorboard" / "attempt-1").glob("events.out.tfevents.*"))
+    assert list((folder / "hparams").glob("events.out.tfevents.*"))
 
 
 def test_a_conditional_model_refuses_data_without_labels_in_one_line(installed, drawings, gankit, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import importlib.util
 import io
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TINY, Gankit, refused
 from PIL import Image
 
 from gankit.errors import UserError
@@ -551,6 +553,87 @@ def test_an_mp4_without_ffmpeg_is_refused_with_the_way_out(run: Run, monkeypatch
 @pytest.mark.skipif(importlib.util.find_spec("imageio_ffmpeg") is None, reason="imageio-ffmpeg is not installed")
 def test_an_mp4_is_written_where_ffmpeg_is_there(run: Run) -> None:
     assert animate(run, run.folder / "a.mp4", frames=4).read_bytes()[4:8] == b"ftyp"
+
+
+# As a table, and in TensorBoard.
+
+ALARMING = """
+import gankit
+
+class Alarming(gankit.Diagnostic):
+    name, every = "alarming", 2
+
+    def read(self, snapshot):
+        alarm = gankit.Alarm("looked", "warning", f"at step {snapshot.number}")
+        return gankit.Reading({"twice": 2 * snapshot.number}, [alarm])
+
+@gankit.hookimpl
+def gankit_diagnostics():
+    return [Alarming]
+"""
+
+
+def test_metrics_csv_is_metrics_jsonl_as_one_table_after_a_resume_as_well(
+    gankit: Gankit, tmp_path: Path, undrawn: None
+) -> None:
+    (tmp_path / "alarming.py").write_text(ALARMING)
+    begun = (*TINY, "--artifact", "csv", "--diagnostic", "alarming")
+    assert gankit("run", "began", *begun, "--plugin", "alarming.py", "--out", "run").code == 0
+    assert gankit("resume", "run", "--plugin", "alarming.py", "--steps", 8).code == 0
+    with open("run/metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = Run("run").metrics()
+    assert len(rows) == len(lines) == 8
+    assert [row["alarming/twice"] for row in rows] == ["", "4.0", "", "8.0", "", "12.0", "", "16.0"]
+    told = [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
+    assert told == [{name: value for name, value in line.items() if value is not None} for line in lines]
+
+
+def test_tensorboard_has_every_line_grid_and_alarm_once_and_a_return_is_a_curve_of_its_own(
+    gankit: Gankit, tmp_path: Path, undrawn: None
+) -> None:
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
+    (tmp_path / "alarming.py").write_text(ALARMING)
+    plugin = ("--plugin", "alarming.py")
+
+    def read(attempt: int = 1) -> Any:
+        folder = tmp_path / "run" / "tensorboard" / f"attempt-{attempt}"
+        return reading.EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
+
+    begun = (*TINY, *plugin, "--diagnostic", "alarming", "--sample-every", 2, "--artifact", "tensorboard")
+    assert gankit("run", "began", *begun, "--steps", 3, "--out", "run").code == 0
+    assert gankit("resume", "run", *plugin, "--steps", 6).code == 0
+    run, events = Run("run"), read()
+    lines = run.metrics()
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    names = {name for line in lines for name in line} - {"step"}
+    assert {"began/k", "loss/generator", "energy/real", "learning_rate/discriminator"} <= names
+    assert set(events.Tags()["scalars"]) == names
+    for name in names:
+        scalars = [(event.step, event.value) for event in events.Scalars(name)]
+        assert scalars == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines if name in line]
+    drawn = {event.step: event for event in events.Images("samples")}
+    assert {step for step, _ in run.samples()} == set(drawn) == {0, 2, 3, 4, 6}
+    assert (drawn[6].width, drawn[6].height) == (8 * 18 + 2, 8 * 18 + 2)
+    alarms = events.Tensors("alarms/alarming/text_summary")
+    assert [event.step for event in alarms] == [2, 4, 6]
+    assert b"at step 4" in alarms[1].tensor_proto.string_val[0]
+
+    assert gankit("resume", "run", *plugin, "--steps", 4, "--from", 3, "--set", "gamma=0.9").code == 0
+    assert [event.step for event in read().Scalars("began/k")] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in read(2).Scalars("began/k")] == [4]
+
+
+@pytest.mark.parametrize("asked", [("run", "began"), ("compare", "began", "ebgan")])
+def test_tensorboard_that_is_not_installed_is_refused_before_anything_is_written(
+    asked: tuple[str, ...], gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gankit.report import artifacts
+
+    monkeypatch.setattr(artifacts, "find_spec", lambda name: None)
+    said = gankit(*asked, *TINY, "--artifact", "tensorboard", "--out", "out")
+    refused(said, "--artifact tensorboard", "pip install 'gankit[tensorboard]'")
+    assert not (tmp_path / "out").exists()
 
 
 # All of it.

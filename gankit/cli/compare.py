@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gankit.cli import plugin_option
+from gankit.cli.evaluate import fid_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SHARED = (  # options of `gankit run` that are the same for all
     *("data", "steps", "image_size", "batch_size", "device", "precision", "preset", "config_file"),
@@ -53,6 +58,7 @@ def shared_options(function: Any) -> Any:
     metavar="N",
     help="Pictures of each run to measure.",
 )
+@fid_option
 @click.option(
     "--coverage",
     type=click.FloatRange(0, 1, min_open=True),
@@ -77,7 +83,6 @@ def command(models: tuple[str, ...], sets: tuple[str, ...], losses: tuple[str, .
     """
     from gankit import compare, config
     from gankit.cli.progress import Progress
-    from gankit.environment import command_line
     from gankit.interrupts import EXIT_CODES
 
     with Progress() as progress:
@@ -86,7 +91,6 @@ def command(models: tuple[str, ...], sets: tuple[str, ...], losses: tuple[str, .
             set=config.parse_pairs(sets, "--set"),
             losses=config.parse_pairs(losses, "--loss"),
             watcher=progress,
-            command=command_line(),
             **options,
         )
     if found["state"] == "interrupted":
@@ -98,11 +102,11 @@ def command(models: tuple[str, ...], sets: tuple[str, ...], losses: tuple[str, .
 
 
 def show(comparison: dict[str, Any]) -> None:
-    """The table and the summary."""
+    """The measures, the runs and the summary."""
     from rich.console import Console
     from rich.table import Table
 
-    from gankit.comparison.results import label, shown
+    from gankit.comparison.results import label, shown, some
 
     arms = [arm["name"] for arm in comparison["arms"]]
     pair = len(arms) == 2
@@ -117,13 +121,34 @@ def show(comparison: dict[str, Any]) -> None:
         for arm in arms:
             one = entry["arms"][arm]
             spread = "" if one["spread"] is None else f" ± {shown(name, one['spread'])}"
-            cells.append(f"{shown(name, one['mean'])}{spread}")
+            of = f" ({some(one)})" if some(one) else ""
+            cells.append(f"{shown(name, one['mean'])}{spread}{of}")
         cells.append("" if entry["ceiling"] is None else shown(name, entry["ceiling"]))
-        verdicts = [one["verdict"] for one in entry["differences"]] or ["unknown"]
+        verdicts = [one["verdict"] for one in entry["differences"]] or ["not compared"]
         table.add_row(label(name), *cells, *(verdicts if pair else []))
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 160  # a file has no edge
     console.print(table)
+    console.print()
+    console.print(_runs(comparison["runs"]))
+    console.print()
     for sentence in comparison["summary"]:
         console.print(sentence, soft_wrap=True)
+
+
+def _runs(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """How each run went."""
+    from rich.table import Table
+
+    from gankit.comparison.results import told
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for name in ("collapse", "rescues", "images/s", "time"):
+        table.add_column(name, justify="right")
+    table.add_column("how it ended", overflow="fold")
+    for row in filter(lambda row: row.get("outcome"), rows):
+        how, *numbers = told(row)
+        table.add_row(f"{row['arm']}, seed {row['seed']}", *numbers, how)
+    return table

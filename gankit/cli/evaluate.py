@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,18 @@ if TYPE_CHECKING:
     from gankit.evaluation import Evaluation
 
 
+fid_option = click.option(
+    "--fid", is_flag=True, help="FID and KID by Inception as well; needs gankit[fid] and its weights."
+)
+
+
 @click.command("evaluate")
 @click.argument("what", metavar="RUN|DIR")
 @click.option("--data", metavar="DIR|NAME[:ARG]", help="What to compare with; of a run by default its own pictures.")
 @click.option("--step", type=int, metavar="N", help="The run's checkpoint of that step; default the last.")
 @click.option("--n", type=click.IntRange(20), default=2000, show_default=True, metavar="N", help="How many samples.")
 @click.option("--raw", is_flag=True, help="Of the bare generator, not the averaged one.")
-@click.option("--fid", is_flag=True, help="FID and KID by Inception as well; needs gankit[fid] and its weights.")
+@fid_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--save", type=click.Path(), metavar="FILE.png", help="Draw the samples that are most like a copy.")
 @plugin_option
@@ -47,29 +53,33 @@ def command(
     from gankit.report.grid import save_grid
 
     found = evaluate(what, data=data, step=step, n=n, averaged=not raw, fid=fid, plugins=plugins)
+    drawn = save if found.closest is not None else None
     if save and found.closest is not None:
         save_grid(found.closest, Path(save), columns=4)
     if as_json:
-        click.echo(found.model_dump_json())
+        told = found.model_dump() | ({"saved": drawn} if save else {})
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
         return
     for line in table(found):
         click.echo(line)
     if save:
-        click.echo(save if found.closest is not None else f"{save} is not drawn: no copies were looked for")
+        click.echo(drawn or f"{save} is not drawn: no copies were looked for")
 
 
 def table(found: Evaluation) -> list[str]:
     """The evaluation as a person reads it."""
+    from gankit.comparison.results import shown
+
     of = found.of
     name = f"{of['path']}, step {of['step']:,}, {of['generator']} generator" if of["kind"] == "run" else of["path"]
     held_out = f"{of['held_out']:,} held out"
     rows = [("measure", "value", "", "real", "better", "compared by", "with", "samples")]
     for key, measure in found.measures.items():
-        spread = "" if measure.spread is None else f"±{_number(measure.spread)}"
+        spread = "" if measure.spread is None else f"±{shown(key, measure.spread)}"
         against = f"{measure.real:,} {measure.against}"
         rows.append(
             (
-                *(key, _number(measure.value), spread, _number(measure.ceiling), measure.better, measure.space),
+                *(key, shown(key, measure.value), spread, shown(key, measure.ceiling), measure.better, measure.space),
                 *(against, f"{measure.n:,}"),
             )
         )
@@ -83,7 +93,3 @@ def table(found: Evaluation) -> list[str]:
         ]
         lines.append("  ".join(cells).rstrip())
     return [*lines, "", *(f"note: {note}" for note in found.notes)]
-
-
-def _number(value: float) -> str:
-    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

@@ -18,15 +18,18 @@ RISK = 0.05  # that one of the words "better" or "worse" for a pair of models is
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two models in one measure: `mean` of the paired differences, its interval, and the t-test's p-value.
+    """Of two models in one measure: `mean` of the paired differences, its interval, and the p-value.
 
-    `interval` is None and `p` is 1 where fewer than two pairs are there.
+    `interval` is None and `p` is 1 where fewer than two pairs are there. `of` and `less` are the means of the two over
+    the same pairs.
     """
 
     mean: float
     interval: tuple[float, float] | None
     p: float
     pairs: int
+    of: float
+    less: float
 
 
 def known(values: Sequence[float | None]) -> list[float]:
@@ -58,22 +61,29 @@ def interval(values: Sequence[float | None], level: float = 0.95) -> tuple[float
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 
-def p_value(differences: Sequence[float]) -> float:
-    """Two-sided, of Student's t-test that the mean is 0; 1 where no spread is known: one pair, or all of them equal."""
+def p_value(differences: Sequence[float], exact: bool = False) -> float:
+    """Two-sided, of Student's t-test that the mean is 0; 1 for a single pair.
+
+    Where all differences are the same, no spread is known for a t-test: coarse values may agree by chance. What is left
+    is the sign test, 2 · 2⁻ⁿ; but where the values are `exact`, as of what no seed decides, the difference is certain.
+    """
     from scipy.stats import ttest_1samp
 
-    if len(differences) < 2 or min(differences) == max(differences):
+    if len(differences) < 2 or not any(differences):
         return 1.0
+    if min(differences) == max(differences):
+        return 0.0 if exact else 2.0 ** (1 - len(differences))
     return float(ttest_1samp(differences, 0.0).pvalue)
 
 
-def difference(these: Sequence[float | None], others: Sequence[float | None]) -> Difference | None:
+def difference(these: Sequence[float | None], others: Sequence[float | None], exact: bool = False) -> Difference | None:
     """These less the others, seed by seed; a pair with an unknown value is left out. None if no pair is left."""
-    pairs = zip(these, others, strict=True)
-    found = [a - b for a, b in pairs if a is not None and b is not None and math.isfinite(a) and math.isfinite(b)]
-    if not found:
+    pairs = [(a, b) for a, b in zip(these, others, strict=True) if len(known((a, b))) == 2]
+    if not pairs:
         return None
-    return Difference(fmean(found), interval(found), p_value(found), len(found))
+    of, less = ([float(value) for value in side] for side in zip(*pairs, strict=True))
+    found = [a - b for a, b in zip(of, less, strict=True)]
+    return Difference(fmean(found), interval(found), p_value(found, exact), len(found), fmean(of), fmean(less))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

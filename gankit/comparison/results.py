@@ -13,17 +13,20 @@ from typing import Any
 from gankit.comparison import paired
 from gankit.errors import UserError
 from gankit.report.words import duration
-from gankit.runs import Run
+from gankit.runs import COVERAGE, Run
 
 SCHEMA = 1
-COVERAGE = "mode-collapse/coverage"  # what "time to a given coverage" goes by; it is measured while the run goes on
-COST = {
+COST = {  # what is known of a run without its pictures
     "images_per_second": "higher",
     "seconds_to_coverage": "lower",
     "peak_memory": "lower",
-}  # the clock's and the machine's
-FIXED = ("arm", "seed", "folder", "outcome", "steps", "images", "alarm_step", "alarm", "rescues")  # columns of the CSV
-
+    "collapse_step": "higher",
+    "rescues": "lower",
+}
+EXACT = {"peak_memory"}  # what the same code on the same machine gives with every seed
+# What not every run comes to: those that do are a choice among them, so there is no difference where one did not.
+REACHED = {"seconds_to_coverage": "reached it", "collapse_step": "collapsed"}
+FIXED = ("arm", "seed", "folder", "outcome", "steps", "images", "alarm_step", "alarm")  # columns of the CSV
 
 KEYS = {  # of comparison.json
     *("schema", "gankit", "command", "state", "asked", "data", "images", "budget", "arms", "differences", "runs"),
@@ -48,6 +51,7 @@ def read(folder: Path) -> dict[str, Any]:
 def row(run: Run, pictures_a_step: int) -> dict[str, Any]:
     """What a run's folder tells of how it went, without its measures."""
     result, critical = run.result, [alarm for alarm in run.alarms() if alarm.get("severity") == "critical"]
+    collapses = [alarm for alarm in critical if alarm.get("diagnostic") == "mode-collapse"]
     steps = int(result.get("steps") or 0)
     return {
         "outcome": result.get("outcome"),
@@ -56,8 +60,9 @@ def row(run: Run, pictures_a_step: int) -> dict[str, Any]:
         "steps": steps,
         "images": steps * pictures_a_step,
         "seconds": result.get("seconds"),
-        "alarm_step": critical[0]["step"] if critical else None,  # the first critical one: a collapse, as a rule
+        "alarm_step": critical[0]["step"] if critical else None,  # the first critical one, whatever it is
         "alarm": critical[0]["kind"] if critical else None,
+        "collapse_step": collapses[0]["step"] if collapses else None,
         "rescues": sum(entry.get("by") == "rescue" for entry in run.config.get("history", [])),
         "images_per_second": result.get("images_per_second"),
         "peak_memory": result.get("peak_memory"),
@@ -66,7 +71,7 @@ def row(run: Run, pictures_a_step: int) -> dict[str, Any]:
 
 def no_row(message: str) -> dict[str, Any]:
     """Of a run that left no result: it failed, for all that is known, and is tried again at the next start."""
-    gone = dict.fromkeys(("seconds", "alarm_step", "alarm", "images_per_second", "peak_memory"))
+    gone = dict.fromkeys(("seconds", "alarm_step", "alarm", "collapse_step", "images_per_second", "peak_memory"))
     return {"outcome": "failed", "reason": "process", "message": message, "steps": 0, "images": 0, "rescues": 0, **gone}
 
 
@@ -78,6 +83,18 @@ def ending(row: Mapping[str, Any]) -> str:
     if row["alarm_step"] is not None:
         how += f", {row['alarm']} at step {row['alarm_step']:,}"
     return how + (f", {row['rescues']} rescues" if row["rescues"] else "")
+
+
+def told(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    """Of a run that has ended, for a table: how, the step of its collapse, rescues, images a second, time."""
+    collapse = row.get("collapse_step")
+    return (
+        ending(row),
+        "none" if collapse is None else f"{collapse:,}",
+        str(row["rescues"]),
+        shown("images_per_second", row["images_per_second"]),
+        duration(row["seconds"]),
+    )
 
 
 def coverage_curve(run: Run) -> list[tuple[float, float]]:
@@ -112,7 +129,8 @@ def table(
     made = []
     for name, told in {**about, **cost}.items():
         values = {arm: [_value(rows, arm, seed, name) for seed in seeds] for arm in arms}
-        if not any(paired.known(one) for one in values.values()):
+        there = [value for one in values.values() for value in paired.known(one)]
+        if not there or (name == "rescues" and not any(there)):
             continue
         made.append(
             {
@@ -125,12 +143,14 @@ def table(
                         "spread": paired.spread(one),
                         "interval": paired.interval(one),
                         "values": one,
+                        "runs": sum(row["arm"] == arm for row in rows),
                     }
                     for arm, one in values.items()
                 },
                 "differences": [],
             }
         )
+        made[-1]["note"] = _note(made[-1])
     for family in (False, True):
         _compare(arms, [entry for entry in made if entry["cost"] is family])
     return made
@@ -141,8 +161,10 @@ def _compare(arms: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
     for these, others in combinations(arms, 2):
         found = []
         for entry in entries:
-            values = entry["arms"]
-            difference = paired.difference(values[these]["values"], values[others]["values"])
+            of, less = entry["arms"][these], entry["arms"][others]
+            if entry["name"] in REACHED and (some(of) or some(less)):
+                continue
+            difference = paired.difference(of["values"], less["values"], entry["name"] in EXACT)
             if difference is not None:
                 found.append((entry, difference))
         corrected = paired.holm([difference.p for _, difference in found])
@@ -171,10 +193,27 @@ def _value(rows: Sequence[Mapping[str, Any]], arm: str, seed: int, name: str) ->
     return None
 
 
+def some(one: Mapping[str, Any]) -> str:
+    """ "2 of 3" where an arm's value is known of some of its runs only, or ""."""
+    known, runs = len(paired.known(one["values"])), one.get("runs", 0)
+    return f"{known} of {runs}" if known < runs else ""
+
+
+def _note(entry: Mapping[str, Any]) -> str:
+    """Of a measure that not every run comes to: in how many it did, which says more than the mean of those."""
+    name, arms = entry["name"], entry["arms"]
+    if name not in REACHED or not any(map(some, arms.values())):
+        return ""
+    counts = [f"{len(paired.known(one['values']))} of {one['runs']} runs of {arm}" for arm, one in arms.items()]
+    return (
+        f"{label(name)}: {_listed(counts)} {REACHED[name]}. A mean is over those that did, so that a "
+        "model in which others did not is not compared by it."
+    )
+
+
 def _sentence(entry: Mapping[str, Any], these: str, others: str, found: paired.Difference, said: str) -> str:
     name, seeds = entry["name"], f"{found.pairs} seed{'s' * (found.pairs > 1)}"
-    means = [entry["arms"][arm]["mean"] for arm in (these, others)]
-    values = " against ".join(shown(name, value) for value in means)
+    values = " against ".join(shown(name, value) for value in (found.of, found.less))  # of the pairs, as the interval
     if said == "not distinguishable":
         which = "this one seed" if found.pairs == 1 else f"these {seeds}"
         return f"{label(name)}: {these} and {others} are not distinguishable with {which} ({values})."
@@ -192,19 +231,25 @@ def label(name: str) -> str:
         "images_per_second": "images a second",
         "seconds_to_coverage": "time to coverage",
         "peak_memory": "peak memory",
+        "collapse_step": "collapse step",
     }
     return known.get(name, name)
 
 
 def shown(name: str, value: float | None) -> str:
-    """A measure's value with its unit."""
+    """A measure's value with its unit, in as many digits as can be compared."""
     if value is None:
         return "unknown"
+    size = abs(value)
     if name == "peak_memory":
-        return f"{value / 2**20:,.0f} MiB"
-    if name == "seconds_to_coverage":
-        return duration(value) if value > 0 else "0 s"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        text = f"{size / 2**20:,.0f} MiB"
+    elif name == "seconds_to_coverage":
+        text = duration(size) if size else "0 s"
+    elif name in COST:
+        text = f"{size:,.0f}" if size >= 100 else f"{size:.3g}"
+    else:
+        text = f"{size:,.1f}" if size >= 100 else f"{size:.4f}" if size < 10 else f"{size:.2f}"
+    return f"{'−' * (value < 0)}{text}"
 
 
 def summary(comparison: Mapping[str, Any]) -> list[str]:

@@ -1,10 +1,19 @@
-"""What the core draws at the end of every run."""
+"""What the core draws at the end of every run, and what else it can write of one."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from pydantic import model_validator
 
 from gankit.components import Artifact
+from gankit.errors import UserError
+from gankit.files import replacing
+from gankit.options import Options
 
 
 class Losses(Artifact):
@@ -46,3 +55,68 @@ class Report(Artifact):
         finally:
             path = write_report(self.run)
         return path
+
+
+class Csv(Artifact):
+    """metrics.csv: metrics.jsonl as one table, for spreadsheets. A cell is empty where a line has no such number."""
+
+    name = "csv"
+    summary = "metrics.csv: the metrics as one table"
+
+    def finish(self) -> Path:
+        lines = self.run.metrics()
+        path = self.run.folder / "metrics.csv"
+        with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, dict.fromkeys(name for line in lines for name in line), lineterminator="\n")
+            table.writeheader()
+            table.writerows(lines)
+        return path
+
+
+class TensorBoard(Artifact):
+    """tensorboard/attempt-N: every metric of every line, every sample grid and every alarm, as they come.
+
+    A resume that writes steps again hides those from before; what a rescue abandons stays as a curve of its own.
+    """
+
+    name = "tensorboard"
+    summary = "tensorboard/: metrics, sample grids and alarms (`tensorboard --logdir RUN`)"
+
+    class Options(Options):
+        @model_validator(mode="after")
+        def _there(self) -> Any:
+            if find_spec("tensorboard") is None:
+                raise UserError(
+                    "--artifact tensorboard needs TensorBoard: pip install 'gankit[tensorboard]', or leave it out"
+                )
+            return self
+
+    def __init__(self, options: Any, run: Any) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        super().__init__(options, run)
+        self.folder = run.folder / "tensorboard" / f"attempt-{run.attempt}"
+        kept = [line["step"] for line in run.metrics() if line.get("attempt", 1) == run.attempt]
+        self.told = len(run.alarms())
+        self.writer = SummaryWriter(str(self.folder), purge_step=kept[-1] + 1 if kept else None)
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        for name, value in line.items():
+            if name not in ("step", "attempt"):
+                self.writer.add_scalar(name, value, line["step"])
+        for alarm in self.run.alarms()[self.told :]:
+            said = f"**{alarm['kind']}**: {alarm['message']} ({alarm['action']})"
+            self.writer.add_text(f"alarms/{alarm['diagnostic']}", said, alarm["step"])
+            self.told += 1
+        self.writer.flush()  # what is still in the writer's queue would be lost with the process
+
+    def sampled(self, step: int, path: Path) -> None:
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as grid:
+            self.writer.add_image("samples", np.asarray(grid.convert("RGB")), step, dataformats="HWC")
+
+    def finish(self) -> Path:
+        self.writer.close()
+        return self.folder

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gankit.comparison.results import ending, label, shown
+from gankit.comparison.results import label, shown, some
 from gankit.comparison.results import read as read_comparison
+from gankit.comparison.results import told as told_of_run
 from gankit.report import words
 from gankit.report.curves import BOUNDS, LETTERS, NOTES, POINTS, Panel, Series, series_of, thin
 from gankit.report.embed import still
@@ -88,13 +90,13 @@ def _told(folder: Path, comparison: Mapping[str, Any], stories: Mapping[tuple[st
             "alarms": _marks(stories),
             "measures": [_dots(entry, arms) for entry in comparison["measures"]],
         },
-        "runs": [_run(row, folder) for row in rows],
+        "runs": [_run(row, folder, stories.get((row["arm"], row["seed"]))) for row in rows],
         "differences": [
             (row["name"], [words.setting(row["values"][arm]) if arm in row["values"] else "" for arm in arms])
             for row in comparison["differences"]
         ],
         "repeat": comparison["command"],
-        "go_on": _go_on(comparison, folder),
+        "go_on": f"{comparison['command']} --out {shlex.quote(str(folder))}",
     }
 
 
@@ -102,11 +104,6 @@ def _length(comparison: Mapping[str, Any]) -> str:
     if comparison["images"] is not None:
         return f"{comparison['images']:,} pictures shown to each"
     return f"{words.duration(comparison['budget'])} of training for each"
-
-
-def _go_on(comparison: Mapping[str, Any], folder: Path) -> str:
-    command = str(comparison["command"])
-    return command if "--out" in command else f"{command} --out {shlex.quote(str(folder))}"
 
 
 # Pictures: of each arm's first seed under one slider; of the others the last ones.
@@ -163,7 +160,8 @@ def _measure(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
     means = []
     for arm in arms:
         one = entry["arms"][arm]
-        means.append((shown(name, one["mean"]), "" if one["spread"] is None else f"± {shown(name, one['spread'])}"))
+        spread = "" if one["spread"] is None else f"± {shown(name, one['spread'])}"
+        means.append((shown(name, one["mean"]), f"{spread} ({some(one)})".lstrip() if some(one) else spread))
     rows = []
     for one in entry["differences"]:
         rows.append(
@@ -180,13 +178,14 @@ def _measure(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
         "note": f"{entry['better']} is better" + (f"; by {entry['space']}" if entry["space"] else ""),
         "ceiling": "" if entry["ceiling"] is None else shown(name, entry["ceiling"]),
         "means": means,
+        "told": entry.get("note", ""),
         "differences": rows,
     }
 
 
 def _signed(name: str, value: float) -> str:
-    size = shown(name, abs(value))
-    return f"{'' if size.split()[0] == '0' else '−' if value < 0 else '+'}{size}"
+    text = shown(name, value)
+    return text if value < 0 or not re.search("[1-9]", text) else f"+{text}"
 
 
 def _dots(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
@@ -268,14 +267,17 @@ def _marks(stories: Mapping[tuple[str, int], Story]) -> list[dict[str, Any]]:
     ][:MARKS]
 
 
-def _run(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    ended = bool(row.get("outcome"))
+def _run(row: Mapping[str, Any], folder: Path, story: Story | None) -> dict[str, Any]:
+    if row.get("outcome"):
+        cells = told_of_run(row)
+    else:
+        goal = story.config.get("steps") if story else None
+        at = f"at step {words.steps_done(story):,}" if story else "not begun"
+        cells = (f"{at} of {goal:,}" if isinstance(goal, int) else at, "", "", "", "")
     there = (folder / row["folder"] / "report.html").is_file()
     return {
         "arm": row["arm"],
         "seed": row["seed"],
-        "how": ending(row) if ended else "not ended",
-        "speed": shown("images_per_second", row.get("images_per_second")) if ended else "",
-        "seconds": words.duration(row.get("seconds")) if ended and row.get("seconds") is not None else "",
+        **dict(zip(("how", "collapse", "rescues", "speed", "seconds"), cells, strict=True)),
         "report": f"{row['folder']}/report.html" if there else "",
     }

@@ -1,4 +1,4 @@
-"""A run in TensorBoard, as a gankit plugin."""
+"""Runs in TensorBoard's table of settings, as a gankit plugin."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ GANKIT_HOOKS = 1  # the version of the hooks that this is written for
 
 @hookimpl
 def gankit_artifacts() -> list[Any]:
-    from gankit_tensorboard.artifact import TensorBoard
+    from gankit_tensorboard.artifact import Hparams
 
-    return [TensorBoard]
+    return [Hparams]

@@ -1,47 +1,45 @@
-"""Every line of metrics, every sample grid and every alarm of a run, for `tensorboard --logdir runs`."""
+"""What runs were set to and what they came to, for the table of `tensorboard --logdir runs`."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
-from gankit import Artifact, Run
+from gankit import Artifact
+
+SHOWN = ("model", "networks", "losses", "controllers", "views")
 
 
-class TensorBoard(Artifact):
-    """Event files in RUN/tensorboard/attempt-N, one curve a metric.
+class Hparams(Artifact):
+    """One row a run: the settings of the model and its parts, and every metric as it was when last logged."""
 
-    A resume that writes steps again hides those from before; what a rescue abandons stays as a curve of its own.
-    """
-
-    name = "tensorboard"
-    summary = "RUN/tensorboard: metrics, sample grids and alarms (`tensorboard --logdir RUN`)"
-
-    def __init__(self, options: Any, run: Run) -> None:
-        super().__init__(options, run)
-        self.folder = run.folder / "tensorboard" / f"attempt-{run.attempt}"
-        kept = [line["step"] for line in run.metrics() if line.get("attempt", 1) == run.attempt]
-        self.writer = SummaryWriter(str(self.folder), purge_step=kept[-1] + 1 if kept else None)
-
-    def line(self, line: Mapping[str, Any]) -> None:
-        for name, value in line.items():
-            if name not in ("step", "attempt"):
-                self.writer.add_scalar(name, value, line["step"])
-        self.writer.flush()  # what is still in the writer's queue would be lost with the process
-
-    def sampled(self, step: int, path: Path) -> None:
-        with Image.open(path) as grid:
-            self.writer.add_image("samples", np.asarray(grid.convert("RGB")), step, dataformats="HWC")
+    name = "hparams"
+    summary = "RUN/hparams: settings and last metrics for TensorBoard's table of runs (`tensorboard --logdir runs`)"
 
     def finish(self) -> Path:
-        for alarm in self.run.alarms():
-            if alarm.get("attempt", 1) == self.run.attempt:
-                said = f"**{alarm['kind']}**: {alarm['message']} ({alarm['action']})"
-                self.writer.add_text(f"alarms/{alarm['diagnostic']}", said, alarm["step"])
-        self.writer.close()
-        return self.folder
+        folder = self.run.folder / "hparams"
+        shutil.rmtree(folder, ignore_errors=True)  # a run has one row, however often it was resumed
+        settings = flat({name: self.run.config[name] for name in SHOWN})
+        last = {name: value for line in self.run.metrics() for name, value in line.items() if value is not None}
+        with SummaryWriter(str(folder)) as writer:
+            for summary in hparams(settings, {f"last/{name}": value for name, value in last.items()}):
+                writer.file_writer.add_summary(summary)
+            for name, value in last.items():
+                writer.add_scalar(f"last/{name}", value)
+        return folder
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names; what is neither number, truth nor text is shown as text."""
+    rows: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            rows |= flat(value, f"{prefix}{key}.")
+        else:
+            rows[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return rows

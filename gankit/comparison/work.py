@@ -1,0 +1,255 @@
+"""A comparison under way: its runs as processes, what each came to, and the files that tell of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # on Windows, where a process of an earlier start is seen once it has its run folder
+    fcntl = None  # type: ignore[assignment]
+
+from gankit import api
+from gankit.comparison import results
+from gankit.comparison.arms import Arm, flags, steps_of, together
+from gankit.errors import UserError
+from gankit.files import replacing
+from gankit.interrupts import Interrupts
+from gankit.recorder import Watcher
+from gankit.runs import Run, write_json
+
+EVERY = 30.0  # seconds between two words on a run
+REDRAW = 60.0  # seconds between two report.html of a comparison under way, at least
+RESTS = 30  # times as long as the last one took to write, at least
+Row = dict[str, Any]
+
+
+class Comparison:
+    """A comparison under way: which runs are to do, and what is known of those that are done."""
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: dict[str, Any],
+        arms: Sequence[Arm],
+        shared: Mapping[str, Any],
+        plugins: Sequence[str],
+        watcher: Watcher,
+    ) -> None:
+        self.folder, self.plan, self.plugins, self.watcher = folder, plan, plugins, watcher
+        self.arms = {arm.name: arm for arm in arms}
+        self.shared = shared
+        self.told: dict[str, float] = {}  # folder of a run -> when something was last said of it
+        self.redraw_at = 0.0  # when report.html may be written anew
+
+    def train(self, jobs: int, interrupts: Interrupts) -> None:
+        """Bring every run to its end, `jobs` at a time, or to a checkpoint where a signal says so."""
+        waiting: list[Row] = list(self.plan["runs"])
+        busy: list[tuple[Row, Popen[bytes]]] = []
+        sent: set[int] = set()  # processes that the signal has been passed on to
+        while busy or (waiting and not interrupts.signal):
+            while waiting and len(busy) < jobs and not interrupts.signal:
+                row = waiting.pop(0)
+                if self.over(row, interrupts):
+                    self.finish(row)
+                elif not interrupts.signal:
+                    busy.append((row, self.start(row, jobs)))
+            for row, process in list(busy):
+                if interrupts.signal and process.pid not in sent:
+                    process.send_signal(getattr(signal, interrupts.signal))
+                    sent.add(process.pid)
+                if process.poll() is not None:
+                    busy.remove((row, process))
+                    if not interrupts.signal or self.over(row):
+                        self.finish(row, process.returncode)
+                else:
+                    self.tell(row)
+            if busy and time.monotonic() > self.redraw_at:
+                self.draw()
+            time.sleep(0.1)
+
+    def path(self, row: Row) -> Path:
+        return self.folder / row["folder"]
+
+    def over(self, row: Row, interrupts: Interrupts | None = None) -> bool:
+        """Whether a run has come to its end, whatever it was. One that an earlier start left training is waited for,
+        until a signal comes.
+        """
+        path, said = self.path(row), False
+        while _under_way(path):
+            if not said:
+                self.watcher.notice(f"{path} is still being trained by an earlier start: waiting for it")
+            said = True
+            if interrupts and interrupts.signal:
+                return False
+            time.sleep(0.2)
+        return (path / "config.json").exists() and Run(path).result.get("outcome") in ("finished", "stopped", "failed")
+
+    def start(self, row: Row, jobs: int) -> Popen[bytes]:
+        """Begin or resume a run. What it prints goes into a file: it must outlive the reader of our own output."""
+        path, number = self.path(row), self.plan["runs"].index(row) + 1
+        begun = (path / "config.json").exists() and Run(path).checkpoints()
+        if begun:
+            arguments = ["resume", str(path), *flags({"plugins": self.plugins})]
+            if self.plan["budget"] is not None:
+                arguments += ["--time", f"{max(self.plan['budget'] - _trained(Run(path)), 0.001):.3f}"]
+        else:
+            shutil.rmtree(path, ignore_errors=True)  # ended before its first checkpoint: nothing is lost
+            arm = self.arms[row["arm"]]
+            length = None if self.plan["images"] is None else steps_of(arm, self.plan["images"])
+            options = together(self.shared, arm.options)
+            options |= {"seed": row["seed"], "out": str(path)} | ({"steps": length} if length is not None else {})
+            arguments = ["run", arm.model, *flags(options)]
+        self.watcher.notice(
+            f"{row['arm']}, seed {row['seed']} ({number} of {len(self.plan['runs'])}): "
+            f"{'goes on' if begun else 'begins'}; what it says is in {path}.log"
+        )
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if jobs > 1:  # threads that wait for each other lose far more than their share
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+        path.parent.mkdir(exist_ok=True)
+        with open(_log(path), "ab") as log:
+            if fcntl:  # of the open file, which the child inherits: the lock is let go when the child ends, not we
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # In a session of its own: Ctrl-C is ours to pass on, once.
+            return Popen(
+                [sys.executable, "-m", "gankit", *arguments],
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def tell(self, row: Row) -> None:
+        """A word on a run under way, now and then."""
+        now, path = time.monotonic(), self.path(row)
+        if now - self.told.setdefault(row["folder"], now) < EVERY or not (path / "config.json").exists():
+            return
+        self.told[row["folder"]] = now
+        line = next(reversed(Run(path).metrics()), None)
+        if line:
+            goal = Run(path).config.get("steps")
+            self.watcher.notice(
+                f"{row['arm']}, seed {row['seed']}: step {line['step']:,}{f' of {goal:,}' if goal else ''}, "
+                f"{line['images_per_second']:,.0f} images/s"
+            )
+
+    def finish(self, row: Row, code: int | None = None) -> None:
+        """Note how a run went and measure its pictures, unless that is known."""
+        path = self.path(row)
+        if not (path / "config.json").exists() or not Run(path).result:
+            row |= results.no_row(f"its process ended with code {code}; {_last_words(path)}")
+        else:
+            run = Run(path)
+            row |= results.row(run, self.arms[row["arm"]].pictures_a_step)
+            steps = run.checkpoints()
+            if row["outcome"] != "failed" and steps and row.get("measured_step") != steps[-1]:
+                self.measure(row, run, steps[-1])
+        how = results.ending(row)
+        self.watcher.notice(f"{row['arm']}, seed {row['seed']}: {how}")
+        self.write()
+
+    def measure(self, row: Row, run: Run, step: int) -> None:
+        """The measures of a run's samples against the held-out pictures, at its last checkpoint."""
+        from gankit.evaluation import evaluate
+
+        asked = self.plan["asked"]
+        row.pop("unmeasured", None)
+        try:
+            found = evaluate(run, step=step, n=asked["samples"], fid=asked["fid"], plugins=self.plugins)
+        except Exception as error:  # points, numbers that are none any more, no memory: the others go on
+            row["unmeasured"] = str(error) or type(error).__name__
+            return
+        row["measures"] = {name: one.value for name, one in found.measures.items()}
+        row["measured_step"] = step
+        self.plan["about"] = {
+            name: {"better": one.better, "space": one.space, "against": one.against, "ceiling": one.ceiling}
+            for name, one in found.measures.items()
+        }
+        self.plan["notes"] = list(dict.fromkeys([*self.plan["notes"], *found.notes]))
+
+    def forget_other_measures(self) -> None:
+        """What was measured by other features than would be now, since an extra came or went, is measured again."""
+        from gankit import evaluation
+
+        measured = [row["measures"] for row in self.plan["runs"] if row.get("measures")]
+        space = evaluation.deep(self.plan["data"]["shape"][0]).name if measured else ""
+        wanted = {f"kid-{space}", "fid"} if self.plan["asked"]["fid"] else {f"kid-{space}"}
+        if all(wanted <= measures.keys() for measures in measured):
+            return
+        self.watcher.notice(f"pictures are now compared by {', '.join(sorted(wanted))}: all runs are measured again")
+        for row in self.plan["runs"]:
+            row.pop("measures", None)
+            row.pop("measured_step", None)
+        self.plan |= {"about": {}, "notes": []}
+
+    def write(self) -> None:
+        """comparison.json, comparison.csv and report.html as things stand."""
+        plan, ended = self.plan, [row for row in self.plan["runs"] if row.get("outcome")]
+        curves = {row["folder"]: results.coverage_curve(Run(self.path(row))) for row in ended if row["steps"]}
+        whole = [curves.get(row["folder"], []) for row in ended if row["outcome"] != "failed"]
+        level = plan["asked"]["coverage"] or results.common_level(whole)
+        for row in ended:
+            row["seconds_to_coverage"] = results.seconds_to(curves.get(row["folder"], []), level)
+        plan["coverage"] = level
+        plan["measures"] = results.table(list(self.arms), ended, plan["about"])
+        plan["summary"] = results.summary(plan)
+        write_json(self.folder / "comparison.json", plan)
+        with replacing(self.folder / "comparison.csv") as beside:
+            beside.write_text(results.as_csv(plan), encoding="utf-8")
+        self.draw()
+
+    def draw(self) -> None:
+        """report.html as things stand, and when next: it must not take more than a small part of the time."""
+        from gankit.report.comparison import write_comparison
+
+        began = time.monotonic()
+        try:
+            write_comparison(self.folder)
+        except Exception as error:  # a page that cannot be drawn must not end what trains
+            self.watcher.notice(f"report.html is not written: {error}")
+        ended = time.monotonic()
+        self.redraw_at = ended + max(REDRAW, RESTS * (ended - began))
+
+
+def _trained(run: Run) -> float:
+    """Seconds of training up to the last checkpoint, which is where a resume begins."""
+    step = run.checkpoints()[-1]
+    return max((line["seconds"] for line in run.metrics() if line["step"] <= step), default=0.0)
+
+
+def _log(path: Path) -> Path:
+    """What the process of a run prints, and the lock that it holds."""
+    return Path(f"{path}.log")
+
+
+def _under_way(path: Path) -> bool:
+    """Whether a process trains that run, or is about to."""
+    if fcntl and _log(path).exists():
+        with open(_log(path), "rb") as log:
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    if not (path / "config.json").exists():
+        return False
+    try:
+        with api.locked(Run(path)):
+            return False
+    except UserError:
+        return True
+
+
+def _last_words(path: Path) -> str:
+    log = _log(path)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return lines[-1].removeprefix("gankit: ") if lines else "it said nothing"

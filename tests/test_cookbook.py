@@ -169,11 +169,11 @@ def test_the_command_is_there_once_it_is_installed(gankit, run, tmp_path, monkey
     assert entry
     (metadata / "entry_points.txt").write_text(f"[gankit]\n{entry[1]} = {entry[2]}\n")
     monkeypatch.syspath_prepend(site)
-    vars(cli).pop("_from_plugins", None)
+    vars(cli).pop("_catalogue", None)
     try:
         lines = [line for line in Run(run).metrics() if line.get("began/k") is not None]
         value, step = max((line["began/k"], line["step"]) for line in lines)
         assert gankit("best", run, "began/k").out == f"began/k was {value:.4g} at step {step}\n"
         refused(gankit("best", run, "beauty"), "has no metric 'beauty'")
     finally:
-        vars(cli).pop("_from_plugins", None)
+        vars(cli).pop("_catalogue", None)

@@ -68,12 +68,12 @@ def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The five on sys.path, and gone again after the test."""
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
-    vars(cli).pop("_from_plugins", None)
+    vars(cli).pop("_catalogue", None)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield site
     torch.set_num_threads(threads)
-    vars(cli).pop("_from_plugins", None)
+    vars(cli).pop("_catalogue", None)
     for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
         del sys.modules[name]
 

@@ -171,8 +171,9 @@ def test_a_model_that_breaks_a_promise_is_found_and_one_that_keeps_them_is_not(s
 
 
 PARTS = '''
-"""A diagnostic, a controller, a view, a reaction, an artifact and a data source, sound."""
+"""A diagnostic, a controller, a view, a reaction, an artifact, a data source and a command, sound."""
 
+import click
 import numpy as np
 import torch
 import gankit
@@ -287,6 +288,17 @@ def gankit_datasets():
 @hookimpl
 def gankit_controllers():
     return [Still]
+
+
+@click.command("wave")
+@click.option("--hand", default="left")
+def wave(hand):
+    """Wave."""
+
+
+@hookimpl
+def gankit_commands():
+    return [wave]
 '''
 PART_FAULTS = {
     "a memory outside state()": (
@@ -337,6 +349,18 @@ PART_FAULTS = {
         "side = request.image_size",
         "side = 16",
         "where 32×32 was asked for",
+    ),
+    "a command without a word": (
+        ("commands", "wave", "says_how_it_is_used"),
+        '    """Wave."""\n',
+        "    return None\n",
+        "gankit wave --help does not say what it does",
+    ),
+    "a command whose help fails": (
+        ("commands", "wave", "says_how_it_is_used"),
+        'default="left"',
+        'default="left", show_default=True, type=type("Odd", (click.ParamType,), {"get_metavar": 5, "name": "odd"})()',
+        "gankit wave --help ends with 1",
     ),
     "a value of two numbers": (
         ("controllers", "still", "gives_plain_values"),

@@ -40,7 +40,7 @@ def check(given: str, plugins: Sequence[str], say: Callable[[str], None], model:
                     subject.folder = Path(folder)
                     good, bad = _run(subject, say)
                 passed, failed = passed + good, failed + bad
-        clashes = catalogue.clashes()
+        clashes = catalogue.clashes(of=checked)
         for line in clashes:
             say(f"  FAIL  {line}")
             say("        do: give it a name of its own")

@@ -377,6 +377,15 @@ def test_what_is_given_twice_is_there_once(gankit, tmp_path):
     assert (listed.code, listed.out.count("model x")) == (0, 1)
 
 
+def test_within_a_package_its_name_is_the_plugin_s_and_not_that_of_its_code_s_folder(install, gankit, tmp_path):
+    """As the README of a new package says: gankit plugins check NAME, beside the folder NAME/ with the modules."""
+    install("honest", "import gankit")
+    (tmp_path / "honest").mkdir()
+    said = gankit("plugins", "check", "honest")
+    assert said.code == 0, said.err
+    assert said.out.startswith("honest  (honest 1.5, honest)\n")
+
+
 def test_a_clash_of_others_is_no_fault_of_the_plugin_that_is_checked(install, gankit):
     install("honest", "import gankit")
     install("one", model("x"))

@@ -91,13 +91,14 @@ def _not_installed(checked: Sequence[Plugin]) -> list[str]:
 def _found(given: str, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]:
     """The catalogue with what was given, and the plugins that are meant."""
     path = Path(given).expanduser()
-    if path.is_dir():
-        return _of_package(path, plugins)
     if path.suffix == ".py" or path.is_file():
         catalogue = Catalogue([*plugins, given])
         return catalogue, [catalogue.plugins[-1]]
     catalogue = Catalogue(plugins)
     found = [plugin for plugin in catalogue.plugins if given in (plugin.name, plugin.distribution)]
+    package = (path / "pyproject.toml").exists() or not found  # within a package lies its code, in a folder of its name
+    if path.is_dir() and package:
+        return _of_package(path, plugins)
     if not found:
         there = [plugin.name for plugin in catalogue.plugins]
         raise UserError(

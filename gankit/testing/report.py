@@ -17,11 +17,15 @@ from gankit.testing.checks import CHECKS, is_accepted
 from gankit.testing.subject import Failed, Subject
 
 
-def check(given: str, plugins: Sequence[str], say: Callable[[str], None], model: str | None = None) -> bool:
+def check(
+    given: str, plugins: Sequence[str], say: Callable[[str], None], model: str | None = None, data: Sequence[str] = ()
+) -> bool:
     """Check every component of the plugin that `given` names: a file, a package's folder, or an installed name.
 
-    `say` is told a line for each check, and what to do where one fails. Returns whether all passed.
+    `data`: NAME:ARGUMENT for each data source that needs an argument. `say` is told a line for each check, and what to
+    do where one fails. Returns whether all passed.
     """
+    arguments = {source.partition(":")[0]: {"data": source} for source in data}
     catalogue, checked = _found(given, plugins)
     for kind in KINDS:  # calls the hooks, so that what breaks there is known
         catalogue.kind(kind)
@@ -36,6 +40,8 @@ def check(given: str, plugins: Sequence[str], say: Callable[[str], None], model:
                 say(f"  FAIL  it cannot be loaded: {plugin.broken}")
                 say("        do: mend what the line names; GANKIT_STRICT=1 gankit plugins list shows the traceback")
             for subject in _subjects(catalogue, plugin, [*plugins, *_not_installed(checked)], model):
+                if subject.kind == "datasets":
+                    subject.options = arguments.get(subject.name, {})
                 with tempfile.TemporaryDirectory(prefix="gankit-check-") as folder:
                     subject.folder = Path(folder)
                     good, bad = _run(subject, say)

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from conftest import DATA, SMALL, TINY, Gankit, checkpoints, contents, lines, process, read, refused, timeless, weights
 from filelock import FileLock
+from PIL import Image
 
 from gankit.cli.progress import Progress
 from gankit.runs import Run
@@ -45,6 +46,15 @@ def only(folder: Path) -> Path:
     """The one run below a folder's runs/."""
     (run,) = (folder / "runs").iterdir()
     return run
+
+
+def test_a_folder_may_be_given_by_its_data_source_s_name_as_others_are(gankit, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for place in range(20):
+        Image.new("RGB", (20, 20), (12 * place, 0, 0)).save(tmp_path / "mine" / f"{place}.png")
+    small = ("--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--steps", 0, "--out", "run")
+    assert gankit("run", "began", "--data", "folder:mine", *small).code == 0
+    assert read(tmp_path / "run" / "config.json")["data"] == str(tmp_path / "mine")
 
 
 # The run folder.

@@ -162,8 +162,6 @@ def test_data_json_counts_what_is_used_and_what_is_held_out(finished: Path) -> N
 
 
 def test_data_json_lists_skipped_files_and_one_line_says_so(gankit: Gankit, tmp_path: Path) -> None:
-    from PIL import Image
-
     (tmp_path / "pictures").mkdir()
     for n in range(8):
         Image.new("RGB", (20, 16), (n * 30, 80, 255 - n * 30)).save(tmp_path / "pictures" / f"{n}.png")
@@ -309,8 +307,6 @@ def test_out_may_lie_below_folders_that_are_not_there_yet(gankit: Gankit, tmp_pa
 
 @pytest.mark.parametrize("out", [("--out", "pictures/run"), ("--out", "link/run"), ()], ids=["below", "link", "runs"])
 def test_a_run_inside_its_own_pictures_is_refused(out: tuple[str, ...], gankit: Gankit, tmp_path: Path) -> None:
-    from PIL import Image
-
     (tmp_path / "pictures").mkdir()
     (tmp_path / "link").symlink_to("pictures")
     for n in range(6):

@@ -56,7 +56,8 @@ def hook(name: str) -> list[str]:
     function = getattr(hookspecs, name)
     text = [f"## {name}", "", f"`{name}{signature(function)}`", "", paragraphs(function), ""]
     kind = name.removeprefix("gankit_")
-    return text + (described(getattr(gankit, KINDS[kind][1].partition(":")[2])) if kind in KINDS else [])
+    offered = getattr(gankit, KINDS[kind][1].partition(":")[2], None) if kind in KINDS else None  # none: a command
+    return text + (described(offered) if offered else [])
 
 
 def described(cls: Any) -> list[str]:

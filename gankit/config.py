@@ -222,7 +222,8 @@ def resolve(
     if not values.get("data"):
         raise UserError("no data named: give a folder of pictures with --data DIR, or try --data demo")
     if source_of(values["data"], catalogue) is None:  # a folder by its whole path: a resume may be called anywhere
-        values["data"] = os.path.abspath(os.path.expanduser(values["data"]))
+        path = values["data"].removeprefix("folder:")  # its name as a data source, which need not be said
+        values["data"] = os.path.abspath(os.path.expanduser(path))
     values["data"] = pinned.get("data", values["data"])
 
     # The model's settings; those that it resolves for the machine are kept by a resume.

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pluggy
@@ -38,6 +38,7 @@ KINDS = {  # what one thing of each kind is called, and the base class it must h
     "views": ("view", "gankit.components:View"),
     "artifacts": ("artifact", "gankit.components:Artifact"),
     "datasets": ("data source", "gankit.data:DataSource"),
+    "commands": ("command", "click:Command"),  # an instance of it
 }
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -78,7 +79,7 @@ class Catalogue:
             if not disabled & {entry.name, _distribution(entry)}:
                 version = entry.dist.version if entry.dist else ""
                 self._add(Plugin(entry.name, _distribution(entry), version, entry.value, installed=True), entry.load)
-        for given in extra:
+        for given in dict.fromkeys(extra):
             plugin = Plugin(Path(given).stem, f"--plugin {given}", "", given)
             self._add(plugin, lambda given=given: _load(given))  # type: ignore[misc]
             if plugin.broken:
@@ -91,6 +92,8 @@ class Catalogue:
             _refuse_another_version(module)
             _refuse_unmarked(module)
             _refuse_unknown_arguments(module)
+            if self._manager.is_registered(module):  # what it offers is then refused, with both that claim it
+                module = SimpleNamespace(**vars(module))
             self._manager.register(module, name=f"{plugin.name} ({plugin})")
             unknown = [hook.name for hook in self._manager.get_hookcallers(module) or () if not hook.has_spec()]
             if unknown:
@@ -113,7 +116,7 @@ class Catalogue:
                 yield plugin, implementation.function
 
     def kind(self, kind: str) -> dict[str, tuple[Any, list[Plugin]]]:
-        """All components of a kind: name -> (class, the plugins that offer it)."""
+        """All of a kind: name -> (class or command, the plugins that offer it)."""
         if kind not in self._kinds:
             found: dict[str, tuple[Any, list[Plugin]]] = {}
             for plugin, function in self._calls(f"gankit_{kind}"):
@@ -126,6 +129,8 @@ class Catalogue:
                     first = found.setdefault(item.name, (item, []))
                     if plugin not in first[1]:
                         first[1].append(plugin)
+            for name in found.keys() & _core_commands() if kind == "commands" else ():
+                found[name][1].insert(0, self.plugins[0])
             self._kinds[kind] = dict(sorted(found.items()))
         return self._kinds[kind]
 
@@ -137,27 +142,15 @@ class Catalogue:
             if self.left_out:
                 again = " ".join(f"--plugin {shlex.quote(given)}" for given in self.left_out)
                 raise UserError(f"{what} {name!r} is not here: the run was made with {again}: give it again")
-            broken = "".join(f"; plugin {p.name!r} ({p}) failed to load: {p.broken}" for p in self.broken)
-            raise UserError(
-                f"unknown {what} {name!r}{nearest(name, found)}. There are: {', '.join(found) or 'none'}{broken}"
-            )
+            there = f"There are: {', '.join(found) or 'none'}{self.failures()}"
+            raise UserError(f"unknown {what} {name!r}{nearest(name, found)}. {there}")
         item, plugins = found[name]
         if len(plugins) > 1:
             raise UserError(
                 f"{what} {name!r} is offered by {' and by '.join(f'{p.name!r} ({p})' for p in plugins)}: "
-                f"leave one out{_how_to_leave_out(plugins)}"
+                f"leave one out{self._how_to_leave_out(plugins)}"
             )
         return item
-
-    def commands(self) -> list[Any]:
-        """The click commands that plugins add."""
-        commands: list[Any] = []
-        for plugin, function in self._calls("gankit_commands"):
-            try:
-                commands += [_command(item) for item in _listed("commands", function())]
-            except (Exception, SystemExit) as error:
-                self._quarantine(plugin, error)
-        return commands
 
     def notify(self, hook: str, **arguments: Any) -> list[str]:
         """Tell every plugin; return one line for each that raised (it is not told again)."""
@@ -176,18 +169,35 @@ class Catalogue:
         """The plugins that could not be loaded or whose hooks raised, with the reason in `broken`."""
         return [plugin for plugin in self.plugins if plugin.broken]
 
-    def clashes(self) -> list[str]:
-        """One line for each name that several plugins claim."""
-        lines = []
-        names = [plugin.name for plugin in self.plugins if plugin.installed]
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            givers = [str(plugin) for plugin in self.plugins if plugin.installed and plugin.name == name]
-            lines.append(f"the name {name!r} of a plugin is claimed by {' and by '.join(givers)}")
+    def failures(self) -> str:
+        """What to add to a refusal: each broken plugin, which may be the one that was to offer what is asked for."""
+        return "".join(f"; plugin {p.name!r} ({p}) failed to load: {p.broken}" for p in self.broken)
+
+    def clashes(self, of: Sequence[Plugin] | None = None) -> list[str]:
+        """One line for each name that several plugins claim; a distribution's name is its own plugins' alone.
+
+        `of`: only those that one of these takes part in.
+        """
+        claimed: list[tuple[str, list[Plugin]]] = []
+        bearers = [plugin for plugin in self.plugins if plugin.installed or plugin.name == GROUP]
+        for name in sorted({plugin.name for plugin in bearers}):
+            givers = {p.distribution: p for p in reversed(bearers) if name in (p.name, p.distribution)}
+            claimed.append((f"the name {name!r} of a plugin", list(givers.values())[::-1]))
         for kind, (what, _) in KINDS.items():
-            for name, (_, plugins) in self.kind(kind).items():
-                if len(plugins) > 1:
-                    lines.append(f"{what} {name!r} is claimed by {' and '.join(f'{p.name} ({p})' for p in plugins)}")
-        return lines
+            claimed += [(f"{what} {name!r}", plugins) for name, (_, plugins) in self.kind(kind).items()]
+        return [
+            f"{what} is claimed by {' and by '.join(f'{p.name!r} ({p})' for p in plugins)}"
+            for what, plugins in claimed
+            if len(plugins) > 1 and (of is None or any(plugin in of for plugin in plugins))
+        ]
+
+    def _how_to_leave_out(self, plugins: Sequence[Plugin]) -> str:
+        """What to set so that one of these is left out: its name, or its distribution where others have the name."""
+        names = [name for p in self.plugins for name in {p.name, p.distribution}]
+        switches = [p.name if names.count(p.name) == 1 else p.distribution for p in plugins if p.installed]
+        return (
+            ", with " + " or with ".join(f"GANKIT_DISABLE_PLUGINS={switch}" for switch in switches) if switches else ""
+        )
 
 
 def _distribution(entry: EntryPoint) -> str:
@@ -247,13 +257,6 @@ def _refuse_unknown_arguments(module: Any) -> None:
                 )
 
 
-def _how_to_leave_out(plugins: Sequence[Plugin]) -> str:
-    """What to set so that one of these plugins is left out: its name, or its distribution where names are alike."""
-    names = [p.name for p in plugins]
-    switches = [p.name if names.count(p.name) == 1 else p.distribution for p in plugins if p.installed]
-    return ", with " + " or with ".join(f"GANKIT_DISABLE_PLUGINS={switch}" for switch in switches) if switches else ""
-
-
 def _listed(kind: str, offered: Any) -> list[Any]:
     if not isinstance(offered, list | tuple):
         raise TypeError(f"gankit_{kind} must return a list, and returned {offered!r}")
@@ -261,26 +264,28 @@ def _listed(kind: str, offered: Any) -> list[Any]:
 
 
 def _several(kind: str, classes: list[Any]) -> list[Any]:
-    """The classes of one plugin, if no two share a name."""
+    """What one plugin offers of a kind, if no two share a name."""
     names = [item.name for item in classes]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"gankit_{kind} returned two classes with the name {name!r}")
+            raise ValueError(f"gankit_{kind} returned two with the name {name!r}")
     return classes
 
 
-def _command(item: Any) -> Any:
-    import click
+def _core_commands() -> set[str]:
+    from gankit.cli import COMMANDS
 
-    if not isinstance(item, click.Command):
-        raise TypeError(f"gankit_commands returned {item!r}, which is no click command")
-    return item
+    return set(COMMANDS)
 
 
 def _checked(kind: str, item: Any) -> Any:
     """The class as it was offered, if it is one of that kind with a proper name."""
     module, _, base_name = KINDS[kind][1].partition(":")
     base = getattr(importlib.import_module(module), base_name)
+    if kind == "commands":
+        if not isinstance(item, base) or not item.name:
+            raise TypeError(f"gankit_commands returned {item!r}, which is no click command")
+        return item
     if not (isinstance(item, type) and issubclass(item, base)):
         raise TypeError(f"gankit_{kind} returned {item!r}, which is no subclass of gankit.{base_name}")
     name = getattr(item, "name", None)

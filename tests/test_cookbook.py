@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,22 @@ def test_the_tests_that_the_tutorial_shows_are_among_the_example_s():
     for text in shown:
         lines = solid(text)
         assert any(there[i : i + len(lines)] == lines for i in range(len(there)))
+
+
+def test_who_follows_the_tutorial_word_for_word_has_a_package_that_pip_installs_and_whose_tests_pass(tmp_path):
+    for name, text in blocks(TUTORIAL):
+        (tmp_path / "wgan-gp" / name).parent.mkdir(parents=True, exist_ok=True)
+        with open(tmp_path / "wgan-gp" / name, "a", encoding="utf-8") as file:
+            file.write("\n\n" + text)
+    quiet = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--no-index")
+    site = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    for command in (
+        ("pip", "install", *quiet, "--target", "site", "./wgan-gp"),
+        ("pytest", "-p", "no:cacheprovider", "-k", "not Promises", "wgan-gp"),
+    ):
+        there = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": site, "OMP_NUM_THREADS": "1"}}
+        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, **there)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 # The cookbook.
@@ -169,11 +188,11 @@ def test_the_command_is_there_once_it_is_installed(gankit, run, tmp_path, monkey
     assert entry
     (metadata / "entry_points.txt").write_text(f"[gankit]\n{entry[1]} = {entry[2]}\n")
     monkeypatch.syspath_prepend(site)
-    vars(cli).pop("_from_plugins", None)
+    vars(cli).pop("_catalogue", None)
     try:
         lines = [line for line in Run(run).metrics() if line.get("began/k") is not None]
         value, step = max((line["began/k"], line["step"]) for line in lines)
         assert gankit("best", run, "began/k").out == f"began/k was {value:.4g} at step {step}\n"
         refused(gankit("best", run, "beauty"), "has no metric 'beauty'")
     finally:
-        vars(cli).pop("_from_plugins", None)
+        vars(cli).pop("_catalogue", None)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Gankit, refused
+from PIL import Image
 
 from gankit.testing import Failed, Subject, checks
 
@@ -171,8 +173,9 @@ def test_a_model_that_breaks_a_promise_is_found_and_one_that_keeps_them_is_not(s
 
 
 PARTS = '''
-"""A diagnostic, a controller, a view, a reaction, an artifact and a data source, sound."""
+"""A diagnostic, a controller, a view, a reaction, an artifact, a data source and a command, sound."""
 
+import click
 import numpy as np
 import torch
 import gankit
@@ -287,6 +290,17 @@ def gankit_datasets():
 @hookimpl
 def gankit_controllers():
     return [Still]
+
+
+@click.command("wave")
+@click.option("--hand", default="left")
+def wave(hand):
+    """Wave."""
+
+
+@hookimpl
+def gankit_commands():
+    return [wave]
 '''
 PART_FAULTS = {
     "a memory outside state()": (
@@ -338,6 +352,18 @@ PART_FAULTS = {
         "side = 16",
         "where 32×32 was asked for",
     ),
+    "a command without a word": (
+        ("commands", "wave", "says_how_it_is_used"),
+        '    """Wave."""\n',
+        "    return None\n",
+        "gankit wave --help does not say what it does",
+    ),
+    "a command whose help fails": (
+        ("commands", "wave", "says_how_it_is_used"),
+        'default="left"',
+        'default="left", show_default=True, type=type("Odd", (click.ParamType,), {"get_metavar": 5, "name": "odd"})()',
+        "gankit wave --help ends with 1",
+    ),
     "a value of two numbers": (
         ("controllers", "still", "gives_plain_values"),
         "return torch.full((), 0.5)",
@@ -382,6 +408,36 @@ def test_check_says_of_what_no_run_takes_why_and_goes_on_with_the_rest(gankit: G
     assert said.code == 1
     assert "loss/generator of model 'small' is no scalar: its shape is (4,)" in said.out
     assert said.out.endswith("0 passed, 1 failed\n")
+
+
+def test_a_data_source_that_needs_an_argument_is_checked_with_the_one_that_is_given(gankit: Gankit, tmp_path) -> None:
+    code = """
+        import gankit
+
+        class Mine(gankit.Folder):
+            \"\"\"A folder by another name.\"\"\"
+
+            name = "mine"
+            summary = "mine:FOLDER"
+
+            def open(self, argument, request):
+                if not argument:
+                    raise gankit.UserError("say which folder")
+                return super().open(argument, request)
+
+        @gankit.hookimpl
+        def gankit_datasets():
+            return [Mine]
+        """
+    (tmp_path / "mine.py").write_text(textwrap.dedent(code), encoding="utf-8")
+    for place in range(40):
+        Image.new("RGB", (20, 20), (6 * place, 0, 0)).save(tmp_path / f"{place}.png")
+    said = gankit("plugins", "check", "mine.py")
+    assert said.code == 1
+    assert "say which folder" in said.out
+    assert "where it needs an argument, give one: --data mine:ARGUMENT" in said.out
+    said = gankit("plugins", "check", "mine.py", "--data", f"mine:{tmp_path}")
+    assert (said.code, said.out.splitlines()[-1]) == (0, "4 passed, 0 failed"), said.out
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,12 @@ Install = Callable[..., None]
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One thread (the networks are tiny), and plugins' commands looked up anew in every test."""
-    monkeypatch.delattr(cli, "_from_plugins", raising=False)
+    monkeypatch.delattr(cli, "_catalogue", raising=False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    vars(cli).pop("_from_plugins", None)
+    vars(cli).pop("_catalogue", None)
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ BROKEN = {
     ),
     "two classes of one name": (
         model("x").replace("[Mine]", "[Mine, type('Other', (Mine,), {})]"),
-        "gankit_models returned two classes with the name 'x'",
+        "gankit_models returned two with the name 'x'",
     ),
 }
 
@@ -343,15 +343,57 @@ def test_a_stranger_s_began_is_refused_with_both_named_and_every_way_out_works(i
     assert Catalogue().get("models", "began").__module__ == "gankit_began.model"
 
 
-def test_a_plugin_cannot_register_under_another_s_name_unseen(install, gankit, monkeypatch):
-    """Also where what it offers has names of its own: GANKIT_DISABLE_PLUGINS=began would leave out both."""
-    install("impostor", model("x"), entry="began")
+@pytest.mark.parametrize("taken", ["began", "gankit", "honest"])
+def test_a_plugin_cannot_register_under_another_s_name_unseen(install, gankit, monkeypatch, taken):
+    """Another plugin's, or another distribution's: GANKIT_DISABLE_PLUGINS with that name would leave out both."""
+    install("honest", model("y"), entry="z")
+    install("impostor", model("x"), entry=taken)
     listed = gankit("plugins", "list")
     assert listed.code == 1
-    assert re.search("CLASH: the name 'began' of a plugin is claimed by gankit .* and by impostor 1.5;", listed.out)
-    assert "began  (impostor 1.5, impostor)\n    model x\n" in listed.out
+    clash = f"CLASH: the name '{taken}' of a plugin is claimed by .*'{taken}' \\(impostor 1.5\\)"
+    assert re.search(clash, listed.out)
+    assert f"{taken}  (impostor 1.5, impostor)\n    model x\n" in listed.out
+    assert gankit("plugins", "check", "impostor").code == 1
     monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", "impostor")
     assert gankit("plugins", "list").code == 0
+
+
+@pytest.mark.parametrize("entry", ["aaa", "zzz"])
+def test_a_plugin_cannot_give_another_s_module_as_its_own_unseen(install, gankit, tmp_path, entry):
+    """Whichever of the two is found first."""
+    install("impostor", "", entry=entry)
+    (tmp_path / "site-packages" / "impostor-1.5.dist-info" / "entry_points.txt").write_text(
+        f"[gankit]\n{entry} = gankit_began\n", encoding="utf-8"
+    )
+    said = gankit("run", "began", "--data", "demo", "--steps", "0")
+    refused(said, "model 'began' is offered by", f"'{entry}' (impostor 1.5)", "'began' (gankit ")
+    listed = gankit("plugins", "list")
+    assert (listed.code, listed.out.count("BROKEN")) == (1, 0)
+
+
+def test_what_is_given_twice_is_there_once(gankit, tmp_path):
+    (tmp_path / "mine.py").write_text(textwrap.dedent(model("x")), encoding="utf-8")
+    listed = gankit("plugins", "list", "--plugin", "mine.py", "--plugin", "mine.py")
+    assert (listed.code, listed.out.count("model x")) == (0, 1)
+
+
+def test_within_a_package_its_name_is_the_plugin_s_and_not_that_of_its_code_s_folder(install, gankit, tmp_path):
+    """As the README of a new package says: gankit plugins check NAME, beside the folder NAME/ with the modules."""
+    install("honest", "import gankit")
+    (tmp_path / "honest").mkdir()
+    said = gankit("plugins", "check", "honest")
+    assert said.code == 0, said.err
+    assert said.out.startswith("honest  (honest 1.5, honest)\n")
+
+
+def test_a_clash_of_others_is_no_fault_of_the_plugin_that_is_checked(install, gankit):
+    install("honest", "import gankit")
+    install("one", model("x"))
+    install("two", model("x"))
+    assert gankit("plugins", "check", "honest").code == 0
+    said = gankit("plugins", "check", "one")
+    assert said.code == 1
+    assert "FAIL  model 'x' is claimed by 'one' (one 1.5) and by 'two' (two 1.5)" in said.out
 
 
 def test_two_components_of_a_run_with_one_name_are_not_set_by_it(install, gankit):
@@ -438,19 +480,48 @@ def test_a_plugin_s_command_is_a_command_of_gankit(install, gankit):
         ("return None", "must return a list"),
     ],
 )
-def test_a_broken_commands_hook_kills_no_command(install, gankit, body, reason):
+def test_a_broken_commands_hook_kills_no_command_and_is_listed_with_its_reason(install, gankit, body, reason):
     install("bad", f"import gankit\n@gankit.hookimpl\ndef gankit_commands(): {body}")
     assert "Train a model" in gankit("--help").out
     assert gankit("--version").code == 0
-    refused(gankit("no-such-command"), "no command 'no-such-command'")
-    catalogue = Catalogue()
-    assert catalogue.commands() == []
-    assert [reason in str(plugin.broken) for plugin in catalogue.broken] == [True]
+    refused(gankit("no-such-command"), "no command 'no-such-command'", "plugin 'bad' (bad 1.5) failed to load", reason)
+    listed = gankit("plugins", "list")
+    assert listed.code == 1
+    assert re.search(f"BROKEN: .*{re.escape(reason)}", listed.out)
+
+
+def command(name: str) -> str:
+    """The code of a plugin that offers one command, which says who it is."""
+    return f"""
+        import click, gankit
+
+        @click.command({name!r}, help="Say who it is.")
+        def it():
+            click.echo(__name__)
+
+        @gankit.hookimpl
+        def gankit_commands():
+            return [it]
+        """
 
 
 def test_a_plugin_cannot_replace_a_command_of_gankit_s_own(install, gankit):
-    install("bad", "import click, gankit\n@gankit.hookimpl\ndef gankit_commands(): return [click.Command('plugins')]")
-    assert "model began" in gankit("plugins", "list").out
+    install("bad", command("plugins"))
+    listed = gankit("plugins", "list")
+    assert listed.code == 1
+    assert "model began" in listed.out
+    assert "CLASH: command 'plugins' is claimed by 'gankit' (gankit) and by 'bad' (bad 1.5);" in listed.out
+
+
+def test_a_command_that_two_plugins_claim_is_refused_with_both_named(install, gankit, monkeypatch):
+    install("one", command("who"))
+    install("two", command("who"))
+    said = gankit("who")
+    refused(said, "command 'who' is offered by 'one' (one 1.5) and by 'two' (two 1.5): leave one out")
+    assert "CLASH: command 'who'" in gankit("plugins", "list").out
+    monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", ways_out(said.err)[0])
+    vars(cli).pop("_catalogue")
+    assert gankit("who").out == "two\n"
 
 
 class Notices(Watcher):
@@ -822,8 +893,8 @@ def test_the_shipped_plugins_use_gankit_s_public_names_alone_and_not_each_other(
 def test_looking_for_plugins_imports_no_torch():
     """It costs more than a second, and `gankit --help` looks for plugins."""
     code = (
-        "import sys, gankit_began, gankit_ebgan; from gankit.plugins import Catalogue; c = Catalogue(); c.commands(); "
-        "assert not c.broken; sys.exit('torch' in sys.modules)"
+        "import sys, gankit_began, gankit_ebgan; from gankit.plugins import Catalogue; c = Catalogue(); "
+        "c.kind('commands'); assert not c.broken; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], env=dict(os.environ)).returncode == 0
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from conftest import DATA, SMALL, TINY, Gankit, checkpoints, contents, lines, process, read, refused, timeless, weights
 from filelock import FileLock
+from PIL import Image
 
 from gankit.cli.progress import Progress
 from gankit.runs import Run
@@ -45,6 +46,15 @@ def only(folder: Path) -> Path:
     """The one run below a folder's runs/."""
     (run,) = (folder / "runs").iterdir()
     return run
+
+
+def test_a_folder_may_be_given_by_its_data_source_s_name_as_others_are(gankit, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for place in range(20):
+        Image.new("RGB", (20, 20), (12 * place, 0, 0)).save(tmp_path / "mine" / f"{place}.png")
+    small = ("--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--steps", 0, "--out", "run")
+    assert gankit("run", "began", "--data", "folder:mine", *small).code == 0
+    assert read(tmp_path / "run" / "config.json")["data"] == str(tmp_path / "mine")
 
 
 # The run folder.
@@ -152,8 +162,6 @@ def test_data_json_counts_what_is_used_and_what_is_held_out(finished: Path) -> N
 
 
 def test_data_json_lists_skipped_files_and_one_line_says_so(gankit: Gankit, tmp_path: Path) -> None:
-    from PIL import Image
-
     (tmp_path / "pictures").mkdir()
     for n in range(8):
         Image.new("RGB", (20, 16), (n * 30, 80, 255 - n * 30)).save(tmp_path / "pictures" / f"{n}.png")
@@ -299,8 +307,6 @@ def test_out_may_lie_below_folders_that_are_not_there_yet(gankit: Gankit, tmp_pa
 
 @pytest.mark.parametrize("out", [("--out", "pictures/run"), ("--out", "link/run"), ()], ids=["below", "link", "runs"])
 def test_a_run_inside_its_own_pictures_is_refused(out: tuple[str, ...], gankit: Gankit, tmp_path: Path) -> None:
-    from PIL import Image
-
     (tmp_path / "pictures").mkdir()
     (tmp_path / "link").symlink_to("pictures")
     for n in range(6):

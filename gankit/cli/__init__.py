@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import click
@@ -30,16 +31,16 @@ class Commands(click.Group):
     """The group of all commands, the core's and the plugins'; a command's module is imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *self._added()]
+        return [*COMMANDS, *self._added]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
             return importlib.import_module(f"gankit.cli.{name}").command
-        return self._added().get(name)
+        return self._catalogue.get("commands", name) if name in self._added else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = list(COMMANDS.items())
-        rows += [(name, command.get_short_help_str()) for name, command in self._added().items()]
+        rows += [(name, command.get_short_help_str()) for name, (command, _) in self._added.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -52,14 +53,19 @@ class Commands(click.Group):
             there = self.list_commands(ctx)
             raise click.UsageError(
                 f"no command {args[0]!r}{nearest(args[0], there)}. There are: {', '.join(there)}"
+                f"{self._catalogue.failures()}"
             ) from None
 
-    def _added(self) -> dict[str, click.Command]:
-        if not hasattr(self, "_from_plugins"):
-            from gankit.plugins import Catalogue
+    @cached_property
+    def _catalogue(self) -> Any:
+        from gankit.plugins import Catalogue
 
-            self._from_plugins = {c.name or "": c for c in Catalogue().commands() if c.name not in COMMANDS}
-        return self._from_plugins
+        return Catalogue()
+
+    @property
+    def _added(self) -> dict[str, tuple[click.Command, Any]]:
+        """The plugins' own; none takes the place of one of gankit's."""
+        return {name: item for name, item in self._catalogue.kind("commands").items() if name not in COMMANDS}
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

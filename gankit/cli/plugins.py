@@ -64,12 +64,13 @@ def new(name: str, kind: str) -> None:
 @command.command("check")
 @click.argument("what", metavar="PATH|NAME")
 @click.option("--model", metavar="NAME", help="The model that its components are tried on; by default one that fits.")
+@click.option("--data", multiple=True, metavar="NAME:ARGUMENT", help="For its data source NAME, if it needs one.")
 @plugin_option
-def check(what: str, model: str | None, plugins: tuple[str, ...]) -> int:
+def check(what: str, model: str | None, data: tuple[str, ...], plugins: tuple[str, ...]) -> int:
     """Try all that a plugin offers against what gankit promises its users; exit code 1 where something fails.
 
     PATH is a file or the folder of a package, NAME an installed plugin.
     """
     from gankit.testing.report import check
 
-    return 0 if check(what, plugins, click.echo, model) else 1
+    return 0 if check(what, plugins, click.echo, model, data) else 1

@@ -6,8 +6,8 @@
         name = "my-gan"
 
 A class for each kind: `ModelTests`, `NetworkTests`, `LossTests`, `ControllerTests`, `DiagnosticTests`,
-`ReactionTests`, `ViewTests`, `ArtifactTests`, `DatasetTests`. The fixtures come with the pytest plugin: `gankit_cli`
-calls the command line, `gankit_training` builds a training in memory.
+`ReactionTests`, `ViewTests`, `ArtifactTests`, `DatasetTests`, `CommandTests`. The fixtures come with the pytest plugin:
+`gankit_cli` calls the command line, `gankit_training` builds a training in memory.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 _HOME = {"Subject": "subject", "Failed": "subject", "training": "subject"}  # else: classes
 __all__ = [
     "ArtifactTests",
+    "CommandTests",
     "ControllerTests",
     "DatasetTests",
     "DiagnosticTests",

@@ -495,6 +495,19 @@ def opens_to_items(subject: Subject) -> None:
         raise Failed("opened twice, its digest is another", "let the digest follow from the content alone")
 
 
+def says_how_it_is_used(subject: Subject) -> None:
+    """A command's --help works, and says what the command is for: `gankit --help` shows its first line."""
+    from click.testing import CliRunner
+
+    said = CliRunner().invoke(subject.cls, ["--help"])
+    if said.exit_code:
+        raise Failed(
+            f"gankit {subject.name} --help ends with {said.exit_code}: {said.exception!r}", "mend what it names"
+        )
+    if not subject.cls.get_short_help_str():
+        raise Failed(f"gankit {subject.name} --help does not say what it does", "give its function a docstring")
+
+
 # Which checks a kind must pass.
 
 TRAINED: tuple[Check, ...] = (
@@ -519,4 +532,5 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "views": (*TRAINED, lets_gradients_through),
     "artifacts": (*ALWAYS, draws_from_a_run),
     "datasets": (*ALWAYS, opens_to_items),
+    "commands": (says_how_it_is_used,),
 }

@@ -17,11 +17,15 @@ from gankit.testing.checks import CHECKS, is_accepted
 from gankit.testing.subject import Failed, Subject
 
 
-def check(given: str, plugins: Sequence[str], say: Callable[[str], None], model: str | None = None) -> bool:
+def check(
+    given: str, plugins: Sequence[str], say: Callable[[str], None], model: str | None = None, data: Sequence[str] = ()
+) -> bool:
     """Check every component of the plugin that `given` names: a file, a package's folder, or an installed name.
 
-    `say` is told a line for each check, and what to do where one fails. Returns whether all passed.
+    `data`: NAME:ARGUMENT for each data source that needs an argument. `say` is told a line for each check, and what to
+    do where one fails. Returns whether all passed.
     """
+    arguments = {source.partition(":")[0]: {"data": source} for source in data}
     catalogue, checked = _found(given, plugins)
     for kind in KINDS:  # calls the hooks, so that what breaks there is known
         catalogue.kind(kind)
@@ -36,11 +40,13 @@ def check(given: str, plugins: Sequence[str], say: Callable[[str], None], model:
                 say(f"  FAIL  it cannot be loaded: {plugin.broken}")
                 say("        do: mend what the line names; GANKIT_STRICT=1 gankit plugins list shows the traceback")
             for subject in _subjects(catalogue, plugin, [*plugins, *_not_installed(checked)], model):
+                if subject.kind == "datasets":
+                    subject.options = arguments.get(subject.name, {})
                 with tempfile.TemporaryDirectory(prefix="gankit-check-") as folder:
                     subject.folder = Path(folder)
                     good, bad = _run(subject, say)
                 passed, failed = passed + good, failed + bad
-        clashes = catalogue.clashes()
+        clashes = catalogue.clashes(of=checked)
         for line in clashes:
             say(f"  FAIL  {line}")
             say("        do: give it a name of its own")
@@ -91,13 +97,14 @@ def _not_installed(checked: Sequence[Plugin]) -> list[str]:
 def _found(given: str, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]:
     """The catalogue with what was given, and the plugins that are meant."""
     path = Path(given).expanduser()
-    if path.is_dir():
-        return _of_package(path, plugins)
     if path.suffix == ".py" or path.is_file():
         catalogue = Catalogue([*plugins, given])
         return catalogue, [catalogue.plugins[-1]]
     catalogue = Catalogue(plugins)
     found = [plugin for plugin in catalogue.plugins if given in (plugin.name, plugin.distribution)]
+    package = (path / "pyproject.toml").exists() or not found  # within a package lies its code, in a folder of its name
+    if path.is_dir() and package:
+        return _of_package(path, plugins)
     if not found:
         there = [plugin.name for plugin in catalogue.plugins]
         raise UserError(

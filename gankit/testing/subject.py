@@ -80,7 +80,9 @@ class Subject:
                 return model
         raise Failed(
             f"gankit run refuses it ({'; '.join(refusals) or 'there is no model to try it on'})",
-            "mend what the refusal names; where only another model takes it, name that (`model`, or --model)",
+            f"mend what the refusal names; where it needs an argument, give one: --data {self.name}:ARGUMENT"
+            if self.kind == "datasets"
+            else "mend what the refusal names; where only another model takes it, name that (`model`, or --model)",
         )
 
     def config(self, **more: Any) -> RunConfig:

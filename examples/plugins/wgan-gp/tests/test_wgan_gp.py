@@ -16,11 +16,6 @@ from gankit.testing import ModelTests
 SHAPE = (3, 16, 16)
 
 
-class TestPromises(ModelTests):
-    name = "wgan-gp"
-    options = {"set": {"filters": 4, "latent": 8}}
-
-
 def step(model: WGANGP, updating: str, critic: Any = None) -> Step:
     """A step of two pictures in float64, of networks with weights of their own or of a critic that is given."""
     torch.manual_seed(0)
@@ -52,6 +47,11 @@ def test_the_penalty_is_that_of_each_picture_s_own_slope_by_finite_differences()
     norms = [np.linalg.norm(slope(made.networks["discriminator"], picture)) for picture in between]
     assert norms[0] != pytest.approx(norms[1])
     assert penalty == pytest.approx(np.mean([(norm - 1) ** 2 for norm in norms]), rel=1e-5)
+
+
+class TestPromises(ModelTests):
+    name = "wgan-gp"
+    options = {"set": {"filters": 4, "latent": 8}}
 
 
 def test_a_linear_critic_s_penalty_is_its_weights_norm_minus_1_squared():

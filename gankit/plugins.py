@@ -233,8 +233,10 @@ def _refuse_unmarked(module: Any) -> None:
 def _refuse_another_version(module: Any) -> None:
     """A plugin may state which version of the hooks it was written for; one that states none is taken at its word."""
     stated = getattr(module, "GANKIT_HOOKS", hookspecs.VERSION)
+    if type(stated) is not int:
+        raise ValueError(f"GANKIT_HOOKS is {stated!r}: it must be a whole number, here {hookspecs.VERSION}")
     if stated != hookspecs.VERSION:
-        newer = isinstance(stated, int) and stated > hookspecs.VERSION
+        newer = stated > hookspecs.VERSION
         raise ValueError(
             f"it was written for version {stated!r} of gankit's hooks, and this gankit has version "
             f"{hookspecs.VERSION}: install a newer {'gankit' if newer else 'release of the plugin'}"

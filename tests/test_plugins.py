@@ -211,6 +211,10 @@ BROKEN = {
         "import gankit\nGANKIT_HOOKS = 0\n",
         "it was written for version 0 of gankit's hooks, and this gankit has version 1: install a newer release of the",
     ),
+    "hooks of a version that is no number": (
+        "import gankit\nGANKIT_HOOKS = '1'\n",
+        "GANKIT_HOOKS is '1': it must be a whole number, here 1",
+    ),
     "a notification that asks for too much": (
         "import gankit\n@gankit.hookimpl\ndef gankit_run_started(rum): pass",
         "gankit_run_started asks for 'rum' (did you mean 'run'?), and gankit gives it run",

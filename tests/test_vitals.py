@@ -66,6 +66,21 @@ def test_k_at_a_bound_or_sinking_is_told_once_after_2000_steps(kind, k, at):
     assert any("gankit resume RUN --set" in text for text in found[1].advice)
 
 
+def test_fakes_that_fall_behind_while_a_floor_holds_k_are_told():
+    """As measured: L(x) falls to 0.11 and stays, L(G(z)) rises from 0.14 at step 20,000 to 0.36 at 50,000."""
+    lines = over(
+        100,
+        50_000,
+        began__k=0.15,
+        energy__real=0.11,
+        energy__fake=lambda step: 0.14 + 0.22 * max(step - 20_000, 0) / 30_000 + 0.03 * (-1) ** (step // 100),
+    )
+    ((step, alarm),) = told(Equilibrium(Equilibrium.Options()), lines)
+    assert alarm.kind == "outrun"
+    assert step == pytest.approx(23_400 + 900 + 2_000, abs=300)  # 1.5 times, the mean's lag, the patience
+    assert "balance.floor=0.1" in " ".join(alarm.advice)
+
+
 def test_a_k_that_passes_a_bound_is_no_alarm():
     passing = over(100, 10_000, began__k=lambda step: 0.0 if step < 1500 else 0.1)
     assert told(Equilibrium(Equilibrium.Options()), passing) == []

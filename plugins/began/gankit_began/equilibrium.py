@@ -1,4 +1,4 @@
-"""Whether BEGAN's balance still holds: k at a bound, or on its way to 0."""
+"""Whether BEGAN's balance still holds: k at a bound or on its way to 0, or fakes that fall behind."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ class Equilibrium(Diagnostic):
     k-at-1      k has been 1 for as long: the discriminator cares for nothing else
     k-sinks     k is below `sunk` of the most it was, for as long: an early sign of narrowing samples
                 (docs/evidence/collapse.md)
+    outrun      L(G(z)) / L(x), its running mean, is above `outrun` for as long while a floor holds k: fakes are pushed
+                away faster than the generator can follow, and samples grow noisy (the same page)
     """
 
     name = "equilibrium"
-    summary = "k at a bound, or sinking: an early sign of collapse"
+    summary = "k at a bound or sinking, an early sign of collapse; fakes that fall behind, one of noise"
     every = 100
 
     class Options(gankit.Options):
         patience: int = Field(2000, ge=100, description="steps at a bound, or of falling, before an alarm")
         sunk: float = Field(0.5, gt=0, lt=1, description="share of the greatest k, below which it sinks")
+        outrun: float = Field(1.5, gt=1, le=1e30, description="L(G(z)) / L(x) above which fakes have fallen behind")
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
         self.most = 0.0
+        self.ratio: float | None = None  # L(G(z)) / L(x), its running mean over some ten looks
         self.since: dict[str, int] = {}  # step from which a condition has held
         self.told: list[str] = []
 
@@ -39,7 +43,14 @@ class Equilibrium(Diagnostic):
         if k is None:
             return Reading()
         self.most = max(self.most, k)
-        holds = {"k-at-0": k <= 1e-6, "k-at-1": k >= 1 - 1e-6, "k-sinks": 1e-6 < k < self.options.sunk * self.most}
+        ratio = snapshot.line["energy/fake"] / max(snapshot.line["energy/real"], 1e-9)
+        self.ratio = ratio if self.ratio is None else 0.9 * self.ratio + 0.1 * ratio
+        holds = {
+            "k-at-0": k <= 1e-6,
+            "k-at-1": k >= 1 - 1e-6,
+            "k-sinks": 1e-6 < k < self.options.sunk * self.most,
+            "outrun": k > 1e-6 and self.ratio > self.options.outrun,
+        }
         self.since = {kind: self.since.get(kind, step) for kind, true in holds.items() if true}
         lasting = [kind for kind, begun in self.since.items() if step - begun >= self.options.patience]
         new = [kind for kind in lasting if kind not in self.told]
@@ -58,11 +69,15 @@ class Equilibrium(Diagnostic):
             "k-sinks": f"k has sunk to {k:.3f} from {self.most:.3f} ({energies}): the discriminator becomes a better "
             "autoencoder than the generator can answer. Samples narrow to smooth blobs in this state while every loss "
             "looks better than before.",
+            "outrun": f"L(G(z)) has been more than {self.options.outrun:g} times L(x) for {steps} ({energies}), and a "
+            f"floor holds k at {k:.3g}: the discriminator knows the pictures ever better, pushes the generator's away "
+            "faster than it can follow, and samples grow noisy. More steps will hardly help: the best samples may lie "
+            "behind.",
         }[kind]
         return Alarm(kind, "warning", message, snapshot.advice(kind), {"k": k})
 
     def state(self) -> dict[str, Any]:
-        return {"most": self.most, "since": self.since, "told": self.told}
+        return {"most": self.most, "ratio": self.ratio, "since": self.since, "told": self.told}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)

@@ -8,6 +8,7 @@ random and not stored. Each point is a process of its own, one after the other.
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import sys
 import time
@@ -79,9 +80,12 @@ def alone(act: Callable[..., None], *arguments: Any) -> tuple[float, float]:
     process = context.Process(target=act, args=(theirs, *arguments))
     process.start()
     theirs.close()
-    found = ours.recv()
-    process.join()
-    return found
+    try:
+        return ours.recv()
+    except EOFError:  # ended by the system, for want of memory
+        return math.nan, math.nan
+    finally:
+        process.join()
 
 
 Line = tuple[str, Sequence[int], list[tuple[float, float]]]
@@ -140,7 +144,8 @@ def main() -> None:
             found.append(measured(x))
             say(f"| {x:,} | {found[-1][0]:,.0f} | {found[-1][1]:,.0f} |")
         say("")
-        lines.append((what, at, found))
+        fitted = [(x, point) for x, point in zip(at, found, strict=True) if not math.isnan(point[0])]
+        lines.append((what, [x for x, _ in fitted], [point for _, point in fitted]))
     say("From 32×32, n = 32 and a batch of 16, one of them varied at a time. MiB: the peak resident memory of the")
     say("process, of the data path without the pictures themselves.")
     if asked.figure:

@@ -119,8 +119,8 @@ def roof_steps() -> Callable[[], None]:
 def arithmetic(size: int, n: int) -> int:
     """Floating-point operations of a step's matrix products and convolutions, in the reference's plain layers.
 
-    One pass of D for each batch and the exact gradients of simultaneous updates: no less can be done without
-    rewriting layers. The reference itself does more, with its third pass.
+    As gankit's step does it: one pass of D for each batch, a backward pass for each loss. The reference itself does
+    more, with its third pass.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -251,6 +251,10 @@ class Patience:
         return True
 
 
+class Unstarted(RuntimeError):
+    """A side that ended before its first turn, by the name of what makes its steps."""
+
+
 @dataclass
 class Turns:
     """What `alternate` measured, a list for each side."""
@@ -273,7 +277,10 @@ def alternate(
     sides: list[Side] = []
     try:
         for make, arguments in makes:
-            sides.append(Side(make, arguments, warm))
+            try:
+                sides.append(Side(make, arguments, warm))
+            except EOFError:  # its process has ended, with the reason above
+                raise Unstarted(make.__name__) from None
         while len(shares) < rounds:
             patience.wait()
             since = patience.mark()
@@ -475,7 +482,9 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
         try:
             sides = ((default_steps, (data, size, scratch)), (compiled_steps, (data, size, scratch)))
             say(compiled_row(size, alternate(sides, rounds, 2.5, 3, patience)))
-        except EOFError:  # the process has ended: its reason is above
+        except Unstarted as side:
+            if str(side) != compiled_steps.__name__:
+                raise
             say(f"| {size}×{size} | | cannot be compiled here | | | | |")
     say("")
 

@@ -39,7 +39,7 @@ SAMPLES = 26_000
 STEPS = 20_000
 TESTED = 0.2  # share of the single digits that the classifier is tested on
 
-PLAIN = {"gamma": 0.5, "latent": 64, "networks": "began-autoencoder", "balance.floor": 0}
+PLAIN = {"gamma": 0.5, "latent": 64, "vanishing_residuals": True, "balance.floor": 0}  # as --preset paper
 MODELS: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {  # model, settings, loss terms
     "BEGAN": ("began", PLAIN, {"pulling-away": 0}),
     "BEGAN cured": ("began", {}, {}),

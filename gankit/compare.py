@@ -164,7 +164,7 @@ def _command(asked: Mapping[str, Any], plugins: Sequence[str]) -> str:
     """The command that asks for the same, from wherever it is typed, but for --out."""
     typed = {key: value for key, value in asked.items() if key != "models"} | {"plugins": plugins}
     if typed["budget"] is not None:
-        typed["budget"] = f"{typed['budget']:g}s"
+        typed["budget"] = f"{typed['budget']:.12g}s"
     return shlex.join(["gankit", "compare", *asked["models"], *flags(typed)])
 
 

@@ -170,6 +170,7 @@ class Remedy:
     why: str
     settings: Mapping[str, float] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
+    lowers: bool = False  # the settings of components are to be lower than they are, and not higher
 
     @property
     def flags(self) -> str:

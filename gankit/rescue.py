@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gankit import config
@@ -32,17 +32,13 @@ def open_remedies(
 ) -> Iterator[tuple[Remedy, RunConfig]]:
     """The rungs of the ladder that would change something in a run of this configuration, with what it becomes.
 
-    What a user has set higher, a weight or a component's number, stays as it is.
+    What a user has set higher, a weight or a component's number, stays as it is; or lower, where the rung lowers it.
     """
     old = current.model_dump(mode="json")
     parts = {name: table for kind in config.COMPONENTS for name, table in old[kind].items()}
     for remedy in model.remedies(alarm):
         weights = {n: w for n, w in remedy.losses.items() if w > old["losses"].get(n, {}).get("weight", -math.inf)}
-        settings = {
-            key: value
-            for key, value in remedy.settings.items()
-            if "." not in key or value > parts.get(key.partition(".")[0], {}).get(key.partition(".")[2], -math.inf)
-        }
+        settings = {key: v for key, v in remedy.settings.items() if "." not in key or _goes_on(v, key, remedy, parts)}
         asked = config.request(set=settings, losses=weights)
         try:
             changed, differing = config.amend(old, asked, catalogue, step, by="rescue")
@@ -50,6 +46,13 @@ def open_remedies(
             continue
         if differing:
             yield remedy, changed
+
+
+def _goes_on(value: float, key: str, remedy: Remedy, parts: Mapping[str, Mapping[str, float]]) -> bool:
+    """Whether COMPONENT.FIELD is not there yet."""
+    component, _, name = key.partition(".")
+    now = parts.get(component, {}).get(name, math.inf if remedy.lowers else -math.inf)
+    return value < now if remedy.lowers else value > now
 
 
 def tried(current: RunConfig) -> int:

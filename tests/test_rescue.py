@@ -155,3 +155,16 @@ def test_a_remedy_that_does_not_fit_is_left_out_and_the_next_is_taken(gankit: Ga
     assert "does not fit this run" in said.out + said.err
     assert read(tmp_path / "run" / "config.json")["model"]["gamma"] == 0.7
     assert lines(tmp_path / "run")[-1]["mode-collapse/coverage"] > 0.5
+
+
+@pytest.mark.parametrize(("floor", "first"), [(0.15, "--set balance.floor=0.1"), (0.05, "--set learning_rate=2.5e-05")])
+def test_a_rung_that_lowers_a_number_is_left_out_where_it_is_lower_already(floor, first):
+    """Against `outrun` BEGAN lowers the floor under k, and never raises it."""
+    from test_step import prepare
+
+    from gankit.plugins import Catalogue
+    from gankit.rescue import open_remedies
+
+    training, _ = prepare("began", [], {"data": "demo:60", "image_size": 16, "steps": 0}, set={"balance.floor": floor})
+    rungs = open_remedies(training.config, training.model, Catalogue([]), "outrun", 0)
+    assert next(rungs)[0].flags == first

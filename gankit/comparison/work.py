@@ -188,7 +188,8 @@ class Comparison:
             return
         self.watcher.notice(f"pictures are now compared by {', '.join(sorted(wanted))}: all runs are measured again")
         for row in self.plan["runs"]:
-            row.pop("measures", None)
+            if row.pop("measures", None) and not Run(self.path(row)).checkpoints():
+                row["unmeasured"] = "it was measured by other features, and its checkpoints are gone"
             row.pop("measured_step", None)
         self.plan |= {"about": {}, "notes": []}
 
@@ -235,11 +236,13 @@ def _log(path: Path) -> Path:
 def _under_way(path: Path) -> bool:
     """Whether a process trains that run, or is about to."""
     if fcntl and _log(path).exists():
-        with open(_log(path), "rb") as log:
+        with open(_log(path), "ab") as log:  # on a network's file system only what may be written can be locked
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return True
+            except OSError:
+                pass  # no locks here: the run's own is looked at
     if not (path / "config.json").exists():
         return False
     try:

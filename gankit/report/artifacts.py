@@ -98,7 +98,7 @@ class TensorBoard(Artifact):
         self.folder = run.folder / "tensorboard" / f"attempt-{run.attempt}"
         kept = [line["step"] for line in run.metrics() if line.get("attempt", 1) == run.attempt]
         self.told = len(run.alarms())
-        self.writer = SummaryWriter(str(self.folder), purge_step=kept[-1] + 1 if kept else None)
+        self.writer = SummaryWriter(str(self.folder), purge_step=kept[-1] + 1 if kept else 0)
 
     def line(self, line: Mapping[str, Any]) -> None:
         for name, value in line.items():

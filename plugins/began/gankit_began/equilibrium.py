@@ -18,7 +18,7 @@ class Equilibrium(Diagnostic):
     k-at-1      k has been 1 for as long: the discriminator cares for nothing else
     k-sinks     k is below `sunk` of the most it was, for as long: an early sign of narrowing samples
                 (docs/evidence/collapse.md)
-    outrun      L(G(z)) / L(x), its running mean, is above `outrun` for as long while a floor holds k: fakes are pushed
+    outrun      L(G(z)) / L(x), its running mean, is above `outrun` for as long, and k is not 0: fakes are pushed
                 away faster than the generator can follow, and samples grow noisy (the same page)
     """
 
@@ -40,11 +40,11 @@ class Equilibrium(Diagnostic):
 
     def read(self, snapshot: Snapshot) -> Reading:
         k, step = snapshot.line.get("began/k"), snapshot.number
-        if k is None:
+        if k is None or not {"energy/real", "energy/fake"} <= snapshot.line.keys():
             return Reading()
         self.most = max(self.most, k)
         ratio = snapshot.line["energy/fake"] / max(snapshot.line["energy/real"], 1e-9)
-        self.ratio = ratio if self.ratio is None else 0.9 * self.ratio + 0.1 * ratio
+        self.ratio = 0.9 * (ratio if self.ratio is None else self.ratio) + 0.1 * ratio
         holds = {
             "k-at-0": k <= 1e-6,
             "k-at-1": k >= 1 - 1e-6,
@@ -69,8 +69,8 @@ class Equilibrium(Diagnostic):
             "k-sinks": f"k has sunk to {k:.3f} from {self.most:.3f} ({energies}): the discriminator becomes a better "
             "autoencoder than the generator can answer. Samples narrow to smooth blobs in this state while every loss "
             "looks better than before.",
-            "outrun": f"L(G(z)) has been more than {self.options.outrun:g} times L(x) for {steps} ({energies}), and a "
-            f"floor holds k at {k:.3g}: the discriminator knows the pictures ever better, pushes the generator's away "
+            "outrun": f"L(G(z)) has been more than {self.options.outrun:g} times L(x) for {steps} ({energies}), "
+            f"and k is still {k:.3g}: the discriminator knows the pictures ever better, pushes the generator's away "
             "faster than it can follow, and samples grow noisy. More steps will hardly help: the best samples may lie "
             "behind.",
         }[kind]

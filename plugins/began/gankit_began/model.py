@@ -98,7 +98,8 @@ class BEGAN(Model):
         if alarm in ("k-at-0", "k-sinks"):
             return (floor, Remedy("a ratio that the generator can follow", {"gamma": min(gamma + 0.2, 1)}))
         if alarm == "outrun":
-            return (Remedy("fakes are pushed away less", {"balance.floor": 0.1}), *super().remedies(alarm))
+            less = Remedy("fakes are pushed away less", {"balance.floor": 0.1}, lowers=True)
+            return (less, *super().remedies(alarm))
         if alarm == "k-at-1":
             return (Remedy("a ratio that the discriminator can follow", {"gamma": max(gamma - 0.2, 0.1)}),)
         if alarm not in ("one-mode", "one-colour", "narrowing", "mode-collapse"):

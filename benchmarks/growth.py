@@ -104,7 +104,7 @@ def draw(lines: Sequence[Line], path: Path) -> None:
         below.semilogx(at, memory, "o-", color="#a4553a")
         below.set_ylim(0, 1.25 * max(memory))
         for axis, values in ((above, rates), (below, memory)):
-            axis.set_xticks(at, [f"{x:,}" for x in at])
+            axis.set_xticks(at, [f"{x // 1000:,}k" if x >= 1000 else f"{x}" for x in at])
             axis.minorticks_off()
             axis.margins(x=0.12)
             axis.grid(alpha=0.3)

@@ -507,14 +507,14 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
     def share_in_steps(number: int) -> float:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=overhead, args=(data, 1000, scratch / f"overhead-{number}", theirs))
+        process = context.Process(target=overhead, args=(data, 3000, scratch / f"overhead-{number}", theirs))
         process.start()
         total, inside = ours.recv()
         process.join()
         return 100 * inside / total
 
     count = build_rate(data, scratch / "count")[0]
-    single("runner with its defaults, 32×32, 1,000 steps: share in bare steps, %", "≥ 97", 1, share_in_steps, 1)
+    single("runner with its defaults, 32×32, 3,000 steps: share in bare steps, %", "≥ 97", 1, share_in_steps, 1)
     single(
         "start to first step logged, cached data, s", "≤ 6", 3, lambda i: first_step(data, scratch / f"first-{i}"), 1
     )

@@ -2,7 +2,8 @@
 
     checkpoints/NNNNNN/networks.safetensors    NETWORK/PARAMETER
                        averaged.safetensors    PARAMETER of the averaged generator
-                       training.safetensors    optimizer/NETWORK/INDEX/STATE, controller/NAME/BUFFER
+                       training.safetensors    optimizer/NETWORK/INDEX/STATE, controller/NAME/BUFFER,
+                                                loss/NAME/WHAT of what a term remembers
                        state.json              step, seconds, diagnostics' states, sha256 of each file and of itself
 
 Random streams need no place in it: each update's stream follows from (seed, step, update).
@@ -80,15 +81,17 @@ def load(run: Run, step: int, training: Training) -> None:
     state, tensors = read(run, step)
     where = run.checkpoint_path(step)
     for name, network in training.networks.items():
-        _take(network, _of_network(tensors["networks"], name), f"network {name!r}", where)
+        _take(network, _below(tensors["networks"], name), f"network {name!r}", where)
     _take(training.averaged, tensors["averaged"], "the averaged generator", where)
     for name, optimizer in training.optimizers.items():
         _take_optimizer(optimizer, name, tensors["training"])
     for name, controller in training.controllers.items():
-        prefix = f"controller/{name}/"
-        found = {key.removeprefix(prefix): t for key, t in tensors["training"].items() if key.startswith(prefix)}
+        found = _below(tensors["training"], f"controller/{name}")
         if found:  # a controller that was named at this resume begins anew
             _take(controller, found, f"controller {name!r}", where)
+    for name, (_, term) in training.terms.items():
+        found = _below(tensors["training"], f"loss/{name}")
+        term.memory = {key: t.to(training.device) for key, t in found.items()}
     for name, diagnostic in training.diagnostics.items():
         if name in state["diagnostics"]:
             diagnostic.restore(state["diagnostics"][name])
@@ -102,7 +105,7 @@ def load_shown(run: Run, step: int, networks: Mapping[str, torch.nn.Module], ave
     where = run.checkpoint_path(step)
     _, tensors = read(run, step, only=("networks", "averaged"))
     for name, network in networks.items():
-        found = _of_network(tensors["networks"], name)
+        found = _below(tensors["networks"], name)
         _take(network, tensors["averaged"] if averaged and name == "generator" else found, f"network {name!r}", where)
 
 
@@ -147,10 +150,12 @@ def _training_tensors(training: Training) -> dict[str, Tensor]:
     for name, controller in training.controllers.items():
         for key, value in controller.state_dict().items():
             tensors[f"controller/{name}/{key}"] = value
+    for name, (_, term) in training.terms.items():
+        tensors |= {f"loss/{name}/{key}": value for key, value in term.memory.items()}
     return tensors
 
 
-def _of_network(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def _below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}
 
 

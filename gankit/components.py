@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class LossTerm(ABC):
-    """An extra term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`."""
+    """An extra term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`.
+
+    What it remembers from step to step lies in `memory`, so that it is in the checkpoint: tensors by name, of any shape.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
@@ -30,6 +33,7 @@ class LossTerm(ABC):
 
     def __init__(self, options: Any) -> None:
         self.options = options
+        self.memory: dict[str, Tensor] = {}
 
     @abstractmethod
     def __call__(self, step: Step) -> Tensor:

@@ -175,6 +175,7 @@ class _Noting(dict[str, Tensor]):
 def refuse_misfits(training: Training, batches: Batches) -> None:
     """One step without consequence: what does not fit the model is refused in one line before anything is written."""
     model, knobs = training.model, _Noting(training.knobs())
+    terms = copy.deepcopy(training.terms)  # what a term remembers begins with the first step
     readings: dict[str, Tensor] = {}
     gives_energy = False
     with looking(training, LOOKING, 0), torch.enable_grad():
@@ -182,7 +183,7 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
             real, labels = batches(1, 0)
             noise = model.latents(len(real), training.device)
             step = Step(model, 1, names, real, labels, noise, training.asked(), knobs, training.view)
-            for name, (_, term) in training.terms.items():
+            for name, (_, term) in terms.items():
                 _refuse_unmet(name, term, step, model, training)
             try:
                 losses = model.losses(step)
@@ -200,7 +201,7 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
                     f"one ({error})"
                 ) from None
             found = {f"loss/{network}": loss for network, loss in losses.by_network.items()} | losses.readings
-            found |= {f"term/{name}": t(step) for name, (_, t) in training.terms.items() if t.network in names}
+            found |= {f"term/{name}": t(step) for name, (_, t) in terms.items() if t.network in names}
             missing = [name for name in names if name not in losses.by_network]
             if missing:
                 raise UserError(f"model {model.name!r} gives no loss for the network {missing[0]!r} that it updates")

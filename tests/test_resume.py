@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "--loss",
         "mode-regulariser=1",
     ),
+    "began, remembering few samples": (*BEGAN, "--set", "imle.remembered=10"),
     "ebgan": ("ebgan",),  # its generator's batch normalisation has buffers
     "ebgan alternating": ("ebgan", "--set", "updates=alternating", "--mirror"),
     "ebgan with a fixed margin": ("ebgan", "--set", "margin=0.3"),

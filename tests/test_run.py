@@ -242,7 +242,8 @@ def test_the_losses_and_m_global_follow_from_the_energies(finished: Path) -> Non
     for line in lines(finished):
         real, fake, k = line["energy/real"], line["energy/fake"], line["began/k"]
         assert line["loss/discriminator"] == pytest.approx(real - k * fake, abs=1e-6)  # (3)
-        assert line["loss/generator"] == pytest.approx(fake + 0.1 * line["term/pulling-away"], abs=1e-6)  # (4)
+        terms = 0.3 * (line["term/energy-distance"] + line["term/imle"])
+        assert line["loss/generator"] == pytest.approx(fake + terms, abs=1e-6)  # (4), and BEGAN's own terms
         assert line["began/convergence"] == pytest.approx(real + abs(0.9 * real - fake), abs=1e-6)  # M_global
 
 
@@ -255,7 +256,8 @@ def test_lines_come_at_multiples_of_log_every_and_at_the_end(gankit: Gankit, tmp
 
 
 def test_an_extra_loss_term_has_its_reading(gankit: Gankit, tmp_path: Path) -> None:
-    assert gankit("run", "began", *TINY, "--loss", "pulling-away=0.5").code == 0
+    own = ("--loss", "energy-distance=0", "--loss", "imle=0")
+    assert gankit("run", "began", *TINY, *own, "--loss", "pulling-away=0.5").code == 0
     for line in lines(only(tmp_path)):
         assert line["loss/generator"] == pytest.approx(line["energy/fake"] + 0.5 * line["term/pulling-away"], abs=1e-6)
 

@@ -1,11 +1,14 @@
-"""BEGAN-CS's term and the mode regulariser against numpy, and on the network that was asked for."""
+"""The terms in code space against numpy, and on the network that was asked for."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from gankit_began.terms import LatentClosing, ModeRegulariser
+from gankit_began.terms import EnergyDistance, ImplicitLikelihood, LatentClosing, ModeRegulariser, energy_distance
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from test_step import PICTURES, SMALL, distance, gradient_of, prepare
 
 from gankit import Judged, Step
@@ -81,3 +84,98 @@ def test_under_augmentation_the_generator_is_asked_for_the_bare_picture():
     with torch.no_grad():
         expected = (batches(1, 0)[0] - training.networks["generator"](codes[0])).abs().mean()
     torch.testing.assert_close(readings["term/mode-regulariser"], expected)
+
+
+def pairs(a: np.ndarray, b: np.ndarray) -> list[float]:
+    return [float(np.linalg.norm(x - y)) for i, x in enumerate(a) for j, y in enumerate(b) if a is not b or i < j]
+
+
+@given(arrays(np.float64, (4, 3), elements=st.floats(-9, 9)), arrays(np.float64, (6, 3), elements=st.floats(-9, 9)))
+def test_the_energy_distance_is_that_of_different_pairs_over_the_spread_of_the_real(fake, real):
+    real = real + np.arange(6)[:, None] * 20  # never all in one place
+    spread = np.mean(pairs(real, real))
+    expected = (2 * np.mean(pairs(fake, real)) - np.mean(pairs(fake, fake)) - spread) / spread
+    assert float(energy_distance(torch.tensor(fake), torch.tensor(real))) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_energy_distance_is_0_on_average_for_one_distribution_and_1_for_a_single_picture():
+    random = np.random.default_rng(0)
+    same = [float(energy_distance(*torch.tensor(random.normal(size=(2, 5, 3))))) for _ in range(2_000)]
+    assert abs(np.mean(same)) < 4 * np.std(same) / np.sqrt(len(same)) < 0.02
+    assert min(same) < 0  # so that it can be on average
+    far = [float(energy_distance(torch.zeros(5, 3), torch.tensor(random.normal(size=(5, 3))).float())) for _ in range(500)]
+    # 2 E|r| / E|r − r'| − 1 of a normal distribution: √2 − 1
+    assert np.mean(far) == pytest.approx(np.sqrt(2) - 1, abs=0.03)
+
+
+def test_the_energy_distance_pushes_samples_that_are_alike_apart_and_the_real_codes_nowhere():
+    _, noise, code_real, _ = drawn()
+    codes = torch.tensor(np.random.default_rng(1).normal(size=(5, 4)) * 0.01, requires_grad=True)
+    real = torch.tensor(code_real, requires_grad=True)
+    made = step(np.zeros((5, 3, 2, 2)), noise, code_real, code_real)
+    made.__dict__["judged_fake"], made.__dict__["judged_real"] = (Judged(torch.empty(0), code=c) for c in (codes, real))
+    EnergyDistance(EnergyDistance.Options())(made).backward()
+    with torch.no_grad():
+        assert torch.pdist(codes - 0.01 * codes.grad).mean() > torch.pdist(codes).mean()
+    assert real.grad is None
+
+
+class Drawer:
+    """G(z) = 2z, Enc(v) = v: what it draws is its own code."""
+
+    def generate(self, networks, noise, labels):
+        self.labels = labels
+        return 2 * noise
+
+    def judge(self, networks, seen, labels):
+        return Judged(seen, code=seen)
+
+
+def asked(noise: np.ndarray, fake: np.ndarray, real: np.ndarray, labels: np.ndarray | None = None, view=lambda x: x):
+    tensor = torch.from_numpy
+    told = None if labels is None else tensor(labels)
+    made = Step(Drawer(), 1, (), tensor(real), told, tensor(noise), {}, {}, view)  # type: ignore[arg-type]
+    made.__dict__["judged_real"] = Judged(torch.empty(0), code=tensor(real))
+    made.__dict__["judged_fake"] = Judged(torch.empty(0), code=tensor(fake))
+    return made
+
+
+def test_imle_draws_the_nearest_of_the_last_samples_again():
+    random = np.random.default_rng(0)
+    term = ImplicitLikelihood(ImplicitLikelihood.Options(remembered=7))
+    noises, fakes, reals = (random.normal(size=(3, 3, 4)) for _ in range(3))
+    for noise, fake, real in zip(noises, fakes, reals, strict=True):
+        value = float(term(asked(noise, fake, real)))
+    latents, codes = noises.reshape(-1, 4)[-7:], fakes.reshape(-1, 4)[-7:]  # the two oldest are forgotten
+    np.testing.assert_array_equal(term.memory["latents"][:, 0], latents)
+    np.testing.assert_array_equal(term.memory["codes"], codes)
+    last = reals[-1]
+    nearest = [min(range(7), key=lambda i, r=r: np.linalg.norm(codes[i] - r)) for r in last]
+    expected = np.mean([np.linalg.norm(2 * latents[i] - r) for i, r in zip(nearest, last, strict=True)])
+    assert value == pytest.approx(expected / np.mean(pairs(last, last)))
+
+
+def test_imle_looks_among_the_samples_of_the_same_class_first():
+    real = np.array([[0.0, 0], [0, 1]])
+    fake = np.array([[5.0, 0], [0, 0.9]])
+    term = ImplicitLikelihood(ImplicitLikelihood.Options())
+    made = asked(fake / 2, fake, real, np.array([0, 1]))
+    assert float(term(made)) == pytest.approx((5 + 0.1) / 2)  # the first real one is nearer to the second sample
+    assert made.model.labels.tolist() == [0, 1]
+    later = asked(fake / 2, fake, real, np.array([3, 3]))  # a class that no sample before it had
+    assert float(term(later)) == pytest.approx((0.9 + 0.1) / 2)
+
+
+def test_imle_draws_all_that_are_shown_together():
+    noise, real = np.arange(8.0).reshape(4, 2), np.array([[0.0, 2, 4, 6], [8, 10, 12, 15]])
+    term = ImplicitLikelihood(ImplicitLikelihood.Options())
+    made = asked(noise, 2 * noise.reshape(2, 4), real, view=lambda batch: batch.reshape(-1, 4))
+    assert float(term(made)) == pytest.approx(1 / 2 / np.linalg.norm(real[0] - real[1]))
+
+
+def test_what_a_term_remembers_begins_with_the_first_step():
+    training, batches = prepare("began", [], PICTURES | {"set": SMALL, "losses": {}})
+    _, term = training.terms["imle"]
+    assert not term.memory  # the step that looks for misfits left nothing
+    step_once(training, batches)
+    assert len(term.memory["codes"]) == training.config.batch_size

@@ -23,9 +23,9 @@ def gankit_networks() -> list[Any]:
 
 @hookimpl
 def gankit_losses() -> list[Any]:
-    from gankit_began.terms import LatentClosing, ModeRegulariser
+    from gankit_began.terms import EnergyDistance, ImplicitLikelihood, LatentClosing, ModeRegulariser
 
-    return [LatentClosing, ModeRegulariser]
+    return [EnergyDistance, ImplicitLikelihood, LatentClosing, ModeRegulariser]
 
 
 @hookimpl

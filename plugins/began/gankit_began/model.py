@@ -27,7 +27,7 @@ class BEGAN(Model):
     summary = "Boundary Equilibrium GAN (arXiv 1703.10717)"
     controllers = ("balance", "halving")
     diagnostics = ("equilibrium", "reconstruction-errors")
-    terms = {"pulling-away": 0.1}
+    terms = {"energy-distance": 0.3, "imle": 0.3}
     shown = {"k": "began/k", "M": "began/convergence"}
     presets = {  # section 4.1 of the paper as remembered; `betas` are not given there
         "paper": {
@@ -42,7 +42,7 @@ class BEGAN(Model):
                 "updates": "simultaneous",
                 "networks": "began-autoencoder",
             },
-            "losses": {"pulling-away": 0},
+            "losses": {"energy-distance": 0, "imle": 0},
             "set": {"balance.floor": 0},
             "batch_size": 16,
         }
@@ -89,7 +89,7 @@ class BEGAN(Model):
         return {"lambda_k": self.settings.lambda_k} if controller in ("balance", "balance-pi") else {}
 
     def remedies(self, alarm: str) -> Sequence[Remedy]:
-        """Against a collapse: EBGAN's term with the dial turned up, then a k that does not die, then slower.
+        """Against a collapse: terms that ask for the spread of the real ones, then a k that does not die, then slower.
 
         docs/evidence/collapse.md has the measurements.
         """
@@ -106,9 +106,9 @@ class BEGAN(Model):
             return super().remedies(alarm)
         return (
             Remedy(
-                "the discriminator looks at fakes more, and a term keeps their codes apart",
+                "the discriminator looks at fakes more, and two terms ask for codes as spread as the real ones'",
                 {"gamma": max(gamma, 0.8)},
-                {"pulling-away": 0.1},
+                dict(self.terms),
             ),
             floor,
             Remedy("more variety for less form", {"gamma": max(gamma, 0.9)}),

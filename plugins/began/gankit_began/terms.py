@@ -1,14 +1,18 @@
-"""Loss terms that use the encoder of a discriminator as the generator's inverse; for any model that they fit."""
+"""Loss terms in the code space of a discriminator with an encoder; for any model that they fit.
+
+Two take the encoder for the generator's inverse, two compare the codes of generated pictures with those of real ones.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 import gankit
-from gankit import LossTerm, Step
+from gankit import LossTerm, Step, UserError
 
 
 class LatentClosing(LossTerm):
@@ -60,3 +64,90 @@ class ModeRegulariser(LossTerm):
         assert step.judged_real.code is not None
         drawn = step.model.generate(step.networks, step.judged_real.code, step.labels)
         return (step.real - drawn).abs().mean()
+
+
+def energy_distance(codes: Tensor, real: Tensor) -> Tensor:
+    """2 E‖f − r‖ − E‖f − f'‖ − E‖r − r'‖, over E‖r − r'‖, for `codes` f (N, N_h) and `real` r (M, N_h); N, M ≥ 2.
+
+    Székely and Rizzo 2013, "Energy statistics: A class of statistics based on distances", as a U-statistic: pairs of
+    different rows alone, so that its mean is that of whole distributions at every N, 0 where they are the same, and a
+    draw can fall below 0. Over the mean distance of real codes: a D that shrinks all its codes changes nothing.
+    """
+    apart = torch.pdist(real).mean()
+    return (2 * torch.cdist(codes, real).mean() - torch.pdist(codes).mean() - apart) / apart.clamp(min=1e-8)
+
+
+def _codes(step: Step, term: str) -> tuple[Tensor, Tensor]:
+    """Codes of the generated batch, and of the real one, which nothing is to follow back."""
+    assert step.judged_fake.code is not None and step.judged_real.code is not None
+    fake, real = step.judged_fake.code.flatten(1), step.judged_real.code.flatten(1).detach()
+    if min(len(fake), len(real)) < 2:
+        raise UserError(f"{term} compares the pictures of a batch, and here a batch gives a single code")
+    return fake, real
+
+
+class EnergyDistance(LossTerm):
+    """The energy distance between the codes of generated pictures and of real ones, on the generator's loss.
+
+    BEGAN asks of a sample only to be as easily reconstructed as the real ones, which a few smooth pictures are; this
+    asks that the samples together lie as the real ones do. Where all samples are alike it pulls them apart as the
+    pulling-away term does, and stops where they are as far apart as the real ones. The code of an autoencoder
+    as the space to compare in is of Li, Swersky, Zemel 2015, "Generative Moment Matching Networks" (arXiv 1502.02761);
+    the energy distance as a loss of Bellemare and others 2017, "The Cramer Distance as a Solution to Biased
+    Wasserstein Gradients" (arXiv 1705.10743), as remembered. D does not follow it. Measured in
+    docs/evidence/collapse.md.
+    """
+
+    name = "energy-distance"
+    summary = "codes of generated pictures are to lie as those of the real ones do (try a weight of 0.3)"
+    network = "generator"
+    needs = frozenset({"code"})
+
+    def __call__(self, step: Step) -> Tensor:
+        """0-dim: 0 for equal distributions, about 1 for a single picture beside a spread of real ones."""
+        return energy_distance(*_codes(step, self.name))
+
+
+class ImplicitLikelihood(LossTerm):
+    """Every real picture pulls the sample that is nearest to it, so that none is left without one.
+
+    Li and Malik 2018, "Implicit Maximum Likelihood Estimation" (arXiv 1809.09087), as remembered, in the code space of
+    D instead of pixels, and with the samples of the last steps in place of a pool that is drawn for it: `remembered`
+    latents and their codes are kept, the nearest code to each real one of the batch is chosen, its latent is drawn
+    again, and ‖Enc(G(z)) − Enc(x)‖ is lowered, over the mean distance of real codes. One more pass of both networks.
+    With labels a picture's nearest sample is looked for among those of its class. D does not follow it. Measured in
+    docs/evidence/collapse.md.
+    """
+
+    name = "imle"
+    summary = "every real picture pulls the nearest of the last samples, in code space (try a weight of 0.3)"
+    network = "generator"
+    needs = frozenset({"code"})
+
+    class Options(gankit.Options):
+        remembered: int = Field(1024, ge=1, description="samples of the last steps that the nearest is looked for among")
+
+    def __call__(self, step: Step) -> Tensor:
+        """0-dim: 0 where every real code is met, about 1 where its nearest sample is as far as another real one."""
+        fake, real = _codes(step, self.name)
+        together = len(step.noise) // len(fake)  # latents of one code: several where D is shown several items as one
+        self._remember("latents", step.noise.unflatten(0, (-1, together)))
+        self._remember("codes", fake.detach())
+        distances = torch.cdist(real, self.memory["codes"])
+        labels = None
+        if step.labels is not None:
+            labels = step.labels.unflatten(0, (-1, together))
+            self._remember("labels", labels)
+            distances += distances.max() * (labels[:, None] != self.memory["labels"]).any(-1)
+        nearest = distances.argmin(1)
+        if labels is not None:
+            labels = self.memory["labels"][nearest].flatten()
+        drawn = step.model.generate(step.networks, self.memory["latents"][nearest].flatten(0, 1), labels)
+        code = step.model.judge(step.networks, step.view(drawn), labels).code
+        assert code is not None
+        return (code.flatten(1) - real).norm(dim=1).mean() / torch.pdist(real).mean().clamp(min=1e-8)
+
+    def _remember(self, name: str, batch: Tensor) -> None:
+        """Put the batch behind what is remembered, and let go of the oldest."""
+        before = self.memory.get(name, batch[:0])
+        self.memory[name] = torch.cat([before, batch])[-self.options.remembered :].clone()

@@ -8,6 +8,10 @@ Up-sampling is where this differs. A transposed convolution draws a checkerboard
 a reconstruction that is more than a blemish: discriminator and generator have the same one, so that a generator which
 draws it lowers its energy. Nearest-neighbour up-sampling followed by a convolution has none (Odena, Dumoulin, Olah
 2016, "Deconvolution and Checkerboard Artifacts", Distill). docs/evidence/collapse.md compares them.
+
+So is what lies before the first feature map. A single linear layer can hardly bend a cube of latents to where a folder's
+pictures lie; two hidden layers can, and cost next to nothing beside the convolutions. They are StyleGAN's mapping
+network (Karras, Laine, Aila 2019, arXiv 1812.04948) in small, as a plain input. docs/evidence/collapse.md has both.
 """
 
 from __future__ import annotations
@@ -45,20 +49,43 @@ class ResizeConvolution(nn.Conv2d):
         return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
 
 
+class _Normalised(nn.BatchNorm1d):
+    """Batch normalisation of features (B, N). A batch of one has no spread: the running statistics stand in for it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
 def _widths(size: int, filters: int) -> list[int]:
     """Filters at each down-sampling: n, 2n, 4n, then 8n."""
     return [filters * min(2**i, 8) for i in range((size // COARSEST).bit_length() - 1)]
 
 
 class Upward(nn.Module):
-    """Latent or code (B, N) -> picture (B, C, S, S). The output is unbounded, as in BEGAN's networks."""
+    """Latent or code (B, N) -> picture (B, C, S, S). The output is unbounded, as in BEGAN's networks.
+
+    `mapping` hidden layers of 16n come first.
+    """
 
     def __init__(
-        self, channels: int, size: int, latent: int, filters: int, normalise: bool, transposed: bool = False
+        self,
+        channels: int,
+        size: int,
+        latent: int,
+        filters: int,
+        normalise: bool,
+        transposed: bool = False,
+        mapping: int = 0,
     ) -> None:
         super().__init__()
         widths = _widths(size, filters)[::-1]
-        self.linear = nn.Linear(latent, widths[0] * COARSEST**2)
+        hidden: list[nn.Module] = []
+        for inputs in [latent, *[16 * filters] * mapping][:-1]:
+            hidden += [nn.Linear(inputs, 16 * filters), _Normalised(16 * filters), nn.ReLU()]
+        self.mapping = nn.Sequential(*hidden)
+        self.linear = nn.Linear(16 * filters if mapping else latent, widths[0] * COARSEST**2)
 
         def activation(width: int) -> list[nn.Module]:
             return [nn.BatchNorm2d(width), nn.ReLU()] if normalise else [nn.LeakyReLU(0.2)]
@@ -74,7 +101,7 @@ class Upward(nn.Module):
         self.layers = nn.Sequential(*layers, larger(widths[-1], channels))
 
     def forward(self, code: Tensor) -> Tensor:
-        x = self.linear(code).unflatten(1, (-1, COARSEST, COARSEST))
+        x = self.linear(self.mapping(code)).unflatten(1, (-1, COARSEST, COARSEST))
         return self.layers(x.contiguous(memory_format=torch.channels_last))
 
 
@@ -108,6 +135,7 @@ class StridedAutoencoder(NetworkPair):
         upsampling: Literal["resize", "transposed"] = Field(
             "resize", description="nearest neighbour and a 3×3 convolution, or DCGAN's transposed 4×4 convolutions"
         )
+        mapping: int = Field(2, ge=0, description="hidden layers of the generator before its first feature map")
 
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
         o = self.options
@@ -116,6 +144,6 @@ class StridedAutoencoder(NetworkPair):
         channels, size, _ = shape
         transposed = o.upsampling == "transposed"
         return {
-            "generator": Upward(channels, size, o.latent, o.filters, normalise=True, transposed=transposed),
+            "generator": Upward(channels, size, o.latent, o.filters, True, transposed, o.mapping),
             "discriminator": Autoencoder(seen[0], size, o.latent, o.filters, transposed),
         }

@@ -30,6 +30,23 @@ def test_networks_of_every_size_give_pictures_reconstructions_and_codes(size, up
     assert judged.code.shape == (2, 8)
 
 
+@pytest.mark.parametrize("mapping", [0, 1, 3])
+def test_the_generator_has_as_many_hidden_layers_before_its_pictures_as_asked_for(mapping):
+    options = StridedAutoencoder.Options(filters=4, latent=8, mapping=mapping)
+    generator = StridedAutoencoder(options).build((3, 16, 16), (3, 16, 16))["generator"]
+    hidden = [layer for layer in generator.mapping if isinstance(layer, nn.Linear)]
+    assert [layer.in_features for layer in hidden] == [8, 64, 64][:mapping]
+    assert generator.linear.in_features == (64 if mapping else 8)
+    assert generator(torch.rand(2, 8)).shape == (2, 3, 16, 16)
+
+
+def test_a_batch_of_one_is_drawn_by_the_running_statistics_of_the_hidden_layers():
+    generator = strided(16)["generator"]
+    one = torch.rand(1, 8)
+    drawn = generator.mapping(one)
+    torch.testing.assert_close(drawn, generator.eval().mapping(one))
+
+
 sizes = st.tuples(*(st.integers(1, 5) for _ in range(5)))
 
 

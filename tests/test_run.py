@@ -368,7 +368,9 @@ def test_set_takes_numbers_truths_lists_none_and_words(gankit: Gankit, tmp_path:
     }
     config = settled(gankit, tmp_path, *(a for key, (text, _) in asked.items() for a in ("--set", f"{key}={text}")))
     assert {key: config["model"][key] for key in asked} == {key: value for key, (_, value) in asked.items()}
-    assert config["networks"] == {"strided-autoencoder": {"filters": 4, "latent": 8, "upsampling": "resize"}}
+    assert config["networks"] == {
+        "strided-autoencoder": {"filters": 4, "latent": 8, "upsampling": "resize", "mapping": 2}
+    }
 
 
 def test_set_reaches_the_fields_of_components(gankit: Gankit, tmp_path: Path) -> None:

@@ -103,7 +103,9 @@ def test_the_energy_distance_is_0_on_average_for_one_distribution_and_1_for_a_si
     same = [float(energy_distance(*torch.tensor(random.normal(size=(2, 5, 3))))) for _ in range(2_000)]
     assert abs(np.mean(same)) < 4 * np.std(same) / np.sqrt(len(same)) < 0.02
     assert min(same) < 0  # so that it can be on average
-    far = [float(energy_distance(torch.zeros(5, 3), torch.tensor(random.normal(size=(5, 3))).float())) for _ in range(500)]
+    far = [
+        float(energy_distance(torch.zeros(5, 3), torch.tensor(random.normal(size=(5, 3))).float())) for _ in range(500)
+    ]
     # 2 E|r| / E|r − r'| − 1 of a normal distribution: √2 − 1
     assert np.mean(far) == pytest.approx(np.sqrt(2) - 1, abs=0.03)
 

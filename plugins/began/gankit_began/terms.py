@@ -125,7 +125,9 @@ class ImplicitLikelihood(LossTerm):
     needs = frozenset({"code"})
 
     class Options(gankit.Options):
-        remembered: int = Field(1024, ge=1, description="samples of the last steps that the nearest is looked for among")
+        remembered: int = Field(
+            1024, ge=1, description="samples of the last steps that the nearest is looked for among"
+        )
 
     def __call__(self, step: Step) -> Tensor:
         """0-dim: 0 where every real code is met, about 1 where its nearest sample is as far as another real one."""

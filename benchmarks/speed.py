@@ -61,7 +61,7 @@ def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None
 
     catalogue = Catalogue([])
     if settings:
-        options |= {"set": settings, "losses": {"pulling-away": 0}}
+        options |= {"set": settings, "losses": {"energy-distance": 0, "imle": 0}}
     asked = api.config.request(data=data, image_size=size, batch_size=BATCH, **options)
     resolved = config.resolve("began", asked, catalogue)
     opened = api.open_data(resolved, catalogue, Watcher())

@@ -41,7 +41,7 @@ TESTED = 0.2  # share of the single digits that the classifier is tested on
 
 PLAIN = {"gamma": 0.5, "latent": 64, "vanishing_residuals": True, "balance.floor": 0}  # as --preset paper
 MODELS: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {  # model, settings, loss terms
-    "BEGAN": ("began", PLAIN, {"pulling-away": 0}),
+    "BEGAN": ("began", PLAIN, {"energy-distance": 0, "imle": 0}),
     "BEGAN cured": ("began", {}, {}),
     "EBGAN": ("ebgan", {"pull_away": 0}, {}),
     "EBGAN cured": ("ebgan", {"pull_away": 0.1}, {}),

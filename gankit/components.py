@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class LossTerm(ABC):
     """An extra term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`.
 
-    What it remembers from step to step lies in `memory`, so that it is in the checkpoint: tensors by name, of any shape.
+    What it remembers from step to step lies in `memory`, tensors by name, and so in the checkpoint.
     """
 
     name: ClassVar[str]

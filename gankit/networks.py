@@ -9,9 +9,9 @@ a reconstruction that is more than a blemish: discriminator and generator have t
 draws it lowers its energy. Nearest-neighbour up-sampling followed by a convolution has none (Odena, Dumoulin, Olah
 2016, "Deconvolution and Checkerboard Artifacts", Distill). docs/evidence/collapse.md compares them.
 
-So is what lies before the first feature map. A single linear layer can hardly bend a cube of latents to where a folder's
-pictures lie; two hidden layers can, and cost next to nothing beside the convolutions. They are StyleGAN's mapping
-network (Karras, Laine, Aila 2019, arXiv 1812.04948) in small, as a plain input. docs/evidence/collapse.md has both.
+So is what lies before the generator's first feature map. A single linear layer can hardly bend a cube of latents to
+where a folder's pictures lie; two hidden layers can, and cost next to nothing beside the convolutions. The idea is
+that of StyleGAN's mapping network (Karras, Laine, Aila 2019, arXiv 1812.04948). docs/evidence/collapse.md has both.
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ def energy_distance(codes: Tensor, real: Tensor) -> Tensor:
 
 def _codes(step: Step, term: str) -> tuple[Tensor, Tensor]:
     """Codes of the generated batch, and of the real one, which nothing is to follow back."""
-    assert step.judged_fake.code is not None and step.judged_real.code is not None
+    assert step.judged_fake.code is not None
+    assert step.judged_real.code is not None
     fake, real = step.judged_fake.code.flatten(1), step.judged_real.code.flatten(1).detach()
     if min(len(fake), len(real)) < 2:
         raise UserError(f"{term} compares the pictures of a batch, and here a batch gives a single code")

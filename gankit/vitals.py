@@ -21,7 +21,7 @@ class Vitals(Diagnostic):
 
     class Options(options.Options):
         exploded: float = Field(20.0, gt=1, description="an energy so many times its first reading has exploded")
-        vanished: float = Field(0.02, ge=0, lt=1, description="a learning rate of this share of the first has vanished")
+        vanished: float = Field(0.01, ge=0, lt=1, description="a learning rate of this share of the first has vanished")
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gankit import Judged, Step
+from gankit import Judged, Machine, Step
 
 SHAPE = (3, 16, 16)
 near = partial(pytest.approx, rel=1e-9, abs=1e-9)  # all in double precision
@@ -341,6 +341,23 @@ def test_our_elu_is_elu_with_its_first_and_second_derivatives():
 
 
 # The whole.
+
+
+@pytest.mark.parametrize(
+    ("asked", "rate"),
+    [
+        ({}, 2.5e-4),
+        ({"learning_rate": 2e-4}, 5e-4),
+        ({"learning_rate_generator": 1e-4}, 1e-4),
+        ({"learning_rate_generator": None}, None),
+        ({"networks": "began-autoencoder"}, None),
+        ({"skip_connections": False}, None),
+    ],
+)
+def test_the_generator_s_rate_is_2_5_times_the_other_where_it_is_not_given_and_the_networks_are_quick(asked, rate):
+    resolved = BEGAN.resolve(BEGAN.Settings(**asked), Machine("cpu", False))
+    assert resolved.learning_rate_generator == (rate if rate is None else pytest.approx(rate))
+    assert BEGAN.resolve(BEGAN.Settings(**resolved.model_dump()), Machine("cpu", False)) == resolved  # at a resume
 
 
 def test_it_learns_a_reconstruction_on_the_demo_data_within_300_steps(tmp_path, monkeypatch):

@@ -100,10 +100,10 @@ def test_k_s_history_survives_a_checkpoint():
     assert [step for step, _ in told(second, {s: line for s, line in lines.items() if s > 1500})] == [2100]
 
 
-def test_a_learning_rate_of_a_fiftieth_has_vanished_and_the_usual_floor_has_not():
-    at_floor = over(50, 1000, learning_rate__generator=2e-5)
+def test_a_learning_rate_of_a_hundredth_has_vanished_and_the_usual_floor_has_not():
+    at_floor = over(50, 1000, learning_rate__generator=5e-6)
     assert told(Vitals(Vitals.Options()), at_floor) == []
     gone = over(50, 1000, learning_rate__generator=lambda step: 1e-4 * 0.5 ** (step // 100))
     ((step, alarm),) = told(Vitals(Vitals.Options()), gone)
-    assert (step, alarm.kind, alarm.severity) == (600, "rate-vanished", "warning")
+    assert (step, alarm.kind, alarm.severity) == (700, "rate-vanished", "warning")
     assert "learning_rate/generator" in alarm.message

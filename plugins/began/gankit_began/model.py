@@ -16,6 +16,8 @@ import gankit
 from gankit import Judged, Losses, Machine, Model, Remedy, Step
 from gankit_began.networks import reconstruction_error
 
+GENERATOR_PACE = 2.5  # how many times D's learning rate G's is, by default: docs/evidence/collapse.md
+
 
 class BEGAN(Model):
     """Boundary Equilibrium GAN: an autoencoder as discriminator, held in balance with the generator by k_t.
@@ -37,13 +39,14 @@ class BEGAN(Model):
                 "eta": 1,
                 "latent": 64,
                 "learning_rate": 1e-4,
+                "learning_rate_generator": None,
                 "skip_connections": True,
                 "vanishing_residuals": True,
                 "updates": "simultaneous",
                 "networks": "began-autoencoder",
             },
             "losses": {"energy-distance": 0, "imle": 0},
-            "set": {"balance.floor": 0},
+            "set": {"balance.floor": 0, "halving.patience": 10, "halving.floor": 2e-5},
             "batch_size": 16,
         }
     }
@@ -68,6 +71,13 @@ class BEGAN(Model):
         vanishing_residuals: bool = Field(
             False, description="convolutions start as the identity, over 16,000 steps (began-autoencoder)"
         )
+        learning_rate_generator: float | None = Field(
+            None,
+            gt=0,
+            le=1e30,
+            description="learning rate of the generator alone; where it is not given, 2.5 times learning_rate with "
+            "strided-autoencoder, and the same with other networks",
+        )
         networks: str = Field(
             "auto",
             description="the generator/discriminator pair, by name; auto: strided-autoencoder, or began-autoencoder "
@@ -76,14 +86,17 @@ class BEGAN(Model):
 
     @classmethod
     def resolve(cls, settings: Any, machine: Machine) -> Any:
-        """What is left to `auto`: the quicker networks, unless a setting of the paper's is asked for; and n."""
+        """What is left to `auto`: the quicker networks, unless a setting of the paper's is asked for; n; G's pace."""
         networks, n = settings.networks, settings.filters
+        rate = settings.learning_rate_generator
         if networks == "auto":
             paper = {"skip_connections", "vanishing_residuals"} & settings.model_fields_set
             networks = "began-autoencoder" if paper else "strided-autoencoder"
         if n == "auto":
             n = 64 if machine.device != "cpu" else 16 if networks == "began-autoencoder" else 32
-        return settings.model_copy(update={"networks": networks, "filters": n})
+        if networks == "strided-autoencoder" and "learning_rate_generator" not in settings.model_fields_set:
+            rate = GENERATOR_PACE * settings.learning_rate
+        return settings.model_copy(update={"networks": networks, "filters": n, "learning_rate_generator": rate})
 
     def controller_options(self, controller: str) -> dict[str, Any]:
         return {"lambda_k": self.settings.lambda_k} if controller in ("balance", "balance-pi") else {}

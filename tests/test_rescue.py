@@ -157,7 +157,10 @@ def test_a_remedy_that_does_not_fit_is_left_out_and_the_next_is_taken(gankit: Ga
     assert lines(tmp_path / "run")[-1]["mode-collapse/coverage"] > 0.5
 
 
-@pytest.mark.parametrize(("floor", "first"), [(0.15, "--set balance.floor=0.1"), (0.05, "--set learning_rate=2.5e-05")])
+@pytest.mark.parametrize(
+    ("floor", "first"),
+    [(0.15, "--set balance.floor=0.1"), (0.05, "--set learning_rate=2.5e-05 --set learning_rate_generator=6.25e-05")],
+)
 def test_a_rung_that_lowers_a_number_is_left_out_where_it_is_lower_already(floor, first):
     """Against `outrun` BEGAN lowers the floor under k, and never raises it."""
     from test_step import prepare

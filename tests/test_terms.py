@@ -153,8 +153,8 @@ def test_imle_draws_the_nearest_of_the_last_samples_again():
     np.testing.assert_array_equal(term.memory["codes"], codes)
     last = reals[-1]
     nearest = [min(range(7), key=lambda i, r=r: np.linalg.norm(codes[i] - r)) for r in last]
-    expected = np.mean([np.linalg.norm(2 * latents[i] - r) for i, r in zip(nearest, last, strict=True)])
-    assert value == pytest.approx(expected / np.mean(pairs(last, last)))
+    expected = np.mean([np.linalg.norm(2 * latents[i] - r) ** 2 for i, r in zip(nearest, last, strict=True)])
+    assert value == pytest.approx(expected / np.mean(pairs(last, last)) ** 2)
 
 
 def test_imle_looks_among_the_samples_of_the_same_class_first():
@@ -162,17 +162,17 @@ def test_imle_looks_among_the_samples_of_the_same_class_first():
     fake = np.array([[5.0, 0], [0, 0.9]])
     term = ImplicitLikelihood(ImplicitLikelihood.Options())
     made = asked(fake / 2, fake, real, np.array([0, 1]))
-    assert float(term(made)) == pytest.approx((5 + 0.1) / 2)  # the first real one is nearer to the second sample
+    assert float(term(made)) == pytest.approx((25 + 0.01) / 2)  # the first real one is nearer to the second sample
     assert made.model.labels.tolist() == [0, 1]
     later = asked(fake / 2, fake, real, np.array([3, 3]))  # a class that no sample before it had
-    assert float(term(later)) == pytest.approx((0.9 + 0.1) / 2)
+    assert float(term(later)) == pytest.approx((0.81 + 0.01) / 2)
 
 
 def test_imle_draws_all_that_are_shown_together():
     noise, real = np.arange(8.0).reshape(4, 2), np.array([[0.0, 2, 4, 6], [8, 10, 12, 15]])
     term = ImplicitLikelihood(ImplicitLikelihood.Options())
     made = asked(noise, 2 * noise.reshape(2, 4), real, view=lambda batch: batch.reshape(-1, 4))
-    assert float(term(made)) == pytest.approx(1 / 2 / np.linalg.norm(real[0] - real[1]))
+    assert float(term(made)) == pytest.approx(1 / 2 / np.sum((real[0] - real[1]) ** 2))
 
 
 def test_what_a_term_remembers_begins_with_the_first_step():

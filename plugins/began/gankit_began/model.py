@@ -53,7 +53,7 @@ class BEGAN(Model):
 
     class Settings(gankit.Settings):
         gamma: float = Field(
-            0.8,
+            1,
             gt=0,
             le=1,
             description="γ, the ratio E[L(G(z))] / E[L(x)] to hold: lower is sharper, higher more diverse",
@@ -120,11 +120,11 @@ class BEGAN(Model):
         return (
             Remedy(
                 "the discriminator looks at fakes more, and two terms ask for codes as spread as the real ones'",
-                {"gamma": max(gamma, 0.8)},
+                {"gamma": 1},
                 dict(self.terms),
             ),
             floor,
-            Remedy("more variety for less form", {"gamma": max(gamma, 0.9)}),
+            Remedy("more variety for less form", losses={"energy-distance": 1}),
             *super().remedies(alarm),
         )
 

@@ -115,7 +115,8 @@ class ImplicitLikelihood(LossTerm):
     Li and Malik 2018, "Implicit Maximum Likelihood Estimation" (arXiv 1809.09087), as remembered, in the code space of
     D instead of pixels, and with the samples of the last steps in place of a pool that is drawn for it: `remembered`
     latents and their codes are kept, the nearest code to each real one of the batch is chosen, its latent is drawn
-    again, and ‖Enc(G(z)) − Enc(x)‖ is lowered, over the mean distance of real codes. One more pass of both networks.
+    again, and ‖Enc(G(z)) − Enc(x)‖² is lowered, over the squared mean distance of real codes: what is far from every
+    sample pulls most. One more pass of both networks.
     With labels a picture's nearest sample is looked for among those of its class. D does not follow it. Measured in
     docs/evidence/collapse.md.
     """
@@ -148,7 +149,7 @@ class ImplicitLikelihood(LossTerm):
         drawn = step.model.generate(step.networks, self.memory["latents"][nearest].flatten(0, 1), labels)
         code = step.model.judge(step.networks, step.view(drawn), labels).code
         assert code is not None
-        return (code.flatten(1) - real).norm(dim=1).mean() / torch.pdist(real).mean().clamp(min=1e-8)
+        return (code.flatten(1) - real).square().sum(1).mean() / torch.pdist(real).mean().square().clamp(min=1e-8)
 
     def _remember(self, name: str, batch: Tensor) -> None:
         """Put the batch behind what is remembered, and let go of the oldest."""

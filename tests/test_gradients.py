@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import reference
 
 PICTURES = {
-    **{"data": "demo:120", "image_size": 16, "batch_size": 2, "precision": "fp32", "steps": 0},
+    **{"data": "demo:120", "image_size": 16, "batch_size": 4, "precision": "fp32", "steps": 0},
     "losses": BARE,  # the models' own equations alone
 }
 SMALL = {"filters": 4, "latent": 4}

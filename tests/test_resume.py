@@ -91,7 +91,7 @@ def test_seconds_go_on_from_where_they_were(gankit: Gankit, tmp_path: Path) -> N
 def test_the_same_alarm_is_not_told_again(gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a diagnostic remembers is in the checkpoint."""
     monkeypatch.setattr(Vitals, "every", 2)
-    options = ("--set", "learning_rate=0.05", "--set", "vitals.exploded=1.0001", "--on-alarm", "warn")
+    options = ("--set", "learning_rate=0.01", "--set", "vitals.exploded=1.0001", "--on-alarm", "warn")
     assert gankit("run", "began", *TINY, *options, "--steps", 7, "--out", "run").code == 0
     (alarm,) = lines(tmp_path / "run", "alarms.jsonl")
     assert gankit("resume", "run", "--steps", 12).code == 0

@@ -95,7 +95,7 @@ class BEGAN(Model):
         if n == "auto":
             n = 64 if machine.device != "cpu" else 16 if networks == "began-autoencoder" else 32
         if networks == "strided-autoencoder" and "learning_rate_generator" not in settings.model_fields_set:
-            rate = GENERATOR_PACE * settings.learning_rate
+            rate = min(GENERATOR_PACE * settings.learning_rate, 1e30)
         return settings.model_copy(update={"networks": networks, "filters": n, "learning_rate_generator": rate})
 
     def controller_options(self, controller: str) -> dict[str, Any]:

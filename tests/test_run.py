@@ -107,7 +107,7 @@ def test_config_writes_out_every_default(finished: Path) -> None:
     assert '"auto"' not in json.dumps(config)
     assert config["controllers"] == {
         "balance": {"lambda_k": 0.3, "floor": 0.3},
-        "halving": {"window": 500, "patience": 5, "floor": 5e-06},
+        "halving": {"window": 500, "patience": 5, "floor": 1e-07},
     }
 
 

@@ -125,8 +125,8 @@ class Halving(Controller):
 
     M_global is averaged over windows of `window` steps; `patience` windows in a row without a new lowest mean are
     a stall. The paper names no rule. The most used public implementation has a floor of 2e-5, added after reports of
-    collapse at late, tiny rates; here D begins to know a folder of thousands by heart before that, and a lower one
-    keeps what was learnt: docs/evidence/collapse.md.
+    collapse at late, tiny rates; here D begins to know a folder of thousands by heart before that, and rates that
+    fall to nothing keep what was learnt: docs/evidence/collapse.md.
     """
 
     name = "halving"
@@ -140,7 +140,7 @@ class Halving(Controller):
     class Options(gankit.Options):
         window: int = Field(500, ge=1, description="steps that one mean is taken over")
         patience: int = Field(5, ge=1, description="windows without a new lowest mean before a halving")
-        floor: float = Field(5e-6, ge=0, description="the learning rate is never halved below this")
+        floor: float = Field(1e-7, ge=0, description="the learning rate is never halved below this")
 
     def __init__(self, options: Any, model: Model) -> None:
         super().__init__(options, model)

@@ -74,8 +74,8 @@ class Vitals(Diagnostic):
             return Alarm(
                 "rate-vanished",
                 "warning",
-                f"{name} has come down to {value:.3g}, {value / snapshot.model.learning_rate(network):.2g} of its first: "
-                "the training is as good as over. What it has learnt stays, and more steps change little.",
+                f"{name} has come down to {value:.3g}, {value / snapshot.model.learning_rate(network):.2g} of its "
+                "first: the training is as good as over. What it has learnt stays, and more steps change little.",
                 snapshot.advice("rate-vanished"),
             )
         return None

@@ -157,6 +157,18 @@ def test_a_remedy_that_does_not_fit_is_left_out_and_the_next_is_taken(gankit: Ga
     assert lines(tmp_path / "run")[-1]["mode-collapse/coverage"] > 0.5
 
 
+def test_where_the_rates_have_vanished_a_flag_that_brings_them_back_is_advised(gankit: Gankit, tmp_path):
+    fast = ("--set", "halving.window=1", "--set", "halving.patience=1", "--set", "filters=4")
+    gankit("run", "began", "--data", "demo:60", "--image-size", 16, *fast, "--steps", 100, "--out", "run")
+    assert lines(tmp_path / "run")[-1]["learning_rate/discriminator"] <= 1e-6
+    (alarm,) = (alarm for alarm in lines(tmp_path / "run", "alarms.jsonl") if alarm["kind"] == "rate-vanished")
+    (advice,) = alarm["advice"]
+    assert "gankit resume run" in advice
+    assert "--set halving.floor=2e-05" in advice
+    gankit("resume", "run", "--set", "halving.floor=2e-05", "--steps", 150)
+    assert lines(tmp_path / "run")[-1]["learning_rate/discriminator"] == pytest.approx(2e-5)
+
+
 @pytest.mark.parametrize(
     ("floor", "first"),
     [(0.15, "--set balance.floor=0.1"), (0.05, "--set learning_rate=2.5e-05 --set learning_rate_generator=6.25e-05")],

@@ -113,6 +113,8 @@ class BEGAN(Model):
         if alarm == "outrun":
             less = Remedy("fakes are pushed away less", {"balance.floor": 0.1}, lowers=True)
             return (less, *super().remedies(alarm))
+        if alarm == "rate-vanished":
+            return (Remedy("it learns on, at a rate that stays", {"halving.floor": 2e-5}),)
         if alarm == "k-at-1":
             return (Remedy("a ratio that the discriminator can follow", {"gamma": max(gamma - 0.2, 0.1)}),)
         if alarm not in ("one-mode", "one-colour", "narrowing", "mode-collapse"):

@@ -245,7 +245,7 @@ def resolve(
         "datasets": source_of(values["data"], catalogue) or "folder",
         "reactions": values.get("on_alarm", "stop"),
     }
-    values |= _components(model, request, values["image_size"], catalogue, single, pinned.get("losses"))
+    values |= _components(model, request, values["image_size"], catalogue, single, _before(pinned, model, catalogue))
     values |= {"requested": requested, "history": pinned.get("history", [])}
     return validate(RunConfig, values, "the run", "option")
 
@@ -267,7 +267,7 @@ def amend(
 ) -> tuple[RunConfig, set[str]]:
     """A run's configuration from `step` on, with what the flags change, and the names of all that differs.
 
-    What changed is added to `history`. The model's settings stay as they were, whatever a newer version's defaults are.
+    What changed is added to `history`. All settings stay as they were, whatever a newer version's defaults are.
     """
     asked = merge(old["requested"], flags)
     if "steps" in flags and "time" not in flags:
@@ -292,13 +292,17 @@ def _components(
     image_size: int,
     catalogue: Catalogue,
     single: Mapping[str, str],
-    kept: Mapping[str, Any] | None,
+    before: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The options of the network pair, the loss terms and all other components: the model's own, then those named.
 
-    `single`: the name of the data source and of the reaction, of which a run has one. `kept`: the loss terms of the run
-    that is resumed, in place of the model's own, which a newer version may change.
+    `single`: the name of the data source and of the reaction, of which a run has one. `before`: what the run that is
+    resumed had, {kind: {name: options}}, in place of defaults, which a newer version may change.
     """
+
+    def had(kind: str, name: str) -> Mapping[str, Any]:
+        return before.get(kind, {}).get(name) or {}
+
     options = _component_options(request.get("set", {}))
     asked = list(options)
     values: dict[str, Any] = {"networks": {}, "losses": {}}
@@ -309,12 +313,14 @@ def _components(
             raise UserError(f"--image-size {image_size}: networks {pair.name!r} can be built for {sizes}")
         settings = dict(model.settings)
         shared = {key: settings[key] for key in pair.Options.model_fields if key in settings}
-        table = shared | _named(request.get("networks")).get(pair.name, {}) | options.pop(pair.name, {})
-        values["networks"][pair.name] = _options(pair, table, "network pair")
+        given = _named(request.get("networks")).get(pair.name, {}) | options.pop(pair.name, {})
+        values["networks"][pair.name] = _options(
+            pair, {**had("networks", pair.name), **shared, **given}, "network pair"
+        )
     offered = catalogue.kind("losses")
-    own_terms = {name: weight for name, weight in model.terms.items() if name in offered} if kept is None else kept
-    for name, table in {**own_terms, **_named(request.get("losses"))}.items():
-        table = dict(table) if isinstance(table, Mapping) else {"weight": table}
+    own_terms = {name: weight for name, weight in model.terms.items() if name in offered}
+    for name, table in {**before.get("losses", own_terms), **_named(request.get("losses"))}.items():
+        table = {**had("losses", name), **(table if isinstance(table, Mapping) else {"weight": table})}
         weight = table.pop("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
             raise UserError(f"--loss {name}={weight}: the weight must be a number")
@@ -333,11 +339,11 @@ def _components(
         values[kind] = {}
         for name in {**dict.fromkeys(own[kind]), **named}:
             table = model.controller_options(name) if kind == "controllers" else {}
-            table = table | (named.get(name) or {}) | options.pop(name, {})
+            table = {**had(kind, name), **table, **(named.get(name) or {}), **options.pop(name, {})}
             values[kind][name] = _options(catalogue.get(kind, name), table, kind[:-1])
     for kind, name in single.items():
-        table = _named(request.get(kind)).get(name) or {}
-        table = _options(catalogue.get(kind, name), table | options.pop(name, {}), KINDS[kind][0])
+        table = {**had(kind, name), **(_named(request.get(kind)).get(name) or {}), **options.pop(name, {})}
+        table = _options(catalogue.get(kind, name), table, KINDS[kind][0])
         values[kind] = {name: table} if table else {}
     named = _named(request.get("controllers"))
     values["controllers"] = _one_for_each_knob(values["controllers"], named, model, catalogue)
@@ -352,6 +358,25 @@ def _components(
             f"--set {name}.…: no component {name!r} in this run{nearest(name, active)}. There are: {', '.join(active)}"
         )
     return values
+
+
+def _before(pinned: Mapping[str, Any], model: Any, catalogue: Catalogue) -> dict[str, dict[str, Any]]:
+    """The options of a run's components, {kind: {name: options}}, but for those that the model's settings decided.
+
+    Those of a component that is no longer there, or no longer has them, are left out.
+    """
+    if not pinned:
+        return {}
+    settings = {key: value for key, value in pinned["model"].items() if key != "name"}
+    former = type(model)(validate(model.Settings, settings, f"model {model.name!r}", "setting"), model.shape)
+    tables: dict[str, dict[str, Any]] = {}
+    for kind in ("networks", "losses", *COMPONENTS, "datasets", "reactions"):
+        offered, tables[kind] = catalogue.kind(kind), {}
+        for name, table in (pinned.get(kind) or {}).items():
+            decided = former.controller_options(name) if kind == "controllers" else {}
+            known = {"weight", *offered[name][0].Options.model_fields} if name in offered else set[str]()
+            tables[kind][name] = {key: value for key, value in table.items() if key in known - decided.keys()}
+    return tables
 
 
 def controller_instances(config: RunConfig, model: Any, catalogue: Catalogue) -> dict[str, Any]:

@@ -10,7 +10,8 @@ A model knows no file, no clock and no terminal. One update of the runner is, in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,6 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gankit.options import Options
 
@@ -116,6 +118,15 @@ class Step:
         """D's answer to `seen_fake`."""
         return self.model.judge(self.networks, self.seen_fake, self.labels)
 
+    def redraw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """G(z) of other latents than this step's, chosen ones perhaps.
+
+        Batch normalisation goes by the batch as ever, and its running statistics, with which samples are shown, are
+        left as they are: they are those of latents that were drawn.
+        """
+        with _keeping_statistics(self.networks):
+            return self.model.generate(self.networks, noise, labels)
+
     @cached_property
     def energy_real(self) -> Tensor:
         """L(x), the batch's mean energy, 0-dim."""
@@ -125,6 +136,21 @@ class Step:
     def energy_fake(self) -> Tensor:
         """L(G(z)), the batch's mean energy, 0-dim."""
         return _mean_energy(self.judged_fake)
+
+
+@contextmanager
+def _keeping_statistics(networks: Networks) -> Iterator[None]:
+    """Batch normalisation in any of them does not move its running statistics."""
+    modules = [getattr(network, "module", network) for network in networks.values()]
+    parts = [part for module in modules if isinstance(module, nn.Module) for part in module.modules()]
+    momenta = {part: part.momentum for part in parts if isinstance(part, _BatchNorm)}
+    for part in momenta:
+        part.momentum = 0.0
+    try:
+        yield
+    finally:
+        for part, momentum in momenta.items():
+            part.momentum = momentum
 
 
 def _mean_energy(judged: Judged) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gankit import config
 from gankit.components import Alarm
@@ -45,7 +45,7 @@ def open_remedies(
         except UserError:  # a part that is not installed, or not in this run
             continue
         if differing:
-            yield remedy, changed
+            yield replace(remedy, settings=settings, losses=weights), changed
 
 
 def _goes_on(value: float, key: str, remedy: Remedy, parts: Mapping[str, Mapping[str, float]]) -> bool:

@@ -17,7 +17,7 @@ from gankit.errors import UserError
 from gankit.model import Judged, Model, Networks
 from gankit.plugins import Catalogue
 from gankit.runs import Run
-from gankit.training import LATENTS, Views, ask, build_model
+from gankit.training import LATENTS, Asked, Views, build_model
 
 BATCH = 64  # pictures that pass the networks together
 
@@ -67,7 +67,7 @@ class Rebuilt:
         return self.model.judge(self._asked(), seen, labels)
 
     def _asked(self) -> Networks:
-        return {name: ask(network, self.device.type, bf16=False) for name, network in self.networks.items()}
+        return {name: Asked(network, self.device.type, bf16=False) for name, network in self.networks.items()}
 
 
 def rebuild(

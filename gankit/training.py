@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +52,7 @@ class Training:
     def asked(self, networks: Mapping[str, nn.Module] | None = None) -> Networks:
         """The networks as callables under this run's precision; what they return is float32."""
         bf16 = self.config.precision == "bf16"
-        return {name: ask(module, self.device.type, bf16) for name, module in (networks or self.networks).items()}
+        return {name: Asked(module, self.device.type, bf16) for name, module in (networks or self.networks).items()}
 
     def knobs(self) -> dict[str, Tensor]:
         """Every controller's value for the next step, and the learning rates that none drives."""
@@ -65,21 +65,23 @@ class Training:
         return values
 
 
-def ask(module: nn.Module, device: str, bf16: bool) -> Callable[..., Any]:
-    """The network as a callable under a precision; the tensors that it returns are float32 at least."""
+class Asked:
+    """A network as a callable under a precision; the tensors that it returns are float32 at least."""
 
-    def single(out: Any) -> Any:
-        if isinstance(out, Judged):
-            return Judged(single(out.output), single(out.code), single(out.energy))
-        if isinstance(out, tuple):
-            return tuple(single(part) for part in out)
-        return out.float() if isinstance(out, Tensor) and out.dtype in (torch.bfloat16, torch.float16) else out
+    def __init__(self, module: nn.Module, device: str, bf16: bool) -> None:
+        self.module, self.device, self.bf16 = module, device, bf16
 
-    def call(*inputs: Tensor) -> Any:
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            return single(module(*inputs))
+    def __call__(self, *inputs: Tensor) -> Any:
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+            return _single(self.module(*inputs))
 
-    return call
+
+def _single(out: Any) -> Any:
+    if isinstance(out, Judged):
+        return Judged(_single(out.output), _single(out.code), _single(out.energy))
+    if isinstance(out, tuple):
+        return tuple(_single(part) for part in out)
+    return out.float() if isinstance(out, Tensor) and out.dtype in (torch.bfloat16, torch.float16) else out
 
 
 class Views:

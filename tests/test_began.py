@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import Gankit, lines
 from gankit_began.balance import Balance, Halving, Pace, ProportionalIntegral
 from gankit_began.model import BEGAN
 from gankit_began.networks import BeganAutoencoder, Convolutions, elu, reconstruction_error
@@ -24,7 +25,7 @@ balances = st.lists(st.floats(-300, 300), min_size=1, max_size=40)
 
 
 def model(**given) -> BEGAN:
-    return BEGAN(BEGAN.Settings(**{"filters": 4, "latent": 8, **given}), SHAPE)
+    return BEGAN(BEGAN.Settings(**{"filters": 4, "latent": 8, "generator_pace": 1, **given}), SHAPE)
 
 
 def pair(size: int = 16, filters: int = 4, **options):
@@ -348,16 +349,30 @@ def test_our_elu_is_elu_with_its_first_and_second_derivatives():
     [
         ({}, 2.5e-4),
         ({"learning_rate": 2e-4}, 5e-4),
+        ({"generator_pace": 1.0}, 1e-4),
+        ({"generator_pace": 4.0}, 4e-4),
         ({"learning_rate_generator": 1e-4}, 1e-4),
-        ({"learning_rate_generator": None}, None),
-        ({"networks": "began-autoencoder"}, None),
-        ({"skip_connections": False}, None),
+        ({"learning_rate": 1e30}, 1e30),
+        ({"networks": "began-autoencoder"}, 1e-4),
+        ({"skip_connections": False}, 1e-4),
     ],
 )
 def test_the_generator_s_rate_is_2_5_times_the_other_where_it_is_not_given_and_the_networks_are_quick(asked, rate):
     resolved = BEGAN.resolve(BEGAN.Settings(**asked), Machine("cpu", False))
-    assert resolved.learning_rate_generator == (rate if rate is None else pytest.approx(rate))
+    made = BEGAN(resolved, (3, 32, 32))
+    assert made.learning_rate("generator") == pytest.approx(rate)
+    assert made.learning_rate("discriminator") == resolved.learning_rate
     assert BEGAN.resolve(BEGAN.Settings(**resolved.model_dump()), Machine("cpu", False)) == resolved  # at a resume
+
+
+def test_both_rates_follow_where_one_is_given_at_a_resume(gankit: Gankit, tmp_path):
+    run = ("run", "began", "--data", "demo:60", "--image-size", 16, "--set", "filters=4", "--log-every", 1)
+    gankit(*run, "--steps", 1, "--out", "run")
+    gankit("resume", "run", "--steps", 2, "--set", "learning_rate=4e-5")
+    rates = [
+        [line[f"learning_rate/{name}"] for name in ("generator", "discriminator")] for line in lines(tmp_path / "run")
+    ]
+    assert rates == [pytest.approx([2.5e-4, 1e-4]), pytest.approx([1e-4, 4e-5])]
 
 
 def test_it_learns_a_reconstruction_on_the_demo_data_within_400_steps(tmp_path, monkeypatch):

@@ -366,11 +366,18 @@ def test_settings_stay_as_they_were_whatever_the_defaults_are_now(gankit: Gankit
     """As after a new version whose default is another: the run was made with an ema that nobody asked for."""
     config = read(run / "config.json")
     config["model"]["ema"] = 0.5
+    config["controllers"]["halving"]["patience"] = 77
+    config["diagnostics"]["vitals"]["exploded"] = 99.0
+    config["artifacts"]["report"]["an option of an older version"] = 1
     (run / "config.json").write_text(json.dumps(config))
-    assert gankit("resume", run, "--steps", 10).code == 0
+    assert gankit("resume", run, "--steps", 10, "--set", "lambda_k=0.5").code == 0
     after = read(run / "config.json")
     assert after["model"]["ema"] == 0.5
-    assert after["history"][-1] == {"step": 8, "changed": {"steps": 10}}
+    assert after["controllers"]["halving"]["patience"] == 77
+    assert after["diagnostics"]["vitals"]["exploded"] == 99
+    changed = after["history"][-1]["changed"]
+    assert changed.pop("artifacts.report.an option of an older version") is None
+    assert changed == {"steps": 10, "model.lambda_k": 0.5, "controllers.balance.lambda_k": 0.5}
 
 
 def test_a_length_that_is_asked_for_lifts_the_time_of_an_earlier_start(gankit: Gankit, tmp_path: Path) -> None:

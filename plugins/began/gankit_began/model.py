@@ -16,7 +16,7 @@ import gankit
 from gankit import Judged, Losses, Machine, Model, Remedy, Step
 from gankit_began.networks import reconstruction_error
 
-GENERATOR_PACE = 2.5  # how many times D's learning rate G's is, by default: docs/evidence/collapse.md
+GENERATOR_PACE = 2.5  # of the quick networks: docs/evidence/collapse.md
 
 
 class BEGAN(Model):
@@ -39,7 +39,7 @@ class BEGAN(Model):
                 "eta": 1,
                 "latent": 64,
                 "learning_rate": 1e-4,
-                "learning_rate_generator": None,
+                "generator_pace": 1,
                 "skip_connections": True,
                 "vanishing_residuals": True,
                 "updates": "simultaneous",
@@ -71,12 +71,10 @@ class BEGAN(Model):
         vanishing_residuals: bool = Field(
             False, description="convolutions start as the identity, over 16,000 steps (began-autoencoder)"
         )
-        learning_rate_generator: float | None = Field(
-            None,
-            gt=0,
-            le=1e30,
-            description="learning rate of the generator alone; where it is not given, 2.5 times learning_rate with "
-            "strided-autoencoder, and the same with other networks",
+        generator_pace: Annotated[float, Field(gt=0, le=1e30)] | Literal["auto"] = Field(
+            "auto",
+            description="the generator's learning rate over learning_rate, where learning_rate_generator is not given; "
+            "auto: 2.5 with strided-autoencoder, 1 with other networks",
         )
         networks: str = Field(
             "auto",
@@ -88,15 +86,21 @@ class BEGAN(Model):
     def resolve(cls, settings: Any, machine: Machine) -> Any:
         """What is left to `auto`: the quicker networks, unless a setting of the paper's is asked for; n; G's pace."""
         networks, n = settings.networks, settings.filters
-        rate = settings.learning_rate_generator
+        pace = settings.generator_pace
         if networks == "auto":
             paper = {"skip_connections", "vanishing_residuals"} & settings.model_fields_set
             networks = "began-autoencoder" if paper else "strided-autoencoder"
         if n == "auto":
             n = 64 if machine.device != "cpu" else 16 if networks == "began-autoencoder" else 32
-        if networks == "strided-autoencoder" and "learning_rate_generator" not in settings.model_fields_set:
-            rate = min(GENERATOR_PACE * settings.learning_rate, 1e30)
-        return settings.model_copy(update={"networks": networks, "filters": n, "learning_rate_generator": rate})
+        if pace == "auto":
+            pace = GENERATOR_PACE if networks == "strided-autoencoder" else 1.0
+        return settings.model_copy(update={"networks": networks, "filters": n, "generator_pace": pace})
+
+    def learning_rate(self, network: str) -> float:
+        """The learning rate at the start: of the generator `generator_pace` times the other, where none is given."""
+        if network == "generator" and self.settings.learning_rate_generator is None:
+            return min(self.settings.generator_pace * self.settings.learning_rate, 1e30)
+        return super().learning_rate(network)
 
     def controller_options(self, controller: str) -> dict[str, Any]:
         return {"lambda_k": self.settings.lambda_k} if controller in ("balance", "balance-pi") else {}
@@ -109,7 +113,8 @@ class BEGAN(Model):
         gamma = self.settings.gamma
         floor = Remedy("k does not sink to 0, so that fakes stay pushed away", {"balance.floor": 0.15})
         if alarm in ("k-at-0", "k-sinks"):
-            return (floor, Remedy("a ratio that the generator can follow", {"gamma": min(gamma + 0.2, 1)}))
+            follow = Remedy("a ratio that the generator can follow", {"gamma": min(gamma + 0.2, 1)})
+            return (floor, follow, *super().remedies(alarm))
         if alarm == "outrun":
             less = Remedy("fakes are pushed away less", {"balance.floor": 0.1}, lowers=True)
             return (less, *super().remedies(alarm))

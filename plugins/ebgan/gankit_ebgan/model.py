@@ -30,7 +30,7 @@ class EBGAN(Model):
     controllers = ("margin",)
     diagnostics = ("reconstruction-errors",)
     shown = {"m": "ebgan/margin"}
-    presets = {"paper": {"model": {"energy": "norm", "pull_away": 0.1, "updates": "alternating"}}}
+    presets = {"paper": {"model": {"energy": "norm", "pull_away": 0.1, "updates": "alternating", "mapping": 0}}}
 
     class Settings(gankit.Settings):
         energy: Literal["norm", "rms", "mse"] = Field(
@@ -46,6 +46,9 @@ class EBGAN(Model):
             "auto", description="filters of the first convolution; auto: 32 on a CPU, 64 on a GPU"
         )
         latent: int = Field(64, ge=1, description="numbers in a latent and in a code")
+        mapping: int = Field(
+            2, ge=0, description="hidden layers of the generator before its first feature map (strided-autoencoder)"
+        )
         networks: str = Field("strided-autoencoder", description="the generator/discriminator pair, by name")
 
     @classmethod

@@ -25,7 +25,7 @@ balances = st.lists(st.floats(-300, 300), min_size=1, max_size=40)
 
 
 def model(**given) -> BEGAN:
-    return BEGAN(BEGAN.Settings(**{"filters": 4, "latent": 8, "generator_pace": 1, **given}), SHAPE)
+    return BEGAN(BEGAN.Settings(**{"filters": 4, "latent": 8, **given}), SHAPE)
 
 
 def pair(size: int = 16, filters: int = 4, **options):

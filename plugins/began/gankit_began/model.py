@@ -98,8 +98,9 @@ class BEGAN(Model):
 
     def learning_rate(self, network: str) -> float:
         """The learning rate at the start: of the generator `generator_pace` times the other, where none is given."""
-        if network == "generator" and self.settings.learning_rate_generator is None:
-            return min(self.settings.generator_pace * self.settings.learning_rate, 1e30)
+        pace = self.settings.generator_pace
+        if network == "generator" and self.settings.learning_rate_generator is None and pace != "auto":
+            return min(pace * self.settings.learning_rate, 1e30)
         return super().learning_rate(network)
 
     def controller_options(self, controller: str) -> dict[str, Any]:

@@ -274,6 +274,8 @@ def amend(
         asked.pop("time", None)  # a length that is asked for lifts the time of an earlier start
     name = old["model"]["name"]
     settings = {key: value for key, value in old["model"].items() if key != "name"}
+    pair = (old.get("networks") or {}).get(settings.get("networks")) or {}  # of which the model may set more by now
+    settings = {key: pair[key] for key in catalogue.get("models", name).Settings.model_fields if key in pair} | settings
     resolved = resolve(name, merge(asked, {"model": settings}, flags), catalogue, pinned=old)
     kept = {"gankit": old["gankit"], "plugins": old["plugins"], "requested": asked}
     resolved = resolved.model_copy(update=kept)
@@ -368,7 +370,10 @@ def _before(pinned: Mapping[str, Any], model: Any, catalogue: Catalogue) -> dict
     if not pinned:
         return {}
     settings = {key: value for key, value in pinned["model"].items() if key != "name"}
-    former = type(model)(validate(model.Settings, settings, f"model {model.name!r}", "setting"), model.shape)
+    try:
+        former = type(model)(validate(model.Settings, settings, "", "setting"), model.shape)
+    except UserError:  # a value that is no longer allowed, and is changed now
+        former = model
     tables: dict[str, dict[str, Any]] = {}
     for kind in ("networks", "losses", *COMPONENTS, "datasets", "reactions"):
         offered, tables[kind] = catalogue.kind(kind), {}

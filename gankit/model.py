@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from gankit.options import Options
 
@@ -140,17 +140,17 @@ class Step:
 
 @contextmanager
 def _keeping_statistics(networks: Networks) -> Iterator[None]:
-    """Batch normalisation in any of them does not move its running statistics."""
+    """Normalisation in any of them goes by the batch as before, and does not move its running statistics."""
     modules = [getattr(network, "module", network) for network in networks.values()]
     parts = [part for module in modules if isinstance(module, nn.Module) for part in module.modules()]
-    momenta = {part: part.momentum for part in parts if isinstance(part, _BatchNorm)}
-    for part in momenta:
-        part.momentum = 0.0
+    tracking = [part for part in parts if isinstance(part, _NormBase) and part.training and part.track_running_stats]
+    for part in tracking:
+        part.track_running_stats = False
     try:
         yield
     finally:
-        for part, momentum in momenta.items():
-            part.momentum = momentum
+        for part in tracking:
+            part.track_running_stats = True
 
 
 def _mean_energy(judged: Judged) -> Tensor:

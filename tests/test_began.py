@@ -352,6 +352,7 @@ def test_our_elu_is_elu_with_its_first_and_second_derivatives():
         ({"generator_pace": 1.0}, 1e-4),
         ({"generator_pace": 4.0}, 4e-4),
         ({"learning_rate_generator": 1e-4}, 1e-4),
+        ({"learning_rate_generator": None}, 1e-4),
         ({"learning_rate": 1e30}, 1e30),
         ({"networks": "began-autoencoder"}, 1e-4),
         ({"skip_connections": False}, 1e-4),

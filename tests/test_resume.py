@@ -388,3 +388,15 @@ def test_a_length_that_is_asked_for_lifts_the_time_of_an_earlier_start(gankit: G
     assert gankit("resume", "a", "--steps", done["steps"] + 40).code == 0
     assert read(tmp_path / "a" / "result.json")["reason"] == "steps"
     assert read(tmp_path / "a" / "config.json")["time"] is None
+
+
+def test_what_the_networks_were_built_with_stays_where_the_model_sets_it_by_now(gankit: Gankit, tmp_path: Path) -> None:
+    """As of a run from before EBGAN had `mapping` of its own: the preset says 0, the run was built with 1."""
+    run = ("run", "ebgan", "--data", "demo:60", "--image-size", 16, "--preset", "paper", "--set", "filters=4")
+    assert gankit(*run, "--set", "mapping=1", "--steps", 1, "--out", "a").code == 0
+    config = read(tmp_path / "a" / "config.json")
+    del config["model"]["mapping"]
+    del config["requested"]["model"]["mapping"]
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+    assert gankit("resume", "a", "--steps", 2).code == 0
+    assert read(tmp_path / "a" / "config.json")["networks"]["strided-autoencoder"]["mapping"] == 1

@@ -93,7 +93,8 @@ class BEGAN(Model):
         if n == "auto":
             n = 64 if machine.device != "cpu" else 16 if networks == "began-autoencoder" else 32
         if pace == "auto":
-            pace = GENERATOR_PACE if networks == "strided-autoencoder" else 1.0
+            same = settings.learning_rate_generator is None and "learning_rate_generator" in settings.model_fields_set
+            pace = GENERATOR_PACE if networks == "strided-autoencoder" and not same else 1.0
         return settings.model_copy(update={"networks": networks, "filters": n, "generator_pace": pace})
 
     def learning_rate(self, network: str) -> float:

@@ -172,7 +172,8 @@ class ImplicitLikelihood(_OfCodes):
         if labels is not None and by_label:
             classes = labels.unflatten(0, (-1, together))
             self._remember("labels", classes)
-            far = far.masked_fill((classes[:, None] != self.memory["labels"]).any(-1), torch.inf)
+            others = (classes[:, None] != self.memory["labels"]).any(-1)
+            far = far.masked_fill(others & ~others.all(1, keepdim=True), torch.inf)  # where there is one of its class
         nearest = far.argmin(1)
         if labels is not None and by_label:
             labels = self.memory["labels"][nearest].flatten()

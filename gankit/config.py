@@ -273,9 +273,7 @@ def amend(
     if "steps" in flags and "time" not in flags:
         asked.pop("time", None)  # a length that is asked for lifts the time of an earlier start
     name = old["model"]["name"]
-    settings = {key: value for key, value in old["model"].items() if key != "name"}
-    pair = (old.get("networks") or {}).get(settings.get("networks")) or {}  # of which the model may set more by now
-    settings = {key: pair[key] for key in catalogue.get("models", name).Settings.model_fields if key in pair} | settings
+    settings = _model_settings(old, catalogue.get("models", name))
     resolved = resolve(name, merge(asked, {"model": settings}, flags), catalogue, pinned=old)
     kept = {"gankit": old["gankit"], "plugins": old["plugins"], "requested": asked}
     resolved = resolved.model_copy(update=kept)
@@ -286,6 +284,13 @@ def amend(
         entry = {"step": step, "changed": differing} | ({} if by == "resume" else {"by": by})
         resolved = resolved.model_copy(update={"history": [*resolved.history, entry]})
     return resolved, set(differing)
+
+
+def _model_settings(old: Mapping[str, Any], model_class: Any) -> dict[str, Any]:
+    """The settings of a run's model; what the model sets of its networks by now is as they were built."""
+    settings = {key: value for key, value in old["model"].items() if key != "name"}
+    pair = (old.get("networks") or {}).get(settings.get("networks")) or {}
+    return {key: pair[key] for key in model_class.Settings.model_fields if key in pair} | settings
 
 
 def _components(
@@ -369,9 +374,9 @@ def _before(pinned: Mapping[str, Any], model: Any, catalogue: Catalogue) -> dict
     """
     if not pinned:
         return {}
-    settings = {key: value for key, value in pinned["model"].items() if key != "name"}
     try:
-        former = type(model)(validate(model.Settings, settings, "", "setting"), model.shape)
+        settings = validate(model.Settings, _model_settings(pinned, type(model)), "", "setting")
+        former = type(model)(settings, model.shape)
     except UserError:  # a value that is no longer allowed, and is changed now
         former = model
     tables: dict[str, dict[str, Any]] = {}

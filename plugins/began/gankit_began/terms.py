@@ -115,7 +115,7 @@ class _OfCodes(LossTerm):
         """
         now = apart(real)
         self.memory["spread"] = self.memory.get("spread", now).lerp(now, 0.01)
-        return self.memory["spread"].clamp(min=1e-8)
+        return self.memory["spread"]
 
 
 class EnergyDistance(_OfCodes):

@@ -45,11 +45,11 @@ SETTINGS: dict[str, Any] = {
     "dense.activation": "relu",
     "learning_rate": 1e-3,
 }
-MODELS: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {  # model, settings, loss terms
-    "BEGAN": ("began", {"gamma": 0.5, "lambda_k": 0.1}, {"energy-distance": 0, "imle": 0}),
-    "BEGAN cured": ("began", {"gamma": 0.5, "lambda_k": 0.1}, {}),
-    "EBGAN": ("ebgan", {"pull_away": 0}, {}),
-    "EBGAN-PT": ("ebgan", {"pull_away": 0.1}, {}),
+MODELS: dict[str, tuple[str, str | None, dict[str, Any]]] = {  # model, preset, settings
+    "BEGAN": ("began", "paper", {"lambda_k": 0.1}),
+    "BEGAN cured": ("began", None, {"lambda_k": 0.1}),
+    "EBGAN": ("ebgan", None, {"pull_away": 0}),
+    "EBGAN-PT": ("ebgan", None, {"pull_away": 0.1}),
 }
 
 # PacGAN's own tables, means of ten runs of 400 epochs with larger networks: modes, good samples in %, reverse KL.
@@ -86,14 +86,14 @@ def train(model: str, mixture: type[Mixture], seed: int, steps: int, folder: Pat
         run = gankit.Run(folder)
         done = run.result.get("outcome") == "finished" and run.result["steps"] >= steps
         return run if done else gankit.resume(run, steps=steps, plugins=[PLUGIN])
-    name, own, losses = MODELS[model]
+    name, preset, own = MODELS[model]
     return gankit.run(
         name,
         mixture.name,
         out=folder,
         plugins=[PLUGIN],
+        preset=preset,
         set=SETTINGS | own,
-        losses=losses,
         steps=steps,
         batch_size=128,
         seed=seed,

@@ -105,7 +105,7 @@ def test_one_model_with_several_settings_and_losses(gankit: Gankit, tmp_path: Pa
     assert two["losses"]["pulling-away"]["weight"] == 0.3
     assert list(two["views"]) == ["augment"]
     assert three["networks"] == {
-        "strided-autoencoder": {"filters": 4, "latent": 8, "upsampling": "transposed", "mapping": 2}
+        "strided-autoencoder": {"filters": 4, "latent": 8, "upsampling": "transposed", "mapping": 0}
     }
     # Alternating updates draw two batches a step: as many pictures at half the steps.
     assert [row["steps"] for row in found["runs"]] == [6, 3, 6]

@@ -409,7 +409,7 @@ def test_a_length_that_is_asked_for_lifts_the_time_of_an_earlier_start(gankit: G
 
 
 def test_what_the_networks_were_built_with_stays_where_the_model_sets_it_by_now(gankit: Gankit, tmp_path: Path) -> None:
-    """As of a run from before EBGAN had `mapping` of its own: the preset says 0, the run was built with 1."""
+    """As of a run from before EBGAN had `mapping` of its own: its default is 0, the run was built with 1."""
     run = ("run", "ebgan", "--data", "demo:60", "--image-size", 16, "--preset", "paper", "--set", "filters=4")
     assert gankit(*run, "--set", "mapping=1", "--steps", 1, "--out", "a").code == 0
     config = read(tmp_path / "a" / "config.json")

@@ -30,7 +30,7 @@ class EBGAN(Model):
     controllers = ("margin",)
     diagnostics = ("reconstruction-errors",)
     shown = {"m": "ebgan/margin"}
-    presets = {"paper": {"model": {"energy": "norm", "pull_away": 0.1, "updates": "alternating", "mapping": 0}}}
+    presets = {"paper": {"model": {"energy": "norm", "pull_away": 0.1, "updates": "alternating"}}}
 
     class Settings(gankit.Settings):
         energy: Literal["norm", "rms", "mse"] = Field(
@@ -47,7 +47,10 @@ class EBGAN(Model):
         )
         latent: int = Field(64, ge=1, description="numbers in a latent and in a code")
         mapping: int = Field(
-            2, ge=0, description="hidden layers of the generator before its first feature map (strided-autoencoder)"
+            0,
+            ge=0,
+            description="hidden layers of the generator before its first feature map (strided-autoencoder); "
+            "with two it was seen to draw one picture",
         )
         networks: str = Field("strided-autoencoder", description="the generator/discriminator pair, by name")
 

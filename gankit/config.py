@@ -218,7 +218,6 @@ def resolve(
     }
     values: dict[str, Any] = {key: _given(request, key, pinned, default) for key, default in auto.items()}
     values["device"] = device
-    values |= {key: pinned[key] for key in PLAIN if key in pinned and key != "time"}
     values |= {key: request[key] for key in PLAIN if request.get(key) is not None}
     if not values.get("data"):
         raise UserError("no data named: give a folder of pictures with --data DIR, or try --data demo")
@@ -268,16 +267,14 @@ def amend(
 ) -> tuple[RunConfig, set[str]]:
     """A run's configuration from `step` on, with what the flags change, and the names of all that differs.
 
-    What changed is added to `history`. All settings stay as they were, whatever a newer version's defaults and
-    presets are.
+    What changed is added to `history`. All settings stay as they were, whatever a newer version's defaults are.
     """
     asked = merge(old["requested"], flags)
     if "steps" in flags and "time" not in flags:
         asked.pop("time", None)  # a length that is asked for lifts the time of an earlier start
     name = old["model"]["name"]
     settings = _model_settings(old, catalogue.get("models", name))
-    named = {key: value for key, value in asked.items() if key != "preset"}  # what it said then is in `old`
-    resolved = resolve(name, merge(named, {"model": settings}, flags), catalogue, pinned=old)
+    resolved = resolve(name, merge(asked, {"model": settings}, flags), catalogue, pinned=old)
     kept = {"gankit": old["gankit"], "plugins": old["plugins"], "requested": asked}
     resolved = resolved.model_copy(update=kept)
     ignored = {"requested", "history", "plugins"} | ({"datasets", "reactions"} - old.keys())  # of an older gankit
@@ -347,7 +344,7 @@ def _components(
     for kind in COMPONENTS:
         named = _named(request.get(kind))
         values[kind] = {}
-        for name in {**before.get(kind, dict.fromkeys(own[kind])), **named}:
+        for name in {**dict.fromkeys(own[kind]), **named}:
             table = model.controller_options(name) if kind == "controllers" else {}
             table = {**had(kind, name), **table, **(named.get(name) or {}), **options.pop(name, {})}
             values[kind][name] = _options(catalogue.get(kind, name), table, kind[:-1])

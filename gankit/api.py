@@ -262,6 +262,7 @@ def rescued(made: Run, plan: Plan, data: Data, catalogue: Catalogue) -> tuple[Tr
     """The training that a rescue goes on with; what is abandoned is kept aside."""
     training, batches = assemble(plan.config, data, catalogue)
     checkpoint.load(made, plan.step, training)
+    training.healthy = plan.step  # what it says itself may be an older one, which is gone
     training.attempt, training.since = made.abandon_after(plan.step), plan.step
     write_json(made.folder / "config.json", plan.config.model_dump(mode="json"))
     return training, batches

@@ -56,7 +56,7 @@ class Vitals(Diagnostic):
             value = snapshot.line.get(name)
             if value is None or not math.isfinite(value):
                 continue
-            first = self.first.setdefault(name, max(value, 1e-3))
+            first = self.first.setdefault(name, max(abs(value), 1e-3))  # a score can be negative
             if value > self.options.exploded * first:
                 return Alarm(
                     "exploded",

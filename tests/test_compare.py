@@ -129,6 +129,23 @@ def test_the_filters_of_one_backbone_are_alike_unless_asked_for(gankit: Gankit, 
 
 
 @pytest.mark.usefixtures("quick")
+def test_on_networks_that_are_no_models_own_the_order_of_the_models_decides_nothing(
+    gankit: Gankit, tmp_path: Path
+) -> None:
+    """EBGAN draws one picture with the hidden layers that BEGAN's generator has by default."""
+    asked = (*SHORT, "--steps", 1, "--seeds", 1, "--networks", "strided-autoencoder")
+    for order in (("began", "ebgan"), ("ebgan", "began"), ("began:filters=6", "ebgan")):
+        assert gankit("compare", *order, *asked, "--out", order[0]).code == 0
+        rows = compared(tmp_path / order[0])["runs"]
+        table = {row["arm"]: read(tmp_path / order[0] / row["folder"] / "config.json") for row in rows}
+        mapping = [config["networks"]["strided-autoencoder"]["mapping"] for config in table.values()]
+        latent = [config["networks"]["strided-autoencoder"]["latent"] for config in table.values()]
+        filters = [config["model"]["filters"] for config in table.values()]
+        assert (mapping, latent) == ([0, 0], [8, 8])
+        assert filters == ([6, 4] if "6" in order[0] else [4, 4])
+
+
+@pytest.mark.usefixtures("quick")
 def test_images_decide_the_length(gankit: Gankit, tmp_path: Path) -> None:
     short = [str(word) for word in SHORT]
     del short[short.index("--steps") : short.index("--steps") + 2]

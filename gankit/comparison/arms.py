@@ -110,13 +110,14 @@ def requested(arm: Arm, shared: Mapping[str, Any]) -> dict[str, Any]:
     options = together(shared, arm.options)
     options.pop("plugins", None)
     file = options.pop("config_file", None)
-    return config.merge(config.read_toml(file) if file else {}, config.request(**options))
+    return config.combine(config.read_toml(file) if file else {}, config.request(**options))
 
 
 def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catalogue: Catalogue) -> list[Arm]:
     """The arms with what `networks` (a pair's name, or "own") adds to their options, and their configurations.
 
-    On one backbone all have the same networks: what an arm does not ask of them is as in the arm that they belong to.
+    On one backbone all have the same networks: what an arm does not ask of them is as in the arm that they belong to;
+    where they belong to none, the least of the arms' own numbers, so that the order of the arms decides nothing.
     """
     made = []
     for arm in arms:
@@ -127,21 +128,29 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
         made.append(replace(arm, resolved=_resolved(arm, shared, catalogue)))
     if networks == OWN:
         return made
-    owner = next((arm for arm in made if _own_networks(arm, networks, catalogue)), made[0])
-    table = _config(owner).networks.get(networks, {})
+    own = [_config(arm).networks.get(networks, {}) for arm in made]
+    said = [_said(requested(arm, shared), networks, own[n]) for n, arm in enumerate(made)]
+    owner = next((own[n] for n, arm in enumerate(made) if _own_networks(arm, networks, catalogue)), None)
     for n, arm in enumerate(made):
-        request, own = requested(arm, shared), _config(arm).networks.get(networks, {})
         fields = _class(arm, catalogue).Settings.model_fields
         alike = {}
-        for key in own:
-            name = key if key in fields else f"{networks}.{key}"
-            asked = key in request.get("model", {}) or f"{networks}.{key}" in request.get("set", {})
-            if own[key] != table[key] and not asked:
-                alike[name] = table[key]
+        for key in own[n].keys() - said[n]:
+            unsaid = [table[key] for table, names in zip(own, said, strict=True) if key in table.keys() - names]
+            numbers = all(isinstance(value, int | float) for value in unsaid)
+            value = owner[key] if owner else min(unsaid) if numbers else unsaid[0]
+            if value != own[n][key]:
+                alike[key if key in fields else f"{networks}.{key}"] = value
         if alike:
             arm = replace(arm, options=config.merge({"set": alike}, arm.options))
             made[n] = replace(arm, resolved=_resolved(arm, shared, catalogue))
     return made
+
+
+def _said(request: Mapping[str, Any], networks: str, options: Mapping[str, Any]) -> set[str]:
+    """Which of the options of a pair are asked for, in any of the ways in which they can be."""
+    dotted = {key for key in options if f"{networks}.{key}" in request.get("set", {})}
+    named = request.get("networks", {}).get(networks, {}).keys() | request.get("model", {}).keys()
+    return dotted | (named & options.keys())
 
 
 def _class(arm: Arm, catalogue: Catalogue) -> Any:

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -20,6 +20,11 @@ from gankit.options import Options
 from gankit.plugins import KINDS, Catalogue, nearest
 
 COMPONENTS = ("controllers", "diagnostics", "views", "artifacts")  # kinds that a run has by name, with options
+SINGLE = {  # of which it has one, with options; and what says which
+    "networks": "`networks` in [model]",
+    "datasets": "`data`",
+    "reactions": "`on_alarm`",
+}
 WATCHING = {"mode-collapse"}  # on by default for every model, where a plugin offers it
 AUTO = ("image_size", "batch_size", "precision", "steps", "device")  # resolved for the machine, kept by a resume
 PLAIN = (
@@ -123,8 +128,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"--config {path} is no TOML file: {error}") from None
 
 
-def normalised(asked: dict[str, Any]) -> dict[str, Any]:
-    """The request with durations as seconds and lists of components as tables, so that requests can be merged."""
+def normalised(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The request in the one form that can be merged: durations as seconds; components, loss terms too, as tables by
+    name; in `set` COMPONENT.FIELD alone, and settings of the model under `model`.
+    """
     asked = dict(asked)
     for key, value in asked.items():  # a file and a call can hold what no flag can
         tables = list(value.values()) if isinstance(value, Mapping) else None
@@ -132,20 +139,54 @@ def normalised(asked: dict[str, Any]) -> dict[str, Any]:
         fits = names is not None and all(isinstance(name, str) for name in names)
         if key in ("model", "set") and tables is None:
             raise UserError(f"{key} is {value!r}: it must be a table of settings")
-        if key in COMPONENTS and not fits and not (tables is not None and all(isinstance(t, Mapping) for t in tables)):
+        nested = tables is not None and all(isinstance(table, Mapping) for table in tables)
+        if key in COMPONENTS and not fits and not nested:
             raise UserError(f"{key} is {value!r}: it must be a list of names, or a table of tables")
+        if key in SINGLE and not nested:
+            raise UserError(
+                f"{key} is {value!r}: it must be a table of options by name; {SINGLE[key]} says which is used"
+            )
         if key == "losses" and not fits and tables is None:
             raise UserError(f"{key} is {value!r}: it must be a table of weights by name")
+        if key == "plugins" and not fits:
+            raise UserError(f"{key} is {value!r}: it must be a list of files and modules")
         if key in ("preset", "on_alarm", "device", "data") and not isinstance(value, str):
             raise UserError(f"{key} is {value!r}: it must be a text")
     if isinstance(asked.get("time"), str):
         asked["time"] = duration(asked["time"])
     if isinstance(asked.get("plugins"), str):
         asked["plugins"] = [asked["plugins"]]
-    for kind in COMPONENTS:
+    for kind in (*COMPONENTS, "losses"):
         if kind in asked:
             asked[kind] = _named(asked[kind])
+    if "losses" in asked:
+        weights = asked["losses"].items()
+        asked["losses"] = {name: t if isinstance(t, Mapping) else {"weight": t} for name, t in weights}
+    settings, components = {}, {}
+    for key, value in asked.pop("set", {}).items():
+        if "." in key:
+            components[key] = value
+        elif isinstance(value, Mapping):  # in a file, `a.b = 1` is a table within a table
+            components |= {f"{key}.{field}": one for field, one in value.items()}
+        else:
+            settings[key] = value
+    if settings:
+        asked["model"] = {**asked.get("model", {}), **settings}
+    if components:
+        asked["set"] = components
     return asked
+
+
+def combine(*requests: Mapping[str, Any]) -> dict[str, Any]:
+    """The requests in one, a later one over those before it: also its table of a component over COMPONENT.FIELD."""
+    result: dict[str, Any] = {}
+    for asked in map(normalised, requests):
+        for kind in (*COMPONENTS, *SINGLE, "losses"):
+            for name, table in asked.get(kind, {}).items():
+                for field in table or {}:
+                    result.get("set", {}).pop(f"{name}.{field}", None)
+        result = merge(result, asked)
+    return result
 
 
 def merge(*requests: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,15 +214,20 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") ->
 
 
 def resolve(
-    name: str, request: Mapping[str, Any], catalogue: Catalogue, pinned: Mapping[str, Any] | None = None
+    name: str,
+    request: Mapping[str, Any],
+    catalogue: Catalogue,
+    pinned: Mapping[str, Any] | None = None,
+    anew: Container[str] = (),
 ) -> RunConfig:
-    """Every value that a run of model `name` will use. `pinned`: an earlier run's config, whose `auto`s are kept.
+    """Every value that a run of model `name` will use. `pinned`: the config of the run that is gone on with, which is
+    kept but for the settings named in `anew`.
 
     `request` holds what the user gave: the fields of `RunConfig`, `model` (settings), `losses` (name -> weight or
     table), `controllers`, `diagnostics`, `views`, `artifacts` (lists of names, or tables), `set` (COMPONENT.FIELD).
     """
-    requested, request = dict(request), dict(request)
-    pinned = pinned or {}
+    request = normalised(request)
+    requested, pinned = dict(request), pinned or {}
     model_class = catalogue.get("models", name)
     preset = request.pop("preset", None)
     if preset:
@@ -190,21 +236,14 @@ def resolve(
             raise UserError(
                 f"model {name!r} has no preset {preset!r}{nearest(preset, model_class.presets)}. There are: {there}"
             )
-        request = merge(model_class.presets[preset], request)
-    unknown = request.keys() - {
-        *PLAIN,
-        *AUTO,
-        *COMPONENTS,
-        "networks",
-        "datasets",
-        "reactions",
-        "model",
-        "losses",
-        "set",
-    }
+        request = combine(model_class.presets[preset], request)
+    unknown = request.keys() - {*PLAIN, *AUTO, *COMPONENTS, *SINGLE, "model", "losses", "set"}
     if unknown:
         key = sorted(unknown)[0]
         raise UserError(f"unknown option {key!r}{nearest(key, RunConfig.model_fields)}")
+    for kind in SINGLE:
+        for component in request.get(kind, {}):
+            catalogue.get(kind, component)  # or it is refused: its options would be read by nobody
 
     # What depends on the machine, and is decided once.
     device = choose_device(_given(request, "device", pinned, "auto"))
@@ -226,18 +265,17 @@ def resolve(
         values["data"] = os.path.abspath(os.path.expanduser(path))
     values["data"] = pinned.get("data", values["data"])
 
-    # The model's settings; those that it resolves for the machine are kept by a resume.
+    # The model's settings. What stays to `auto` is decided by what was asked for, of which what is kept is none.
     given = dict(request.get("model", {}))
     if given.pop("name", name) != name:
         raise UserError(f"the [model] table is for {request['model']['name']!r}, and the model asked for is {name!r}")
-    settings = validate(model_class.Settings, given, f"model {name!r}", "setting")
+    kept = {k: v for k, v in _model_settings(pinned, model_class).items() if k not in anew} if pinned else {}
+    settings = validate(model_class.Settings, given | kept, f"model {name!r}", "setting")
+    settings = settings.model_construct(_fields_set=set(given), **dict(settings))
     if getattr(settings, "networks", None) == "auto":  # options of a pair say which is meant
         meant = _component_options(request.get("set", {})).keys() & catalogue.kind("networks").keys()
         settings = settings.model_copy(update={"networks": next(iter(sorted(meant)), "auto")})
     resolved = model_class.resolve(settings, machine)
-    for key, value in settings:
-        if value == "auto" and key in pinned.get("model", {}):
-            resolved = resolved.model_copy(update={key: pinned["model"][key]})
     values["model"] = {"name": name, **resolved.model_dump(mode="json")}
 
     model = model_class(resolved, (3, values["image_size"], values["image_size"]))
@@ -252,14 +290,7 @@ def resolve(
 
 def request(**given: Any) -> dict[str, Any]:
     """The flags that were given, as `resolve` takes them."""
-    asked = normalised({key: value for key, value in given.items() if value not in (None, (), {})})
-    settings = dict(asked.pop("set", {}))
-    components = {key: settings.pop(key) for key in list(settings) if "." in key}
-    if settings:
-        asked["model"] = settings
-    if components:
-        asked["set"] = components
-    return asked
+    return normalised({key: value for key, value in given.items() if value not in (None, (), {})})
 
 
 def amend(
@@ -269,12 +300,11 @@ def amend(
 
     What changed is added to `history`. All settings stay as they were, whatever a newer version's defaults are.
     """
-    asked = merge(old["requested"], flags)
+    name = old["model"]["name"]
+    asked = combine(_overruled(old, flags, catalogue.get("models", name)), flags)
     if "steps" in flags and "time" not in flags:
         asked.pop("time", None)  # a length that is asked for lifts the time of an earlier start
-    name = old["model"]["name"]
-    settings = _model_settings(old, catalogue.get("models", name))
-    resolved = resolve(name, merge(asked, {"model": settings}, flags), catalogue, pinned=old)
+    resolved = resolve(name, asked, catalogue, pinned=old, anew=flags.get("model", {}))
     kept = {"gankit": old["gankit"], "plugins": old["plugins"], "requested": asked}
     resolved = resolved.model_copy(update=kept)
     ignored = {"requested", "history", "plugins"} | ({"datasets", "reactions"} - old.keys())  # of an older gankit
@@ -284,6 +314,34 @@ def amend(
         entry = {"step": step, "changed": differing} | ({} if by == "resume" else {"by": by})
         resolved = resolved.model_copy(update={"history": [*resolved.history, entry]})
     return resolved, set(differing)
+
+
+def _overruled(old: Mapping[str, Any], flags: Mapping[str, Any], model_class: Any) -> dict[str, Any]:
+    """What was requested before, without those options of controllers that a setting in `flags` decides anew."""
+    asked = normalised(old["requested"])
+    settings, size = _model_settings(old, model_class), old["image_size"]
+    try:
+        was, will = (
+            model_class(validate(model_class.Settings, table, "", "setting"), (3, size, size))
+            for table in (settings, {**settings, **flags.get("model", {})})
+        )
+    except UserError:  # which is told where they are resolved
+        return asked
+    for name in old["controllers"]:
+        before, after = was.controller_options(name), will.controller_options(name)
+        for field in before.keys() | after.keys():
+            if before.get(field) != after.get(field):
+                asked = _without(asked, ("set", f"{name}.{field}"))
+                asked = _without(asked, ("controllers", name, field))
+    return asked
+
+
+def _without(table: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """The table of tables without what is at the end of `path`."""
+    first, *rest = path
+    if not rest:
+        return {key: value for key, value in table.items() if key != first}
+    return {**table, first: _without(table[first], rest)} if isinstance(table.get(first), Mapping) else dict(table)
 
 
 def _model_settings(old: Mapping[str, Any], model_class: Any) -> dict[str, Any]:
@@ -320,15 +378,15 @@ def _components(
             raise UserError(f"--image-size {image_size}: networks {pair.name!r} can be built for {sizes}")
         settings = dict(model.settings)
         shared = {key: settings[key] for key in pair.Options.model_fields if key in settings}
-        given = _named(request.get("networks")).get(pair.name, {}) | options.pop(pair.name, {})
+        given = request.get("networks", {}).get(pair.name, {}) | options.pop(pair.name, {})
         values["networks"][pair.name] = _options(
             pair, {**had("networks", pair.name), **shared, **given}, "network pair"
         )
     offered = catalogue.kind("losses")
     own_terms = {name: weight for name, weight in model.terms.items() if name in offered}
-    for name, table in {**before.get("losses", own_terms), **_named(request.get("losses"))}.items():
+    for name, table in {**before.get("losses", own_terms), **request.get("losses", {})}.items():
         table = {**had("losses", name), **(table if isinstance(table, Mapping) else {"weight": table})}
-        weight = table.pop("weight", 1.0)
+        weight = table.pop("weight", own_terms.get(name, 1.0))
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
             raise UserError(f"--loss {name}={weight}: the weight must be a number")
         term = catalogue.get("losses", name)
@@ -342,17 +400,17 @@ def _components(
         "artifacts": ("losses", "animation", "report"),
     }
     for kind in COMPONENTS:
-        named = _named(request.get(kind))
+        named = request.get(kind, {})
         values[kind] = {}
         for name in {**dict.fromkeys(own[kind]), **named}:
             table = model.controller_options(name) if kind == "controllers" else {}
             table = {**had(kind, name), **table, **(named.get(name) or {}), **options.pop(name, {})}
             values[kind][name] = _options(catalogue.get(kind, name), table, kind[:-1])
     for kind, name in single.items():
-        table = {**had(kind, name), **(_named(request.get(kind)).get(name) or {}), **options.pop(name, {})}
+        table = {**had(kind, name), **(request.get(kind, {}).get(name) or {}), **options.pop(name, {})}
         table = _options(catalogue.get(kind, name), table, KINDS[kind][0])
         values[kind] = {name: table} if table else {}
-    named = _named(request.get("controllers"))
+    named = request.get("controllers", {})
     values["controllers"] = _one_for_each_knob(values["controllers"], named, model, catalogue)
     for name in asked:
         kinds = [KINDS[kind][0] for kind, table in values.items() if name in table]
@@ -496,8 +554,7 @@ def _component_options(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     options: dict[str, dict[str, Any]] = {}
     for key, value in given.items():
         component, _, name = key.partition(".")
-        nested = value if isinstance(value, Mapping) and not name else {name: value}  # in a file, `a.b = 1` is nested
-        options.setdefault(component, {}).update(nested)
+        options.setdefault(component, {})[name] = value
     return options
 
 

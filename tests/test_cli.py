@@ -49,8 +49,6 @@ WRONG = [
     (("run", "began", "--data", "demo:120", "--precision", "fp8"), "--precision"),
     (("run", "began", *DATA, "--preset", "papr"), "did you mean 'paper'"),
     (("run", "began", *DATA, "--config", "nowhere.toml"), "nowhere.toml"),
-    (("run", "began", *DATA, "--config", "broken.toml"), "broken.toml"),
-    (("run", "began", *DATA, "--config", "odd.toml"), "stepps"),
     (("run", "began", *DATA, "--loss", "pulling-awy=1"), "did you mean 'pulling-away'"),
     (("run", "began", *DATA, "--loss", "pulling-away=much"), "--loss"),
     (("run", "began", *DATA, "--loss", "pulling-away=nan"), "--loss"),
@@ -115,14 +113,28 @@ WRONG += [  # not 8·2^m
 ]
 
 
+FILES = {  # what no flag can ask for
+    "odd": ("stepps = 3", "stepps"),
+    "broken": ("steps = ", "broken.toml"),
+    "pair-as-text": ('networks = "began-autoencoder"', "`networks` in [model]"),
+    "no-such-pair": ("[networks.began-autoencodr]\nfilters = 8", "did you mean 'began-autoencoder'"),
+    "options-of-nothing": ("datasets = 3", "datasets is 3"),
+    "no-such-reaction": ("[reactions.pannic]\nloud = 1", "pannic"),
+    "plugins-as-number": ("plugins = 3", "plugins is 3"),
+    "losses-as-number": ("losses = 3", "losses is 3"),
+    "set-as-list": ("set = ['gamma']", "set is"),
+}
+WRONG += [(("run", "began", *DATA, "--config", f"{name}.toml"), word) for name, (_, word) in FILES.items()]
+
+
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: " ".join(map(str, case[0])))
 def test_a_wrong_request_is_refused_in_one_line_and_nothing_is_made(gankit: Gankit, tmp_path: Path, case):
     arguments, *words = case
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "note.txt").write_text("no picture")
-    (tmp_path / "broken.toml").write_text("steps = ")
-    (tmp_path / "odd.toml").write_text("stepps = 3")
+    for name, (text, _) in FILES.items():
+        (tmp_path / f"{name}.toml").write_text(text)
     before = contents(tmp_path)
     refused(gankit(*arguments), *words)
     assert contents(tmp_path) == before

@@ -380,6 +380,37 @@ def test_settings_stay_as_they_were_whatever_the_defaults_are_now(gankit: Gankit
     assert changed == {"steps": 10, "model.lambda_k": 0.5, "controllers.balance.lambda_k": 0.5}
 
 
+def test_auto_at_a_resume_is_decided_anew(gankit: Gankit, tmp_path: Path) -> None:
+    small = ("--data", "demo:60", "--image-size", 16, "--batch-size", 4, "--set", "filters=4")
+    assert gankit("run", "ebgan", *small, "--set", "margin=0.3", "--steps", 1, "--out", "e").code == 0
+    assert gankit("resume", "e", "--set", "margin=auto", "--steps", 2).code == 0
+    after = read(tmp_path / "e" / "config.json")
+    assert (after["model"]["margin"], after["controllers"]["margin"]["fixed"]) == ("auto", None)
+    assert gankit("run", "began", *small, "--set", "generator_pace=1", "--steps", 1, "--out", "b").code == 0
+    assert gankit("resume", "b", "--set", "generator_pace=auto", "--steps", 2).code == 0
+    after = read(tmp_path / "b" / "config.json")
+    assert (after["model"]["generator_pace"], after["model"]["networks"]) == (2.5, "strided-autoencoder")
+    assert after["history"][-1]["changed"] == {"steps": 2, "model.generator_pace": 2.5}
+    assert gankit("resume", "b", "--steps", 3).code == 0  # and stays so
+    assert read(tmp_path / "b" / "config.json")["model"]["generator_pace"] == 2.5
+
+
+def test_what_is_asked_for_last_holds_by_whichever_name(gankit: Gankit, tmp_path: Path) -> None:
+    """λ_k is a setting of the model, and an option of its controller."""
+    (tmp_path / "asked.toml").write_text("[controllers.balance]\nlambda_k = 0.02\n")
+
+    def gain() -> float:
+        return read(tmp_path / "a" / "config.json")["controllers"]["balance"]["lambda_k"]
+
+    assert gankit("run", "began", *TINY, "--config", "asked.toml", "--out", "a").code == 0
+    assert gain() == 0.02
+    for steps, name, value in ((7, "balance.lambda_k", 0.03), (8, "lambda_k", 0.04), (9, "balance.lambda_k", 0.05)):
+        assert gankit("resume", "a", "--set", f"{name}={value}", "--steps", steps).code == 0
+        assert gain() == value
+        assert gankit("resume", "a", "--steps", steps + 1).code == 0
+        assert gain() == value
+
+
 def test_a_length_that_is_asked_for_lifts_the_time_of_an_earlier_start(gankit: Gankit, tmp_path: Path) -> None:
     small = TINY[: TINY.index("--steps")]
     assert gankit("run", "began", *small, "--time", "0.05s", "--out", "a").code == 0

@@ -28,7 +28,7 @@ from gankit.plugins import Catalogue
 from gankit.recorder import Recorder, Watcher
 from gankit.rescue import Plan
 from gankit.runner import scheduled, train
-from gankit.runs import Run, write_json
+from gankit.runs import Run, to_resume, write_json
 from gankit.training import Training, build, refuse_misfits
 
 
@@ -60,7 +60,7 @@ def run(
     plugins = [*from_file.pop("plugins", []), *plugins]
     catalogue = Catalogue(plugins)
     flags = config.request(data=str(data) if data is not None else None, set=set, preset=preset, **options)
-    asked = config.merge(from_file, flags)
+    asked = config.combine(from_file, flags)
     resolved = config.resolve(model, asked, catalogue)
     resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": plugins})
     refuse_inside(out, resolved.data)
@@ -132,7 +132,7 @@ def resume(
             record_resume(made, resolved, catalogue, command)
             if resolved.steps is not None and training.number >= resolved.steps:
                 watcher.notice(f"{made.folder} is at step {training.number:,} already: give a larger --steps to go on")
-            return go(made, training, batches, catalogue, watcher, interrupts)
+            return go(made, training, batches, catalogue, watcher, interrupts, react_anew="on_alarm" in differing)
 
 
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
@@ -188,8 +188,12 @@ def go(
     catalogue: Catalogue,
     watcher: Watcher,
     interrupts: Interrupts,
+    react_anew: bool = False,
 ) -> Run:
-    """Train, write result.json, draw, tell; and say in result.json how it ended, whatever happens."""
+    """Train, write result.json, draw, tell; and say in result.json how it ended, whatever happens.
+
+    `react_anew`: what is done at an alarm has changed, and holds for an alarm that stands already.
+    """
     recorder = Recorder(made, training, batches, catalogue, watcher)
     slow = crowded(training.config.device)
     if slow:
@@ -207,6 +211,8 @@ def go(
         if not made.sample_path(training.number).exists():
             recorder.sample()
         watcher.begin(training)
+        if react_anew:
+            recorder.react_anew()
         deadline = perf_counter() + (training.config.time or math.inf)
         result = train(made, training, batches, recorder, interrupts, deadline)
         while recorder.plan:
@@ -214,7 +220,7 @@ def go(
             recorder.close()
             try:
                 training, batches = rescued(made, recorder.plan, batches.data, catalogue)
-            except UserError as error:
+            except (UserError, TrainingError, torch.OutOfMemoryError) as error:
                 if recorder.does_not_fit(recorder.plan, error):
                     continue
                 result |= {"outcome": "stopped", "reason": "alarm"}
@@ -250,7 +256,8 @@ def go(
     if failure is not None and not isinstance(failure, Exception):
         raise failure
     if failure is not None:
-        go_on = f"; go on from the last checkpoint with `gankit resume {made.folder}`" if made.checkpoints() else ""
+        command = to_resume(made.folder, training.config.plugins)
+        go_on = f"; go on from the last checkpoint with `{command}`" if made.checkpoints() else ""
         raise TrainingError(
             f"the training failed after step {training.number}: {type(failure).__name__}: {result['message']} "
             f"(traceback in {made.folder / 'traceback.txt'}{go_on})"
@@ -279,6 +286,8 @@ def go_back(made: Run, training: Training, step: int, differing: set[str]) -> No
     training.attempt = made.attempt
     lines = [line["step"] for line in made.metrics() if line.get("attempt", 1) == training.attempt]
     beyond = any(number > step for number in (*lines, *(number for number, _ in made.samples())))
+    if training.healthy not in made.checkpoints():  # rotated away since: better the one chosen than none
+        training.healthy = step
     if step != made.checkpoints()[-1] or (differing and beyond):
         training.attempt, training.since = made.abandon_after(step), step
         return

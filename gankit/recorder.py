@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from time import perf_counter
 from typing import Any, TextIO
 
@@ -18,12 +18,12 @@ from torch import Tensor
 from gankit.components import Alarm, Artifact, Diagnostic, Reaction, Snapshot
 from gankit.config import RunConfig
 from gankit.data.batches import Batches
-from gankit.errors import UserError, told
+from gankit.errors import told
 from gankit.model import Remedy
 from gankit.plugins import Catalogue
 from gankit.report.grid import save_grid
 from gankit.rescue import TRIES, Plan, open_remedies, tried
-from gankit.runs import Run, strict
+from gankit.runs import Run, strict, to_resume
 from gankit.training import LOOKING, Showing, Training, looking
 
 GRID = 64  # pictures in a sample grid
@@ -220,6 +220,20 @@ class Recorder:
         for failed in self.catalogue.notify("gankit_alarm_raised", run=self.run, alarm=record):
             self.watcher.notice(failed)
 
+    def react_anew(self) -> None:
+        """Act on each critical alarm that stands: raised since the last healthy step, by one who still sees it."""
+        training = self.training
+        standing = {
+            record["diagnostic"]: record
+            for record in self.run.alarms()
+            if record["severity"] == "critical" and training.healthy < record["step"] <= training.number
+        }
+        for name, record in standing.items():
+            if not training.verdicts.get(name, True):
+                known = {field.name: record[field.name] for field in fields(Alarm)}
+                advice = self.snapshot({}).advice(record["kind"])  # the recorded one has its folder in it
+                self.alarm(name, Alarm(**known | {"advice": advice}))
+
     def stop(self, keep_best: bool = False) -> None:
         """End the training after this step; `keep_best`: what came after the last healthy checkpoint is set aside."""
         self.stopping, self.keep_best = True, keep_best
@@ -227,12 +241,8 @@ class Recorder:
     def _to_paste(self, advice: str) -> str:
         """RUN as the folder's name, from the last healthy checkpoint, with the plugins that the run needs."""
         folder, back = str(self.run.folder), self.training.healthy
-        resume = " ".join(
-            [
-                f"gankit resume {shlex.quote(folder)}",
-                *(f"--plugin {shlex.quote(name)}" for name in self.training.config.plugins),
-                *([f"--from {back}"] if back in self.run.checkpoints() else []),
-            ]
+        resume = to_resume(self.run.folder, self.training.config.plugins) + (
+            f" --from {back}" if back in self.run.checkpoints() else ""
         )
         told = {"gankit resume RUN": resume, "RUN-again": shlex.quote(f"{folder}-again"), "RUN": shlex.quote(folder)}
         # In one pass: a folder may be named RUN itself.
@@ -266,12 +276,12 @@ class Recorder:
             return True, words
         return False, "no remedy is left to try"
 
-    def does_not_fit(self, plan: Plan, error: UserError) -> bool:
+    def does_not_fit(self, plan: Plan, error: Exception) -> bool:
         """A remedy turned out to be none here: plan the next one. Returns whether there is one."""
         self.refused.add(plan.remedy.flags)
         self.plan = None
         going, words = self.go_back(plan.alarm)
-        self.watcher.notice(f"{plan.remedy.flags} does not fit this run ({error}); {words}")
+        self.watcher.notice(f"{plan.remedy.flags} does not fit this run ({' '.join(str(error).split())}); {words}")
         if not going:
             self.stop(keep_best=True)
         return going

@@ -126,9 +126,10 @@ def train(
     config = training.config
     length = config.steps if config.steps is not None else float("inf")
     started, before, first = time.perf_counter(), training.seconds, training.number
-    saved, reason, readings = training.number, "steps", {}
+    saved, readings = training.number, {}
+    reason = "rescue" if recorder.plan else "alarm" if recorder.stopping else "steps"
 
-    while training.number < length:
+    while reason == "steps" and training.number < length:
         # One step of the model's equations.
         readings = step_once(training, batches)
         number, elapsed = training.number, time.perf_counter() - started
@@ -159,8 +160,6 @@ def train(
             reason = interrupts.signal
         elif time.perf_counter() >= deadline:
             reason = "time"
-        if reason != "steps":
-            break
 
     # The last step is kept, shown and logged wherever it fell.
     if training.number > first:

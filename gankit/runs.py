@@ -14,6 +14,7 @@ import base64
 import json
 import math
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,6 +58,12 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                     continue
 
 
+def to_resume(folder: Path, plugins: Sequence[object]) -> str:
+    """The command line that goes on with a run that was made with those plugins."""
+    flags = [part for name in plugins for part in ("--plugin", str(name))]
+    return shlex.join(["gankit", "resume", str(folder), *flags])
+
+
 class Run:
     """A run folder: its settings, metrics, samples and checkpoints. Shows its last samples in a notebook."""
 
@@ -74,7 +81,7 @@ class Run:
             if folder.exists():
                 raise UserError(
                     f"--out {folder} exists, and a run is never overwritten: "
-                    f"choose another folder, or go on with `gankit resume {folder}`"
+                    f"choose another folder, or go on with `gankit resume {shlex.quote(str(folder))}`"
                 )
             try:
                 folder.mkdir(parents=True)

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from gankit.runs import Run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
+STRANGER = Path(__file__).parent / "stranger"
 ON_EVERY_LINE = {
     "step",
     "images",
@@ -355,6 +357,25 @@ def test_a_file_can_name_the_preset_and_the_components(gankit: Gankit, tmp_path:
     assert config["controllers"]["halving"]["window"] == 7
 
 
+def test_in_whatever_form_a_file_asks_it_yields_to_flags_and_a_preset_to_it(gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "table.toml").write_text("[controllers.balance]\nfloor = 0.2\n[losses.imle]\nweight = 0.5\n")
+    (tmp_path / "set.toml").write_text("[set]\ngamma = 0.3\nbalance.floor = 0.2\n'halving.window' = 7\n")
+    (tmp_path / "names.toml").write_text("losses = ['pulling-away']\n")
+    paper, flag = ("--preset", "paper"), ("--set", "balance.floor=0.1")
+    for name in ("table.toml", "set.toml"):
+        file = ("--config", name)
+        assert settled(gankit, tmp_path, *file)["controllers"]["balance"]["floor"] == 0.2
+        assert settled(gankit, tmp_path, *paper, *file)["controllers"]["balance"]["floor"] == 0.2  # the preset says 0
+        assert settled(gankit, tmp_path, *paper, *file, *flag)["controllers"]["balance"]["floor"] == 0.1
+    config = settled(gankit, tmp_path, *paper, "--config", "set.toml")
+    assert (config["model"]["gamma"], config["controllers"]["halving"]["window"]) == (0.3, 7)
+    assert settled(gankit, tmp_path, "--config", "set.toml", "--set", "gamma=0.4")["model"]["gamma"] == 0.4
+    assert settled(gankit, tmp_path, *paper, "--config", "table.toml")["losses"]["imle"]["weight"] == 0.5
+    config = settled(gankit, tmp_path, "--config", "names.toml", "--loss", "imle=0.2")
+    weights = {name: table["weight"] for name, table in config["losses"].items()}
+    assert weights == {"energy-distance": 0.3, "imle": 0.2, "pulling-away": 1}
+
+
 def test_set_takes_numbers_truths_lists_none_and_words(gankit: Gankit, tmp_path: Path) -> None:
     asked = {
         "gamma": ("0.7", 0.7),
@@ -635,6 +656,15 @@ def test_the_last_lines_say_where_to_look_and_how_to_go_on(gankit: Gankit, tmp_p
     assert ended.startswith("finished at step 6 ")
     assert run in look
     assert f"gankit resume {run} --steps 12" in on
+
+
+def test_the_command_to_go_on_can_be_pasted_as_it_is(gankit: Gankit, tmp_path: Path) -> None:
+    plugin = STRANGER / "conditional.py"
+    said = gankit("run", "began", *TINY, "--plugin", plugin, "--out", "two words")
+    command = said.out.splitlines()[-1].partition("gankit ")[2]
+    assert f"--plugin {plugin}" in command
+    assert gankit(*shlex.split(command)).code == 0
+    assert read(tmp_path / "two words" / "result.json")["steps"] == 12
 
 
 def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gankit.recorder import Watcher
+from gankit.runs import to_resume
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -108,7 +108,7 @@ class Progress(Watcher):
             click.echo(f"the last healthy checkpoint is that of step {result['healthy']:,}; the alarm says what to try")
             return
         more = f" --steps {max(2 * result['steps'], 1)}" if result["reason"] == "steps" else ""
-        click.echo(f"go on with: gankit resume {shlex.quote(str(run.folder))}{more}")
+        click.echo(f"go on with: {to_resume(run.folder, run.config['plugins'])}{more}")
 
     # What is shown.
 

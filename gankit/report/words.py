@@ -10,6 +10,7 @@ from typing import Any
 
 from gankit.report.curves import Panel
 from gankit.report.reading import Story, listing, mapping
+from gankit.runs import to_resume
 
 STATES = {"finished": "finished", "stopped": "stopped", "interrupted": "interrupted", "failed": "failed"}
 # Readings that compare the generated pictures with the real ones in how many kinds there are.
@@ -139,7 +140,7 @@ def repeat(story: Story) -> str:
 
 def go_on(story: Story) -> str:
     """The command line that trains this run further."""
-    command = f"gankit resume {shlex.quote(str(story.run.folder))}"
+    command = to_resume(story.run.folder, listing(story.config.get("plugins")))
     if state(story) != "finished":
         return command
     # A finished run needs a new goal.

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 import gankit
-from gankit import Judged, Losses, Model, NetworkPair, Remedy, Step, hookimpl
+from gankit import Judged, Losses, LossTerm, Model, NetworkPair, Remedy, Step, hookimpl
 from gankit.data import figure
 from gankit.data.demo import attribute_values, draws
 
@@ -88,6 +88,20 @@ class Planted(Model):
             {"generator": apart * float(ill) + nothing, "discriminator": nothing},
             {"planted/apart": apart.detach()},
         )
+
+
+class FallsOver(LossTerm):
+    """A term with a mistake in it, which shows when it is computed."""
+
+    name = "falls-over"
+
+    def __call__(self, step: Step) -> Tensor:
+        raise ZeroDivisionError("a mistake of its author's")
+
+
+@hookimpl
+def gankit_losses() -> list[type[LossTerm]]:
+    return [FallsOver]
 
 
 @hookimpl

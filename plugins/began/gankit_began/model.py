@@ -123,7 +123,7 @@ class BEGAN(Model):
         if alarm == "rate-vanished":
             return (Remedy("it learns on, at a rate that stays", {"halving.floor": 2e-5}),)
         if alarm == "k-at-1":
-            return (Remedy("a ratio that the discriminator can follow", {"gamma": max(gamma - 0.2, 0.1)}),)
+            return (Remedy("a ratio that the discriminator can follow", {"gamma": min(gamma, max(gamma - 0.2, 0.1))}),)
         if alarm not in ("one-mode", "one-colour", "narrowing", "mode-collapse"):
             return super().remedies(alarm)
         return (

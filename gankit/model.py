@@ -41,7 +41,10 @@ class Settings(Options):
 
     learning_rate: float = Field(1e-4, gt=0, le=1e30, description="Adam's learning rate")
     learning_rate_generator: float | None = Field(
-        None, gt=0, le=1e30, description="learning rate of the generator alone; none: the same as learning_rate"
+        None,
+        gt=0,
+        le=1e30,
+        description="learning rate of the generator alone; none: learning_rate, times the pace of a model that has one",
     )
     betas: tuple[Decay, Decay] = Field((0.5, 0.999), description="Adam's decay rates of both moments, each in [0, 1)")
     ema: float = Field(0.999, ge=0, lt=1, description="decay per step of the averaged generator that is shown; 0: none")

@@ -357,6 +357,21 @@ def test_a_file_can_name_the_preset_and_the_components(gankit: Gankit, tmp_path:
     assert config["controllers"]["halving"]["window"] == 7
 
 
+@pytest.mark.parametrize("model", ["began", "ebgan"])
+def test_a_preset_is_the_flags_that_the_help_writes_it_out_as(model: str, gankit: Gankit, tmp_path: Path) -> None:
+    told = gankit("run", model, "--help").out
+    _, _, shown = told.partition("Presets, for --preset:\n  paper ")
+    flags = shlex.split(shown.partition("\n\n")[0])
+    assert "--set" in flags
+    configs = []
+    for name, asked in (("preset", ["--preset", "paper"]), ("flags", flags)):
+        small = ("--data", "demo:60", "--image-size", 16, *SMALL, "--steps", 0, "--out", name)
+        assert gankit("run", model, *asked, *small).code == 0
+        config = read(tmp_path / name / "config.json")
+        configs.append({key: value for key, value in config.items() if key != "requested"})
+    assert configs[0] == configs[1]
+
+
 def test_in_whatever_form_a_file_asks_it_yields_to_flags_and_a_preset_to_it(gankit: Gankit, tmp_path: Path) -> None:
     (tmp_path / "table.toml").write_text("[controllers.balance]\nfloor = 0.2\n[losses.imle]\nweight = 0.5\n")
     (tmp_path / "set.toml").write_text("[set]\ngamma = 0.3\nbalance.floor = 0.2\n'halving.window' = 7\n")

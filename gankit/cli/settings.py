@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
+from gankit.comparison.arms import flags
 from gankit.config import allowed
 from gankit.plugins import Catalogue
 
@@ -28,9 +31,7 @@ def describe(model: str, plugins: Sequence[str]) -> str:
         formatter.write_dl(rows)
     if cls.presets:
         with formatter.section("Presets, for --preset"):
-            formatter.write_dl(
-                [(name, ", ".join(f"{k}={v}" for k, v in p.get("model", p).items())) for name, p in cls.presets.items()]
-            )
+            formatter.write_dl([(name, _as_flags(preset)) for name, preset in cls.presets.items()])
     for kind, flag in (
         ("losses", "--loss NAME=WEIGHT"),
         ("controllers", "--controller"),
@@ -45,3 +46,8 @@ def describe(model: str, plugins: Sequence[str]) -> str:
             with formatter.section(f"For {flag}"):
                 formatter.write_dl([(name, item.summary) for name, (item, _) in found.items()])
     return formatter.getvalue().rstrip()
+
+
+def _as_flags(preset: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in preset.items() if key not in ("model", "set")}
+    return shlex.join(flags({"set": {**preset.get("model", {}), **preset.get("set", {})}, **rest}))

@@ -8,6 +8,7 @@ import shutil
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,6 +18,7 @@ from filelock import FileLock, Timeout
 
 import gankit
 from gankit import checkpoint, config
+from gankit.components import Alarm
 from gankit.config import RunConfig
 from gankit.data.batches import Batches
 from gankit.data.source import Data, Request
@@ -125,6 +127,9 @@ def resume(
             made = branch(made, step, out, training.healthy)
         with Interrupts() as interrupts, locked(made):
             checkpoint.load(made, step, training)
+            # With other settings it is to be tried first whether they help.
+            trains_alike = differing <= {"steps", "time", "on_alarm"}
+            alarms = standing(made, training) if "on_alarm" in differing and trains_alike else []
             go_back(made, training, step, differing - {"steps", "time"})
             warn_of_another_machine(made, resolved, watcher)
             write_json(made.folder / "config.json", resolved.model_dump(mode="json"))
@@ -132,7 +137,7 @@ def resume(
             record_resume(made, resolved, catalogue, command)
             if resolved.steps is not None and training.number >= resolved.steps:
                 watcher.notice(f"{made.folder} is at step {training.number:,} already: give a larger --steps to go on")
-            return go(made, training, batches, catalogue, watcher, interrupts, react_anew="on_alarm" in differing)
+            return go(made, training, batches, catalogue, watcher, interrupts, alarms)
 
 
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
@@ -188,11 +193,11 @@ def go(
     catalogue: Catalogue,
     watcher: Watcher,
     interrupts: Interrupts,
-    react_anew: bool = False,
+    alarms: Sequence[tuple[str, Alarm]] = (),
 ) -> Run:
     """Train, write result.json, draw, tell; and say in result.json how it ended, whatever happens.
 
-    `react_anew`: what is done at an alarm has changed, and holds for an alarm that stands already.
+    `alarms`: those of diagnostics that are to be acted on at once.
     """
     recorder = Recorder(made, training, batches, catalogue, watcher)
     slow = crowded(training.config.device)
@@ -211,8 +216,8 @@ def go(
         if not made.sample_path(training.number).exists():
             recorder.sample()
         watcher.begin(training)
-        if react_anew:
-            recorder.react_anew()
+        for name, alarm in alarms:
+            recorder.alarm(name, replace(alarm, advice=recorder.snapshot({}).advice(alarm.kind)))
         deadline = perf_counter() + (training.config.time or math.inf)
         result = train(made, training, batches, recorder, interrupts, deadline)
         while recorder.plan:
@@ -273,6 +278,25 @@ def rescued(made: Run, plan: Plan, data: Data, catalogue: Catalogue) -> tuple[Tr
     training.attempt, training.since = made.abandon_after(plan.step), plan.step
     write_json(made.folder / "config.json", plan.config.model_dump(mode="json"))
     return training, batches
+
+
+def standing(made: Run, training: Training) -> list[tuple[str, Alarm]]:
+    """The critical alarms since the last healthy step, with their diagnostics, of those that have not seen all well."""
+    found: dict[str, Alarm] = {}
+    for line in made.alarms():
+        name, step = line.get("diagnostic"), line.get("step")
+        if line.get("severity") != "critical" or line.get("attempt", 1) != training.attempt:
+            continue
+        if isinstance(step, int) and training.healthy < step <= training.number and isinstance(name, str):
+            readings = line.get("readings")
+            found[name] = Alarm(
+                str(line.get("kind")),
+                "critical",
+                str(line.get("message")),
+                readings=readings if isinstance(readings, Mapping) else {},
+                before=line.get("before"),
+            )
+    return [(name, alarm) for name, alarm in found.items() if not training.verdicts.get(name, True)]
 
 
 def go_back(made: Run, training: Training, step: int, differing: set[str]) -> None:

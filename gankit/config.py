@@ -6,7 +6,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -185,6 +185,9 @@ def combine(*requests: Mapping[str, Any]) -> dict[str, Any]:
             for name, table in asked.get(kind, {}).items():
                 for field in table or {}:
                     result.get("set", {}).pop(f"{name}.{field}", None)
+        for name, table in asked.get("losses", {}).items():
+            if "weight" not in table and result.get("losses", {}).get(name, {}).get("weight") == 0:
+                del result["losses"][name]  # named after it was left out: it is wanted
         result = merge(result, asked)
     return result
 
@@ -214,20 +217,17 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") ->
 
 
 def resolve(
-    name: str,
-    request: Mapping[str, Any],
-    catalogue: Catalogue,
-    pinned: Mapping[str, Any] | None = None,
-    anew: Container[str] = (),
+    name: str, request: Mapping[str, Any], catalogue: Catalogue, pinned: Mapping[str, Any] | None = None
 ) -> RunConfig:
-    """Every value that a run of model `name` will use. `pinned`: the config of the run that is gone on with, which is
-    kept but for the settings named in `anew`.
+    """Every value that a run of model `name` will use.
 
     `request` holds what the user gave: the fields of `RunConfig`, `model` (settings), `losses` (name -> weight or
     table), `controllers`, `diagnostics`, `views`, `artifacts` (lists of names, or tables), `set` (COMPONENT.FIELD).
+    `pinned`: the config of the run that is gone on with; all of it is kept that `request` does not change.
     """
     request = normalised(request)
     requested, pinned = dict(request), pinned or {}
+    request = {key: pinned[key] for key in PLAIN if pinned.get(key) is not None} | request
     model_class = catalogue.get("models", name)
     preset = request.pop("preset", None)
     if preset:
@@ -265,13 +265,15 @@ def resolve(
         values["data"] = os.path.abspath(os.path.expanduser(path))
     values["data"] = pinned.get("data", values["data"])
 
-    # The model's settings. What stays to `auto` is decided by what was asked for, of which what is kept is none.
+    # The model's settings. An `auto` is decided by what was asked for, of which what is merely kept is none.
     given = dict(request.get("model", {}))
     if given.pop("name", name) != name:
         raise UserError(f"the [model] table is for {request['model']['name']!r}, and the model asked for is {name!r}")
-    kept = {k: v for k, v in _model_settings(pinned, model_class).items() if k not in anew} if pinned else {}
-    settings = validate(model_class.Settings, given | kept, f"model {name!r}", "setting")
-    settings = settings.model_construct(_fields_set=set(given), **dict(settings))
+    kept = _model_settings(pinned, model_class) if pinned else {}
+    settings = validate(model_class.Settings, kept | given, f"model {name!r}", "setting")
+    if pinned and "auto" in given.values():
+        said = {*given, *pinned.get("requested", {}).get("model", {})}
+        settings = settings.model_construct(_fields_set=said, **dict(settings))
     if getattr(settings, "networks", None) == "auto":  # options of a pair say which is meant
         meant = _component_options(request.get("set", {})).keys() & catalogue.kind("networks").keys()
         settings = settings.model_copy(update={"networks": next(iter(sorted(meant)), "auto")})
@@ -283,7 +285,8 @@ def resolve(
         "datasets": source_of(values["data"], catalogue) or "folder",
         "reactions": values.get("on_alarm", "stop"),
     }
-    values |= _components(model, request, values["image_size"], catalogue, single, _before(pinned, model, catalogue))
+    before = _before(pinned, model, machine, given, catalogue) if pinned else None
+    values |= _components(model, request, values["image_size"], catalogue, single, before)
     values |= {"requested": requested, "history": pinned.get("history", [])}
     return validate(RunConfig, values, "the run", "option")
 
@@ -300,11 +303,11 @@ def amend(
 
     What changed is added to `history`. All settings stay as they were, whatever a newer version's defaults are.
     """
-    name = old["model"]["name"]
-    asked = combine(_overruled(old, flags, catalogue.get("models", name)), flags)
+    asked, pinned = merge(old["requested"], flags), dict(old)
     if "steps" in flags and "time" not in flags:
         asked.pop("time", None)  # a length that is asked for lifts the time of an earlier start
-    resolved = resolve(name, asked, catalogue, pinned=old, anew=flags.get("model", {}))
+        pinned["time"] = None
+    resolved = resolve(old["model"]["name"], flags, catalogue, pinned)
     kept = {"gankit": old["gankit"], "plugins": old["plugins"], "requested": asked}
     resolved = resolved.model_copy(update=kept)
     ignored = {"requested", "history", "plugins"} | ({"datasets", "reactions"} - old.keys())  # of an older gankit
@@ -314,34 +317,6 @@ def amend(
         entry = {"step": step, "changed": differing} | ({} if by == "resume" else {"by": by})
         resolved = resolved.model_copy(update={"history": [*resolved.history, entry]})
     return resolved, set(differing)
-
-
-def _overruled(old: Mapping[str, Any], flags: Mapping[str, Any], model_class: Any) -> dict[str, Any]:
-    """What was requested before, without those options of controllers that a setting in `flags` decides anew."""
-    asked = normalised(old["requested"])
-    settings, size = _model_settings(old, model_class), old["image_size"]
-    try:
-        was, will = (
-            model_class(validate(model_class.Settings, table, "", "setting"), (3, size, size))
-            for table in (settings, {**settings, **flags.get("model", {})})
-        )
-    except UserError:  # which is told where they are resolved
-        return asked
-    for name in old["controllers"]:
-        before, after = was.controller_options(name), will.controller_options(name)
-        for field in before.keys() | after.keys():
-            if before.get(field) != after.get(field):
-                asked = _without(asked, ("set", f"{name}.{field}"))
-                asked = _without(asked, ("controllers", name, field))
-    return asked
-
-
-def _without(table: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
-    """The table of tables without what is at the end of `path`."""
-    first, *rest = path
-    if not rest:
-        return {key: value for key, value in table.items() if key != first}
-    return {**table, first: _without(table[first], rest)} if isinstance(table.get(first), Mapping) else dict(table)
 
 
 def _model_settings(old: Mapping[str, Any], model_class: Any) -> dict[str, Any]:
@@ -357,16 +332,17 @@ def _components(
     image_size: int,
     catalogue: Catalogue,
     single: Mapping[str, str],
-    before: Mapping[str, Mapping[str, Any]],
+    before: Mapping[str, Mapping[str, Any]] | None,
 ) -> dict[str, Any]:
     """The options of the network pair, the loss terms and all other components: the model's own, then those named.
 
     `single`: the name of the data source and of the reaction, of which a run has one. `before`: what the run that is
     resumed had, {kind: {name: options}}, in place of defaults, which a newer version may change.
     """
+    kept = before or {}
 
     def had(kind: str, name: str) -> Mapping[str, Any]:
-        return before.get(kind, {}).get(name) or {}
+        return kept.get(kind, {}).get(name) or {}
 
     options = _component_options(request.get("set", {}))
     asked = list(options)
@@ -380,11 +356,11 @@ def _components(
         shared = {key: settings[key] for key in pair.Options.model_fields if key in settings}
         given = request.get("networks", {}).get(pair.name, {}) | options.pop(pair.name, {})
         values["networks"][pair.name] = _options(
-            pair, {**had("networks", pair.name), **shared, **given}, "network pair"
+            pair, {**shared, **had("networks", pair.name), **given}, "network pair"
         )
     offered = catalogue.kind("losses")
     own_terms = {name: weight for name, weight in model.terms.items() if name in offered}
-    for name, table in {**before.get("losses", own_terms), **request.get("losses", {})}.items():
+    for name, table in {**kept.get("losses", own_terms), **request.get("losses", {})}.items():
         table = {**had("losses", name), **(table if isinstance(table, Mapping) else {"weight": table})}
         weight = table.pop("weight", own_terms.get(name, 1.0))
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
@@ -402,15 +378,15 @@ def _components(
     for kind in COMPONENTS:
         named = request.get(kind, {})
         values[kind] = {}
-        for name in {**dict.fromkeys(own[kind]), **named}:
+        for name in {**dict.fromkeys(own[kind]), **kept.get(kind, {}), **named}:
             table = model.controller_options(name) if kind == "controllers" else {}
-            table = {**had(kind, name), **table, **(named.get(name) or {}), **options.pop(name, {})}
+            table = {**table, **had(kind, name), **(named.get(name) or {}), **options.pop(name, {})}
             values[kind][name] = _options(catalogue.get(kind, name), table, kind[:-1])
     for kind, name in single.items():
         table = {**had(kind, name), **(request.get(kind, {}).get(name) or {}), **options.pop(name, {})}
         table = _options(catalogue.get(kind, name), table, KINDS[kind][0])
         values[kind] = {name: table} if table else {}
-    named = request.get("controllers", {})
+    named = {**kept.get("controllers", {}), **request.get("controllers", {})}
     values["controllers"] = _one_for_each_knob(values["controllers"], named, model, catalogue)
     for name in asked:
         kinds = [KINDS[kind][0] for kind, table in values.items() if name in table]
@@ -425,25 +401,34 @@ def _components(
     return values
 
 
-def _before(pinned: Mapping[str, Any], model: Any, catalogue: Catalogue) -> dict[str, dict[str, Any]]:
-    """The options of a run's components, {kind: {name: options}}, but for those that the model's settings decided.
+def _before(
+    pinned: Mapping[str, Any], model: Any, machine: Any, given: Mapping[str, Any], catalogue: Catalogue
+) -> dict[str, dict[str, Any]]:
+    """The options of a run's components, {kind: {name: options}}, but for those that the settings `given` now decide.
 
-    Those of a component that is no longer there, or no longer has them, are left out.
+    What a newer version no longer has is left out, unless it was asked for by name.
     """
-    if not pinned:
-        return {}
     try:
         settings = validate(model.Settings, _model_settings(pinned, type(model)), "", "setting")
-        former = type(model)(settings, model.shape)
+        former = type(model)(type(model).resolve(settings, machine), model.shape)
     except UserError:  # a value that is no longer allowed, and is changed now
         former = model
     tables: dict[str, dict[str, Any]] = {}
-    for kind in ("networks", "losses", *COMPONENTS, "datasets", "reactions"):
-        offered, tables[kind] = catalogue.kind(kind), {}
+    for kind in ("losses", *COMPONENTS, *SINGLE):
+        offered, asked, tables[kind] = catalogue.kind(kind), pinned.get("requested", {}).get(kind) or (), {}
         for name, table in (pinned.get(kind) or {}).items():
-            decided = former.controller_options(name) if kind == "controllers" else {}
+            if name not in offered and name not in asked and kind in COMPONENTS:
+                continue
             known = {"weight", *offered[name][0].Options.model_fields} if name in offered else set[str]()
-            tables[kind][name] = {key: value for key, value in table.items() if key in known - decided.keys()}
+            if kind == "controllers":
+                was, now = former.controller_options(name), model.controller_options(name)
+                said = [value for value in given.values() if value is not None and not isinstance(value, bool)]
+                known -= {
+                    key for key in was.keys() | now.keys() if was.get(key) != now.get(key) or now.get(key) in said
+                }
+            if kind == "networks":
+                known -= given.keys()
+            tables[kind][name] = {key: value for key, value in table.items() if key in known}
     return tables
 
 

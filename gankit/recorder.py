@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from time import perf_counter
 from typing import Any, TextIO
 
@@ -219,20 +219,6 @@ class Recorder:
         self.watcher.alarm(record)
         for failed in self.catalogue.notify("gankit_alarm_raised", run=self.run, alarm=record):
             self.watcher.notice(failed)
-
-    def react_anew(self) -> None:
-        """Act on each critical alarm that stands: raised since the last healthy step, by one who still sees it."""
-        training = self.training
-        standing = {
-            record["diagnostic"]: record
-            for record in self.run.alarms()
-            if record["severity"] == "critical" and training.healthy < record["step"] <= training.number
-        }
-        for name, record in standing.items():
-            if not training.verdicts.get(name, True):
-                known = {field.name: record[field.name] for field in fields(Alarm)}
-                advice = self.snapshot({}).advice(record["kind"])  # the recorded one has its folder in it
-                self.alarm(name, Alarm(**known | {"advice": advice}))
 
     def stop(self, keep_best: bool = False) -> None:
         """End the training after this step; `keep_best`: what came after the last healthy checkpoint is set aside."""

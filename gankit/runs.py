@@ -46,16 +46,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a .jsonl file; a last line that a crash cut short is left out."""
+    """The objects of a .jsonl file, each of a step; what a crash cut short or is damaged is left out."""
     if not path.exists():
         return
     with open(path, "rb") as file:
         for line in file:
             if line.endswith(b"\n"):
                 try:
-                    yield json.loads(line)
+                    found = json.loads(line)
                 except ValueError:  # damaged: the report counts such lines
                     continue
+                if isinstance(found, dict) and isinstance(found.get("step"), int):
+                    yield found
 
 
 def to_resume(folder: Path, plugins: Sequence[object]) -> str:

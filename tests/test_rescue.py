@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -96,8 +97,31 @@ def test_what_is_to_be_done_from_now_on_is_done_about_a_collapse_that_was_only_w
     assert (again["step"], again["message"]) == (400, told["message"])
     assert "rescue 1 of 4: back to step 150" in again["action"]
     assert lines(tmp_path / "other")[-1]["mode-collapse/coverage"] > 0.5
+    # With another setting it is first tried whether that helps.
+    shutil.copytree(tmp_path / "run", tmp_path / "third")
+    asked = ("--on-alarm", "rescue", "--set", "gamma=0.7", "--steps", 600)
+    assert gankit("resume", "third", "--plugin", PLANTED, *asked).code == 0
+    assert len(collapses(tmp_path / "third")) == 2
     # And where all is well again nothing is done about what was.
     assert gankit("resume", "other", "--plugin", PLANTED, "--on-alarm", "stop", "--steps", 520).code == 0
+
+
+def test_what_is_damaged_in_the_list_of_alarms_is_no_alarm_that_stands(gankit: Gankit, tmp_path):
+    gankit(*RUN, "--steps", 300, "--on-alarm", "warn", "--out", "run")
+    alarms = tmp_path / "run" / "alarms.jsonl"
+    (whole,) = alarms.read_text().splitlines()
+    known = json.loads(whole)
+    odd = [{key: value for key, value in known.items() if key != left_out} for left_out in known]
+    odd += [known | {"diagnostic": ["a list"]}, known | {"step": None}, dict.fromkeys(known), 7, "text", []]
+    said_of: list[int] = []
+    for line in odd:
+        alarms.write_text(json.dumps(line) + "\n")
+        before = (alarms.read_text(), (tmp_path / "run" / "result.json").read_text())
+        said = gankit("resume", "run", "--plugin", PLANTED, "--on-alarm", "stop", "--out", f"branch-{len(said_of)}")
+        said_of.append(said.code)
+        assert said.code in (0, 3), said.err
+        assert before == (alarms.read_text(), (tmp_path / "run" / "result.json").read_text())
+    assert 3 in said_of  # what was left out was not needed
 
 
 def test_a_rescue_has_somewhere_to_go_back_to_after_a_return_to_an_earlier_step(gankit: Gankit, tmp_path):

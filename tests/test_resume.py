@@ -404,11 +404,33 @@ def test_what_is_asked_for_last_holds_by_whichever_name(gankit: Gankit, tmp_path
 
     assert gankit("run", "began", *TINY, "--config", "asked.toml", "--out", "a").code == 0
     assert gain() == 0.02
-    for steps, name, value in ((7, "balance.lambda_k", 0.03), (8, "lambda_k", 0.04), (9, "balance.lambda_k", 0.05)):
+    said = ("balance.lambda_k", 0.03), ("lambda_k", 0.04), ("balance.lambda_k", 0.05), ("lambda_k", 0.04)
+    for steps, (name, value) in enumerate(said, 7):
         assert gankit("resume", "a", "--set", f"{name}={value}", "--steps", steps).code == 0
         assert gain() == value
         assert gankit("resume", "a", "--steps", steps + 1).code == 0
         assert gain() == value
+
+
+def test_a_run_of_an_older_gankit_goes_on_as_it_was_whatever_its_request_would_mean_now(gankit, run: Path) -> None:
+    """Its request, in forms that nobody read then or that meant something else, is a record and no more."""
+    config = read(run / "config.json")
+    del config["model"]["generator_pace"]  # from before there was one: both networks had the same rate
+    config["requested"] |= {
+        "preset": "paper",
+        "networks": "ebgan-autoencoder",
+        "reactions": {"mail": {"to": "me"}},
+        "controllers": {"balance": {"floor": 0.9}},
+        "losses": ["pulling-away"],
+        "set": {"halving": {"window": 3}, "balance-pi.proportional": 2},
+    }
+    (run / "config.json").write_text(json.dumps(config))
+    assert gankit("resume", run).code == 0
+    after = read(run / "config.json")
+    assert after["model"].pop("generator_pace") == 1
+    assert after["history"][-1]["changed"] == {"model.generator_pace": 1}
+    for name in ("model", "networks", "losses", "controllers", "diagnostics", "batch_size"):
+        assert after[name] == config[name], name
 
 
 def test_a_length_that_is_asked_for_lifts_the_time_of_an_earlier_start(gankit: Gankit, tmp_path: Path) -> None:

@@ -358,7 +358,11 @@ def test_a_file_can_name_the_preset_and_the_components(gankit: Gankit, tmp_path:
 
 
 @pytest.mark.parametrize("model", ["began", "ebgan"])
-def test_a_preset_is_the_flags_that_the_help_writes_it_out_as(model: str, gankit: Gankit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("columns", ["50", "90", "200"])
+def test_a_preset_is_the_flags_that_the_help_writes_it_out_as(
+    model: str, columns: str, gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
     told = gankit("run", model, "--help").out
     _, _, shown = told.partition("Presets, for --preset:\n  paper ")
     flags = shlex.split(shown.partition("\n\n")[0])
@@ -386,6 +390,8 @@ def test_in_whatever_form_a_file_asks_it_yields_to_flags_and_a_preset_to_it(gank
     assert (config["model"]["gamma"], config["controllers"]["halving"]["window"]) == (0.3, 7)
     assert settled(gankit, tmp_path, "--config", "set.toml", "--set", "gamma=0.4")["model"]["gamma"] == 0.4
     assert settled(gankit, tmp_path, *paper, "--config", "table.toml")["losses"]["imle"]["weight"] == 0.5
+    (tmp_path / "imle.toml").write_text("losses = ['imle']\n")
+    assert settled(gankit, tmp_path, *paper, "--config", "imle.toml")["losses"]["imle"]["weight"] == 0.3
     config = settled(gankit, tmp_path, "--config", "names.toml", "--loss", "imle=0.2")
     weights = {name: table["weight"] for name, table in config["losses"].items()}
     assert weights == {"energy-distance": 0.3, "imle": 0.2, "pulling-away": 1}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from gankit.comparison.arms import flags
-from gankit.config import allowed
+from gankit.config import COMPONENTS, SINGLE, allowed, normalised
 from gankit.plugins import Catalogue
 
 
@@ -31,7 +32,8 @@ def describe(model: str, plugins: Sequence[str]) -> str:
         formatter.write_dl(rows)
     if cls.presets:
         with formatter.section("Presets, for --preset"):
-            formatter.write_dl([(name, _as_flags(preset)) for name, preset in cls.presets.items()])
+            for name, preset in cls.presets.items():
+                formatter.write(_pasteable(f"{' ' * formatter.current_indent}{name}  ", _as_flags(preset), 100))
     for kind, flag in (
         ("losses", "--loss NAME=WEIGHT"),
         ("controllers", "--controller"),
@@ -49,5 +51,23 @@ def describe(model: str, plugins: Sequence[str]) -> str:
 
 
 def _as_flags(preset: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in preset.items() if key not in ("model", "set")}
-    return shlex.join(flags({"set": {**preset.get("model", {}), **preset.get("set", {})}, **rest}))
+    """A preset as it would be typed."""
+    asked = normalised(preset)
+    settings = {**asked.pop("model", {}), **asked.pop("set", {})}
+    weights: dict[str, Any] = {}
+    named: dict[str, list[str]] = {}
+    for kind in (*COMPONENTS, *SINGLE, "losses"):
+        tables = asked.pop(kind, {})
+        if kind in COMPONENTS:
+            named[kind] = list(tables)
+        for name, table in tables.items():
+            settings |= {f"{name}.{key}": value for key, value in table.items() if key != "weight"}
+            weights |= {name: table.get("weight", 1)} if kind == "losses" else {}
+    return shlex.join(flags({"set": settings, **asked, **named, "losses": weights}))
+
+
+def _pasteable(first: str, text: str, width: int) -> str:
+    """Broken at spaces alone, so that what is marked on the screen and pasted is what was printed."""
+    indent = " " * len(first)
+    filled = textwrap.fill(text, width, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
+    return f"{filled}\n"

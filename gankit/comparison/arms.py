@@ -130,7 +130,7 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
         return made
     own = [_config(arm).networks.get(networks, {}) for arm in made]
     said = [_said(requested(arm, shared), networks, own[n]) for n, arm in enumerate(made)]
-    owner = next((own[n] for n, arm in enumerate(made) if _own_networks(arm, networks, catalogue)), None)
+    owner = next((own[n] for n, arm in enumerate(made) if own[n] and _own_networks(arm, networks, catalogue)), None)
     for n, arm in enumerate(made):
         fields = _class(arm, catalogue).Settings.model_fields
         alike = {}

@@ -365,6 +365,22 @@ def test_an_interpolation_is_shown_where_there_is_one_and_else_how_to_make_it(ru
     assert any("from one latent to another" in (attrs.get("alt") or "") for _, attrs in page.tags)
 
 
+def test_a_rescue_stands_in_the_first_sentences(tmp_path: Path) -> None:
+    def short(*actions: str) -> str:
+        alarms = [ALARM | {"step": 1000 * n, "action": action} for n, action in enumerate(actions, 1)]
+        return report(make_run(tmp_path / str(len(list(tmp_path.iterdir()))), alarms=alarms, samples=1)).text
+
+    first, second = (
+        "rescue 1 of 4: back to step 500, and on with --set gamma=0.7",
+        "rescue 2 of 4: back to step 500, and on",
+    )
+    assert "It was rescued once at step 1,000 (narrowing): back to step 500, and on with --set gamma=0.7." in short(
+        first
+    )
+    assert "It was rescued 2 times, the last time at step 2,000 (narrowing): back to" in short(first, second)
+    assert "rescued" not in short("warned", "stopped: no remedy is left to try")
+
+
 def test_alarms_stand_in_words_with_their_advice_ready_to_paste(tmp_path: Path) -> None:
     alarms = [ALARM, ALARM | {"step": 6000}]
     page = report(make_run(tmp_path / "my run", alarms=alarms, samples=1))

@@ -46,7 +46,7 @@ def _told(story: Story) -> dict[str, Any]:
         "folder": str(story.run.folder),
         "state": words.state(story),
         "ended": bool(story.result),
-        "ending": words.ending(story),
+        "ending": " ".join(filter(None, (words.ending(story), words.rescues(story)))),
         "tiles": words.tiles(story),
         "data": words.pictures(story),
         "where": words.where(story),

@@ -54,6 +54,16 @@ def ending(story: Story) -> str:
     return f"It has not ended: it is still going, or it was cut off without a word.{when}"
 
 
+def rescues(story: Story) -> str:
+    """What was done to save the run, in a sentence, or "" where nothing was."""
+    done = [alarm for alarm in story.alarms if str(alarm.get("action")).startswith("rescue ")]
+    if not done:
+        return ""
+    step, kind, action = done[-1]["step"], done[-1].get("kind"), str(done[-1]["action"]).partition(": ")[2]
+    times = "once" if len(done) == 1 else f"{len(done)} times, the last time"
+    return f"It was rescued {times} at step {step:,} ({kind}): {action}."
+
+
 def tiles(story: Story) -> list[tuple[str, str, str]]:
     """(name, value, small print) of the few numbers that everybody wants first."""
     last = story.metrics[-1] if story.metrics else {}

@@ -222,6 +222,7 @@ def go(
         result = train(made, training, batches, recorder, interrupts, deadline)
         while recorder.plan:
             watcher.end()
+            recorder.came_of_rescue()
             recorder.close()
             try:
                 training, batches = rescued(made, recorder.plan, batches.data, catalogue)
@@ -230,9 +231,10 @@ def go(
                     continue
                 result |= {"outcome": "stopped", "reason": "alarm"}
                 break
-            recorder = Recorder(made, training, batches, catalogue, watcher)
+            recorder = Recorder(made, training, batches, catalogue, watcher, recorder.refused)
             watcher.begin(training)
             result = train(made, training, batches, recorder, interrupts, deadline)
+        recorder.came_of_rescue()
         if result["reason"] == "alarm":
             result["healthy"] = training.healthy
             if recorder.keep_best and training.healthy in made.checkpoints():

@@ -36,7 +36,7 @@ FILES = ("networks", "averaged", "training")
 def save(run: Run, training: Training) -> Path:
     """Write the checkpoint of the last step done, whole or not at all.
 
-    All but the last three and the last healthy one are let go of.
+    All but the last three, the last healthy one and those that rescues returned to are let go of.
     """
     path = run.checkpoint_path(training.number)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -70,8 +70,9 @@ def save(run: Run, training: Training) -> Path:
     }
     write_json(beside / "state.json", state | {"checksum": _checksum(state)})
     os.replace(beside, path)
+    kept = {training.healthy, *(e["step"] for e in training.config.history if e.get("by") == "rescue")}
     for step in run.checkpoints()[:-KEPT]:
-        if step < training.number and step != training.healthy:
+        if step < training.number and step not in kept:
             shutil.rmtree(run.checkpoint_path(step))
     return path
 

@@ -145,10 +145,16 @@ class Snapshot:
     judge: Callable[..., Judged]  # (pictures, labels=None) -> D's answer
     since: int = 0  # the step that this attempt began at: where a rescue or a return set in
     remedies: Callable[[str], Sequence[Remedy]] = lambda alarm: ()  # what the model has against it and this run has not
+    start: Mapping[str, float] = field(default_factory=dict)  # the losses' readings before the first step
 
     def advice(self, kind: str) -> list[str]:
-        """What an alarm advises: each remedy with the command line that tries it, from the last healthy checkpoint."""
-        return [f"{r.why}: gankit resume RUN {r.flags} --out RUN-again" for r in self.remedies(kind)]
+        """What an alarm advises: each remedy with the command line that tries it, from the last healthy checkpoint.
+
+        One that is for a new run has the command of this one's beginning (`gankit run AGAIN`).
+        """
+        given = self.remedies(kind)
+        begins = {True: "gankit run AGAIN", False: "gankit resume RUN"}
+        return [f"{remedy.why}: {begins[remedy.new_run]} {remedy.flags} --out RUN-again" for remedy in given]
 
 
 class Diagnostic(ABC):

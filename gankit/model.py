@@ -193,13 +193,15 @@ class NetworkPair(ABC):
 class Remedy:
     """What to change against a collapse, and why: a rung of the ladder that a model declares.
 
-    `settings` as for --set, `losses` as for --loss; nothing that changes a network's shape.
+    `settings` as for --set, `losses` as for --loss. What changes a network's shape is advice for a `new_run`: no
+    training can go on with it.
     """
 
     why: str
     settings: Mapping[str, float] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
     lowers: bool = False  # the settings of components are to be lower than they are, and not higher
+    new_run: bool = False  # said, and never tried by a rescue
 
     @property
     def flags(self) -> str:

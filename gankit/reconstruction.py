@@ -79,9 +79,13 @@ class ReconstructionErrors(Diagnostic):
             "memorises",
             "warning",
             f"The discriminator learns its pictures by heart: it reconstructs those it was never shown {gap:.1f} times "
-            f"worse ({values['held-out-mean']:.3g} against {values['real-mean']:.3g}). More pictures, --mirror or "
-            "--view augment give it more to learn.",
-            snapshot.advice("memorises"),
+            f"worse ({values['held-out-mean']:.3g} against {values['real-mean']:.3g}). More pictures give it more to "
+            "learn.",
+            [
+                *snapshot.advice("memorises"),
+                "each picture mirrored as well: gankit run AGAIN --mirror --out RUN-again",
+                "pictures of changed colour, shifted: gankit run AGAIN --view augment --out RUN-again",
+            ],
             {name: values[name] for name in ("held-out-mean", "real-mean")},
         )
 

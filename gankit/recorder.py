@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from time import perf_counter
@@ -23,7 +23,7 @@ from gankit.model import Remedy
 from gankit.plugins import Catalogue
 from gankit.report.grid import save_grid
 from gankit.rescue import TRIES, Plan, open_remedies, tried
-from gankit.runs import Run, strict, to_resume
+from gankit.runs import RESULT, Run, strict, to_resume
 from gankit.training import LOOKING, Showing, Training, looking
 
 GRID = 64  # pictures in a sample grid
@@ -61,7 +61,15 @@ class Watcher:
 class Recorder:
     """Writes the lines of a run, hands them on, and acts on alarms."""
 
-    def __init__(self, run: Run, training: Training, batches: Batches, catalogue: Catalogue, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        run: Run,
+        training: Training,
+        batches: Batches,
+        catalogue: Catalogue,
+        watcher: Watcher,
+        refused: Iterable[str] = (),
+    ) -> None:
         self.run, self.training = run, training
         self.catalogue, self.watcher = catalogue, watcher
         reaction = catalogue.get("reactions", training.config.on_alarm)
@@ -74,16 +82,18 @@ class Recorder:
         self.showing = Showing(training, batches.data)
         self.pictures_a_step = batches.batch_size * batches.updates
         self.metrics: TextIO = open(run.metrics_path, "a", encoding="utf-8")  # noqa: SIM115
-        self.alarms: TextIO = open(run.alarms_path, "a", encoding="utf-8")  # noqa: SIM115
+        run.alarms_path.touch()
         self.readings: TextIO = open(run.readings_path, "a", encoding="utf-8")  # noqa: SIM115
         self.last = (training.number, training.seconds)
         self.words: dict[str, str] = {}
         self.looked: dict[str, int] = {}  # diagnostic -> the step of its last look
-        self.refused: set[str] = set()  # remedies that turned out not to fit
+        self.refused = set(refused)  # remedies that turned out not to fit
         self.began = perf_counter()
         self.took: dict[str, float] = {}  # diagnostic -> the seconds of its looks since then
         self.over_budget: set[str] = set()  # diagnostics of which that was told
         self.stopping = self.keep_best = False
+        self.ended_in = ""  # the kind of the last critical alarm
+        self.told_of_rescue = False
         self.plan: Plan | None = None
 
     def all_well(self, number: int) -> bool:
@@ -93,7 +103,6 @@ class Recorder:
 
     def close(self) -> None:
         self.metrics.close()
-        self.alarms.close()
         self.readings.close()
 
     def record(self, readings: Mapping[str, Tensor]) -> None:
@@ -175,6 +184,7 @@ class Recorder:
             showing.judge,
             training.since,
             self.remedies,
+            training.start,
         )
 
     def _keep_to_budget(self, name: str, diagnostic: Diagnostic, seconds: float) -> None:
@@ -200,32 +210,67 @@ class Recorder:
     def alarm(self, diagnostic: str, alarm: Alarm) -> None:
         action = "warned"
         if alarm.severity == "critical":
+            self.ended_in = alarm.kind
             try:
                 action = self.reaction.react(alarm, self)
             except Exception as error:  # nor must a letter that could not be sent
                 action = f"the reaction failed: {told(error)}"
                 self.watcher.notice(f"alarm {alarm.kind!r}: {action}")
-        advice = [self._to_paste(text) for text in alarm.advice]
+        ill = alarm.severity == "critical" or not all(self.training.verdicts.values())
         record = {
             "step": self.training.number,
             "diagnostic": diagnostic,
             **asdict(alarm),
-            "advice": advice,
+            "before": alarm.before if alarm.before is not None or not ill else self.training.healthy,
+            "advice": [pasted for text in alarm.advice if (pasted := self._to_paste(text))],
             "action": action,
             **self.attempt,
         }
-        self.alarms.write(json.dumps(strict(record), ensure_ascii=False, allow_nan=False) + "\n")
-        self.alarms.flush()
+        self._write_alarm(record)
         self.watcher.alarm(record)
         for failed in self.catalogue.notify("gankit_alarm_raised", run=self.run, alarm=record):
             self.watcher.notice(failed)
+
+    def _write_alarm(self, record: Mapping[str, Any]) -> None:
+        with open(self.run.alarms_path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(strict(record), ensure_ascii=False, allow_nan=False) + "\n")
+
+    def tell_of_rescue(self, words: str) -> None:
+        """A line of alarms.jsonl that says what came of a rescue."""
+        record = {"step": self.training.number, "diagnostic": "rescue", "kind": RESULT, "severity": "info"}
+        self._write_alarm(record | {"message": words, "advice": [], "action": "recorded", **self.attempt})
+        self.watcher.notice(words)
+
+    def came_of_rescue(self) -> None:
+        """Tell how the attempt that a rescue began has gone so far, if one did."""
+        training, rescues = self.training, tried(self.training.config)
+        last = next((entry for entry in reversed(training.config.history) if entry.get("by") == "rescue"), None)
+        if last is None or training.number <= last["step"] or self.told_of_rescue:
+            return
+        self.told_of_rescue = True
+        changed = ", ".join(f"{key} = {_short(value)}" for key, value in last["changed"].items())
+        end = f"ended in {self.ended_in} at step" if self.ended_in else "is without a critical alarm up to step"
+        self.tell_of_rescue(
+            f"Rescue {rescues} of {TRIES} (from step {last['step']:,}, {changed}) {end} {training.number:,}."
+        )
 
     def stop(self, keep_best: bool = False) -> None:
         """End the training after this step; `keep_best`: what came after the last healthy checkpoint is set aside."""
         self.stopping, self.keep_best = True, keep_best
 
     def _to_paste(self, advice: str) -> str:
-        """RUN as the folder's name, from the last healthy checkpoint, with the plugins that the run needs."""
+        """RUN as the folder's name, from the last healthy checkpoint, with the plugins that the run needs.
+
+        `gankit run AGAIN` as the command that began the run, with another folder; "" where that is not known.
+        """
+        if "gankit run AGAIN" in advice:
+            began = shlex.split(str(self.run.environment.get("command") or ""))
+            if began[:2] != ["gankit", "run"]:
+                return ""
+            if "--out" in began:
+                place = began.index("--out")
+                del began[place : place + 2]
+            advice = advice.replace("gankit run AGAIN", shlex.join(began))
         folder, back = str(self.run.folder), self.training.healthy
         resume = to_resume(self.run.folder, self.training.config.plugins) + (
             f" --from {back}" if back in self.run.checkpoints() else ""
@@ -257,6 +302,8 @@ class Recorder:
         if tries >= TRIES:
             return False, f"{TRIES} rescues did not help"
         for remedy, changed in self._open(alarm.kind, back):
+            if remedy.new_run:
+                continue
             words = f"rescue {tries + 1} of {TRIES}: back to step {back:,}, and on with {remedy.flags}"
             self.plan = Plan(back, alarm, remedy, changed, words)
             return True, words
@@ -267,7 +314,7 @@ class Recorder:
         self.refused.add(plan.remedy.flags)
         self.plan = None
         going, words = self.go_back(plan.alarm)
-        self.watcher.notice(f"{plan.remedy.flags} does not fit this run ({' '.join(str(error).split())}); {words}")
+        self.tell_of_rescue(f"{plan.remedy.flags} does not fit this run ({' '.join(str(error).split())}); {words}")
         if not going:
             self.stop(keep_best=True)
         return going
@@ -303,3 +350,8 @@ class Recorder:
         for name, artifact in list(self.artifacts.items()):
             with self.left_out_if_it_fails(name):
                 artifact.sampled(number, path)
+
+
+def _short(value: Any) -> str:
+    """What a setting became: a loss term's weight, a number."""
+    return f"{value['weight']:g}" if isinstance(value, Mapping) and "weight" in value else f"{value}"

@@ -24,6 +24,7 @@ from typing import Any
 from gankit.errors import UserError
 from gankit.files import replacing
 
+RESULT = "rescue-result"  # in alarms.jsonl: what came of a rescue
 COVERAGE = "mode-collapse/coverage"  # the metric that a run's coverage goes by: it is measured while the run goes on
 
 
@@ -138,8 +139,8 @@ class Run:
         return list(read_lines(self.metrics_path))
 
     def alarms(self) -> list[dict[str, Any]]:
-        """The alarms, in the order in which they were raised."""
-        return list(read_lines(self.alarms_path))
+        """The alarms, in the order in which they were raised; without what is told there of rescues."""
+        return [line for line in read_lines(self.alarms_path) if line.get("kind") != RESULT]
 
     def readings(self) -> list[dict[str, Any]]:
         """What diagnostics saw besides numbers, in the order in which they looked."""

@@ -48,6 +48,7 @@ class Training:
     healthy: int = 0  # the last checkpoint at which no diagnostic saw anything wrong; it is kept
     verdicts: dict[str, bool] = field(default_factory=dict)  # diagnostic -> whether all was well at its last look
     disabled: dict[str, str] = field(default_factory=dict)  # diagnostics that raised, with the reason
+    start: dict[str, float] = field(default_factory=dict)  # what the losses say before the first step
 
     def asked(self, networks: Mapping[str, nn.Module] | None = None) -> Networks:
         """The networks as callables under this run's precision; what they return is float32."""
@@ -212,6 +213,7 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
             readings |= found
             if any(diagnostic.needs for diagnostic in training.diagnostics.values()):
                 gives_energy = step.judged_real.energy is not None
+    training.start = {name: float(value.detach()) for name, value in readings.items()}
     used = knobs.asked | {f"learning_rate/{network}" for network in training.networks}
     for name, diagnostic in training.diagnostics.items():
         unknown = diagnostic.needs - {"energy"}

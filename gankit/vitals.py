@@ -11,6 +11,8 @@ from pydantic import Field
 from gankit import options
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 
+SOON = 50.0  # times the energy of the untrained networks that the first reading can be and count as sound
+
 
 class Vitals(Diagnostic):
     """Looks at the logged numbers alone, so it costs nothing."""
@@ -56,13 +58,16 @@ class Vitals(Diagnostic):
             value = snapshot.line.get(name)
             if value is None or not math.isfinite(value):
                 continue
-            first = self.first.setdefault(name, max(abs(value), 1e-3))  # a score can be negative
+            # A score can be negative; and a first reading, which is some steps late, can have exploded already.
+            most = SOON * max(abs(snapshot.start.get(name, value)), 0.1)
+            first = self.first.setdefault(name, min(max(abs(value), 1e-3), most))
             if value > self.options.exploded * first:
                 return Alarm(
                     "exploded",
                     "critical",
                     f"{name} is {value:.3g}, {value / first:.0f} times its first reading: the training diverges.",
                     snapshot.advice("exploded"),
+                    {name: value, "first": first},
                 )
         return None
 
@@ -77,6 +82,7 @@ class Vitals(Diagnostic):
                 f"{name} has come down to {value:.3g}, {value / snapshot.model.learning_rate(network):.2g} of its "
                 "first: the training is as good as over. What it has learnt stays, and more steps change little.",
                 snapshot.advice("rate-vanished"),
+                {name: value, "first": snapshot.model.learning_rate(network)},
             )
         return None
 

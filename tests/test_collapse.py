@@ -296,6 +296,15 @@ def test_a_run_that_never_opens_is_told_at_3000_steps_and_given_up_at_6000():
     assert {word for word, _ in seen[:5]} == {"warming up"}
 
 
+def test_a_generator_that_ignores_its_latent_is_told_at_the_second_look_and_a_slow_one_is_not():
+    dead, slow = Health(ModeCollapse.Options()), Health(ModeCollapse.Options())
+    assert dead.judge(500, 0.0, 0.0, apart=1e-5) == []
+    assert dead.judge(1000, 0.0, 0.0, apart=1e-5) == [("dead-generator", "critical")]
+    assert dead.judge(1500, 0.0, 0.0, apart=1e-5) == []
+    for step in range(500, 3000, 500):  # the least that a training which opened up later was seen to have
+        assert slow.judge(step, 0.0, 0.02, apart=0.02) == []
+
+
 def test_a_run_that_still_opens_up_is_left_alone():
     """Plain numbers of the illustrations: one brown for all until step 5,000, and fine later."""
     health = Health(ModeCollapse.Options())

@@ -381,6 +381,23 @@ def test_a_rescue_stands_in_the_first_sentences(tmp_path: Path) -> None:
     assert "rescued" not in short("warned", "stopped: no remedy is left to try")
 
 
+def test_advice_names_a_checkpoint_that_is_still_there(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", alarms=[ALARM | {"advice": ["gankit resume RUN --from 5000 --set gamma=0.6"]}])
+    for step in (3000, 6000, 8000):
+        (run.folder / "checkpoints" / f"{step:06d}").mkdir(parents=True)
+    text = report(run).text.replace("  ", " ")
+    assert "--from 6000 --set gamma=0.6" in text
+    assert "--from 5000" not in text
+
+
+def test_the_alarm_of_a_step_that_a_later_attempt_went_over_again_is_marked_as_such(tmp_path: Path) -> None:
+    metrics = [{"step": s, "energy/real": 0.1} for s in (50, 100, 150)]
+    metrics += [{"step": s, "energy/real": 0.1, "attempt": 2} for s in (100, 150, 200)]
+    alarms = [ALARM | {"step": 50}, ALARM | {"step": 150}, ALARM | {"step": 200, "attempt": 2}]
+    page = report(make_run(tmp_path / "run", metrics=metrics, alarms=alarms, samples=1))
+    assert [mark["replaced"] for mark in page.json("curves")["alarms"]] == [False, True, False]
+
+
 def test_alarms_stand_in_words_with_their_advice_ready_to_paste(tmp_path: Path) -> None:
     alarms = [ALARM, ALARM | {"step": 6000}]
     page = report(make_run(tmp_path / "my run", alarms=alarms, samples=1))

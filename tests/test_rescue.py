@@ -29,8 +29,17 @@ def state(run: Path, step: int) -> dict:
     return read(run / "checkpoints" / f"{step:06d}" / "state.json")
 
 
+def alarms(run: Path) -> list[dict]:
+    return [line for line in lines(run, "alarms.jsonl") if line["kind"] != "rescue-result"]
+
+
+def results(run: Path) -> list[str]:
+    """What came of rescues."""
+    return [line["message"] for line in lines(run, "alarms.jsonl") if line["kind"] == "rescue-result"]
+
+
 def collapses(run: Path) -> list[dict]:
-    return [alarm for alarm in lines(run, "alarms.jsonl") if alarm["severity"] == "critical"]
+    return [alarm for alarm in alarms(run) if alarm["severity"] == "critical"]
 
 
 def test_rescue_goes_back_to_the_last_healthy_step_and_on_with_remedies_until_one_helps(gankit: Gankit, tmp_path):
@@ -55,6 +64,13 @@ def test_rescue_goes_back_to_the_last_healthy_step_and_on_with_remedies_until_on
     assert last["mode-collapse/coverage"] > 0.5
     for attempt in ("1", "2"):  # nothing is lost
         assert list((run / "abandoned" / attempt / "samples").iterdir())
+    assert results(run) == [
+        f"Rescue 1 of 4 (from step 150, model.gamma = 0.6) ended in mode-collapse at step {second['step']}.",
+        "Rescue 2 of 4 (from step 150, model.gamma = 0.7) is without a critical alarm up to step 500.",
+    ]
+    assert 150 in checkpoints(run)  # where what the alarms advise begins
+    told = shlex.split(second["advice"][0].partition("gankit ")[2])
+    assert gankit(*told, "--steps", 200).code == 0
 
 
 def test_stop_ends_with_exit_3_and_the_healthy_checkpoint_still_there(gankit: Gankit, tmp_path):
@@ -142,6 +158,7 @@ def test_when_no_remedy_helps_the_rescue_ends_with_exit_3_and_the_best_model_in_
     run = tmp_path / "run"
     assert collapses(run)[-1]["action"] == "stopped: no remedy is left to try"
     assert len(collapses(run)) == 3
+    assert ["ended in mode-collapse" in line for line in results(run)] == [True, True]
     assert checkpoints(run)[-1] == 150  # what `gankit sample` takes is the healthy one
     assert gankit("sample", "run", "--plugin", PLANTED, "-n", 4).code == 0
 
@@ -167,9 +184,9 @@ def test_a_resume_after_a_rescue_is_the_training_that_was_never_stopped(gankit: 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert weights(whole, 500) == weights(parts, 500)
     assert timeless(whole) == timeless(parts)
-    assert lines(whole, "alarms.jsonl") == [
+    assert alarms(whole) == [
         {**alarm, "action": alarm["action"].replace("parts", "whole"), "advice": told["advice"]}
-        for alarm, told in zip(lines(parts, "alarms.jsonl"), lines(whole, "alarms.jsonl"), strict=True)
+        for alarm, told in zip(alarms(parts), alarms(whole), strict=True)
     ]
     for name in ("since", "healthy", "verdicts", "diagnostics"):
         assert state(whole, 500)[name] == state(parts, 500)[name]
@@ -212,9 +229,31 @@ def test_a_remedy_that_does_not_fit_is_left_out_and_the_next_is_taken(gankit: Ga
     )
     said = gankit(*RUN, "--steps", 400, "--on-alarm", "rescue", "--out", "run")
     assert said.code == 0
-    assert "does not fit this run" in said.out + said.err
+    misfits = [line for line in results(tmp_path / "run") if "does not fit this run" in line]
+    assert len(misfits) == 1
+    assert f"--loss {misfit}=0.1 does not fit" in misfits[0]
+    assert "and on with --set gamma=" in misfits[0]
     assert read(tmp_path / "run" / "config.json")["model"]["gamma"] == 0.7
     assert lines(tmp_path / "run")[-1]["mode-collapse/coverage"] > 0.5
+
+
+def test_what_is_for_a_new_run_is_said_with_its_whole_command_and_never_tried(gankit: Gankit, tmp_path, monkeypatch):
+    from gankit import Model, Remedy
+
+    ladder = (Remedy("a wider latent", {"learning_rate": 0.01}, new_run=True), Remedy("in this one", {"gamma": 0.7}))
+    optimizer = Model.optimizer
+    monkeypatch.setattr(
+        Model,
+        "optimizer",
+        lambda self, *a: setattr(type(self), "remedies", lambda s, alarm: ladder) or optimizer(self, *a),
+    )
+    assert gankit(*RUN, "--steps", 400, "--on-alarm", "rescue", "--out", "run").code == 0
+    (alarm,) = collapses(tmp_path / "run")
+    assert "on with --set gamma=0.7" in alarm["action"]
+    command = alarm["advice"][0].partition("gankit ")[2]
+    assert command.startswith(f"run planted --plugin {PLANTED} --data demo:600")
+    assert gankit(*shlex.split(command), "--steps", 2).code == 0
+    assert read(tmp_path / "run-again" / "config.json")["model"]["learning_rate"] == 0.01
 
 
 def test_where_the_rates_have_vanished_a_flag_that_brings_them_back_is_advised(gankit: Gankit, tmp_path):

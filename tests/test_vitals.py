@@ -28,7 +28,8 @@ def told(diagnostic: Any, lines: dict[int, dict[str, float]]) -> list[tuple[int,
     found = []
     for step, line in lines.items():
         began = model()
-        snapshot = Snapshot(step, HEALTHY | line, began, nothing, nothing, nothing, remedies=began.remedies)
+        more = {"remedies": began.remedies, "start": {"energy/real": 0.0, "energy/fake": 0.01}}
+        snapshot = Snapshot(step, HEALTHY | line, began, nothing, nothing, nothing, **more)
         found += [(step, alarm) for alarm in diagnostic.read(snapshot).alarms]
     return found
 
@@ -89,6 +90,26 @@ def test_a_k_that_passes_a_bound_is_no_alarm():
 def test_k_that_comes_back_and_goes_again_is_told_again():
     twice = over(100, 12_000, began__k=lambda step: 0.0 if step < 3000 or step > 8000 else 0.1)
     assert [alarm.kind for _, alarm in told(Equilibrium(Equilibrium.Options()), twice)] == ["k-at-0", "k-at-0"]
+
+
+def test_a_k_that_has_sunk_and_trembles_at_0_is_told():
+    lines = over(100, 20_000, began__k=lambda step: 0.1 if step <= 3000 else 0.001 * (step // 100 % 2))
+    ((step, alarm),) = told(Equilibrium(Equilibrium.Options()), lines)
+    assert (alarm.kind, step) == ("k-sinks", 5100)
+
+
+@pytest.mark.parametrize("late", [50, 1000])
+def test_an_energy_that_explodes_is_told_also_before_the_first_reading(late: int):
+    """At a wild learning rate L(x) is 5·10⁵ after 50 steps, and falls from there."""
+    lines = over(50, 2000, energy__real=lambda step: 5e5 / step if step >= late else 0.2)
+    ((step, alarm),) = told(Vitals(Vitals.Options()), lines)
+    assert (step, alarm.kind, alarm.severity) == (late, "exploded", "critical")
+    assert alarm.readings["energy/real"] == 5e5 / late
+
+
+def test_a_score_that_begins_near_0_and_finds_its_size_has_not_exploded():
+    lines = over(50, 2000, energy__real=4.0, energy__fake=-3.0)
+    assert told(Vitals(Vitals.Options()), lines) == []
 
 
 def test_k_s_history_survives_a_checkpoint():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gankit.errors import UserError
 from gankit.files import replacing
 from gankit.report.curves import Line, Panel, Series, panels, rate_drops
-from gankit.report.reading import read
+from gankit.report.reading import Story, read
 from gankit.runs import Run
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def draw_losses(run: Run, path: Path | None = None) -> Path:
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for panel, axis in zip(shown, axes, strict=True):
         _draw(panel, axis)
-    marks = _mark(list(axes), story.alarms, rate_drops(shown))
+    marks = _mark(list(axes), story, rate_drops(shown))
     if marks:
         figure.legend(handles=marks, loc="outside lower left", ncols=3, frameon=False, fontsize=9, labelcolor=INK)
     axes[-1].set_xlabel("step", color=MUTED)
@@ -124,7 +124,7 @@ def _scale(panel: Panel, axis: Axes) -> None:
         axis.axhline(0, color=MUTED, linewidth=0.8)
 
 
-def _mark(axes: list[Axes], alarms: list[dict[str, Any]], drops: list[int]) -> list[Artist]:
+def _mark(axes: list[Axes], story: Story, drops: list[int]) -> list[Artist]:
     """Draw the verticals and return one of each kind, labelled, for a legend."""
     kinds: dict[str, Artist] = {}
     for step in drops[:MARKS]:
@@ -132,10 +132,11 @@ def _mark(axes: list[Axes], alarms: list[dict[str, Any]], drops: list[int]) -> l
             line = axis.axvline(step, color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
         line.set_label("learning rate lowered")
         kinds.setdefault("", line)
-    for alarm in alarms[:MARKS]:
+    for alarm in story.alarms[:MARKS]:
         severity = "critical" if alarm.get("severity") == "critical" else "warning"
+        style = "--" if story.replaced(alarm) else "-"
         for axis in axes:
-            line = axis.axvline(alarm["step"], color=ALARM[severity], linewidth=1.2, snap=True)
+            line = axis.axvline(alarm["step"], color=ALARM[severity], linewidth=1.2, linestyle=style, snap=True)
         kind = str(alarm.get("kind") or alarm.get("diagnostic") or "alarm")
         line.set_label(_plain(f"{severity} alarm: {kind}"))
         kinds.setdefault(f"{severity} {kind}", line)

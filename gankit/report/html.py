@@ -55,7 +55,7 @@ def _told(story: Story) -> dict[str, Any]:
         "variety": words.variety(drawn),
         "missing": story.missing,
         "alarms": _alarms(story),
-        "curves": _curves(drawn, errors, story.alarms),
+        "curves": _curves(drawn, errors, story),
         "latest": [(s.key, words.number(s.last[1]), s.last[0]) for panel in drawn for s in panel.series if s.last],
         "neighbours": neighbours(story.run.neighbours_path),
         "errors": errors,
@@ -75,14 +75,15 @@ def _told(story: Story) -> dict[str, Any]:
 # Curves: plain data, which report.js hands to plotly.
 
 
-def _curves(drawn: list[Panel], errors: Laboratory | None, alarms: list[dict[str, Any]]) -> dict[str, Any]:
+def _curves(drawn: list[Panel], errors: Laboratory | None, story: Story) -> dict[str, Any]:
     marks = [
         {
             "step": alarm["step"],
             "critical": alarm.get("severity") == "critical",
+            "replaced": story.replaced(alarm),
             "text": label(f"{alarm.get('diagnostic', 'alarm')}: {alarm.get('message', '')}"),
         }
-        for alarm in alarms[:MARKS]
+        for alarm in story.alarms[:MARKS]
     ]
     return {
         "panels": [panel_data(panel) for panel in drawn],

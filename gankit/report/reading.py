@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit.errors import UserError
-from gankit.runs import Run
+from gankit.runs import RESULT, Run
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,13 @@ class Story:
     alarms: list[dict[str, Any]]
     readings: list[dict[str, Any]]
     samples: list[tuple[int, Path]]
+    results: list[dict[str, Any]] = field(default_factory=list)  # what came of rescues
     missing: list[str] = field(default_factory=list)
+
+    def replaced(self, alarm: dict[str, Any]) -> bool:
+        """Whether a later attempt has gone over the step of an alarm again."""
+        later = (line["step"] for line in self.metrics if line.get("attempt", 1) > alarm.get("attempt", 1))
+        return min(later, default=math.inf) <= alarm["step"]
 
     @property
     def model(self) -> str:
@@ -37,6 +44,7 @@ class Story:
 def read(run: Run) -> Story:
     """Read all of a run folder, forgiving what is absent, half-written or damaged."""
     missing: list[str] = []
+    alarms = read_lines(run.alarms_path, missing)
     story = Story(
         run=run,
         config=_object(lambda: run.config, "config.json", missing),
@@ -45,7 +53,8 @@ def read(run: Run) -> Story:
         # Its absence means that the run goes on, which the summary says.
         result=_object(lambda: run.result, "result.json", missing, may_be_absent=True),
         metrics=read_lines(run.metrics_path, missing),
-        alarms=read_lines(run.alarms_path, missing),
+        alarms=[line for line in alarms if line.get("kind") != RESULT],
+        results=[line for line in alarms if line.get("kind") == RESULT],
         readings=read_lines(run.readings_path, missing),
         samples=run.samples(),
         missing=missing,

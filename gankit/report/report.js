@@ -127,7 +127,7 @@
           type: "line", xref: "paper", x0: 0, x1: 1, y0: panel.level, y1: panel.level, line: { color: muted, width: 1, dash: "dash" },
         }]),
         ...curves.drops.map((step) => vertical(step, muted, "dot")),
-        ...curves.alarms.map((alarm) => vertical(alarm.step, side(alarm), "solid")),
+        ...curves.alarms.map((alarm) => vertical(alarm.step, side(alarm), alarm.replaced ? "dash" : "solid")),
       ],
       annotations: curves.alarms.map((alarm) => ({
         x: alarm.step, y: 1, yref: "paper", yanchor: "top", showarrow: false, text: "▼", hovertext: alarm.text,

@@ -61,7 +61,8 @@ def rescues(story: Story) -> str:
         return ""
     step, kind, action = done[-1]["step"], done[-1].get("kind"), str(done[-1]["action"]).partition(": ")[2]
     times = "once" if len(done) == 1 else f"{len(done)} times, the last time"
-    return f"It was rescued {times} at step {step:,} ({kind}): {action}."
+    came = "".join(f" {line.get('message')}" for line in story.results[-1:])
+    return f"It was rescued {times} at step {step:,} ({kind}): {action}.{came}"
 
 
 def tiles(story: Story) -> list[tuple[str, str, str]]:
@@ -161,12 +162,18 @@ def advice(story: Story, alarm: dict[str, Any]) -> list[tuple[str, bool]]:
     """An alarm's advice, each with whether it is a command line; RUN stands for this run's folder there."""
     given = alarm.get("advice")
     told = [str(one) for one in ([given] if isinstance(given, str) else listing(given))]
-    folder = shlex.quote(str(story.run.folder))
+    folder, there = shlex.quote(str(story.run.folder)), story.run.checkpoints()
+
+    def still(found: re.Match[str]) -> str:
+        """The checkpoint that was the last healthy one then, or the nearest of those that are left by now."""
+        return f"--from {min(there, key=lambda step: (abs(step - int(found[1])), step))}" if there else found[0]
+
     parts: list[tuple[str, bool]] = []
     for one in told:
         why, is_command, command = one.rpartition("gankit ") if re.search(r"(^|: )gankit ", one) else (one, "", "")
         parts += [(why.strip(), False)] * bool(why.strip())
-        parts += [(re.sub(r"(?<!\S)RUN(?!\S)", lambda _: folder, f"gankit {command}"), True)] * bool(is_command)
+        command = re.sub(r"--from (\d+)", still, re.sub(r"(?<!\S)RUN(?!\S)", lambda _: folder, command))
+        parts += [(f"gankit {command}", True)] * bool(is_command)
     return parts
 
 

@@ -33,6 +33,7 @@ FAR = 1e3  # a centre that no picture is near to: where a place has fewer kinds
 FEW = 3  # places that must lose for it to count: one alone is chance
 OPEN = 0.15  # variety that a run must have had before it counts as more than one mode
 ONE_COLOUR = 0.3  # colours below this are one for all; a third more and they are not
+DEAD = 1e-3  # mean distance between samples, over the real ones', of a generator that ignores its latent
 PATIENCE = 1500  # steps without growth until a run that shows one mode or one colour is told so
 
 
@@ -93,7 +94,8 @@ class ModeCollapse(Diagnostic):
             values |= {f"{prefix}{name}": value for name, value in reference.compare(pictures).items()}
         variety, colours = ((values[name] + values[f"raw-{name}"]) / 2 for name in ("variety", "colours"))
         places = reference.places.shown(torch.cat(shown))
-        told = self.health.judge(snapshot.number, variety, colours, snapshot.since, places)
+        apart = max(values["diversity"], values["raw-diversity"])
+        told = self.health.judge(snapshot.number, variety, colours, snapshot.since, places, apart)
         values["left"] = min(1.0, self.health.share)
         alarms = [self.alarm(kind, severity, snapshot, values) for kind, severity in told]
         word = self.health.word
@@ -112,6 +114,7 @@ class ModeCollapse(Diagnostic):
         if health.share < health.at_a_glance:
             left += ", at the places of the picture that lost most"
         message = {
+            "dead-generator": f"The generator draws one and the same picture, whatever the latent: {shown}.",
             "one-mode": f"The samples never showed more than a sliver of the data, and it does not grow: {shown}.",
             "one-colour": f"All samples share one colour, whatever their forms: {shown}. Losses do not show it.",
             "narrowing": f"The samples narrow: their variety is {left} ({shown}).",
@@ -279,11 +282,18 @@ class Health:
         self.colourless = 0  # looks in a row with one colour for all
         self.variety, self.colours = Growth(), Growth()
         self.told: dict[str, Severity] = {}
+        self.dead = 0  # looks in a row with one picture for all, to the last digit
 
     def judge(
-        self, step: int, variety: float, colours: float, since: int = 0, places: Sequence[float] = ()
+        self,
+        step: int,
+        variety: float,
+        colours: float,
+        since: int = 0,
+        places: Sequence[float] = (),
+        apart: float = 1.0,
     ) -> list[tuple[str, Severity]]:
-        """Take in a look; returns the alarms that are new."""
+        """Take in a look; returns the alarms that are new. `apart`: the samples' mean distance over the real ones'."""
         o = self.options
         self._compare(variety, places)
         self.variety = self.variety.after(step, min(variety, self.glance.last))
@@ -298,7 +308,10 @@ class Health:
         warm = step - since >= o.warm_up
         self.word = self._word(step, warm, opened)
         now: dict[str, Severity] = {}
-        if self.word == "one mode":
+        self.dead = self.dead + 1 if apart < DEAD and not opened else 0
+        if self.dead >= 2:
+            self.word, now["dead-generator"] = "dead", "critical"
+        elif self.word == "one mode":
             hopeless = step - max(self.variety.step, since + o.warm_up) >= o.warm_up
             now["one-mode"] = "critical" if hopeless else "warning"
         elif self.word == "narrowing":

@@ -48,12 +48,12 @@ class Equilibrium(Diagnostic):
         holds = {
             "k-at-0": k <= 1e-6,
             "k-at-1": k >= 1 - 1e-6,
-            "k-sinks": 1e-6 < k < self.options.sunk * self.most,
+            "k-sinks": k < self.options.sunk * self.most,
             "outrun": k > 1e-6 and self.ratio > self.options.outrun,
         }
         self.since = {kind: self.since.get(kind, step) for kind, true in holds.items() if true}
         lasting = [kind for kind, begun in self.since.items() if step - begun >= self.options.patience]
-        new = [kind for kind in lasting if kind not in self.told]
+        new = [kind for kind in lasting if kind not in self.told and (kind != "k-sinks" or "k-at-0" not in lasting)]
         self.told = [kind for kind in self.told if kind in self.since] + new
         return Reading(alarms=[self._alarm(kind, k, snapshot) for kind in new], health=", ".join(lasting) or None)
 

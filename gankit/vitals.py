@@ -11,7 +11,7 @@ from pydantic import Field
 from gankit import options
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 
-SOON = 50.0  # times the energy of the untrained networks that the first reading can be and count as sound
+SCORE = 0.1  # what untrained networks say below this is a score around 0, and not the energy of a picture
 
 
 class Vitals(Diagnostic):
@@ -58,14 +58,17 @@ class Vitals(Diagnostic):
             value = snapshot.line.get(name)
             if value is None or not math.isfinite(value):
                 continue
-            # A score can be negative; and a first reading, which is some steps late, can have exploded already.
-            most = SOON * max(abs(snapshot.start.get(name, value)), 0.1)
-            first = self.first.setdefault(name, min(max(abs(value), 1e-3), most))
+            # A score can be negative, and begin near 0; of an energy the first reading can have exploded already.
+            start = abs(snapshot.start.get(name, math.inf))
+            first = self.first.setdefault(name, max(min(abs(value), start if start > SCORE else math.inf), 1e-3))
             if value > self.options.exploded * first:
+                times = f"{value / first:.0f} times its first reading"
+                if first == start:
+                    times = f"{value / start:.0f} times that of the untrained networks"
                 return Alarm(
                     "exploded",
                     "critical",
-                    f"{name} is {value:.3g}, {value / first:.0f} times its first reading: the training diverges.",
+                    f"{name} is {value:.3g}, {times}: the training diverges.",
                     snapshot.advice("exploded"),
                     {name: value, "first": first},
                 )

@@ -237,6 +237,18 @@ def test_a_remedy_that_does_not_fit_is_left_out_and_the_next_is_taken(gankit: Ga
     assert lines(tmp_path / "run")[-1]["mode-collapse/coverage"] > 0.5
 
 
+def test_a_training_that_diverges_at_once_is_told_at_its_first_line_and_lives_at_a_lower_rate(gankit: Gankit, tmp_path):
+    small = ("--data", "demo:60", "--image-size", 16, "--batch-size", 4, "--precision", "fp32")
+    wild = ("run", "began", *small, "--set", "filters=4", "--set", "latent=8", "--set", "learning_rate=1")
+    assert gankit(*wild, "--steps", 200, "--out", "stopped").code == 3
+    (alarm,) = collapses(tmp_path / "stopped")
+    assert (alarm["step"], alarm["kind"]) == (50, "exploded")
+    assert "times that of the untrained networks" in alarm["message"]
+    assert gankit(*wild, "--steps", 200, "--on-alarm", "rescue", "--out", "rescued").code == 0
+    assert lines(tmp_path / "rescued")[-1]["energy/real"] < 1
+    assert read(tmp_path / "rescued" / "config.json")["model"]["learning_rate"] < 1
+
+
 def test_what_is_for_a_new_run_is_said_with_its_whole_command_and_never_tried(gankit: Gankit, tmp_path, monkeypatch):
     from gankit import Model, Remedy
 

@@ -158,8 +158,8 @@ def go_on(story: Story) -> str:
     return f"{command} --steps {2 * max(steps_done(story), 1)}"
 
 
-def advice(story: Story, alarm: dict[str, Any]) -> list[tuple[str, bool]]:
-    """An alarm's advice, each with whether it is a command line; RUN stands for this run's folder there."""
+def advice(story: Story, alarm: dict[str, Any]) -> list[tuple[str, str]]:
+    """An alarm's advice, each with its command line or ""; RUN stands for this run's folder there."""
     given = alarm.get("advice")
     told = [str(one) for one in ([given] if isinstance(given, str) else listing(given))]
     folder, there = shlex.quote(str(story.run.folder)), story.run.checkpoints()
@@ -168,12 +168,12 @@ def advice(story: Story, alarm: dict[str, Any]) -> list[tuple[str, bool]]:
         """The checkpoint that was the last healthy one then, or the nearest of those that are left by now."""
         return f"--from {min(there, key=lambda step: (abs(step - int(found[1])), step))}" if there else found[0]
 
-    parts: list[tuple[str, bool]] = []
+    parts: list[tuple[str, str]] = []
     for one in told:
-        why, is_command, command = one.rpartition("gankit ") if re.search(r"(^|: )gankit ", one) else (one, "", "")
-        parts += [(why.strip(), False)] * bool(why.strip())
+        found = re.search(r"(?:^|: )gankit .*", one)
+        why, command = (one[: found.start()], found[0].removeprefix(": ")) if found else (one, "")
         command = re.sub(r"--from (\d+)", still, re.sub(r"(?<!\S)RUN(?!\S)", lambda _: folder, command))
-        parts += [(f"gankit {command}", True)] * bool(is_command)
+        parts.append((f"{why.strip()}:" if why and found else why.strip(), command))
     return parts
 
 

@@ -378,7 +378,7 @@ def _components(
     for kind in COMPONENTS:
         named = request.get(kind, {})
         values[kind] = {}
-        for name in {**dict.fromkeys(own[kind]), **kept.get(kind, {}), **named}:
+        for name in {**kept.get(kind, dict.fromkeys(own[kind])), **named}:
             table = model.controller_options(name) if kind == "controllers" else {}
             table = {**table, **had(kind, name), **(named.get(name) or {}), **options.pop(name, {})}
             values[kind][name] = _options(catalogue.get(kind, name), table, kind[:-1])

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import gankit_began.model
 import pytest
 from conftest import TINY, Gankit, checkpoints, contents, lines, read, refused, timeless, weights
 
@@ -378,6 +379,23 @@ def test_settings_stay_as_they_were_whatever_the_defaults_are_now(gankit: Gankit
     changed = after["history"][-1]["changed"]
     assert changed.pop("artifacts.report.an option of an older version") is None
     assert changed == {"steps": 10, "model.lambda_k": 0.5, "controllers.balance.lambda_k": 0.5}
+
+
+def test_a_preset_is_what_it_was_when_the_run_began(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presets = gankit_began.model.BEGAN.presets
+    before = {"model": {"gamma": 0.6}, "set": {"balance.floor": 0.1}, "controllers": {"pace": {}}, "log_every": 2}
+    monkeypatch.setitem(presets, "house", before)
+    assert gankit("run", "began", *TINY, "--preset", "house", "--out", "a").code == 0
+    monkeypatch.setitem(presets, "house", {"model": {"gamma": 0.9}, "views": {"augment": {}}, "mirror": True})
+    config = read(tmp_path / "a" / "config.json")
+    assert gankit("resume", "a", "--steps", 10).code == 0
+    after = read(tmp_path / "a" / "config.json")
+    assert after.pop("history")[-1]["changed"] == {"steps": 10}
+    for table in (config, after):
+        del table["requested"]
+    assert after | {"history": []} == config | {"steps": 10}
 
 
 def test_auto_at_a_resume_is_decided_anew(gankit: Gankit, tmp_path: Path) -> None:

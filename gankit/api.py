@@ -220,9 +220,9 @@ def go(
             recorder.alarm(name, replace(alarm, advice=recorder.snapshot({}).advice(alarm.kind)))
         deadline = perf_counter() + (training.config.time or math.inf)
         result = train(made, training, batches, recorder, interrupts, deadline)
+        recorder.came_of_rescue()
         while recorder.plan:
             watcher.end()
-            recorder.came_of_rescue()
             recorder.close()
             try:
                 training, batches = rescued(made, recorder.plan, batches.data, catalogue)
@@ -234,7 +234,7 @@ def go(
             recorder = Recorder(made, training, batches, catalogue, watcher, recorder.refused)
             watcher.begin(training)
             result = train(made, training, batches, recorder, interrupts, deadline)
-        recorder.came_of_rescue()
+            recorder.came_of_rescue()
         if result["reason"] == "alarm":
             result["healthy"] = training.healthy
             if recorder.keep_best and training.healthy in made.checkpoints():
@@ -286,10 +286,10 @@ def standing(made: Run, training: Training) -> list[tuple[str, Alarm]]:
     """The critical alarms since the last healthy step, with their diagnostics, of those that have not seen all well."""
     found: dict[str, Alarm] = {}
     for line in made.alarms():
-        name, step = line.get("diagnostic"), line.get("step")
+        name = line.get("diagnostic")
         if line.get("severity") != "critical" or line.get("attempt", 1) != training.attempt:
             continue
-        if isinstance(step, int) and training.healthy < step <= training.number and isinstance(name, str):
+        if training.healthy < line["step"] <= training.number and isinstance(name, str):
             readings = line.get("readings")
             found[name] = Alarm(
                 str(line.get("kind")),

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gankit.errors import UserError
-from gankit.runs import Run, strict, write_json
+from gankit.runs import Run, rescues, strict, write_json
 from gankit.training import Training
 
 FORMAT = 1
@@ -70,7 +70,7 @@ def save(run: Run, training: Training) -> Path:
     }
     write_json(beside / "state.json", state | {"checksum": _checksum(state)})
     os.replace(beside, path)
-    kept = {training.healthy, *(e["step"] for e in training.config.history if e.get("by") == "rescue")}
+    kept = {training.healthy, *(entry["step"] for entry in rescues(training.config.history))}
     for step in run.checkpoints()[:-KEPT]:
         if step < training.number and step not in kept:
             shutil.rmtree(run.checkpoint_path(step))

@@ -153,8 +153,8 @@ class Snapshot:
         One that is for a new run has the command of this one's beginning (`gankit run AGAIN`).
         """
         given = self.remedies(kind)
-        begins = {True: "gankit run AGAIN", False: "gankit resume RUN"}
-        return [f"{remedy.why}: {begins[remedy.new_run]} {remedy.flags} --out RUN-again" for remedy in given]
+        begin = ["gankit run AGAIN" if remedy.new_run else "gankit resume RUN" for remedy in given]
+        return [f"{r.why}: {command} {r.flags} --out RUN-again" for r, command in zip(given, begin, strict=True)]
 
 
 class Diagnostic(ABC):

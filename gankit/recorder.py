@@ -22,8 +22,8 @@ from gankit.errors import told
 from gankit.model import Remedy
 from gankit.plugins import Catalogue
 from gankit.report.grid import save_grid
-from gankit.rescue import TRIES, Plan, open_remedies, tried
-from gankit.runs import RESULT, Run, strict, to_resume
+from gankit.rescue import TRIES, Plan, open_remedies
+from gankit.runs import RESULT, Run, rescues, strict, to_resume
 from gankit.training import LOOKING, Showing, Training, looking
 
 GRID = 64  # pictures in a sample grid
@@ -93,7 +93,6 @@ class Recorder:
         self.over_budget: set[str] = set()  # diagnostics of which that was told
         self.stopping = self.keep_best = False
         self.ended_in = ""  # the kind of the last critical alarm
-        self.told_of_rescue = False
         self.plan: Plan | None = None
 
     def all_well(self, number: int) -> bool:
@@ -243,15 +242,13 @@ class Recorder:
 
     def came_of_rescue(self) -> None:
         """Tell how the attempt that a rescue began has gone so far, if one did."""
-        training, rescues = self.training, tried(self.training.config)
-        last = next((entry for entry in reversed(training.config.history) if entry.get("by") == "rescue"), None)
-        if last is None or training.number <= last["step"] or self.told_of_rescue:
+        training, done = self.training, rescues(self.training.config.history)
+        if not done or training.number <= done[-1]["step"]:
             return
-        self.told_of_rescue = True
-        changed = ", ".join(f"{key} = {_short(value)}" for key, value in last["changed"].items())
+        changed = ", ".join(f"{key} = {_short(value)}" for key, value in done[-1]["changed"].items())
         end = f"ended in {self.ended_in} at step" if self.ended_in else "is without a critical alarm up to step"
         self.tell_of_rescue(
-            f"Rescue {rescues} of {TRIES} (from step {last['step']:,}, {changed}) {end} {training.number:,}."
+            f"Rescue {len(done)} of {TRIES} (from step {done[-1]['step']:,}, {changed}) {end} {training.number:,}."
         )
 
     def stop(self, keep_best: bool = False) -> None:
@@ -294,7 +291,7 @@ class Recorder:
 
     def go_back(self, alarm: Alarm) -> tuple[bool, str]:
         """Return to the last healthy checkpoint with the next remedy, after this step. See `Control`."""
-        back, tries = self.training.healthy, tried(self.training.config)
+        back, tries = self.training.healthy, len(rescues(self.training.config.history))
         if self.plan:  # a second alarm at the same step
             return True, self.plan.words
         if back not in self.run.checkpoints():

@@ -53,8 +53,3 @@ def _goes_on(value: float, key: str, remedy: Remedy, parts: Mapping[str, Mapping
     component, _, name = key.partition(".")
     now = parts.get(component, {}).get(name, math.inf if remedy.lowers else -math.inf)
     return value < now if remedy.lowers else value > now
-
-
-def tried(current: RunConfig) -> int:
-    """How many rescues a run has had."""
-    return sum(entry.get("by") == "rescue" for entry in current.history)

@@ -61,6 +61,11 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                     yield found
 
 
+def rescues(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The entries of a configuration's history that are of rescues."""
+    return [entry for entry in history if entry.get("by") == "rescue"]
+
+
 def to_resume(folder: Path, plugins: Sequence[object]) -> str:
     """The command line that goes on with a run that was made with those plugins."""
     flags = [part for name in plugins for part in ("--plugin", str(name))]

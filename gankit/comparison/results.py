@@ -13,7 +13,7 @@ from typing import Any
 from gankit.comparison import paired
 from gankit.errors import UserError
 from gankit.report.words import duration
-from gankit.runs import COVERAGE, Run
+from gankit.runs import COVERAGE, Run, rescues
 
 SCHEMA = 1
 COST = {  # what is known of a run without its pictures
@@ -63,7 +63,7 @@ def row(run: Run, pictures_a_step: int) -> dict[str, Any]:
         "alarm_step": critical[0]["step"] if critical else None,  # the first critical one, whatever it is
         "alarm": critical[0]["kind"] if critical else None,
         "collapse_step": collapses[0]["step"] if collapses else None,
-        "rescues": sum(entry.get("by") == "rescue" for entry in run.config.get("history", [])),
+        "rescues": len(rescues(run.config.get("history", []))),
         "images_per_second": result.get("images_per_second"),
         "peak_memory": result.get("peak_memory"),
     }

@@ -124,6 +124,11 @@ def attempt_of(line: dict[str, Any]) -> int:
     return attempt if isinstance(attempt, int) else 1
 
 
+def replaced(line: dict[str, Any], ends: dict[int, float]) -> bool:
+    """Whether a later attempt has gone over the step of a line again; `ends` of `attempt_ends`."""
+    return bool(line["step"] >= ends.get(attempt_of(line), math.inf))
+
+
 def attempt_ends(lines: list[dict[str, Any]]) -> dict[int, float]:
     """For each attempt the step from which a later attempt took its place."""
     starts: dict[int, int] = {}

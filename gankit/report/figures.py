@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
 from gankit.files import replacing
-from gankit.report.curves import Line, Panel, Series, panels, rate_drops
+from gankit.report.curves import Line, Panel, Series, attempt_ends, panels, rate_drops, replaced
 from gankit.report.reading import Story, read
 from gankit.runs import Run
 
@@ -127,6 +127,7 @@ def _scale(panel: Panel, axis: Axes) -> None:
 def _mark(axes: list[Axes], story: Story, drops: list[int]) -> list[Artist]:
     """Draw the verticals and return one of each kind, labelled, for a legend."""
     kinds: dict[str, Artist] = {}
+    ends = attempt_ends(story.metrics)
     for step in drops[:MARKS]:
         for axis in axes:
             line = axis.axvline(step, color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
@@ -134,7 +135,7 @@ def _mark(axes: list[Axes], story: Story, drops: list[int]) -> list[Artist]:
         kinds.setdefault("", line)
     for alarm in story.alarms[:MARKS]:
         severity = "critical" if alarm.get("severity") == "critical" else "warning"
-        style = "--" if story.replaced(alarm) else "-"
+        style = "--" if replaced(alarm, ends) else "-"
         for axis in axes:
             line = axis.axvline(alarm["step"], color=ALARM[severity], linewidth=1.2, linestyle=style, snap=True)
         kind = str(alarm.get("kind") or alarm.get("diagnostic") or "alarm")

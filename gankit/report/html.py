@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit.report import words
-from gankit.report.curves import Panel, panels, rate_drops
+from gankit.report.curves import Panel, attempt_ends, panels, rate_drops, replaced
 from gankit.report.embed import animation, grids, neighbours, still
 from gankit.report.figures import MARKS
 from gankit.report.laboratory import Laboratory, laboratory
@@ -76,11 +76,12 @@ def _told(story: Story) -> dict[str, Any]:
 
 
 def _curves(drawn: list[Panel], errors: Laboratory | None, story: Story) -> dict[str, Any]:
+    ends = attempt_ends(story.metrics)
     marks = [
         {
             "step": alarm["step"],
             "critical": alarm.get("severity") == "critical",
-            "replaced": story.replaced(alarm),
+            "replaced": replaced(alarm, ends),
             "text": label(f"{alarm.get('diagnostic', 'alarm')}: {alarm.get('message', '')}"),
         }
         for alarm in story.alarms[:MARKS]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from gankit.report.curves import Panel, attempt_ends, attempt_of, series_of
+from gankit.report.curves import Panel, attempt_ends, replaced, series_of
 from gankit.report.reading import Story, listing, mapping
 
 NAME = "reconstruction-errors"
@@ -46,7 +46,7 @@ class Laboratory:
 def laboratory(story: Story) -> Laboratory | None:
     """The section of a run, or None where nothing measured reconstruction errors."""
     ends = attempt_ends(story.metrics)
-    kept = [line for line in story.metrics if line["step"] < ends[attempt_of(line)]]
+    kept = [line for line in story.metrics if not replaced(line, ends)]
     rows = [_row(line) for line in sorted(kept, key=lambda line: line["step"]) if f"{NAME}/wasserstein" in line]
     if not rows:
         return None
@@ -247,7 +247,7 @@ def _quantiles(story: Story, ends: dict[int, float]) -> dict[str, Any]:
     """The last quantile plot that was kept: its step and the three lists, or nothing."""
     for line in reversed(story.readings):
         plot = mapping(mapping(line.get("details")).get("quantiles"))
-        if line.get("diagnostic") != NAME or line["step"] >= ends.get(attempt_of(line), math.inf):
+        if line.get("diagnostic") != NAME or replaced(line, ends):
             continue
         lists = {name: [_number(value) for value in listing(plot.get(name))] for name in ("normal", "real", "fake")}
         if lists["normal"]:

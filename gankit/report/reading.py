@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,11 +28,6 @@ class Story:
     samples: list[tuple[int, Path]]
     results: list[dict[str, Any]] = field(default_factory=list)  # what came of rescues
     missing: list[str] = field(default_factory=list)
-
-    def replaced(self, alarm: dict[str, Any]) -> bool:
-        """Whether a later attempt has gone over the step of an alarm again."""
-        later = (line["step"] for line in self.metrics if line.get("attempt", 1) > alarm.get("attempt", 1))
-        return min(later, default=math.inf) <= alarm["step"]
 
     @property
     def model(self) -> str:

@@ -82,7 +82,9 @@ def load(run: Run, step: int, training: Training) -> None:
     state, tensors = read(run, step)
     where = run.checkpoint_path(step)
     for name, network in training.networks.items():
-        _take(network, _below(tensors["networks"], name), f"network {name!r}", where)
+        found = _below(tensors["networks"], name)
+        if found or name not in training.terms:  # that of a term that was named at this resume begins anew
+            _take(network, found, f"network {name!r}", where)
     _take(training.averaged, tensors["averaged"], "the averaged generator", where)
     for name, optimizer in training.optimizers.items():
         _take_optimizer(optimizer, name, tensors["training"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from gankit.model import Judged, Model, Remedy, Step
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class LossTerm(ABC):
     """An extra term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`.
 
-    What it remembers from step to step lies in `memory`, tensors by name, and so in the checkpoint.
+    What it remembers from step to step lies in `memory`, tensors by name, and so in the checkpoint. A term can have a
+    network of its own (a critic, say), which learns beside the model's: `build` and `own_loss`.
     """
 
     name: ClassVar[str]
@@ -38,6 +40,22 @@ class LossTerm(ABC):
     @abstractmethod
     def __call__(self, step: Step) -> Tensor:
         """The term's value before its weight, a scalar. It may call `step.networks` again."""
+
+    def build(self, seen: tuple[int, ...]) -> nn.Module | None:
+        """The network of the term's own, or None: by default it has none. `seen` is the shape of what D is shown.
+
+        It stands in `step.networks` by the term's name, learns in the updates that move `self.network`, and is in
+        the checkpoint, but in no folder of samples. Raise `gankit.UserError` for a shape that cannot be built.
+        """
+        return None
+
+    def own_loss(self, step: Step) -> Tensor:
+        """What the network of the term's own minimises, a scalar; no other network learns from it."""
+        raise NotImplementedError(f"loss term {self.name!r} builds a network and has no `own_loss`")
+
+    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """That of its network: Adam at 1e-4, for which a term should know better."""
+        return torch.optim.Adam(parameters, lr=1e-4, fused=True)
 
 
 class Controller(nn.Module, ABC):

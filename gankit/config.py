@@ -69,7 +69,7 @@ class RunConfig(Options):
     @field_validator("background")
     @classmethod
     def _hex(cls, value: str) -> str:
-        return "#{:02x}{:02x}{:02x}".format(*colour(value))
+        return hexadecimal(value)
 
     @property
     def background_rgb(self) -> tuple[int, int, int]:
@@ -85,6 +85,11 @@ def colour(text: str) -> tuple[int, int, int]:
         return ImageColor.getrgb(text)[:3]
     except ValueError:
         raise ValueError(f"{text!r} is no colour: write a name like white, or #rrggbb") from None
+
+
+def hexadecimal(text: str) -> str:
+    """`#rrggbb` of a colour's name or of itself."""
+    return "#{:02x}{:02x}{:02x}".format(*colour(text))
 
 
 def duration(text: str, flag: str = "--time") -> float:
@@ -286,7 +291,7 @@ def resolve(
         "reactions": values.get("on_alarm", "stop"),
     }
     before = _before(pinned, model, machine, given, catalogue) if pinned else None
-    values |= _components(model, request, values["image_size"], catalogue, single, before)
+    values |= _components(model, request, values, catalogue, single, before)
     values |= {"requested": requested, "history": pinned.get("history", [])}
     return validate(RunConfig, values, "the run", "option")
 
@@ -319,6 +324,14 @@ def amend(
     return resolved, set(differing)
 
 
+def _background(run: Mapping[str, Any]) -> str:
+    text = str(run.get("background", RunConfig.model_fields["background"].default))
+    try:
+        return hexadecimal(text)
+    except ValueError as error:
+        raise UserError(f"--background {text} is refused: {error}") from None
+
+
 def _model_settings(old: Mapping[str, Any], model_class: Any) -> dict[str, Any]:
     """The settings of a run's model; what the model sets of its networks by now is as they were built."""
     settings = {key: value for key, value in old["model"].items() if key != "name"}
@@ -329,15 +342,16 @@ def _model_settings(old: Mapping[str, Any], model_class: Any) -> dict[str, Any]:
 def _components(
     model: Any,
     request: Mapping[str, Any],
-    image_size: int,
+    run: Mapping[str, Any],
     catalogue: Catalogue,
     single: Mapping[str, str],
     before: Mapping[str, Mapping[str, Any]] | None,
 ) -> dict[str, Any]:
     """The options of the network pair, the loss terms and all other components: the model's own, then those named.
 
-    `single`: the name of the data source and of the reaction, of which a run has one. `before`: what the run that is
-    resumed had, {kind: {name: options}}, in place of defaults, which a newer version may change.
+    `run`: what is decided by now, its size and background. `single`: the name of the data source and of the reaction,
+    of which a run has one. `before`: what the run that is resumed had, {kind: {name: options}}, in place of defaults,
+    which a newer version may change.
     """
     kept = before or {}
 
@@ -349,10 +363,10 @@ def _components(
     values: dict[str, Any] = {"networks": {}, "losses": {}}
     if model.networks:
         pair = catalogue.get("networks", model.networks)
-        if pair.sizes and image_size not in pair.sizes:
+        if pair.sizes and run["image_size"] not in pair.sizes:
             sizes = ", ".join(map(str, pair.sizes))
-            raise UserError(f"--image-size {image_size}: networks {pair.name!r} can be built for {sizes}")
-        settings = dict(model.settings)
+            raise UserError(f"--image-size {run['image_size']}: networks {pair.name!r} can be built for {sizes}")
+        settings = {"background": _background(run), **dict(model.settings)}
         shared = {key: settings[key] for key in pair.Options.model_fields if key in settings}
         given = request.get("networks", {}).get(pair.name, {}) | options.pop(pair.name, {})
         values["networks"][pair.name] = _options(

@@ -95,6 +95,7 @@ class Step:
     networks: Networks
     knobs: Mapping[str, Tensor]
     view: Callable[[Tensor], Tensor]
+    shared: dict[str, Any] = field(default_factory=dict)  # what a term computes once for several uses, by its name
 
     @cached_property
     def fake(self) -> Tensor:

@@ -16,8 +16,9 @@ that of StyleGAN's mapping network (Karras, Laine, Aila 2019, arXiv 1812.04948).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +50,47 @@ class ResizeConvolution(nn.Conv2d):
         return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
 
 
+class _Bounded(torch.autograd.Function):
+    """min(max(x, low), high). Beyond a bound the gradient that points back inward passes, and no other."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bounds = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (x,), (low, high), grad = ctx.saved_tensors, ctx.bounds, grads[0]
+        outward = ((x > high) & (grad < 0)) | ((x < low) & (grad > 0))  # what descent would push further out
+        return grad.masked_fill(outward, 0), None, None
+
+
+class Opacity(nn.Module):
+    """Colours and an opacity (B, C + 1, S, S), laid over a plain ground: a picture (B, C, S, S) in [-1, 1].
+
+    A linear output hovers about the colour of a plain ground and never is it. Here an opacity of 0 is the ground to
+    the bit, and a colour beyond the range is its end: both are bounded, by a clamp that lets the gradient that points
+    inward through, so that neither is ever stuck. A picture without a ground has an opacity of 1.
+    """
+
+    ground: Tensor
+
+    def __init__(self, ground: Sequence[float]) -> None:
+        """`ground`: its colour, C numbers in [-1, 1]."""
+        super().__init__()
+        self.register_buffer("ground", torch.tensor(ground).view(-1, 1, 1), persistent=False)
+
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The colours (B, C, S, S) in [-1, 1] and the opacity (B, 1, S, S) in [0, 1]; it starts about a half."""
+        x = x.float()
+        return _Bounded.apply(x[:, :-1], -1.0, 1.0), _Bounded.apply(x[:, -1:] + 0.5, 0.0, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        colours, opacity = self.parts(x)
+        return self.ground + opacity * (colours - self.ground)
+
+
 class _Normalised(nn.BatchNorm1d):
     """Batch normalisation of features (B, N). A batch of one has no spread: the running statistics stand in for it."""
 
@@ -64,9 +106,10 @@ def _widths(size: int, filters: int) -> list[int]:
 
 
 class Upward(nn.Module):
-    """Latent or code (B, N) -> picture (B, C, S, S). The output is unbounded, as in BEGAN's networks.
+    """Latent or code (B, N) -> picture (B, C, S, S).
 
-    `mapping` hidden layers of 16n come first.
+    `mapping` hidden layers of 16n come first. With a `ground`, C numbers in [-1, 1], colours and an opacity are laid
+    over it (`Opacity`); without, the output is linear and unbounded, as in BEGAN's networks.
     """
 
     def __init__(
@@ -78,6 +121,7 @@ class Upward(nn.Module):
         normalise: bool,
         transposed: bool = False,
         mapping: int = 0,
+        ground: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         widths = _widths(size, filters)[::-1]
@@ -98,7 +142,8 @@ class Upward(nn.Module):
         layers = activation(widths[0])
         for wide, narrow in pairwise(widths):
             layers += [larger(wide, narrow), *activation(narrow)]
-        self.layers = nn.Sequential(*layers, larger(widths[-1], channels))
+        last = [larger(widths[-1], channels)] if ground is None else [larger(widths[-1], channels + 1), Opacity(ground)]
+        self.layers = nn.Sequential(*layers, *last)
 
     def forward(self, code: Tensor) -> Tensor:
         x = self.linear(self.mapping(code)).unflatten(1, (-1, COARSEST, COARSEST))
@@ -108,14 +153,22 @@ class Upward(nn.Module):
 class Autoencoder(nn.Module):
     """The discriminator: picture (B, C, S, S) -> `Judged` with the reconstruction and the code (B, N_h)."""
 
-    def __init__(self, channels: int, size: int, latent: int, filters: int, transposed: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        latent: int,
+        filters: int,
+        transposed: bool = False,
+        ground: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         widths = [channels, *_widths(size, filters)]
         layers: list[nn.Module] = []
         for narrow, wide in pairwise(widths):
             layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         self.encoder = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * COARSEST**2, latent))
-        self.decoder = Upward(channels, size, latent, filters, normalise=False, transposed=transposed)
+        self.decoder = Upward(channels, size, latent, filters, normalise=False, transposed=transposed, ground=ground)
 
     def forward(self, x: Tensor) -> Judged:
         code = self.encoder(x)
@@ -136,6 +189,10 @@ class StridedAutoencoder(NetworkPair):
             "resize", description="nearest neighbour and a 3×3 convolution, or DCGAN's transposed 4×4 convolutions"
         )
         mapping: int = Field(2, ge=0, description="hidden layers of the generator before its first feature map")
+        output: Literal["opacity", "linear"] = Field(
+            "opacity", description="colours and an opacity laid over the run's --background, or plain numbers"
+        )
+        background: str = Field("#ffffff", description="what the opacity is laid over; by default the run's")
 
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
         o = self.options
@@ -143,7 +200,15 @@ class StridedAutoencoder(NetworkPair):
             raise UserError(f"networks {self.name!r} draw pictures, and the data are points of shape {shape}")
         channels, size, _ = shape
         transposed = o.upsampling == "transposed"
+        ground = _ground(o.background, channels) if o.output == "opacity" else None
+        shown = ground * (seen[0] // channels) if ground else None  # several pictures that D is shown as one
         return {
-            "generator": Upward(channels, size, o.latent, o.filters, True, transposed, o.mapping),
-            "discriminator": Autoencoder(seen[0], size, o.latent, o.filters, transposed),
+            "generator": Upward(channels, size, o.latent, o.filters, True, transposed, o.mapping, ground),
+            "discriminator": Autoencoder(seen[0], size, o.latent, o.filters, transposed, shown),
         }
+
+
+def _ground(background: str, channels: int) -> list[float]:
+    """The colour `#rrggbb` in [-1, 1], for pictures of that many channels; grey where they are not three."""
+    rgb = [int(background[i : i + 2], 16) / 127.5 - 1 for i in (1, 3, 5)]
+    return rgb if channels == 3 else [sum(rgb) / 3] * channels

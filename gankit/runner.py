@@ -22,12 +22,12 @@ from gankit.training import UPDATES, Training
 def update(
     training: Training, batches: Batches, number: int, which: int, knobs: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Update number `which` of step `number`: the networks that the model names for it, and nothing else.
+    """Update number `which` of step `number`: the networks that the model names for it, those of terms, and no other.
 
     Each network's gradient is that of its own loss with respect to its own weights; all are taken before any weight
     moves. Returns the readings, 0-dim tensors still on the device: nothing here waits for it.
     """
-    model, names = training.model, training.model.updates[which]
+    model, names = training.model, training.updates[which]
     torch.manual_seed(seed_of(training.config.seed, UPDATES, number, which))
 
     # Draw a batch and latents; the networks judge when the losses first look.
@@ -45,6 +45,8 @@ def update(
             value = term(step)
             losses.by_network[term.network] = losses.by_network[term.network] + weight * value
             losses.readings[f"term/{term_name}"] = value
+            if term_name in names:  # it has a network of its own
+                losses.by_network[term_name] = term.own_loss(step)
 
     # Gradients of each loss for its own network alone, then the optimizers.
     for place, name in enumerate(names):
@@ -77,7 +79,7 @@ def step_once(training: Training, batches: Batches) -> dict[str, Tensor]:
         part.at_step(number)
     knobs = training.knobs()
     readings: dict[str, Tensor] = {}
-    for which in range(len(training.model.updates)):
+    for which in range(len(training.updates)):
         readings |= update(training, batches, number, which, knobs)
     average(training, number)
     for controller in training.controllers.values():

@@ -15,6 +15,7 @@ from gankit.config import RunConfig, validate
 from gankit.data.batches import seed_of
 from gankit.errors import UserError
 from gankit.model import Judged, Model, Networks
+from gankit.networks import Opacity
 from gankit.plugins import Catalogue
 from gankit.runs import Run
 from gankit.training import LATENTS, Asked, Views, build_model
@@ -95,16 +96,29 @@ def rebuild(
     return Rebuilt(run, step, config, model, networks, view, torch.device(device))
 
 
-def sample(run: Run, n: int, seed: int = 0, step: int | None = None, plugins: Sequence[str] = ()) -> Tensor:
+def sample(
+    run: Run, n: int, seed: int = 0, step: int | None = None, plugins: Sequence[str] = (), alpha: bool = False
+) -> Tensor:
     """`n` pictures (n, C, S, S) in [-1, 1], or points (n, D), from latents that `seed` decides, on the CPU.
 
     A picture depends on (seed, place) and not on how many are drawn with it as far as the model's latents allow.
-    Raises `UserError` as `rebuild` does.
+    `alpha`: its colours before they are laid over the ground, and one channel more, the opacity from -1 (none) to 1.
+    Raises `UserError` as `rebuild` does, and where there is no opacity.
     """
     rebuilt = rebuild(run, step, plugins)
+    opacities = [part for part in rebuilt.networks["generator"].modules() if isinstance(part, Opacity)] if alpha else []
+    if alpha and len(opacities) != 1:
+        raise UserError(f"--alpha: the generator of run {run.folder} draws no opacity, its pictures have a ground")
+    for part in opacities:
+        part.register_forward_hook(_parts)
     with rebuilt.stream(seed), torch.no_grad():
         made = rebuilt.generate(rebuilt.latents(n), rebuilt.labels(n))
     return made.clamp(-1, 1) if made.ndim == 4 else made
+
+
+def _parts(part: Opacity, inputs: tuple[Tensor], _: Tensor) -> Tensor:
+    colours, opacity = part.parts(*inputs)
+    return torch.cat([colours, opacity * 2 - 1], 1)
 
 
 def save_each(pictures: Tensor, folder: Path) -> None:

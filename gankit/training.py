@@ -55,12 +55,24 @@ class Training:
         bf16 = self.config.precision == "bf16"
         return {name: Asked(module, self.device.type, bf16) for name, module in (networks or self.networks).items()}
 
+    @property
+    def critics(self) -> list[str]:
+        """The terms that have a network of their own."""
+        return [name for name in self.terms if name in self.networks]
+
+    @property
+    def updates(self) -> list[tuple[str, ...]]:
+        """The networks that each update moves: the model's, and those of terms that are added to one of them."""
+        return [
+            (*names, *(name for name in self.critics if self.terms[name][1].network in names))
+            for names in self.model.updates
+        ]
+
     def knobs(self) -> dict[str, Tensor]:
         """Every controller's value for the next step, and the learning rates that none drives."""
-        values = {
-            f"learning_rate/{name}": torch.full((), self.model.learning_rate(name), device=self.device)
-            for name in self.networks
-        }
+        own = {name: self.optimizers[name].defaults["lr"] for name in self.critics}
+        rates = own | {name: self.model.learning_rate(name) for name in self.networks if name not in own}
+        values = {f"learning_rate/{name}": torch.full((), rate, device=self.device) for name, rate in rates.items()}
         for controller in self.controllers.values():
             values |= {knob: controller.value(knob).clone() for knob in controller.drives}
         return values
@@ -130,6 +142,15 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
     """A training at step 0. `shape` is of one real item; `classes` are the names of the data's labels."""
     model, networks, view = build_model(config, shape, catalogue, classes)
     device = torch.device(config.device)
+    terms: dict[str, tuple[float, LossTerm]] = {}
+    for name, table in config.losses.items():
+        term = _component(catalogue, "losses", name, {k: v for k, v in table.items() if k != "weight"})
+        terms[name] = table["weight"], term
+        critic = term.build(view.shape(shape))
+        if critic is not None and name in networks:
+            raise UserError(f"--loss {name}: its network has the name of one of model {model.name!r}'s")
+        if critic is not None:
+            networks[name] = critic
     for network in networks.values():
         network.to(device)
         # Convolutions are faster so, and their gradients come in this layout: fused Adam was measured to go
@@ -141,15 +162,12 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         device=device,
         networks=networks,
         averaged=copy.deepcopy(networks["generator"]).requires_grad_(False),
-        optimizers={name: model.optimizer(name, list(network.parameters())) for name, network in networks.items()},
-        controllers={name: item.to(device) for name, item in controller_instances(config, model, catalogue).items()},
-        terms={
-            name: (
-                table["weight"],
-                _component(catalogue, "losses", name, {k: v for k, v in table.items() if k != "weight"}),
-            )
-            for name, table in config.losses.items()
+        optimizers={
+            name: terms[name][1].optimizer(parameters) if name in terms else model.optimizer(name, parameters)
+            for name, parameters in ((name, list(network.parameters())) for name, network in networks.items())
         },
+        controllers={name: item.to(device) for name, item in controller_instances(config, model, catalogue).items()},
+        terms=terms,
         view=view,
         diagnostics={
             name: _component(catalogue, "diagnostics", name, table) for name, table in config.diagnostics.items()
@@ -182,7 +200,7 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
     readings: dict[str, Tensor] = {}
     gives_energy = False
     with looking(training, LOOKING, 0), torch.enable_grad():
-        for names in model.updates:
+        for names in training.updates:
             real, labels = batches(1, 0)
             noise = model.latents(len(real), training.device)
             step = Step(model, 1, names, real, labels, noise, training.asked(), knobs, training.view)
@@ -205,7 +223,8 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
                 ) from None
             found = {f"loss/{network}": loss for network, loss in losses.by_network.items()} | losses.readings
             found |= {f"term/{name}": t(step) for name, (_, t) in terms.items() if t.network in names}
-            missing = [name for name in names if name not in losses.by_network]
+            found |= {f"loss/{name}": terms[name][1].own_loss(step) for name in training.critics if name in names}
+            missing = [name for name in names if f"loss/{name}" not in found]
             if missing:
                 raise UserError(f"model {model.name!r} gives no loss for the network {missing[0]!r} that it updates")
             for name, value in found.items():
@@ -268,7 +287,7 @@ def _refuse_unsaved(name: str, before: Controller, after: Controller) -> None:
 
 
 def _refuse_unmet(name: str, term: LossTerm, step: Step, model: Model, training: Training) -> None:
-    if term.network not in training.networks:
+    if term.network not in training.networks.keys() - set(training.critics):
         raise UserError(f"--loss {name}: model {model.name!r} has no network {term.network!r} to add it to")
     unknown = term.needs - {"code", "code as wide as the latent"}
     if unknown:

@@ -69,7 +69,28 @@ def test_the_energy_is_the_mean_over_pixels_of_the_error_to_the_power_eta(seen, 
     expected = (np.abs(seen - output) ** eta).reshape(3, -1).mean(1)
     assert reconstruction_error(torch.tensor(seen), Judged(torch.tensor(output)), eta).numpy() == near(expected)
     networks = {"discriminator": lambda _: Judged(torch.tensor(output))}
-    assert model(eta=eta).judge(networks, torch.tensor(seen), None).energy.numpy() == near(expected)
+    assert model(eta=eta, edges=0).judge(networks, torch.tensor(seen), None).energy.numpy() == near(expected)
+
+
+@given(
+    seen=hnp.arrays(np.float64, (3, 2, 4, 5), elements=st.floats(-2, 2)),
+    output=hnp.arrays(np.float64, (3, 2, 4, 5), elements=st.floats(-2, 2)),
+    eta=st.sampled_from([1, 2]),
+    edges=st.floats(0, 10),
+)
+@settings(deadline=None, max_examples=50)
+def test_with_edges_the_errors_of_differences_between_neighbours_count_as_much_as_asked_for(seen, output, eta, edges):
+    e = seen - output
+    across, down = e[:, :, :, 1:] - e[:, :, :, :-1], e[:, :, 1:] - e[:, :, :-1]
+    pixels, x, y = ((np.abs(part) ** eta).mean((1, 2, 3)) for part in (e, across, down))
+    networks = {"discriminator": lambda _: Judged(torch.tensor(output))}
+    found = model(eta=eta, edges=edges).judge(networks, torch.tensor(seen), None).energy.numpy()
+    assert found == near((pixels + edges * (x + y)) / (1 + edges))
+
+
+def test_points_have_no_edges():
+    networks = {"discriminator": lambda _: Judged(torch.zeros(2, 3))}
+    assert model(edges=3).judge(networks, torch.ones(2, 3), None).energy.tolist() == [1, 1]
 
 
 @given(real=energies, fake=energies, k=st.floats(0, 1), gamma=st.floats(0.01, 1))
@@ -386,7 +407,7 @@ def test_it_learns_a_reconstruction_on_the_demo_data_within_400_steps(tmp_path, 
         out=tmp_path / "run",
         steps=400,
         image_size=16,
-        set={"filters": 8, "learning_rate": 1e-3},
+        set={"filters": 8, "learning_rate": 1e-3, "edges": 0},
         log_every=10,
     )
     energy = [line["energy/real"] for line in run.metrics()]

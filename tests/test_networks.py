@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gankit.networks import ResizeConvolution, StridedAutoencoder
+from gankit.networks import Opacity, ResizeConvolution, StridedAutoencoder
 
 WAYS = ("resize", "transposed")
 
@@ -45,6 +45,51 @@ def test_a_batch_of_one_is_drawn_by_the_running_statistics_of_the_hidden_layers(
     one = torch.rand(1, 8)
     drawn = generator.mapping(one)
     torch.testing.assert_close(drawn, generator.eval().mapping(one))
+
+
+def test_an_opacity_lays_colours_over_the_ground_as_written_down():
+    x = torch.linspace(-2, 2, 2 * 4 * 3 * 3, dtype=torch.double).view(2, 4, 3, 3)[:, :, torch.randperm(3)]
+    ground = np.array([1.0, -0.5, 0.25])[:, None, None]
+    a, rgb = np.clip(x[:, 3:].numpy() + 0.5, 0, 1), np.clip(x[:, :3].numpy(), -1, 1)
+    np.testing.assert_allclose(Opacity([1.0, -0.5, 0.25])(x).numpy(), a * rgb + (1 - a) * ground, atol=1e-6)
+
+
+def test_where_the_opacity_is_nothing_the_ground_is_met_to_the_bit():
+    x = torch.randn(2, 4, 5, 5)
+    x[:, 3] = -3
+    assert torch.equal(Opacity([1.0, -0.5, 0.25])(x), torch.tensor([1.0, -0.5, 0.25])[:, None, None].expand(2, 3, 5, 5))
+
+
+@pytest.mark.parametrize("place", [-9.0, -1.5, 1.5, 9.0])
+def test_beyond_a_bound_a_colour_can_come_back_and_not_go_further(place):
+    """A plain clamp has no gradient there, and what left the range would never be drawn again."""
+    for inward in (True, False):
+        x = torch.full((1, 4, 1, 1), place, requires_grad=True)
+        x.data[:, 3] = 0.5  # opaque
+        sign = -1 if (place < 0) == inward else 1  # descent moves against it
+        (sign * Opacity([1.0, 1.0, 1.0])(x)[0, 0, 0, 0]).backward()
+        assert (float(x.grad[0, 0, 0, 0]) != 0) == inward
+
+
+@pytest.mark.parametrize(("channels", "background"), [(3, "#ffffff"), (3, "#102030"), (1, "#808080")])
+def test_networks_with_an_opacity_draw_the_background_that_they_are_told(channels, background):
+    options = StridedAutoencoder.Options(filters=4, latent=8, background=background)
+    networks = StridedAutoencoder(options).build((channels, 16, 16), (channels, 16, 16))
+    colour = torch.tensor([int(background[i : i + 2], 16) for i in (1, 3, 5)][:channels]) / 127.5 - 1
+    for upward in (networks["generator"], networks["discriminator"].decoder):
+        last = upward.layers[-2]
+        nn.init.zeros_(last.weight)
+        last.bias.data[-1] = -1  # transparent
+        drawn = upward(torch.rand(2, 8))
+        torch.testing.assert_close(drawn, colour[:, None, None].expand(2, channels, 16, 16))
+
+
+def test_a_linear_output_is_unbounded():
+    networks = StridedAutoencoder(StridedAutoencoder.Options(filters=4, latent=8, output="linear")).build(
+        (3, 16, 16), (3, 16, 16)
+    )
+    nn.init.constant_(networks["generator"].layers[-1].bias, 7)
+    assert networks["generator"](torch.rand(2, 8)).max() > 2
 
 
 sizes = st.tuples(*(st.integers(1, 5) for _ in range(5)))

@@ -22,6 +22,7 @@ from gankit.cli import plugin_option
 )
 @click.option("--grid", type=click.Path(), metavar="FILE.png", help="One picture with all; by default RUN/sample.png.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="A new folder with 00000.png … one file a picture.")
+@click.option("--alpha", is_flag=True, help="Without their ground: PNG with an opacity, to lay over anything.")
 @plugin_option
 def command(
     run: str,
@@ -30,6 +31,7 @@ def command(
     from_step: int | None,
     grid: str | None,
     out: str | None,
+    alpha: bool,
     plugins: tuple[str, ...],
 ) -> None:
     """Draw N pictures with the averaged generator of RUN."""
@@ -46,7 +48,7 @@ def command(
     from gankit.report.grid import save_grid
     from gankit.sampling import sample, save_each
 
-    pictures = sample(made, n, seed=seed, step=from_step, plugins=plugins)
+    pictures = sample(made, n, seed=seed, step=from_step, plugins=plugins, alpha=alpha)
     if out:
         save_each(pictures, Path(out))
         click.echo(f"{n} pictures in {out}")

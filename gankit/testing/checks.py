@@ -137,7 +137,7 @@ def keeps_gradients_apart(subject: Subject) -> None:
                 )
     _refuse_secret_steps(training)
     knobs = training.knobs()
-    for which, names in enumerate(training.model.updates):
+    for which, names in enumerate(training.updates):
         before = _parameters(training)
         update(training, batches, 1, which, knobs)
         after = _parameters(training)
@@ -195,7 +195,7 @@ def _gradients(subject: Subject, larger: str | None) -> dict[str, Tensor]:
 
     training.model.losses = scaled  # type: ignore[method-assign]
     rates = {name: torch.zeros(()) if name.startswith("learning_rate/") else v for name, v in training.knobs().items()}
-    for which, names in enumerate(training.model.updates):  # at a rate of 0, so that all are taken at the same weights
+    for which, names in enumerate(training.updates):  # at a rate of 0, so that all are taken at the same weights
         update(training, batches, 1, which, rates)
         for name in names:
             found[name] = torch.cat([p.grad.flatten() for p in trained(training.networks[name]) if p.grad is not None])

@@ -23,9 +23,10 @@ def gankit_networks() -> list[Any]:
 
 @hookimpl
 def gankit_losses() -> list[Any]:
+    from gankit_began.critic import Critic
     from gankit_began.terms import EnergyDistance, ImplicitLikelihood, LatentClosing, ModeRegulariser
 
-    return [EnergyDistance, ImplicitLikelihood, LatentClosing, ModeRegulariser]
+    return [Critic, EnergyDistance, ImplicitLikelihood, LatentClosing, ModeRegulariser]
 
 
 @hookimpl

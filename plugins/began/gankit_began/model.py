@@ -37,6 +37,7 @@ class BEGAN(Model):
                 "gamma": 0.5,
                 "lambda_k": 0.001,
                 "eta": 1,
+                "edges": 0,
                 "latent": 64,
                 "learning_rate": 1e-4,
                 "generator_pace": 1,
@@ -60,6 +61,9 @@ class BEGAN(Model):
         )
         lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain of k in equation (5)")
         eta: Literal[1, 2] = Field(1, description="η, the power of the error in L(v) = |v − D(v)|^η")
+        edges: float = Field(
+            3, ge=0, le=1e30, description="weight in L(v) of the errors of differences between neighbouring pixels"
+        )
         filters: Annotated[int, Field(ge=4)] | Literal["auto"] = Field(
             "auto",
             description="n, filters of the first convolution; auto: 32 on a CPU (the paper's networks 16), 64 on a GPU",
@@ -144,7 +148,7 @@ class BEGAN(Model):
     def judge(self, networks: Mapping[str, Any], seen: Tensor, labels: Tensor | None) -> Judged:
         """The energy of a picture is its reconstruction error L(v)."""
         judged = networks["discriminator"](seen)
-        judged.energy = reconstruction_error(seen, judged, self.settings.eta)
+        judged.energy = reconstruction_error(seen, judged, self.settings.eta, self.settings.edges)
         return judged
 
     def losses(self, step: Step) -> Losses:

@@ -1,0 +1,99 @@
+"""A critic beside the autoencoder: what an energy of reconstruction errors does not ask for, edges and whole figures.
+
+BEGAN's energy is low for whatever D can reconstruct, and what it reconstructs best is soft. The autoencoder keeps the
+variety and the balance; the critic says which of two pictures looks like a real one.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+import gankit
+from gankit import LossTerm, Step, UserError
+
+COARSEST, SMALLEST = 4, 8  # sides of the last feature map, and of the last one that is convolved
+
+
+class Scores(nn.Module):
+    """Pictures (B, C, S, S), S ≥ 8 -> a score each (B,), high for what looks real.
+
+    A 3×3 convolution at each resolution, with twice the filters of the one before it, up to eight times, and 2×2
+    averages between them, so that no stride leaves a grid in the gradient. No normalisation: a score is of one picture.
+    """
+
+    def __init__(self, channels: int, side: int, filters: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width, wider = channels, filters
+        while True:
+            layers += [nn.Conv2d(width, wider, 3, padding=1), nn.LeakyReLU(0.2)]
+            width = wider
+            if side // 2 < SMALLEST:
+                break
+            side //= 2
+            wider = min(2 * width, 8 * filters)
+            layers.append(nn.AvgPool2d(2))
+        layers += [nn.AdaptiveAvgPool2d(COARSEST), nn.Flatten(), nn.Linear(width * COARSEST**2, width)]
+        self.layers = nn.Sequential(*layers, nn.LeakyReLU(0.2), nn.Linear(width, 1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.layers(pictures).squeeze(1)
+
+
+class Critic(LossTerm):
+    """softplus(C(x) − C(G(z))), the mean over the batch: a generated picture is to score as high as a real one.
+
+    The critic C is a network of the term's own and minimises softplus(C(G(z)) − C(x)) + γ/2 (‖∇C(x)‖² + ‖∇C(G(z))‖²),
+    of each real picture against the generated one at its place: the relativistic pairing and both penalties of Huang,
+    Gokaslan, Kuleshov, Tompkin 2024, "The GAN is dead; long live the GAN!" (R3GAN; NeurIPS, arXiv 2501.05441). The
+    penalties are taken every `every` steps at as many times their weight, as in StyleGAN2 (Karras and others 2019,
+    arXiv 1912.04958). C sees what the discriminator is shown. Measured in docs/evidence/pictures.md.
+    """
+
+    name = "critic"
+    summary = "a small critic asks for edges and figures that look real (R3GAN's loss; try a weight of 0.1)"
+
+    class Options(gankit.Options):
+        filters: int = Field(16, ge=1, description="of the critic's first convolution")
+        penalty: float = Field(1, ge=0, le=1e30, description="γ of both gradient penalties; 0: none")
+        every: int = Field(8, ge=1, description="steps from one penalty to the next")
+        learning_rate: float = Field(3e-4, gt=0, le=1e30, description="the critic's, of Adam")
+
+    def build(self, seen: tuple[int, ...]) -> nn.Module:
+        if len(seen) != 3:
+            raise UserError(f"--loss {self.name}: it is for pictures, and the data are points of shape {seen}")
+        return Scores(seen[0], min(seen[1:]), self.options.filters)
+
+    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """Adam without momentum, as R3GAN has it."""
+        return torch.optim.Adam(parameters, lr=self.options.learning_rate, betas=(0.0, 0.99), fused=True)
+
+    def __call__(self, step: Step) -> Tensor:
+        """0-dim: log 2 where the critic cannot tell them apart."""
+        real, fake = self.scores(step)
+        return F.softplus(real.detach() - fake).mean()
+
+    def own_loss(self, step: Step) -> Tensor:
+        """What C minimises, 0-dim: log 2 where it cannot tell them apart, besides the penalties."""
+        real, fake = self.scores(step)
+        loss = F.softplus(fake - real).mean()
+        if self.options.penalty and step.number % self.options.every == 0:
+            slopes = sum(self.slope(step, seen) for seen in (step.seen_real, step.seen_fake))
+            loss = loss + self.options.penalty / 2 * self.options.every * slopes
+        return loss
+
+    def scores(self, step: Step) -> tuple[Tensor, Tensor]:
+        """Of the real and of the generated batch, (B,) each; computed once a step."""
+        if self.name not in step.shared:
+            critic = step.networks[self.name]
+            step.shared[self.name] = critic(step.seen_real), critic(step.seen_fake)
+        return step.shared[self.name]
+
+    def slope(self, step: Step, seen: Tensor) -> Tensor:
+        """‖∇C‖², the mean over the batch, 0-dim."""
+        seen = seen.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(step.networks[self.name](seen).sum(), seen, create_graph=True)
+        return gradient.square().flatten(1).sum(1).mean()

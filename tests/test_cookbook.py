@@ -110,14 +110,23 @@ def pictures(n: int) -> list[bytes]:
 
 def test_every_recipe_is_tried():
     assert set(RECIPES) == {
-        *("white_border.py", "pi_balance.py", "colour_drift.py", "board.py", "archive.py", "parquet.py", "best.py")
+        *("white_border.py", "hinge_critic.py", "pi_balance.py", "colour_drift.py", "board.py"),
+        *("archive.py", "parquet.py", "best.py"),
     }
 
 
 def test_the_loss_term_is_logged_and_in_the_generator_s_loss(cook):
-    line = cook("white_border.py", "--loss", "energy-distance=0", "--loss", "imle=0").metrics()[0]
+    line = cook("white_border.py", "--loss", "energy-distance=0", "--loss", "imle=0", "--loss", "critic=0").metrics()[0]
     assert 0 < line["term/white-border"] < 2
     assert line["loss/generator"] == pytest.approx(line["energy/fake"] + 0.1 * line["term/white-border"], rel=1e-5)
+
+
+def test_the_critic_of_a_term_learns_from_its_own_loss(cook):
+    line = cook("hinge_critic.py", "--loss", "energy-distance=0", "--loss", "imle=0", "--loss", "critic=0").metrics()[0]
+    score = -line["term/hinge-critic"]
+    assert line["loss/generator"] == pytest.approx(line["energy/fake"] - 0.05 * score, rel=1e-5)
+    assert line["loss/hinge-critic"] == pytest.approx(2, abs=0.5)  # it cannot tell them apart yet
+    assert line["learning_rate/hinge-critic"] == pytest.approx(1e-4)
 
 
 def test_the_pi_controller_gives_k_as_its_formula_says(cook):

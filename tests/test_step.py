@@ -31,7 +31,7 @@ WGAN_GP, REGRESSOR, CONDITIONAL, DECAY, EVERYTHING = (
 )
 RING = str(Path(__file__).parents[1] / "benchmarks" / "mixtures.py")
 
-BARE = {"energy-distance": 0, "imle": 0}  # the models' own equations alone
+BARE = {"energy-distance": 0, "imle": 0, "critic": 0}  # the models' own equations alone
 
 # Points for what is about the step, small pictures for what is about pictures; both train in milliseconds.
 # Where no length is given there is no step, so that what should have been refused does not train for hours.

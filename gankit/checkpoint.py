@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gankit.errors import UserError
+from gankit.files import below
 from gankit.runs import Run, rescues, strict, write_json
 from gankit.training import Training
 
 FORMAT = 1
 KEPT = 3
 FILES = ("networks", "averaged", "training")
+UNFINISHED = re.compile(r"\.\d{6,}\.\d+")  # a checkpoint that is being written or removed
+OWN = re.compile(rf"({'|'.join(FILES)})\.safetensors|(\.\w+\.)?state\.json")  # what is written into one
 
 
 def save(run: Run, training: Training) -> Path:
@@ -39,10 +43,10 @@ def save(run: Run, training: Training) -> Path:
     All but the last three, the last healthy one and those that rescues returned to are let go of.
     """
     path = run.checkpoint_path(training.number)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    for unfinished in path.parent.glob(".*"):  # of a process that was killed; the run's lock is ours
-        shutil.rmtree(unfinished, ignore_errors=True)
-    beside.mkdir(parents=True)
+    below(run.folder, path.parent.name, make=True)
+    _clear(path.parent)
+    beside = _beside(path)
+    beside.mkdir()
     tensors: dict[str, dict[str, Tensor]] = {
         "networks": {
             f"{name}/{key}": t for name, net in training.networks.items() for key, t in net.state_dict().items()
@@ -73,8 +77,41 @@ def save(run: Run, training: Training) -> Path:
     kept = {training.healthy, *(entry["step"] for entry in rescues(training.config.history))}
     for step in run.checkpoints()[:-KEPT]:
         if step < training.number and step not in kept:
-            shutil.rmtree(run.checkpoint_path(step))
+            _let_go(run.checkpoint_path(step))
     return path
+
+
+def _let_go(path: Path) -> None:
+    """Remove a checkpoint, unless somebody has put something else into it."""
+    if all(OWN.fullmatch(name) for name in os.listdir(path)):
+        beside = _beside(path)
+        os.replace(path, beside)  # first, so that a kill leaves no half of it listed
+        _remove(beside)
+
+
+def _beside(path: Path) -> Path:
+    """A free name beside a checkpoint, which is no checkpoint's: .NNNNNN.NUMBER."""
+    number = os.getpid()
+    while os.path.lexists(beside := path.with_name(f".{path.name}.{number}")):
+        number += 1
+    return beside
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed processes left half-made in checkpoints/; the run's lock is ours."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if UNFINISHED.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                _remove(Path(entry.path))
+
+
+def _remove(folder: Path) -> None:
+    """Remove the files of a checkpoint and then its folder, which stays where anything else lies in it."""
+    with suppress(OSError):
+        for entry in os.listdir(folder):
+            if OWN.fullmatch(entry):
+                (folder / entry).unlink()
+        folder.rmdir()
 
 
 def load(run: Run, step: int, training: Training) -> None:
@@ -134,6 +171,7 @@ def read(run: Run, step: int, only: Container[str] = FILES) -> tuple[dict[str, A
 
 def choose(run: Run, step: int | None = None) -> int:
     """The step of the checkpoint to take: the given one, or the last."""
+    below(run.folder, "checkpoints")
     there = run.checkpoints()
     if not there:
         raise UserError(f"run {run.folder} has no checkpoint to start from")

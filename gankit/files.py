@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders below another one that no link leads out of."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,3 +29,24 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             beside.unlink()
+
+
+def below(root: Path, *parts: str, make: bool = False) -> Path:
+    """The folder `parts` below `root`, which it is through no link; with `make` it is made where it is not there.
+
+    `root` itself is the user's own and may be a link. Raises UserError where one of `parts` is a link, or no folder.
+    """
+    folder = root
+    for part in parts:
+        folder = folder / part
+        try:
+            kind = folder.lstat().st_mode
+        except FileNotFoundError:
+            if make:
+                folder.mkdir(exist_ok=True)
+            continue
+        if stat.S_ISLNK(kind):
+            raise UserError(f"{folder} is a link, and links within such a folder are not followed: put a folder there")
+        if not stat.S_ISDIR(kind):
+            raise UserError(f"{folder} is no folder: move it away")
+    return folder

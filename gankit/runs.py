@@ -14,6 +14,7 @@ import base64
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import time
@@ -168,8 +169,11 @@ class Run:
 
     def checkpoints(self) -> list[int]:
         """The steps that have a checkpoint, in order."""
-        found = (self.folder / "checkpoints").glob("*")
-        return sorted(int(path.name) for path in found if path.name.isdigit() and path.is_dir())
+        folder = self.folder / "checkpoints"
+        if folder.is_symlink():
+            return []
+        found = [path for path in folder.glob("*") if path.is_dir() and not path.is_symlink()]
+        return sorted(int(path.name) for path in found if re.fullmatch("[0-9]{6,18}", path.name))
 
     # Where things go.
 

@@ -123,7 +123,7 @@ def _last_samples(run: Run, data: Data) -> tuple[int, Tensor]:
         raise ValueError("no samples")
     step, path = samples[-1]
     channels, side, _ = data.shape
-    with Image.open(path) as opened:
+    with Image.open(path, formats=["PNG"]) as opened:
         sheet = np.asarray(opened.convert("RGB"))
     cell = side + PADDING
     rows = (sheet.shape[0] - PADDING) // cell

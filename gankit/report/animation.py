@@ -92,7 +92,7 @@ def _pictures(samples: list[tuple[int, Path]]) -> list[tuple[int, np.ndarray]]:
     read = []
     for step, path in samples:
         try:
-            with Image.open(path) as picture:
+            with Image.open(path, formats=["PNG"]) as picture:
                 read.append((step, picture.convert("RGB")))
         except (OSError, SyntaxError):  # SyntaxError is how Pillow reports a broken PNG
             continue

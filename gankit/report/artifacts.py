@@ -114,7 +114,7 @@ class TensorBoard(Artifact):
         import numpy as np
         from PIL import Image
 
-        with Image.open(path) as grid:
+        with Image.open(path, formats=["PNG"]) as grid:
             self.writer.add_image("samples", np.asarray(grid.convert("RGB")), step, dataformats="HWC")
 
     def finish(self) -> Path:

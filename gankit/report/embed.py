@@ -36,7 +36,7 @@ def still(found: tuple[int, Path] | None) -> dict[str, Any]:
         return {}
     made = io.BytesIO()
     try:
-        with Image.open(found[1]) as picture:
+        with Image.open(found[1], formats=["PNG"]) as picture:
             picture.convert("RGB").save(made, "WEBP", quality=80)
     except (OSError, ValueError, SyntaxError):
         return {}
@@ -48,7 +48,7 @@ def neighbours(path: Path) -> dict[str, Any]:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=["PNG"]) as picture:
             told = json.loads(picture.info["gankit"])
         told = {key: told[key] for key in ("step", "looked", "train", "held_out")} | {"nearer": told.get("nearer")}
         return told | {"source": still((told["step"], path))["source"]}
@@ -80,7 +80,7 @@ def animation(path: Path, room: int) -> dict[str, Any]:
 def _as_webp(path: Path, room: int) -> bytes:
     from PIL import Image
 
-    with Image.open(path) as gif:
+    with Image.open(path, formats=["GIF"]) as gif:
         count = getattr(gif, "n_frames", 1)
         probe = len(_webp(gif, [count - 1]))
         wanted = max(1, min(count, int(0.9 * room / probe)))

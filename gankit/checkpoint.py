@@ -12,10 +12,11 @@ Random streams need no place in it: each update's stream follows from (seed, ste
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gankit.errors import UserError
-from gankit.files import below
+from gankit.files import below, opened
 from gankit.runs import Run, rescues, strict, write_json
 from gankit.training import Training
 
@@ -43,7 +44,7 @@ def save(run: Run, training: Training) -> Path:
     All but the last three, the last healthy one and those that rescues returned to are let go of.
     """
     path = run.checkpoint_path(training.number)
-    below(run.folder, path.parent.name, make=True)
+    run.make(path.parent.name)
     _clear(path.parent)
     beside = _beside(path)
     beside.mkdir()
@@ -58,9 +59,9 @@ def save(run: Run, training: Training) -> Path:
     for name, table in tensors.items():
         file = beside / f"{name}.safetensors"
         save_file({key: t.detach().contiguous().cpu() for key, t in table.items()}, file)
-        checksums[file.name] = _sha256(file)
-        with open(file, "rb") as handle:
-            os.fsync(handle.fileno())
+        with open(file, "rb") as written:
+            checksums[file.name] = _sha256(written)
+            os.fsync(written.fileno())
     state = {
         "format": FORMAT,
         "step": training.number,
@@ -147,26 +148,31 @@ def load_shown(run: Run, step: int, networks: Mapping[str, torch.nn.Module], ave
         _take(network, tensors["averaged"] if averaged and name == "generator" else found, f"network {name!r}", where)
 
 
-def read(run: Run, step: int, only: Container[str] = FILES) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+def read(run: Run, step: int, only: Sequence[str] = FILES) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """The verified state and tensors of a checkpoint; `only` some of its files."""
     where = run.checkpoint_path(step)
     try:
-        state = json.loads((where / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(run.read(where / "state.json"))
         told = state.pop("checksum", None)
         if told not in (None, _checksum(state)) or state["format"] != FORMAT or state["step"] != step:
             raise ValueError("state.json is not what was written")
         tensors = {}
-        for file, checksum in state["sha256"].items():
-            stem = file.removesuffix(".safetensors")
-            if stem in only:
-                if _sha256(where / file) != checksum:
+        for stem in only:
+            file = f"{stem}.safetensors"
+            with os.fdopen(opened(run.folder, where / file), "rb") as content:
+                if _sha256(content) != state["sha256"][file]:
                     raise ValueError(f"{file} is not what was written")
-                tensors[stem] = load_file(where / file)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+            tensors[stem] = load_file(where / file)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, UserError) as error:
         others = [other for other in run.checkpoints() if other != step]
         instead = f"; try --from {others[-1]}" if others else ""
         raise UserError(f"checkpoint {where} is damaged ({error}){instead}") from None
     return state, tensors
+
+
+def files(run: Run, step: int) -> list[Path]:
+    """The files of a checkpoint."""
+    return [run.checkpoint_path(step) / name for name in (*(f"{stem}.safetensors" for stem in FILES), "state.json")]
 
 
 def choose(run: Run, step: int | None = None) -> int:
@@ -228,6 +234,5 @@ def _checksum(state: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(strict(state), sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(file: io.BufferedReader) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()

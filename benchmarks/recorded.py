@@ -95,7 +95,7 @@ def _label(entry: dict[str, Any], step: int) -> bool | None:
 def _sheet(path: Path, looks: int, count: int) -> list[tuple[Tensor, Tensor]]:
     from PIL import Image
 
-    sheet = np.asarray(Image.open(path).convert("RGB"))
+    sheet = np.asarray(Image.open(path, formats=["PNG"]).convert("RGB"))
     tiles = sheet.reshape(sheet.shape[0] // SIDE, SIDE, sheet.shape[1] // SIDE, SIDE, 3).transpose(0, 2, 1, 3, 4)
     pictures = to_float(torch.from_numpy(tiles.reshape(looks, -1, SIDE, SIDE, 3).reshape(-1, SIDE, SIDE, 3).copy()))
     both = pictures.view(looks, -1, 3, SIDE, SIDE)

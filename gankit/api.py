@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 
 import gankit
-from gankit import checkpoint, config
+from gankit import checkpoint, config, files
 from gankit.components import Alarm
 from gankit.config import RunConfig
 from gankit.data.batches import Batches
@@ -25,12 +25,13 @@ from gankit.data.source import Data, Request
 from gankit.device import crowded, describe, peak_memory
 from gankit.environment import environment, record_resume, warn_of_another_machine
 from gankit.errors import TrainingError, UserError, told
+from gankit.files import replacing
 from gankit.interrupts import Interrupts
 from gankit.plugins import Catalogue
 from gankit.recorder import Recorder, Watcher
 from gankit.rescue import Plan
 from gankit.runner import scheduled, train
-from gankit.runs import Run, to_resume, write_json
+from gankit.runs import LINES, OBJECTS, Run, to_resume, write_json
 from gankit.training import Training, build, refuse_misfits
 
 
@@ -106,6 +107,7 @@ def resume(
     made = run if isinstance(run, Run) else Run(run)
     old = made.config
     step = checkpoint.choose(made, from_step)
+    made.refuse_links()
     catalogue = Catalogue(plugins, made_with=old.get("plugins", ()))
     if steps is not None:
         steps = max(steps, step)  # what is done is done
@@ -251,7 +253,8 @@ def go(
             "images_per_second": None,
             "message": " ".join(str(error).split()),
         }
-        (made.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        with replacing(made.folder / "traceback.txt") as beside:
+            beside.write_text(traceback.format_exc(), encoding="utf-8")
     finally:
         watcher.end()
         recorder.close()
@@ -327,15 +330,16 @@ def go_back(made: Run, training: Training, step: int, differing: set[str]) -> No
 def branch(made: Run, step: int, out: str | Path, healthy: int) -> Run:
     """A new run folder with what belongs to the steps up to `step`, and the last healthy checkpoint."""
     folder = Run.create(out, made.config["model"]["name"])
-    for name in ("config.json", "environment.json", "data.json", "metrics.jsonl", "alarms.jsonl", "readings.jsonl"):
-        if (made.folder / name).exists():
-            shutil.copy2(made.folder / name, folder / name)
+    names = [name for name in (*OBJECTS, *LINES) if name != "result.json" and (made.folder / name).exists()]
+    paths = [made.folder / name for name in names]
     for number in {step, healthy} & set(made.checkpoints()):
-        shutil.copytree(made.checkpoint_path(number), folder / "checkpoints" / made.checkpoint_path(number).name)
-    (folder / "samples").mkdir()
-    for number, path in made.samples():
-        if number <= step:
-            shutil.copy2(path, folder / "samples" / path.name)
+        paths += checkpoint.files(made, number)
+    paths += [path for number, path in made.samples() if number <= step]
+    for path in paths:
+        target = folder / path.relative_to(made.folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(files.opened(made.folder, path), "rb") as old, open(target, "xb") as new:
+            shutil.copyfileobj(old, new)
     branched = Run(folder)
     branched.drop_lines(lambda number: number > step)
     return branched
@@ -379,6 +383,8 @@ def describe_data(data: Data) -> dict[str, Any]:
 @contextmanager
 def locked(made: Run) -> Any:
     """No second process trains in the same folder."""
+    # A link, whose end a lock would empty, is refused.
+    os.close(files.opened(made.folder, made.lock_path, os.O_RDWR | os.O_CREAT))
     lock = FileLock(made.lock_path, timeout=0)
     try:
         lock.acquire()

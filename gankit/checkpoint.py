@@ -12,10 +12,12 @@ Random streams need no place in it: each update's stream follows from (seed, ste
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-import shutil
-from collections.abc import Container, Mapping
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gankit.errors import UserError
+from gankit.files import below, opened
 from gankit.runs import Run, rescues, strict, write_json
 from gankit.training import Training
 
 FORMAT = 1
 KEPT = 3
 FILES = ("networks", "averaged", "training")
+UNFINISHED = re.compile(r"\.\d{6,}\.\d+")  # a checkpoint that is being written or removed
+OWN = re.compile(rf"({'|'.join(FILES)})\.safetensors|(\.\w+\.)?state\.json")  # what is written into one
 
 
 def save(run: Run, training: Training) -> Path:
@@ -39,10 +44,10 @@ def save(run: Run, training: Training) -> Path:
     All but the last three, the last healthy one and those that rescues returned to are let go of.
     """
     path = run.checkpoint_path(training.number)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    for unfinished in path.parent.glob(".*"):  # of a process that was killed; the run's lock is ours
-        shutil.rmtree(unfinished, ignore_errors=True)
-    beside.mkdir(parents=True)
+    run.make(path.parent.name)
+    _clear(path.parent)
+    beside = _beside(path)
+    beside.mkdir()
     tensors: dict[str, dict[str, Tensor]] = {
         "networks": {
             f"{name}/{key}": t for name, net in training.networks.items() for key, t in net.state_dict().items()
@@ -54,9 +59,9 @@ def save(run: Run, training: Training) -> Path:
     for name, table in tensors.items():
         file = beside / f"{name}.safetensors"
         save_file({key: t.detach().contiguous().cpu() for key, t in table.items()}, file)
-        checksums[file.name] = _sha256(file)
-        with open(file, "rb") as handle:
-            os.fsync(handle.fileno())
+        with open(file, "rb") as written:
+            checksums[file.name] = _sha256(written)
+            os.fsync(written.fileno())
     state = {
         "format": FORMAT,
         "step": training.number,
@@ -73,8 +78,41 @@ def save(run: Run, training: Training) -> Path:
     kept = {training.healthy, *(entry["step"] for entry in rescues(training.config.history))}
     for step in run.checkpoints()[:-KEPT]:
         if step < training.number and step not in kept:
-            shutil.rmtree(run.checkpoint_path(step))
+            _let_go(run.checkpoint_path(step))
     return path
+
+
+def _let_go(path: Path) -> None:
+    """Remove a checkpoint, unless somebody has put something else into it."""
+    if all(OWN.fullmatch(name) for name in os.listdir(path)):
+        beside = _beside(path)
+        os.replace(path, beside)  # first, so that a kill leaves no half of it listed
+        _remove(beside)
+
+
+def _beside(path: Path) -> Path:
+    """A free name beside a checkpoint, which is no checkpoint's: .NNNNNN.NUMBER."""
+    number = os.getpid()
+    while os.path.lexists(beside := path.with_name(f".{path.name}.{number}")):
+        number += 1
+    return beside
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed processes left half-made in checkpoints/; the run's lock is ours."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if UNFINISHED.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                _remove(Path(entry.path))
+
+
+def _remove(folder: Path) -> None:
+    """Remove the files of a checkpoint and then its folder, which stays where anything else lies in it."""
+    with suppress(OSError):
+        for entry in os.listdir(folder):
+            if OWN.fullmatch(entry):
+                (folder / entry).unlink()
+        folder.rmdir()
 
 
 def load(run: Run, step: int, training: Training) -> None:
@@ -112,30 +150,36 @@ def load_shown(run: Run, step: int, networks: Mapping[str, torch.nn.Module], ave
         _take(network, tensors["averaged"] if averaged and name == "generator" else found, f"network {name!r}", where)
 
 
-def read(run: Run, step: int, only: Container[str] = FILES) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+def read(run: Run, step: int, only: Sequence[str] = FILES) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """The verified state and tensors of a checkpoint; `only` some of its files."""
     where = run.checkpoint_path(step)
     try:
-        state = json.loads((where / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(run.read(where / "state.json"))
         told = state.pop("checksum", None)
         if told not in (None, _checksum(state)) or state["format"] != FORMAT or state["step"] != step:
             raise ValueError("state.json is not what was written")
         tensors = {}
-        for file, checksum in state["sha256"].items():
-            stem = file.removesuffix(".safetensors")
-            if stem in only:
-                if _sha256(where / file) != checksum:
+        for stem in only:
+            file = f"{stem}.safetensors"
+            with os.fdopen(opened(run.folder, where / file), "rb") as content:
+                if _sha256(content) != state["sha256"][file]:
                     raise ValueError(f"{file} is not what was written")
-                tensors[stem] = load_file(where / file)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+            tensors[stem] = load_file(where / file)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, UserError) as error:
         others = [other for other in run.checkpoints() if other != step]
         instead = f"; try --from {others[-1]}" if others else ""
         raise UserError(f"checkpoint {where} is damaged ({error}){instead}") from None
     return state, tensors
 
 
+def files(run: Run, step: int) -> list[Path]:
+    """The files of a checkpoint."""
+    return [run.checkpoint_path(step) / name for name in (*(f"{stem}.safetensors" for stem in FILES), "state.json")]
+
+
 def choose(run: Run, step: int | None = None) -> int:
     """The step of the checkpoint to take: the given one, or the last."""
+    below(run.folder, "checkpoints")
     there = run.checkpoints()
     if not there:
         raise UserError(f"run {run.folder} has no checkpoint to start from")
@@ -192,6 +236,5 @@ def _checksum(state: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(strict(state), sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(file: io.BufferedReader) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()

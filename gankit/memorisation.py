@@ -25,6 +25,7 @@ from gankit.metrics.neighbours import nearest
 from gankit.pictures import FEWEST, Real
 from gankit.plugins import Catalogue
 from gankit.report.grid import COLUMNS, PADDING, grid
+from gankit.report.reading import picture
 from gankit.runs import Run
 
 # When a run ends, which is to take a second at most: training pictures that are looked at, their bytes, held-out ones.
@@ -91,9 +92,9 @@ def draw_neighbours(run: Run) -> Path | None:
         told["nearer"] = round(found.nearer, 4)
     notes = PngInfo()
     notes.add_text("gankit", json.dumps(told))
-    picture = Image.fromarray(grid(beside(samples, train, found.place)).numpy())
+    sheet = Image.fromarray(grid(beside(samples, train, found.place)).numpy())
     with replacing(run.neighbours_path) as written:
-        picture.save(written, format="PNG", pnginfo=notes)
+        sheet.save(written, format="PNG", pnginfo=notes)
     return run.neighbours_path
 
 
@@ -116,14 +117,12 @@ def _cached(config: RunConfig) -> Data:
 
 def _last_samples(run: Run, data: Data) -> tuple[int, Tensor]:
     """The pictures of the last sample grid, and its step."""
-    from PIL import Image
-
     samples = run.samples()
     if not samples:
         raise ValueError("no samples")
     step, path = samples[-1]
     channels, side, _ = data.shape
-    with Image.open(path) as opened:
+    with picture(run, path) as opened:
         sheet = np.asarray(opened.convert("RGB"))
     cell = side + PADDING
     rows = (sheet.shape[0] - PADDING) // cell

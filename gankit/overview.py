@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gankit.errors import UserError
+from gankit.files import opened
 from gankit.runs import COVERAGE, Run
 
 
@@ -91,6 +92,7 @@ def _unended(run: Run) -> str:
     """Whether a run without a result is under way: its process holds the lock, which a killed one does not."""
     if not run.lock_path.exists():
         return "broken off"
+    os.close(opened(run.folder, run.lock_path))
     try:
         with FileLock(run.lock_path, timeout=0):
             return "broken off"
@@ -106,7 +108,7 @@ def _health(run: Run, result: dict[str, Any], alarms: list[dict[str, Any]]) -> s
     there = run.checkpoints()
     state: dict[str, Any] = {}
     if there:
-        state = json.loads((run.checkpoint_path(there[-1]) / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(run.read(run.checkpoint_path(there[-1]) / "state.json"))
     young = [
         alarm
         for alarm in critical

@@ -81,9 +81,9 @@ class Recorder:
                 self.artifacts[name] = cls(cls.Options(**table), run)
         self.showing = Showing(training, batches.data)
         self.pictures_a_step = batches.batch_size * batches.updates
-        self.metrics: TextIO = open(run.metrics_path, "a", encoding="utf-8")  # noqa: SIM115
-        run.alarms_path.touch()
-        self.readings: TextIO = open(run.readings_path, "a", encoding="utf-8")  # noqa: SIM115
+        self.metrics: TextIO = run.append_to(run.metrics_path)
+        run.append_to(run.alarms_path).close()
+        self.readings: TextIO = run.append_to(run.readings_path)
         self.last = (training.number, training.seconds)
         self.words: dict[str, str] = {}
         self.looked: dict[str, int] = {}  # diagnostic -> the step of its last look
@@ -231,7 +231,7 @@ class Recorder:
             self.watcher.notice(failed)
 
     def _write_alarm(self, record: Mapping[str, Any]) -> None:
-        with open(self.run.alarms_path, "a", encoding="utf-8") as file:
+        with self.run.append_to(self.run.alarms_path) as file:
             file.write(json.dumps(strict(record), ensure_ascii=False, allow_nan=False) + "\n")
 
     def tell_of_rescue(self, words: str) -> None:
@@ -342,6 +342,7 @@ class Recorder:
     def sample(self) -> None:
         """The grid of fixed latents."""
         number, path = self.training.number, self.run.sample_path(self.training.number)
+        self.run.make(path.parent.name)
         save_grid(self.showing.fixed(GRID), path)
         self.watcher.sampled(number)
         for name, artifact in list(self.artifacts.items()):

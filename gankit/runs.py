@@ -14,17 +14,22 @@ import base64
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from gankit import files
 from gankit.errors import UserError
 from gankit.files import replacing
 
 RESULT = "rescue-result"  # in alarms.jsonl: what came of a rescue
+OBJECTS = ("config.json", "environment.json", "data.json", "result.json")
+LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl")
 COVERAGE = "mode-collapse/coverage"  # the metric that a run's coverage goes by: it is measured while the run goes on
 
 
@@ -46,11 +51,13 @@ def write_json(path: Path, value: Any) -> None:
         beside.write_text(text + "\n", encoding="utf-8")
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
     """The objects of a .jsonl file, each of a step; what a crash cut short or is damaged is left out."""
-    if not path.exists():
+    try:
+        file = os.fdopen(files.opened(folder, name), "rb")
+    except FileNotFoundError:
         return
-    with open(path, "rb") as file:
+    with file:
         for line in file:
             if line.endswith(b"\n"):
                 try:
@@ -130,46 +137,75 @@ class Run:
         """result.json, or an empty mapping while the run goes on."""
         return self._json("result.json")
 
+    def read(self, path: str | Path) -> bytes:
+        """All of a file in this folder.
+
+        Raises UserError where it is reached through a link, which a stranger's folder may hold, or is no ordinary file.
+        """
+        return files.read(self.folder, path)
+
+    def append_to(self, path: str | Path) -> TextIO:
+        """A text file in this folder, open for more at its end, made where it is not there. Raises as `read` does."""
+        return open(files.opened(self.folder, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8")
+
+    def refuse_links(self) -> None:
+        """Raise UserError where something that a training writes is a link: it must not be found out on the way."""
+        for name in ("samples", "checkpoints", "abandoned", "tensorboard"):
+            files.below(self.folder, name)
+        for path in (self.folder / "checkpoints").glob("[0-9]*"):
+            if path.is_symlink():
+                raise files.linked(path)
+        for name in (*OBJECTS, *LINES, ".lock"):
+            with suppress(FileNotFoundError):
+                os.close(files.opened(self.folder, name))
+
+    def make(self, *parts: str) -> Path:
+        """A folder in this folder, made where it is not there. Raises UserError where a link is in its place."""
+        return files.below(self.folder, *parts, make=True)
+
     def _json(self, name: str) -> dict[str, Any]:
-        path = self.folder / name
-        if not path.exists():
-            return {}
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(self.read(name))
+        except FileNotFoundError:
+            return {}
         except ValueError as error:
-            raise UserError(f"{path} is damaged: {error}") from None
+            raise UserError(f"{self.folder / name} is damaged: {error}") from None
 
     def metrics(self) -> list[dict[str, Any]]:
         """The logged steps, in the order in which they were written."""
-        return list(read_lines(self.metrics_path))
+        return list(read_lines(self.folder, "metrics.jsonl"))
 
     def alarms(self) -> list[dict[str, Any]]:
         """The alarms, in the order in which they were raised; without what is told there of rescues."""
-        return [line for line in read_lines(self.alarms_path) if line.get("kind") != RESULT]
+        return [line for line in read_lines(self.folder, "alarms.jsonl") if line.get("kind") != RESULT]
 
     def readings(self) -> list[dict[str, Any]]:
         """What diagnostics saw besides numbers, in the order in which they looked."""
-        return list(read_lines(self.readings_path))
+        return list(read_lines(self.folder, "readings.jsonl"))
 
     def samples(self) -> list[tuple[int, Path]]:
         """(step, picture) of every sample grid, by step."""
-        found = (self.folder / "samples").glob("*.png")
-        return sorted((int(path.stem), path) for path in found if path.stem.isdigit())
+        return self._grids("samples")
+
+    def _grids(self, *parts: str) -> list[tuple[int, Path]]:
+        return [(int(path.stem), path) for path in self._numbered("[0-9]{6,18}[.]png", *parts) if not path.is_dir()]
+
+    def _numbered(self, pattern: str, *parts: str) -> list[Path]:
+        """What has a name of digits in a folder of ours, by number; what is a link is passed over."""
+        with suppress(UserError, OSError), os.scandir(files.below(self.folder, *parts)) as entries:
+            found = [e.path for e in entries if re.fullmatch(pattern, e.name) and not e.is_symlink()]
+            return sorted(map(Path, found), key=lambda path: int(path.stem))
+        return []
 
     def sample_at(self, step: int, attempt: int = 1) -> tuple[int, Path] | None:
         """The last sample grid up to `step` as that attempt had it, also where a later one has replaced it."""
-        aside = [
-            (int(path.stem), path)
-            for path in (self.folder / "abandoned" / str(attempt) / "samples").glob("*.png")
-            if path.stem.isdigit()
-        ]
+        aside = self._grids("abandoned", str(attempt), "samples")
         found = [(number, path) for number, path in (*self.samples(), *aside) if number <= step]
         return max(found, key=lambda one: (one[0], one in aside), default=None)
 
     def checkpoints(self) -> list[int]:
         """The steps that have a checkpoint, in order."""
-        found = (self.folder / "checkpoints").glob("*")
-        return sorted(int(path.name) for path in found if path.name.isdigit() and path.is_dir())
+        return [int(path.name) for path in self._numbered("[0-9]{6,18}", "checkpoints") if path.is_dir()]
 
     # Where things go.
 
@@ -193,22 +229,22 @@ class Run:
     @property
     def attempt(self) -> int:
         """The number of the attempt under way, from 1."""
-        aside = (self.folder / "abandoned").glob("*")
-        told = [line.get("attempt", 1) for line in read_lines(self.metrics_path)]
-        return max([1, *(1 + int(path.name) for path in aside if path.name.isdigit()), *told])
+        aside = self._numbered("[1-9][0-9]{0,8}", "abandoned")
+        told = [line.get("attempt", 1) for line in read_lines(self.folder, "metrics.jsonl")]
+        return max([1, *(1 + int(path.name) for path in aside), *told])
 
     def drop_lines(self, gone: Callable[[int], bool], attempt: int | None = None) -> None:
         """Forget the lines of the steps that are `gone`; the same training is to write them again.
 
         With `attempt`, of that attempt alone. A line that a crash cut short is forgotten as well.
         """
-        for path in (self.metrics_path, self.alarms_path, self.readings_path):
+        for name in LINES:
             kept = [
                 line
-                for line in read_lines(path)
+                for line in read_lines(self.folder, name)
                 if not gone(line["step"]) or attempt not in (None, line.get("attempt", 1))
             ]
-            with replacing(path) as beside:
+            with replacing(self.folder / name) as beside:
                 beside.write_text(
                     "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8"
                 )
@@ -219,14 +255,10 @@ class Run:
         The lines of metrics.jsonl stay; those of the next attempt carry its number.
         """
         attempt = self.attempt
-        aside = self.folder / "abandoned" / str(attempt)
-        aside.mkdir(parents=True)
         later = [path for number, path in self.samples() if number > step]
         later += [self.checkpoint_path(number) for number in self.checkpoints() if number > step]
         for path in later:
-            target = aside / path.relative_to(self.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(path, target)
+            shutil.move(path, self.make("abandoned", str(attempt), path.parent.name) / path.name)
         self.drop_lines(lambda number: False)
         return attempt + 1
 
@@ -251,7 +283,7 @@ class Run:
         if not samples:
             return f"<p>{self!r}: no samples yet</p>"
         step, path = samples[-1]
-        picture = base64.b64encode(path.read_bytes()).decode()
+        picture = base64.b64encode(self.read(path)).decode()
         return (
             f'<figure><img alt="samples at step {step}" style="image-rendering:pixelated;min-width:512px" '
             f'src="data:image/png;base64,{picture}"><figcaption>{self!r}</figcaption></figure>'

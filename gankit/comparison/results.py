@@ -10,8 +10,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from gankit import files
 from gankit.comparison import paired
 from gankit.errors import UserError
+from gankit.files import relative
 from gankit.report.words import duration
 from gankit.runs import COVERAGE, Run, rescues
 
@@ -38,13 +40,18 @@ def read(folder: Path) -> dict[str, Any]:
     """comparison.json. Raises UserError where it is absent, damaged or of another schema."""
     path = folder / "comparison.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(files.read(folder, "comparison.json"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
     if not isinstance(found, dict) or found.get("schema") != SCHEMA or not found.keys() >= KEYS:
         raise UserError(f"{path} is of a schema that this gankit does not know: it reads schema {SCHEMA}")
+    try:
+        for one in found["runs"]:
+            relative(one["folder"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged: the folder of a run, {error}") from None
     return found
 
 

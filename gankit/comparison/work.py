@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import time
@@ -21,7 +20,7 @@ from gankit import api
 from gankit.comparison import results
 from gankit.comparison.arms import Arm, flags, steps_of, together
 from gankit.errors import UserError
-from gankit.files import replacing
+from gankit.files import below, opened, read, relative, replacing
 from gankit.interrupts import Interrupts
 from gankit.recorder import Watcher
 from gankit.runs import Run, write_json
@@ -77,7 +76,7 @@ class Comparison:
             time.sleep(0.1)
 
     def path(self, row: Row) -> Path:
-        return self.folder / row["folder"]
+        return below(self.folder, *relative(row["folder"]).parts)
 
     def over(self, row: Row, interrupts: Interrupts | None = None) -> bool:
         """Whether a run has come to its end, whatever it was. One that an earlier start left training is waited for,
@@ -102,7 +101,7 @@ class Comparison:
             if self.plan["budget"] is not None:
                 arguments += ["--time", f"{max(self.plan['budget'] - _trained(Run(path)), 0.001):.3f}"]
         else:
-            shutil.rmtree(path, ignore_errors=True)  # ended before its first checkpoint: nothing is lost
+            self.set_aside(path)
             arm = self.arms[row["arm"]]
             length = None if self.plan["images"] is None else steps_of(arm, self.plan["images"])
             options = together(self.shared, arm.options)
@@ -115,8 +114,8 @@ class Comparison:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if jobs > 1:  # threads that wait for each other lose far more than their share
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-        path.parent.mkdir(exist_ok=True)
-        with open(_log(path), "ab") as log:
+        below(self.folder, path.parent.name, make=True)
+        with os.fdopen(opened(path.parent, _log(path).name, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
             if fcntl:  # of the open file, which the child inherits: the lock is let go when the child ends, not we
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # In a session of its own: Ctrl-C is ours to pass on, once.
@@ -128,6 +127,15 @@ class Comparison:
                 env=environment,
                 start_new_session=True,
             )
+
+    def set_aside(self, path: Path) -> None:
+        """Make room for a run that ended before its first checkpoint. Whatever is there is kept under a hidden name."""
+        number = 1
+        while os.path.lexists(aside := path.with_name(f".{path.name}.{number}")):
+            number += 1
+        if os.path.lexists(path):
+            path.rename(aside)
+            self.watcher.notice(f"{path} has no checkpoint to go on from: it is set aside as {aside}")
 
     def tell(self, row: Row) -> None:
         """A word on a run under way, now and then."""
@@ -236,7 +244,8 @@ def _log(path: Path) -> Path:
 def _under_way(path: Path) -> bool:
     """Whether a process trains that run, or is about to."""
     if fcntl and _log(path).exists():
-        with open(_log(path), "ab") as log:  # on a network's file system only what may be written can be locked
+        # On a network's file system only what may be written can be locked.
+        with os.fdopen(opened(path.parent, _log(path).name, os.O_WRONLY | os.O_APPEND), "ab") as log:
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -253,6 +262,8 @@ def _under_way(path: Path) -> bool:
 
 
 def _last_words(path: Path) -> str:
-    log = _log(path)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    try:
+        lines = read(path.parent, _log(path).name).decode(errors="replace").splitlines()
+    except (OSError, UserError):
+        lines = []
     return lines[-1].removeprefix("gankit: ") if lines else "it said nothing"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
 from gankit.files import replacing
-from gankit.report.reading import evenly
+from gankit.report.reading import evenly, picture
 from gankit.runs import Run
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def animate(run: Run, path: Path | None = None, frames: int = 120, seconds: floa
     refuse_name(path)
     if frames < 1 or not seconds > 0:
         raise UserError(f"an animation needs at least 1 frame and more than 0 seconds, not {frames} and {seconds}")
-    pictures = _pictures(evenly(run.samples(), frames))
+    pictures = _pictures(run, evenly(run.samples(), frames))
     if not pictures:
         raise UserError(f"{run.folder} has no samples yet: animate it once the first grids are in its samples/")
     pause = min(seconds / len(pictures), LONGEST)
@@ -84,20 +84,19 @@ def write_film(
 # Frames.
 
 
-def _pictures(samples: list[tuple[int, Path]]) -> list[tuple[int, np.ndarray]]:
+def _pictures(run: Run, samples: list[tuple[int, Path]]) -> list[tuple[int, np.ndarray]]:
     """(step, uint8 array: height × width × 3) of each sample that can be read, all of the last one's size."""
     import numpy as np
-    from PIL import Image
 
     read = []
     for step, path in samples:
         try:
-            with Image.open(path) as picture:
-                read.append((step, picture.convert("RGB")))
+            with picture(run, path) as sample:
+                read.append((step, sample.convert("RGB")))
         except (OSError, SyntaxError):  # SyntaxError is how Pillow reports a broken PNG
             continue
     size = read[-1][1].size if read else (0, 0)
-    return [(step, np.asarray(_fitted(picture, size))) for step, picture in read]
+    return [(step, np.asarray(_fitted(sample, size))) for step, sample in read]
 
 
 def _fitted(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -152,8 +151,8 @@ def _indexed(
     import numpy as np
     from PIL import Image
 
-    for n, picture in enumerate(pictures):
-        cells = picture >> 2
+    for n, pixels in enumerate(pictures):
+        cells = pixels >> 2
         places = _enlarged(index[cells[..., 0], cells[..., 1], cells[..., 2]])
         if bar:
             places = np.concatenate([places, bar(n, places.shape[1])])

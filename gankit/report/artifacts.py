@@ -95,7 +95,7 @@ class TensorBoard(Artifact):
         from torch.utils.tensorboard import SummaryWriter
 
         super().__init__(options, run)
-        self.folder = run.folder / "tensorboard" / f"attempt-{run.attempt}"
+        self.folder = run.make("tensorboard", f"attempt-{run.attempt}")
         kept = [line["step"] for line in run.metrics() if line.get("attempt", 1) == run.attempt]
         self.told = len(run.alarms())
         self.writer = SummaryWriter(str(self.folder), purge_step=kept[-1] + 1 if kept else 0)
@@ -112,9 +112,10 @@ class TensorBoard(Artifact):
 
     def sampled(self, step: int, path: Path) -> None:
         import numpy as np
-        from PIL import Image
 
-        with Image.open(path) as grid:
+        from gankit.report.reading import picture
+
+        with picture(self.run, path) as grid:
             self.writer.add_image("samples", np.asarray(grid.convert("RGB")), step, dataformats="HWC")
 
     def finish(self) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 from gankit.comparison.results import label, shown, some
 from gankit.comparison.results import read as read_comparison
 from gankit.comparison.results import told as told_of_run
+from gankit.files import below, relative
 from gankit.report import words
 from gankit.report.curves import BOUNDS, LETTERS, NOTES, POINTS, Panel, Series, series_of, thin
 from gankit.report.embed import still
@@ -54,7 +55,9 @@ def write_comparison(folder: Path) -> Path:
 
 def _stories(folder: Path, comparison: Mapping[str, Any]) -> dict[tuple[str, int], Story]:
     """The runs that have begun, by arm and seed."""
-    rows = [row for row in comparison["runs"] if (folder / row["folder"] / "config.json").is_file()]
+    rows = [
+        row for row in comparison["runs"] if (below(folder, *relative(row["folder"]).parts) / "config.json").is_file()
+    ]
     return {(row["arm"], row["seed"]): read(Run(folder / row["folder"])) for row in rows}
 
 
@@ -112,11 +115,12 @@ def _length(comparison: Mapping[str, Any]) -> str:
 def _pictures(comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], Story], free: int) -> dict[str, Any]:
     first = min(row["seed"] for row in comparison["runs"])
     arms = {arm: stories[arm, first].samples for arm, seed in stories if seed == first and stories[arm, first].samples}
+    runs = {arm: stories[arm, first].run for arm in arms}
     others: list[dict[str, Any]] = []
     copies: list[dict[str, Any]] = []
     for (arm, seed), story in stories.items():
-        last = still(story.samples[-1] if story.samples else None)
-        pairs = still((last["step"], story.run.neighbours_path) if last else None)
+        last = still(story.run, story.samples[-1] if story.samples else None)
+        pairs = still(story.run, (last["step"], story.run.neighbours_path) if last else None)
         if pairs and seed == first:
             copies.append({"name": arm, **pairs})
         if last and seed != first and len(others) < 60:
@@ -127,7 +131,7 @@ def _pictures(comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], S
     if arms:
         # By pictures shown: a model that draws two batches a step has had as much at half the step.
         longest = max(arms, key=lambda arm: arms[arm][-1][0] * paces[arm])
-        each = sum(len(still(samples[-1]).get("source", "")) for samples in arms.values())
+        each = sum(len(still(runs[arm], samples[-1]).get("source", "")) for arm, samples in arms.items())
         chosen = evenly(arms[longest], max(1, min(POSITIONS, free // max(each, 1))))
         for column in columns:
             samples, pace = arms[column["name"]], paces[column["name"]]
@@ -135,7 +139,7 @@ def _pictures(comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], S
                 images = step * paces[longest]
                 at = [sample for sample in samples if sample[0] * pace <= images] or samples[:1]
                 # An address that asks for nothing, where a picture is damaged.
-                column["shown"].append(still(at[-1]) or {"step": at[-1][0], "source": "data:,"})
+                column["shown"].append(still(runs[column["name"]], at[-1]) or {"step": at[-1][0], "source": "data:,"})
     held = [
         [
             {

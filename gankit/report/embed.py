@@ -5,82 +5,85 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from gankit.report.reading import evenly
+from gankit.errors import UserError
+from gankit.files import opened
+from gankit.report.reading import evenly, picture
+from gankit.runs import Run
 
 GRIDS = 60  # in the slider, at most
+SIGNS = {".png": b"\x89PNG\r\n\x1a\n", ".gif": b"GIF8"}  # first bytes, without which nothing is shown
 
 
 def _base64(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def grids(samples: list[tuple[int, Path]], room: int) -> dict[str, Any]:
+def grids(run: Run, samples: list[tuple[int, Path]], room: int) -> dict[str, Any]:
     """As many grids as there is room for, evenly in steps; of the last one the picture is always there."""
-    size = {path: _size(path) * 4 // 3 for _, path in samples}
+    size = {path: _size(run, path) * 4 // 3 for _, path in samples}
     samples = [(step, path) for step, path in samples if size[path]]
     chosen = evenly(samples, GRIDS)
     while len(chosen) > 1 and sum(size[path] for _, path in chosen) > room:
         chosen = evenly(samples, len(chosen) - 1) if len(chosen) > 2 else chosen[-1:]
-    shown = [{"step": step, "source": _base64(path.read_bytes(), "png")} for step, path in chosen]
+    shown = [{"step": step, "source": _base64(run.read(path), "png")} for step, path in chosen]
     return {"shown": shown, "count": len(samples)}
 
 
-def still(found: tuple[int, Path] | None) -> dict[str, Any]:
+def still(run: Run, found: tuple[int, Path] | None) -> dict[str, Any]:
     """One grid as WebP, a fifth of the size; {} if there is none that can be read."""
-    from PIL import Image
-
     if found is None:
         return {}
     made = io.BytesIO()
     try:
-        with Image.open(found[1]) as picture:
-            picture.convert("RGB").save(made, "WEBP", quality=80)
+        with picture(run, found[1]) as grid:
+            grid.convert("RGB").save(made, "WEBP", quality=80)
     except (OSError, ValueError, SyntaxError):
         return {}
     return {"step": found[0], "source": _base64(made.getvalue(), "webp")}
 
 
-def neighbours(path: Path) -> dict[str, Any]:
+def neighbours(run: Run) -> dict[str, Any]:
     """neighbours.png as WebP, with what `draw_neighbours` wrote into it; {} if there is none that can be read."""
-    from PIL import Image
-
+    path = run.neighbours_path
     try:
-        with Image.open(path) as picture:
-            told = json.loads(picture.info["gankit"])
+        with picture(run, path) as pairs:
+            told = json.loads(pairs.info["gankit"])
         told = {key: told[key] for key in ("step", "looked", "train", "held_out")} | {"nearer": told.get("nearer")}
-        return told | {"source": still((told["step"], path))["source"]}
+        return told | {"source": still(run, (told["step"], path))["source"]}
     except (OSError, ValueError, KeyError, TypeError, SyntaxError):
         return {}
 
 
-def _size(path: Path) -> int:
+def _size(run: Run, path: Path) -> int:
+    """Bytes of a picture of the format that its name says, else 0."""
     try:
-        return path.stat().st_size
-    except OSError:
+        with os.fdopen(opened(run.folder, path), "rb") as file:
+            fits = file.read(8).startswith(SIGNS[path.suffix])
+            return os.fstat(file.fileno()).st_size if fits else 0
+    except (OSError, UserError):
         return 0
 
 
-def animation(path: Path, room: int) -> dict[str, Any]:
+def animation(run: Run, path: Path, room: int) -> dict[str, Any]:
     """animation.gif as it is or, if that is too large, with fewer frames and as WebP; {} if there is none."""
-    size = _size(path)
+    size = _size(run, path)
     if not size:
         return {}
     if size * 4 // 3 <= room:
-        return {"source": _base64(path.read_bytes(), "gif"), "size": size, "whole": True}
+        return {"source": _base64(run.read(path), "gif"), "size": size, "whole": True}
     try:
-        content = _as_webp(path, room * 3 // 4)
+        content = _as_webp(run, path, room * 3 // 4)
     except (OSError, EOFError, ValueError, SyntaxError):
         content = b""
     return {"source": _base64(content, "webp") if content else "", "size": size, "whole": False}
 
 
-def _as_webp(path: Path, room: int) -> bytes:
-    from PIL import Image
-
-    with Image.open(path) as gif:
+def _as_webp(run: Run, path: Path, room: int) -> bytes:
+    with picture(run, path, "GIF") as gif:
         count = getattr(gif, "n_frames", 1)
         probe = len(_webp(gif, [count - 1]))
         wanted = max(1, min(count, int(0.9 * room / probe)))

@@ -41,4 +41,4 @@ def _scatter(points: Tensor) -> Image.Image:  # type: ignore[name-defined]  # no
     axes.plot(*points[:, :2].float().cpu().T, ".", markersize=3)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    return Image.open(buffer).convert("RGB")
+    return Image.open(buffer, formats=["PNG"]).convert("RGB")

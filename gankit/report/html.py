@@ -30,9 +30,9 @@ def write_report(run: Run, path: Path | None = None) -> Path:
     story = read(run)
     told = _told(story)
     free = room(told)
-    moving = animation(run.animation_path, min(ANIMATION, free // 2))
-    between = animation(run.folder / "interpolation.gif", min(INTERPOLATION, free // 4))
-    stills = grids(story.samples, free - sum(len(one.get("source", "")) for one in (moving, between)))
+    moving = animation(run, run.animation_path, min(ANIMATION, free // 2))
+    between = animation(run, run.folder / "interpolation.gif", min(INTERPOLATION, free // 4))
+    stills = grids(run, story.samples, free - sum(len(one.get("source", "")) for one in (moving, between)))
     told |= {"animation": moving, "interpolation": between, "grids": stills}
     return write_page("template.html.j2", Path(path) if path else run.report_path, told, bool(told["curves"]["panels"]))
 
@@ -57,7 +57,7 @@ def _told(story: Story) -> dict[str, Any]:
         "alarms": _alarms(story),
         "curves": _curves(drawn, errors, story),
         "latest": [(s.key, words.number(s.last[1]), s.last[0]) for panel in drawn for s in panel.series if s.last],
-        "neighbours": neighbours(story.run.neighbours_path),
+        "neighbours": neighbours(story.run),
         "errors": errors,
         "latest_errors": [(key, words.number(value), step) for key, value, step in errors.latest] if errors else [],
         "files": [_files(story, "skipped"), _files(story, "warned")],
@@ -125,7 +125,7 @@ def _beside(story: Story, alarm: dict[str, Any]) -> list[dict[str, Any]]:
     before, attempt = alarm.get("before"), alarm.get("attempt", 1)
     if not isinstance(before, int) or not isinstance(attempt, int):
         return []
-    both = [still(story.run.sample_at(before, attempt)), still(story.run.sample_at(alarm["step"], attempt))]
+    both = [still(story.run, story.run.sample_at(step, attempt)) for step in (before, alarm["step"])]
     return both if all(both) and both[0]["step"] < both[1]["step"] else []
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
+from gankit.files import Unreachable
 from gankit.runs import RESULT, Run
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Story:
 def read(run: Run) -> Story:
     """Read all of a run folder, forgiving what is absent, half-written or damaged."""
     missing: list[str] = []
-    alarms = read_lines(run.alarms_path, missing)
+    alarms = read_lines(run, run.alarms_path, missing)
     story = Story(
         run=run,
         config=_object(lambda: run.config, "config.json", missing),
@@ -46,10 +51,10 @@ def read(run: Run) -> Story:
         data=_object(lambda: run.data, "data.json", missing),
         # Its absence means that the run goes on, which the summary says.
         result=_object(lambda: run.result, "result.json", missing, may_be_absent=True),
-        metrics=read_lines(run.metrics_path, missing),
+        metrics=read_lines(run, run.metrics_path, missing),
         alarms=[line for line in alarms if line.get("kind") != RESULT],
         results=[line for line in alarms if line.get("kind") == RESULT],
-        readings=read_lines(run.readings_path, missing),
+        readings=read_lines(run, run.readings_path, missing),
         samples=run.samples(),
         missing=missing,
     )
@@ -60,12 +65,17 @@ def read(run: Run) -> Story:
     return story
 
 
-def read_lines(path: Path, missing: list[str]) -> list[dict[str, Any]]:
+def read_lines(run: Run, path: Path, missing: list[str]) -> list[dict[str, Any]]:
     """The objects of a .jsonl file that have a step; damaged lines are left out and counted in `missing`."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        text = run.read(path).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
     except OSError as error:
         missing.append(f"{path.name} cannot be read: {error.strerror}")
+        return []
+    except UserError as error:
+        missing.append(str(error))
         return []
     whole, damaged = [], 0
     # A last line without its end is still being written: not damage.
@@ -81,6 +91,16 @@ def read_lines(path: Path, missing: list[str]) -> list[dict[str, Any]]:
     if damaged:
         missing.append(f"{path.name}: {damaged:,} damaged {'line was' if damaged == 1 else 'lines were'} left out")
     return whole
+
+
+def picture(run: Run, path: Path, kind: str = "PNG") -> Image.Image:
+    """A picture that gankit has drawn into the run folder, of that format. Raises OSError where it is none."""
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(run.read(path)), formats=[kind])
+    except (UserError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(str(error)) from None
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -100,6 +120,9 @@ def _is_step(value: Any) -> bool:
 def _object(get: Callable[[], Any], name: str, missing: list[str], may_be_absent: bool = False) -> dict[str, Any]:
     try:
         found = get()
+    except Unreachable as error:
+        missing.append(str(error))
+        return {}
     except (UserError, OSError, ValueError):
         missing.append(f"{name} is damaged")
         return {}

@@ -1,0 +1,307 @@
+"""What a stranger's folder cannot do: run anything, reach anything besides itself, or have anything deleted."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import os
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from conftest import COMPARED, Gankit, checkpoints, contents, read, refused, with_few
+from PIL import Image
+
+undrawn = pytest.mark.usefixtures("undrawn")
+
+
+def keepsakes(folder: Path) -> dict[str, str]:
+    """Fill a folder with what a user would miss, and return what is in it."""
+    for name in (".git/HEAD", ".ssh/id_ed25519", ".config/settings", ".000004.12/diary.txt", "letters/one.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"the only copy of {name}")
+    return contents(folder)
+
+
+# Nothing that gankit did not make is deleted.
+
+
+@undrawn
+def test_a_resume_deletes_no_folder_that_it_did_not_make(gankit: Gankit, run: Path) -> None:
+    before = keepsakes(run / "checkpoints")
+    assert gankit("resume", run, "--steps", 16).code == 0
+    there = contents(run / "checkpoints")
+    mine = {name: hash for name, hash in before.items() if not name.startswith("0000")}
+    assert mine.items() <= there.items()
+
+
+@undrawn
+def test_what_a_killed_process_left_half_made_is_removed(gankit: Gankit, run: Path) -> None:
+    half = run / "checkpoints/.000010.4711"
+    half.mkdir()
+    for name in ("networks.safetensors", ".4711.state.json"):
+        (half / name).write_bytes(b"half")
+    assert gankit("resume", run, "--steps", 10).code == 0
+    assert not half.exists()
+
+
+@undrawn
+def test_a_link_among_what_was_left_is_neither_followed_nor_removed(gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    before = keepsakes(home)
+    (home / "state.json").write_text("not a checkpoint's")
+    (run / "checkpoints/.000010.4711").symlink_to(home)
+    assert gankit("resume", run, "--steps", 16).code == 0
+    assert before.items() <= contents(home).items()
+    assert (home / "state.json").exists()
+
+
+@undrawn
+def test_what_a_user_put_into_a_checkpoint_stays_when_others_are_let_go(gankit: Gankit, run: Path) -> None:
+    note = run / "checkpoints/000004/why-this-one.txt"
+    note.write_text("the best faces")
+    assert gankit("resume", run, "--steps", 16).code == 0
+    assert note.read_text() == "the best faces"
+    assert checkpoints(run) == [0, 4, 12, 14, 16]
+
+
+@undrawn
+@pytest.mark.parametrize("command", ["resume", "sample"])
+def test_checkpoints_that_are_a_link_are_refused(command: str, gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (run / "checkpoints").rename(home)
+    before = keepsakes(home)
+    (run / "checkpoints").symlink_to(home)
+    more = ("--steps", 10) if command == "resume" else ()
+    refused(gankit(command, run, *more), "checkpoints is a link")
+    assert contents(home) == before
+
+
+@undrawn
+def test_a_run_folder_that_a_user_reaches_by_a_link_is_as_good(gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(run)
+    assert gankit("resume", "linked", "--steps", 10).code == 0
+    assert checkpoints(run)[-1] == 10
+
+
+# A picture starts no program.
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 146 146\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.fixture
+def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `gs` on the path that leaves a trace when it is started."""
+    trace = tmp_path / "started"
+    program = tmp_path / "bin/gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {trace}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # looked for anew
+    return trace
+
+
+def test_the_trap_works(ghostscript: Path, tmp_path: Path) -> None:
+    """Pillow would start it: the other tests can fail."""
+    (tmp_path / "x.png").write_bytes(EPS)
+    with Image.open(tmp_path / "x.png") as picture, suppress(OSError):
+        picture.load()
+    assert ghostscript.exists()
+
+
+@pytest.mark.parametrize("command", ["report", "animate", "resume"])
+def test_a_picture_in_a_run_folder_starts_no_program(
+    command: str, gankit: Gankit, run: Path, ghostscript: Path
+) -> None:
+    for name in ("samples/000004.png", "samples/000008.png", "neighbours.png", "animation.gif", "interpolation.gif"):
+        (run / name).write_bytes(EPS)
+    gankit(command, run, *(("--steps", "9") if command == "resume" else ()))
+    assert not ghostscript.exists()
+
+
+def test_a_picture_in_a_folder_of_samples_starts_no_program(gankit: Gankit, ghostscript: Path, tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    for n in range(8):
+        (tmp_path / f"samples/{n}.png").write_bytes(EPS)
+    refused(gankit("evaluate", "samples", "--data", "demo:60"), "PostScript")
+    assert not ghostscript.exists()
+
+
+def test_every_picture_that_is_opened_is_one_of_named_formats() -> None:
+    root = Path(__file__).parent.parent
+    opened = []
+    for source in (path for part in ("gankit", "plugins", "examples") for path in (root / part).rglob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Image.open"):
+                opened.append(f"{source}:{node.lineno}")
+                assert "formats" in {keyword.arg for keyword in node.keywords}, opened[-1]
+    assert opened
+
+
+# A link in a run folder leads nowhere.
+
+SECRET = "secret-4fd1c7"
+LINKED = (  # together where one does not hide what the next does
+    ("report.html", "losses.png", "animation.gif", "neighbours.png", "sample.png", "samples/000009.png"),
+    ("checkpoints/000008/state.json", "checkpoints/000006/networks.safetensors", "samples/000008.png"),
+    ("samples",),
+    ("checkpoints",),
+    ("abandoned",),
+    ("checkpoints/000008",),
+    (".lock",),
+    ("metrics.jsonl", "alarms.jsonl", "readings.jsonl"),
+    ("environment.json", "data.json", "result.json"),
+    ("config.json",),
+)
+
+
+def link(there: Path, home: Path) -> None:
+    """Put a link to something of the user's, of the same kind, in the place of a file or folder."""
+    theirs = home / there.name
+    if there.exists():
+        there.rename(theirs)
+    elif there.suffix or there.name == ".lock":
+        theirs.write_text(SECRET)
+    else:
+        keepsakes(theirs)
+    there.symlink_to(theirs)
+
+
+@undrawn
+@pytest.mark.parametrize("names", LINKED, ids=lambda names: names[0])
+def test_no_command_writes_through_a_link(names: tuple[str, ...], gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    keepsakes(home := tmp_path / "home")
+    for name in names:
+        link(run / name, home)
+    before = contents(home)
+    resume = ("resume", run, "--steps", 9)
+    for command in [("report", run), ("animate", run), ("sample", run, "-n", 2), ("runs", run.parent), resume]:
+        said = gankit(*command)
+        assert said.code in (0, 2), said
+        assert len(said.err.splitlines()) == (said.code == 2)
+    assert contents(home) == before
+
+
+@undrawn
+def test_the_traceback_of_a_failure_is_not_written_through_a_link(
+    gankit: Gankit, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gankit import runner
+
+    monkeypatch.setattr(runner, "step_once", lambda *_: 1 / 0)
+    keepsakes(home := tmp_path / "home")
+    link(run / "traceback.txt", home)
+    before = contents(home)
+    assert gankit("resume", run, "--steps", 10).code == 1
+    assert contents(home) == before
+    assert "ZeroDivisionError" in (run / "traceback.txt").read_text()
+
+
+@undrawn
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples", ".lock"])
+def test_a_resume_of_a_folder_with_a_link_is_refused_before_it_changes_anything(
+    name: str, gankit: Gankit, run: Path, tmp_path: Path
+) -> None:
+    keepsakes(home := tmp_path / "home")
+    link(run / name, home)
+    before = contents(run)
+    refused(gankit("resume", run, "--steps", 10), f"{name} is a link")
+    assert contents(run) == before
+
+
+def test_no_secret_behind_a_link_gets_into_a_report(gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    """Text, and pictures of the user's own, whose bytes would stand in the page in base64."""
+    home = tmp_path / "home"
+    home.mkdir()
+    secret = (run / "samples/000004.png").read_bytes()
+    private = Image.effect_noise((146, 146), 90)  # like nothing else in the page
+    private.save(home / "private.png")
+    private.save(home / "private.gif")
+    (home / "key.txt").write_text(SECRET)
+    for name in ("neighbours.png", "interpolation.gif", "animation.gif", "samples/000004.png", "samples/000007.png"):
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(home / f"private{Path(name).suffix}")
+    (run / "samples/000006.png").symlink_to(home / "key.txt")
+    (run / "environment.json").unlink()
+    (home / "machine.json").write_text(json.dumps({"device": SECRET, "torch": SECRET}))
+    (run / "environment.json").symlink_to(home / "machine.json")
+    assert gankit("report", run).code == 0
+    page = (run / "report.html").read_text()
+    for text in (SECRET.encode(), (home / "private.png").read_bytes(), (home / "private.gif").read_bytes()):
+        assert base64.b64encode(text).decode()[:60] not in page
+    assert SECRET not in page
+    assert "environment.json is a link" in page
+    assert secret  # and what is no link is shown
+    assert base64.b64encode((run / "samples/000008.png").read_bytes()).decode() in page
+
+
+def test_what_is_no_picture_is_not_shown_as_one(gankit: Gankit, run: Path) -> None:
+    """A hard link, which an archive may hold as well, looks like any file."""
+    for name in ("samples/000004.png", "animation.gif", "interpolation.gif", "neighbours.png"):
+        (run / name).write_text(SECRET * 20)
+    assert gankit("report", run).code == 0
+    assert base64.b64encode((SECRET * 20).encode()).decode() not in (run / "report.html").read_text()
+
+
+@undrawn
+def test_a_checkpoint_names_no_file_outside_it(gankit: Gankit, run: Path) -> None:
+    from gankit.checkpoint import _checksum
+
+    state = read(run / "checkpoints/000008/state.json")
+    state.pop("checksum")
+    for name in list(state["sha256"]):
+        state["sha256"][f"../000006/{name}"] = state["sha256"].pop(name)
+    (run / "checkpoints/000008/state.json").write_text(json.dumps(state | {"checksum": _checksum(state)}))
+    refused(gankit("sample", run), "000008", "damaged")
+
+
+# A comparison of somebody else's.
+
+
+@pytest.fixture
+def compared(comparison: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(comparison, tmp_path / "theirs"))
+
+
+@pytest.mark.parametrize("folder", ["../run", "/etc", "runs/../../run", "", ".", "runs\\..\\run", 7, None])
+def test_a_comparison_reads_no_run_outside_it(folder: object, gankit: Gankit, compared: Path, run: Path) -> None:
+    run.rename(run.parent / "run")
+    told = read(compared / "comparison.json")
+    told["runs"][0]["folder"] = folder
+    (compared / "comparison.json").write_text(json.dumps(told))
+    refused(gankit("report", compared), "comparison.json is damaged")
+
+
+@pytest.mark.parametrize("name", ["runs", "runs/ebgan-seed-0", "comparison.json", "report.html"])
+def test_a_link_in_a_comparison_leads_nowhere(name: str, gankit: Gankit, compared: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (compared / name).rename(home / "there")
+    (compared / name).symlink_to(home / "there")
+    before = contents(home)
+    said = gankit("report", compared)
+    if name == "report.html":  # a link of that name is replaced
+        assert said.code == 0
+    else:
+        refused(said, f"{Path(name).name} is a link")
+    assert contents(home) == before
+
+
+def test_a_comparison_that_goes_on_deletes_nothing(
+    gankit: Gankit, compared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run without a checkpoint begins anew; what lay in its place, ours or not, is set aside."""
+    with_few(monkeypatch)
+    place = compared / "runs/ebgan-seed-0"
+    shutil.rmtree(place)
+    kept = keepsakes(place)
+    assert gankit("compare", *COMPARED, "--out", compared).code == 0
+    assert contents(compared / "runs/.ebgan-seed-0.1") == kept
+    assert checkpoints(place)

@@ -58,13 +58,20 @@ def fine(pictures: Tensor) -> Tensor:
     return (blocks - blocks.mean(0)).div(255).square().mean((0, 2, 3, 4))
 
 
-def ground_colour(real: Tensor) -> Tensor | None:
-    """(C,) in 0..255: the plain ground that real pictures (B, C, S, S) share, or None where they have none.
+def edge(pictures: Tensor) -> Tensor:
+    """The outermost pixels of each: (B, 4S − 4, C), whole numbers in 0..255."""
+    outer = torch.ones(pictures.shape[-2:], dtype=torch.bool, device=pictures.device)
+    outer[1:-1, 1:-1] = False
+    return _levels(pictures[..., outer]).transpose(1, 2)
+
+
+def ground_colour(edges: Tensor) -> Tensor | None:
+    """(C,) in 0..255: the plain ground that real pictures share, by their `edge` (B, P, C), or None where they do not.
 
     It is the commonest colour of their outermost pixels, where at least half of all these pixels are it: pictures that
     fill their square have none, nor have those with a ground for each.
     """
-    outer = torch.cat([_edge(some) for some in real.split(_together(real))])
+    outer = edges.flatten(0, 1).cpu()
     colours, counts = outer.unique(dim=0, return_counts=True)
     colour = colours[counts.argmax()]
     shared = ((outer - colour).abs().amax(1) <= SAME).float().mean()
@@ -80,29 +87,45 @@ def ground(pictures: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
     return (away <= SAME).sum((1, 2)), (away < NEAR).sum((1, 2))
 
 
-def cleanliness(pictures: Tensor, colour: Tensor | None) -> dict[str, Told]:
-    """All of them over a set: grain, flat, ground, fine; `colour` is `ground_colour` of the real pictures.
+def look(pictures: Tensor, colour: Tensor | None) -> Tensor:
+    """(B, 5), double: of each picture grain, flat, fine, the pixels that are the ground's `colour` and those near it.
+
+    Without a colour the last two are NaN. Memory is bounded, however many pictures there are.
+    """
+    found = []
+    for some in pictures.split(max(1, CHUNK // max(1, math.prod(pictures.shape[1:])))):
+        counts = ground(some, colour) if colour is not None else (torch.full_like(some[:, 0, 0, 0], math.nan),) * 2
+        found.append(torch.stack([one.cpu().double() for one in (grain(some), flat(some), fine(some), *counts)], 1))
+    return torch.cat(found)
+
+
+def told(looked: Tensor) -> dict[str, Told]:
+    """All of them over a set, from its `look` (B, 5): grain, flat, ground and fine.
 
     Means over the pictures, but for the ground: of all pixels near its colour the share that are it, 0 where none is
-    near. It is left out where there is no colour. Memory is bounded, however many pictures there are.
+    near. It is left out where there is no colour.
     """
-    parts = pictures.split(_together(pictures))
-    found = {
-        name: _told(torch.cat([measure(some) for some in parts]))
-        for name, measure in (("grain", grain), ("flat", flat), ("fine", fine))
-    }
-    if colour is not None:
-        same, near = (torch.cat(counts) for counts in zip(*(ground(some, colour) for some in parts), strict=True))
-        found["ground"] = _told(same, near)
-    return {name: found[name] for name in LEAST if name in found}
+    one = torch.ones_like(looked[:, 0])
+    parts = {"grain": (0, one), "flat": (1, one), "ground": (3, looked[:, 4]), "fine": (2, one)}
+    return {name: _ratio(looked[:, column], of) for name, (column, of) in parts.items() if not bool(of.isnan().any())}
 
 
-def over_real(pictures: Mapping[str, Told], real: Mapping[str, Told]) -> dict[str, float]:
-    """Each measure over the real pictures' own, 1 where it is right.
+def cleanliness(pictures: Tensor, colour: Tensor | None) -> dict[str, Told]:
+    """What is `told` of a `look` at pictures (B, C, S, S); `colour` is the `ground_colour` of the real ones."""
+    return told(look(pictures, colour))
+
+
+def over_real(pictures: Mapping[str, Told], real: Mapping[str, Told]) -> dict[str, Told]:
+    """Each measure over the real pictures' own, 1 where it is right, with the error that the pictures bring.
 
     Both sides count as `LEAST` where they are less, so that what nobody sees is no factor of a hundred.
     """
-    return {name: max(told.value, LEAST[name]) / max(real[name].value, LEAST[name]) for name, told in pictures.items()}
+    found = {}
+    for name, one in pictures.items():
+        least = LEAST[name]
+        unit = max(real[name].value, least)
+        found[name] = Told(max(one.value, least) / unit, one.error / unit)
+    return found
 
 
 def _levels(pictures: Tensor) -> Tensor:
@@ -123,21 +146,8 @@ def _windows(levels: Tensor, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     return of(of(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
 
 
-def _edge(pictures: Tensor) -> Tensor:
-    """The outermost pixels of pictures (B, C, S, S): (B·(4S − 4), C), whole numbers in 0..255."""
-    outer = torch.ones(pictures.shape[-2:], dtype=torch.bool, device=pictures.device)
-    outer[1:-1, 1:-1] = False
-    return _levels(pictures[..., outer]).transpose(1, 2).flatten(0, 1)
-
-
-def _together(pictures: Tensor) -> int:
-    return max(1, CHUNK // max(1, math.prod(pictures.shape[1:])))
-
-
-def _told(parts: Tensor, of: Tensor | None = None) -> Told:
-    """The sum of parts (B,) over that of what they are parts of, with the error of a ratio from B clusters."""
-    parts = parts.double()
-    of = torch.ones_like(parts) if of is None else of.double()
+def _ratio(parts: Tensor, of: Tensor) -> Told:
+    """The sum of parts (B,) over that of what they are parts of (B,), with the error of a ratio from B clusters."""
     whole = of.sum().clamp(min=1)
     value = parts.sum() / whole
     n = len(parts)

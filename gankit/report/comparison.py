@@ -173,9 +173,12 @@ def _measure(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
                 "sentence": one["sentence"],
             }
         )
+    better = f"{entry['better']} is better"
+    if entry["better"] == "nearer":
+        better = "nearer to the real pictures is better, and differences are of distances from them"
     return {
         "title": label(name),
-        "note": f"{entry['better']} is better" + (f"; by {entry['space']}" if entry["space"] else ""),
+        "note": better + (f"; by {entry['space']}" if entry["space"] else ""),
         "ceiling": "" if entry["ceiling"] is None else shown(name, entry["ceiling"]),
         "means": means,
         "told": entry.get("note", ""),

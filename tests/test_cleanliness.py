@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import TINY, Gankit, lines
+from gankit_began.model import BEGAN
+from gankit_ebgan.model import EBGAN
 from torch import Tensor
 
+from gankit import Alarm, Model, Snapshot
+from gankit.cleanliness import Cleanliness
 from gankit.data import figure
 from gankit.data.batches import to_float
 from gankit.data.demo import attribute_values, draws
 from gankit.metrics import cleanliness as measures
-from gankit.metrics.cleanliness import cleanliness, fine, flat, grain, ground, ground_colour, over_real
+from gankit.metrics.cleanliness import Told, cleanliness, edge, fine, flat, grain, ground, over_real
 
 WHITE = torch.tensor([255.0, 255.0, 255.0])
 
@@ -26,6 +35,10 @@ def people(count: int, seed: int = 7, side: int = 32) -> Tensor:
     labels, differences = draws(seed, count)
     drawn = zip(attribute_values(labels), differences, strict=True)
     return to_float(torch.from_numpy(np.stack([figure.draw(v, side, differences=d) for v, d in drawn])))
+
+
+def ground_colour(real: Tensor) -> Tensor | None:
+    return measures.ground_colour(edge(real))
 
 
 def blurred(pictures: Tensor) -> Tensor:
@@ -40,6 +53,10 @@ def noisy(pictures: Tensor, sigma: float | Tensor = 4.0) -> Tensor:
     """With Gaussian noise of so many of 255 grey levels."""
     noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))
     return (pictures + sigma / 127.5 * noise).clamp(-1, 1)
+
+
+def values(told: Mapping[str, Told]) -> dict[str, float]:
+    return {name: one.value for name, one in told.items()}
 
 
 # The definitions, a picture and a pixel at a time.
@@ -155,7 +172,7 @@ def test_other_real_pictures_reach_the_real_value_and_noise_grey_and_blur_do_not
     shown = cleanliness(real, ground_colour(real))
 
     def over(pictures: Tensor) -> dict[str, float]:
-        return over_real(cleanliness(pictures, ground_colour(real)), shown)
+        return values(over_real(cleanliness(pictures, ground_colour(real)), shown))
 
     assert over(real) == dict.fromkeys(shown, 1.0)
     assert over(others) == pytest.approx(dict.fromkeys(shown, 1.0), abs=0.1)
@@ -180,16 +197,115 @@ def test_what_nobody_sees_is_no_factor_of_a_hundred() -> None:
     """Pictures that are flat everywhere have no grain and no fine energy to be divided by."""
     real = cleanliness(torch.zeros(8, 3, 16, 16), None)
     assert (real["grain"].value, real["fine"].value) == (0, 0)
-    assert over_real(real, real) == {"grain": 1, "flat": 1, "fine": 1}
+    assert values(over_real(real, real)) == {"grain": 1, "flat": 1, "fine": 1}
 
 
 def test_two_thousand_pictures_of_64_pixels_take_seconds_and_no_more_memory_than_a_part(monkeypatch) -> None:
     pictures = people(100, side=64).repeat(20, 1, 1, 1)
-    seen = []
+    colour, seen = ground_colour(pictures), []
     levels = measures._levels
     monkeypatch.setattr(measures, "_levels", lambda some: seen.append(some.numel()) or levels(some))
     began = time.process_time()
-    told = cleanliness(pictures, ground_colour(pictures))
+    told = cleanliness(pictures, colour)
     assert time.process_time() - began < 10  # half a second of one core where it was measured
     assert max(seen) <= measures.CHUNK
     assert told["grain"].value == pytest.approx(float(grain(pictures[:100]).mean()))
+
+
+# The watch.
+
+MODELS = [cls(cls.Settings(filters=4, latent=8), (3, 32, 32)) for cls in (BEGAN, EBGAN)]
+
+
+def watched(
+    shown: Callable[[int], Tensor],
+    steps: Iterable[int] = range(500, 30_001, 500),
+    watch: Cleanliness | None = None,
+    model: Model = MODELS[0],
+    **more: Any,
+) -> list[tuple[int, Alarm]]:
+    """What the diagnostic raises over a training whose samples at a step are these."""
+    watch, found = watch or Cleanliness(Cleanliness.Options()), []
+    for step in steps:
+        samples = shown(step)
+        snapshot = Snapshot(
+            step,
+            {},
+            model,
+            generate=lambda n, samples=samples: samples,
+            real=lambda n, held_out=False: people(100),
+            judge=lambda *_: None,
+            remedies=model.remedies,
+            **more,
+        )
+        found += [(step, alarm) for alarm in watch.read(snapshot).alarms]
+    return found
+
+
+def test_real_pictures_and_a_clean_training_raise_nothing_however_long_it_goes_on() -> None:
+    assert watched(lambda step: people(60, seed=step % 5 + 8)) == []
+    # Grain of 1.7 times the real pictures' at the worst, and blur that has gone by step 9,000.
+    assert watched(lambda step: noisy(people(60, seed=8), 0.5)) == []
+    soft = blurred(people(60, seed=8))
+    assert watched(lambda step: torch.lerp(soft, people(60, seed=8), min(1.0, 0.3 + step / 15_000))) == []
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+@pytest.mark.parametrize(("kind", "spoil"), [("grainy", noisy), ("blurred", blurred)])
+def test_noise_and_blur_that_stay_are_told_once_and_not_before_10000_steps(
+    kind: str, spoil: Callable[[Tensor], Tensor], model: Model
+) -> None:
+    ((step, alarm),) = watched(lambda step: spoil(people(60, seed=8)), model=model)
+    assert (step, alarm.kind, alarm.severity) == (10_000, kind, "warning")
+    assert alarm.message.startswith(f"The samples are {kind}: ")
+    assert set(alarm.readings) == {"grain", "flat", "ground", "fine"}
+    assert alarm.advice == []  # nothing is measured yet
+
+
+def test_what_still_gets_better_is_left_in_peace_until_it_does_not() -> None:
+    """Noise that falls by an eighth every 2,000 steps up to step 20,000, and stays."""
+    fixed = people(60, seed=8)
+    ((step, alarm),) = watched(lambda step: noisy(fixed, 16.0 * 0.5 ** (min(step, 20_000) / 10_000)))
+    assert alarm.kind == "grainy"
+    assert 23_000 <= step <= 25_000
+
+
+def test_a_training_that_grows_grainy_late_is_told_soon_and_again_only_after_it_was_clean() -> None:
+    clean = people(60, seed=8)
+    dirty = noisy(clean)
+    told = watched(lambda step: dirty if 15_000 <= step < 18_000 or step >= 25_000 else clean)
+    assert [(step, alarm.kind) for step, alarm in told] == [(15_500, "grainy"), (25_500, "grainy")]
+
+
+def test_an_attempt_that_began_anew_has_its_own_time_to_get_clean() -> None:
+    dirty = noisy(people(60, seed=8))
+    assert watched(lambda step: dirty, since=25_000) == []
+
+
+def test_what_the_watch_knows_survives_a_checkpoint() -> None:
+    dirty = noisy(people(60, seed=8))
+    first, second = (Cleanliness(Cleanliness.Options()) for _ in range(2))
+    assert watched(lambda step: dirty, range(500, 9001, 500), first) == []
+    second.restore(json.loads(json.dumps(first.state())))
+    assert [step for step, _ in watched(lambda step: dirty, range(9500, 20_001, 500), second)] == [10_000]
+
+
+def test_samples_that_are_no_numbers_any_more_break_nothing() -> None:
+    watch = Cleanliness(Cleanliness.Options())
+    assert watched(lambda step: torch.full((4, 3, 32, 32), torch.nan), [500, 12_000, 12_500], watch) == []
+    assert watch.state() == Cleanliness(Cleanliness.Options()).state()
+
+
+def test_points_are_not_looked_at() -> None:
+    points = Snapshot(500, {}, MODELS[0], lambda n: torch.zeros(n, 2), lambda n: torch.zeros(n, 2), lambda *_: None)
+    assert Cleanliness(Cleanliness.Options()).read(points).values == {}
+
+
+def test_every_run_on_pictures_has_the_readings_in_its_lines(
+    gankit: Gankit, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
+    monkeypatch.setattr(Cleanliness, "every", 3)
+    assert gankit("run", "ebgan", *TINY, "--set", "cleanliness.pictures=20", "--out", "run").code == 0
+    names = ["cleanliness/grain", "cleanliness/flat", "cleanliness/ground", "cleanliness/fine"]
+    told = [[name for name in line if name.startswith("cleanliness/")] for line in lines(Path("run"))]
+    assert told == [[], [], names, [], [], names]

@@ -1,4 +1,4 @@
-"""What a look of the mode-collapse detector costs, as a share of the steps between two: BEGAN on the demo, batch 16.
+"""What a look of a diagnostic costs, as a share of the steps between two: BEGAN on the demo, batch 16.
 
 Processor time of one thread in one process, medians; what other programs do does not count.
 """
@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from gankit_began.collapse import ModeCollapse
 from speed import assemble
 
-from gankit.components import Snapshot
+from gankit.cleanliness import Cleanliness
+from gankit.components import Diagnostic, Snapshot
 from gankit.runner import step_once
 from gankit.training import LOOKING, looking
 
@@ -31,11 +32,11 @@ def timed(act: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def row(size: int) -> str:
+def row(diagnostic: type[Diagnostic], size: int) -> str:
     """A line of the table, for pictures of that side."""
     with tempfile.TemporaryDirectory() as scratch:
         _, training, batches, recorder, _ = assemble("demo", size, Path(scratch) / "run")
-        detector, showing = ModeCollapse(ModeCollapse.Options()), recorder.showing
+        detector, showing = diagnostic(diagnostic.Options()), recorder.showing
 
         def look() -> None:
             snapshot = Snapshot(0, {}, training.model, showing.generate, showing.real, showing.judge)
@@ -53,7 +54,7 @@ def row(size: int) -> str:
         recorder.close()
     share = 100 / (steps * detector.every)
     return (
-        f"| {size}×{size} | {steps * 1e3:.1f} | {later * 1e3:.0f} | {first * 1e3:.0f} "
+        f"| {diagnostic.name} | {size}×{size} | {steps * 1e3:.1f} | {later * 1e3:.0f} | {first * 1e3:.0f} "
         f"| {later * share:.2f} | {first * share:.2f} |"
     )
 
@@ -65,9 +66,9 @@ def costs() -> str:
         (
             "BEGAN as it is by default, processor time of one thread: `benchmarks/collapse_cost.py`.",
             "",
-            "| | step, ms | look, ms | first look, ms | share of 500 steps, % | the first's, % |",
-            "|---|---|---|---|---|---|",
-            *map(row, (32, 64)),
+            "| | | step, ms | look, ms | first look, ms | share of the steps between two, % | the first's, % |",
+            "|---|---|---|---|---|---|---|",
+            *(row(diagnostic, size) for diagnostic in (ModeCollapse, Cleanliness) for size in (32, 64)),
         )
     )
 

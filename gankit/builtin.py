@@ -16,10 +16,11 @@ def gankit_datasets() -> list[Any]:
 
 @hookimpl
 def gankit_diagnostics() -> list[Any]:
+    from gankit.cleanliness import Cleanliness
     from gankit.reconstruction import ReconstructionErrors
     from gankit.vitals import Vitals
 
-    return [ReconstructionErrors, Vitals]
+    return [Cleanliness, ReconstructionErrors, Vitals]
 
 
 @hookimpl

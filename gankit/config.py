@@ -385,7 +385,12 @@ def _components(
             values["losses"][name] = {"weight": float(weight), **table}
     own = {
         "controllers": model.controllers,
-        "diagnostics": ("vitals", *(WATCHING & catalogue.kind("diagnostics").keys()), *model.diagnostics),
+        "diagnostics": (
+            "vitals",
+            "cleanliness",
+            *(WATCHING & catalogue.kind("diagnostics").keys()),
+            *model.diagnostics,
+        ),
         "views": (),
         "artifacts": ("losses", "animation", "report"),
     }

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,17 +20,19 @@ from torch import Tensor
 from gankit.errors import UserError
 from gankit.memorisation import beside, copies
 from gankit.metrics.bins import bins, different_bins
+from gankit.metrics.cleanliness import SHARED, edge, ground_colour, look, over_real, told
 from gankit.metrics.distances import frechet_distance, kernel_distance
 from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import Neighbours, neighbours, reach
 from gankit.metrics.similarity import ms_ssim
 from gankit.metrics.spaces import Space, deep, inception
-from gankit.pictures import FEWEST, Pictures, collect
+from gankit.pictures import FEWEST, Pictures, Real, collect
 from gankit.runs import Run, strict
 
 SCHEMA = 1
 NEIGHBOURS = 5  # k, as Naeem et al. recommend
 SIDE = 16  # pixels, to which pictures are averaged where pixels are compared
+NATIVE = 64  # pixels, to which larger ones are averaged where they are compared at their own size
 ENOUGH = 100  # held-out pictures; with fewer, training pictures stand in for them
 COARSE = 500  # real pictures, below which a difference must be large to mean something
 FRECHET = 2000  # held-out pictures that the Fréchet distance needs
@@ -39,7 +41,7 @@ PAIRS = 500  # of pictures, for MS-SSIM
 LOOKED = 100_000  # training pictures at most, among which copies are looked for
 CLOSEST = 32  # samples that are shown beside their nearest training pictures
 
-Better = Literal["higher", "lower"]
+Better = Literal["higher", "lower", "nearer"]  # nearer: to what real pictures have, from either side
 Against = Literal["held-out", "training"]
 
 
@@ -48,7 +50,7 @@ class Measure:
     """One number, and what it has to be compared with."""
 
     value: float
-    ceiling: float  # what as many other real pictures reach: where lower is better, a floor
+    ceiling: float  # what as many other real pictures reach: where lower is better, a floor; where nearer, the aim
     better: Better
     space: str  # what pictures are compared by
     against: Against
@@ -99,10 +101,10 @@ def evaluate(
     pictures = collect(run_or_folder, data, step, n, averaged, plugins)
     space = deep(pictures.samples.shape[1])
     comparison = _Comparison(pictures)
-    measures = comparison.shares() | comparison.distances(space)
+    measures = comparison.shares() | comparison.native() | comparison.distances(space)
     for other in further:
         measures |= comparison.distances(other)
-    measures |= comparison.diversity() | comparison.memorisation()
+    measures |= comparison.cleanliness() | comparison.diversity() | comparison.memorisation()
     notes = [*pictures.notes, *comparison.notes]
     if space.name == "random-convolutions" and pictures.samples.shape[1] == 3:
         notes.append(
@@ -145,17 +147,40 @@ class _Comparison:
             )
         return _Sides("training", slice(half, 2 * half), slice(0, half))
 
-    @cached_property
-    def points(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels of the samples, the real pictures and the other real ones."""
-        real = self.held_out if self.sides.against == "held-out" else self.train
-        both = real.map(_pixels, self.sides.real), self.train.map(_pixels, self.sides.other)
-        return _pixels(self.samples), *both
+    @property
+    def real(self) -> Real:
+        """The real pictures that `sides.real` is a slice of."""
+        return self.held_out if self.sides.against == "held-out" else self.train
+
+    def points(self, side: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels of the samples, the real pictures and the other real ones, averaged to that side."""
+        averaged = partial(pixels, side=side)
+        both = self.real.map(averaged, self.sides.real), self.train.map(averaged, self.sides.other)
+        return averaged(self.samples), *both
 
     def shares(self) -> dict[str, Measure]:
-        """Coverage, precision, recall, density: sets of one size, as many as the samples give; and NDB, of all."""
-        fake, real, other = self.points
-        size = min(map(len, self.points))
+        """Coverage, precision, recall, density of small averages; and NDB, of all."""
+        points = fake, real, other = self.points(SIDE)
+        measures = self._neighbours(points, f"pixels-{SIDE}")
+        cells = bins(real, max(2, min(CELLS, len(real) // PER_CELL)))
+        different = different_bins(cells, fake), different_bins(cells, other)
+        measures["different-bins"] = self._measure(
+            (different[0], None), different[1], "lower", f"pixels-{SIDE}", (len(real), len(fake))
+        )
+        return measures
+
+    def native(self) -> dict[str, Measure]:
+        """The four shares again of the pictures at their own size, where that is more."""
+        side = min(self.samples.shape[-1], NATIVE)
+        if side <= SIDE:
+            return {}
+        found = self._neighbours(self.points(side), f"pixels-{side}")
+        return {f"{name}-native": measure for name, measure in found.items()}
+
+    def _neighbours(self, points: tuple[Tensor, Tensor, Tensor], space: str) -> dict[str, Measure]:
+        """Coverage, precision, recall, density: sets of one size, as many as the samples give."""
+        fake, real, other = points
+        size = min(map(len, points))
         real = real[:size]
         radii = reach(real, NEIGHBOURS)
         found, best = (
@@ -169,19 +194,12 @@ class _Comparison:
                 (float(found[:, column].mean()), _error(found[:, column])),
                 float(best[:, column].mean()),
                 "higher",
-                f"pixels-{SIDE}",
+                space,
                 (size, len(found) * size),
             )
             for column, name in enumerate(Neighbours._fields)
         }
-        ordered = {name: measures[name] for name in ("coverage", "precision", "recall", "density")}
-        _, real, _ = self.points
-        cells = bins(real, max(2, min(CELLS, len(real) // PER_CELL)))
-        different = different_bins(cells, fake), different_bins(cells, other)
-        ordered["different-bins"] = self._measure(
-            (different[0], None), different[1], "lower", f"pixels-{SIDE}", (len(real), len(fake))
-        )
-        return ordered
+        return {name: measures[name] for name in ("coverage", "precision", "recall", "density")}
 
     def distances(self, space: Space) -> dict[str, Measure]:
         """KID and Fréchet distance by the features of a network."""
@@ -210,6 +228,21 @@ class _Comparison:
                 f"{size:,} training pictures, and its floor between as many and {size:,} others"
             )
         return {f"kid-{space.name}": kid, "fid" if fid else f"frechet-{space.name}": frechet}
+
+    def cleanliness(self) -> dict[str, Measure]:
+        """Noise, flat places, plain ground, fine detail at the pictures' own size: right where real ones have them."""
+        colour = ground_colour(self.real.map(edge, self.sides.real))
+        if colour is None:
+            self.notes.append(
+                f"the real pictures share no plain ground (one colour for at least {SHARED:.0%} of their outermost "
+                "pixels), so how plain the samples' ground is was not measured"
+            )
+        real = told(self.real.map(partial(look, colour=colour), self.sides.real))
+        fake = told(look(self.samples, colour))
+        fake["fine"], real["fine"] = over_real(fake, real)["fine"], over_real(real, real)["fine"]  # energies say little
+        space = f"pixels-{self.samples.shape[-1]}"
+        sizes = self.sides.real.stop - self.sides.real.start, len(self.samples)
+        return {name: self._measure(one, real[name].value, "nearer", space, sizes) for name, one in fake.items()}
 
     def diversity(self) -> dict[str, Measure]:
         """1 − MS-SSIM of two samples, on average."""
@@ -256,10 +289,6 @@ class _Sides:
     @property
     def of_training(self) -> list[slice]:
         return [self.other] + [self.real] * (self.against == "training")
-
-
-def _pixels(pictures: Tensor) -> Tensor:
-    return pixels(pictures, SIDE)
 
 
 def _pairs(pictures: Tensor) -> tuple[Tensor, Tensor]:

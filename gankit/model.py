@@ -272,7 +272,7 @@ class Model(ABC):
 
         A rung that changes nothing in the run, or does not fit it, is left out: it is what was tried before.
         """
-        if alarm in ("rate-vanished", "memorises"):  # slower does not help
+        if alarm in ("rate-vanished", "memorises", "grainy", "blurred"):  # slower does not help
             return ()
         rates = {"learning_rate": self.settings.learning_rate / 4}
         if self.settings.learning_rate_generator is not None:

@@ -418,6 +418,33 @@ def test_a_sentence_tells_the_means_of_the_pairs_that_its_interval_is_of() -> No
     assert one["sentence"].startswith("coverage: a is worse than b (0.3100 against 0.5150; ")
 
 
+def test_of_what_is_right_where_real_pictures_have_it_the_nearer_one_is_better_from_either_side() -> None:
+    """Of the grain, 1.0 in real pictures: noise has too much, a blank page none; both are worse than a little off."""
+    grain = {"noise": [4.0, 4.1, 4.2], "blank": [0.0, 0.0, 0.0], "good": [1.1, 0.9, 1.15]}
+    rows = [
+        ended(arm, seed, measures={"grain": grain[arm][seed], "flat": 0.3}) for arm, seed in product(grain, range(3))
+    ]
+    about = {
+        "grain": {"better": "nearer", "ceiling": 1.0, "space": "pixels-32"},
+        "flat": {"better": "nearer", "ceiling": 0.3, "space": "pixels-32"},
+    }
+    entry, equal = results.table(list(grain), rows, about)
+    assert [one["verdict"] for one in equal["differences"]] == ["not distinguishable"] * 3
+    told = {(one["of"], one["less"]): one for one in entry["differences"]}
+    assert told["noise", "blank"]["verdict"] == told["noise", "good"]["verdict"] == "worse"
+    assert told["blank", "good"]["verdict"] == "worse"
+    assert told["noise", "good"]["mean"] == pytest.approx(3.1 - 0.35 / 3)
+    assert told["noise", "good"]["sentence"].startswith(
+        "grain: noise is worse than good (on average 3.1000 against 0.1167 away from the real pictures' 1.0000; their "
+        "difference's 95 % interval over 3 seeds is "
+    )
+    assert entry["arms"]["noise"]["mean"] == pytest.approx(4.1)  # the table has the values themselves
+    arms = [{"name": name} for name in grain]
+    assert "blank is worse in grain than good" in " ".join(
+        results.summary({"arms": arms, "measures": [entry, equal], "runs": []})
+    )
+
+
 def test_the_time_to_a_coverage_is_that_of_the_first_look_that_saw_it() -> None:
     curves = [[(1.0, 0.02), (2.0, 0.31), (3.0, 0.1)], [(1.5, 0.2), (4.0, 0.24)]]
     level = results.common_level(curves)

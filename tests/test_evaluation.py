@@ -26,7 +26,8 @@ from gankit.runs import Run
 SIZE = 16
 REAL = "demo:1200"  # 120 of them are held out
 NAMES = ["coverage", "precision", "recall", "density", "different-bins", "kid-random-convolutions"]
-NAMES += ["frechet-random-convolutions", "diversity", "memorisation"]
+NAMES += ["frechet-random-convolutions", "grain", "flat", "ground", "fine", "diversity", "memorisation"]
+TRAINED_ON = {"frechet-random-convolutions", "diversity"}  # measured against training pictures
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +45,11 @@ def extra() -> None:
 
 
 @functools.cache
-def people(count: int, seed: int = 7) -> np.ndarray:
+def people(count: int, seed: int = 7, side: int = SIZE) -> np.ndarray:
     """Demo pictures of another series than the data: uint8 (N, S, S, 3)."""
     labels, differences = draws(seed, count)
     return np.stack(
-        [figure.draw(v, SIZE, differences=d) for v, d in zip(attribute_values(labels), differences, strict=True)]
+        [figure.draw(v, side, differences=d) for v, d in zip(attribute_values(labels), differences, strict=True)]
     )
 
 
@@ -71,7 +72,7 @@ def test_real_against_real_reaches_the_ceiling_of_every_measure(tmp_path: Path) 
     found = evaluate(folder_of(people(480), tmp_path / "others"), data=REAL)
     assert list(found.measures) == NAMES
     for name, measure in found.measures.items():
-        assert (measure.against, measure.n > 400) == ("training" if name in NAMES[6:8] else "held-out", True)
+        assert (measure.against, measure.n > 400) == ("training" if name in TRAINED_ON else "held-out", True)
     told = {name: (measure.value, measure.ceiling) for name, measure in found.measures.items()}
     for name in ("coverage", "precision", "recall"):
         assert told[name][0] == pytest.approx(told[name][1], abs=0.06)
@@ -82,6 +83,11 @@ def test_real_against_real_reaches_the_ceiling_of_every_measure(tmp_path: Path) 
     assert told["frechet-random-convolutions"][0] == pytest.approx(told["frechet-random-convolutions"][1], rel=0.3)
     assert told["diversity"][0] == pytest.approx(told["diversity"][1], abs=0.03)
     assert told["memorisation"] == (pytest.approx(0.5, abs=0.1), 0.5)
+    for name in ("grain", "flat", "ground", "fine"):
+        measure = found.measures[name]
+        assert (measure.better, measure.space, measure.real) == ("nearer", "pixels-16", 120)
+        assert measure.value == pytest.approx(measure.ceiling, abs=0.06)
+    assert told["fine"][1] == 1
     assert found.of == {
         "kind": "folder",
         "path": str(tmp_path / "others"),
@@ -161,6 +167,49 @@ def test_with_the_extra_distances_are_by_a_network_that_knows_pictures(tmp_path:
     assert frechet[0].value < 1.5 * frechet[0].ceiling
     assert frechet[1].value > 1.5 * frechet[1].ceiling
     assert not any("random convolutions" in note for note in found[0].notes)
+
+
+def test_at_their_own_size_grain_and_blur_are_seen_that_averages_of_16_pixels_hide(tmp_path: Path) -> None:
+    """Pictures of 32 pixels: as they are, with noise whose 2×2 means are 0, blurred, and grey."""
+    real = torch.tensor(people(200, side=32)).permute(0, 3, 1, 2).float()
+    signs = torch.tensor([[1.0, -1], [-1, 1]]).repeat(16, 16)
+    size = torch.rand(200, 1, 16, 16, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, 2)
+    shown = {
+        "good": real,
+        "grainy": (real * 0.8 + 25 + 24 * signs * size.repeat_interleave(2, 3)).clamp(0, 255),
+        "blurred": torch.nn.functional.avg_pool2d(real, 3, 1, 1, count_include_pad=False),
+        "grey": torch.full_like(real, 128) + torch.arange(200).view(-1, 1, 1, 1) % 7,
+    }
+    folders = {
+        name: folder_of(some.byte().permute(0, 2, 3, 1).numpy(), tmp_path / name) for name, some in shown.items()
+    }
+    found = {name: evaluate(folder, data=REAL).measures for name, folder in folders.items()}
+    names = [*NAMES[:5], *(f"{name}-native" for name in NAMES[:4]), *NAMES[5:]]
+    assert [list(measures) for measures in found.values()] == [names] * 4
+    assert {found["good"][f"{name}-native"].space for name in NAMES[:4]} == {"pixels-32"}
+    away = {
+        arm: {name: abs(one.value - one.ceiling) for name, one in measures.items() if one.better == "nearer"}
+        for arm, measures in found.items()
+    }
+    for name in ("flat", "ground", "fine"):
+        for wrong in ("grainy", "blurred", "grey"):
+            assert away["good"][name] < away[wrong][name]
+    assert found["grainy"]["grain"].value > found["good"]["grain"].value + 5
+    assert found["blurred"]["fine"].value < 0.6
+    assert found["grainy"]["coverage-native"].value < found["grainy"]["coverage"].value
+
+
+def test_larger_pictures_are_averaged_to_64_pixels_where_all_of_them_are_compared(tmp_path: Path) -> None:
+    found = evaluate(folder_of(people(40, side=80), tmp_path / "large"), data="demo:200").measures
+    assert (found["recall-native"].space, found["grain"].space) == ("pixels-64", "pixels-80")
+
+
+def test_pictures_that_share_no_ground_have_no_measure_of_it_and_a_note_says_why(tmp_path: Path) -> None:
+    scenes = np.random.default_rng(0).integers(0, 256, (120, SIZE, SIZE, 3), dtype=np.uint8)
+    found = evaluate(folder_of(scenes[:40], tmp_path / "samples"), data=folder_of(scenes[40:], tmp_path / "scenes"))
+    assert "ground" not in found.measures
+    assert {"grain", "flat", "fine"} <= found.measures.keys()
+    assert any("share no plain ground" in note and "50%" in note for note in found.notes)
 
 
 # Runs.

@@ -272,6 +272,23 @@ def test_the_summary_tells_the_variety_of_the_samples_now_and_at_its_best(tmp_pa
     assert "the most was 36%, at step 1,000" in text
 
 
+def test_how_clean_the_samples_are_is_a_sentence_and_curves_around_1(tmp_path: Path) -> None:
+    readings = {"grain": 3.68, "flat": 0.057, "ground": 0.187, "fine": 0.42}
+    entries = [
+        {"step": step, "loss/generator": 0.1, **{f"cleanliness/{name}": value for name, value in readings.items()}}
+        for step in (500, 1000)
+    ]
+    page = report(make_run(tmp_path / "run", metrics=entries))
+    said = "At step 1,000 the samples have 3.7 times the grain of the real pictures, 6% of their flat places, 19% of "
+    assert f"{said}their plain ground and 42% of their fine detail." in page.text
+    (panel,) = (one for one in page.json("curves")["panels"] if one["title"] == "How clean and how sharp")
+    assert (panel["level"], panel["log"]) == (1, True)
+    assert "1 is right" in panel["note"]
+    assert [one["name"] for one in panel["series"]] == ["fine", "flat", "grain", "ground"]
+    entries = [{key: value for key, value in entry.items() if key != "cleanliness/ground"} for entry in entries]
+    assert "6% of their flat places and 42% of" in report(make_run(tmp_path / "scenes", metrics=entries)).text
+
+
 @pytest.mark.parametrize("outcome", ["stopped", "interrupted", "failed"])
 def test_a_run_that_did_not_finish_says_so(tmp_path: Path, outcome: str) -> None:
     result = RESULT | {"outcome": outcome, "reason": "alarm", "steps": 5200, "message": "The disk is full."}

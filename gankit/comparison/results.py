@@ -128,8 +128,9 @@ def table(
     """One entry a measure: what each arm reached over its seeds, and each pair's difference with its sentence.
 
     `rows` hold "arm", "seed", "measures" (name -> value) and the names in COST. `about` tells of each measure whether
-    "higher" or "lower" is "better", its "space" and its "ceiling". The p-values of a pair are corrected over all
-    measures of the samples, and on their own over those of COST.
+    "higher", "lower" or "nearer" is "better", its "space" and its "ceiling"; what is better the nearer it is to the
+    ceiling is compared by its distance from there. The p-values of a pair are corrected over all measures of the
+    samples, and on their own over those of COST.
     """
     seeds = sorted({row["seed"] for row in rows})
     cost = {name: {"better": better} for name, better in COST.items()}
@@ -171,12 +172,13 @@ def _compare(arms: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
             of, less = entry["arms"][these], entry["arms"][others]
             if entry["name"] in REACHED and (some(of) or some(less)):
                 continue
-            difference = paired.difference(of["values"], less["values"], entry["name"] in EXACT)
+            these_values, other_values = (_to_compare(entry, one["values"]) for one in (of, less))
+            difference = paired.difference(these_values, other_values, entry["name"] in EXACT)
             if difference is not None:
                 found.append((entry, difference))
         corrected = paired.holm([difference.p for _, difference in found])
         for (entry, difference), p in zip(found, corrected, strict=True):
-            said = paired.verdict(difference, p, entry["better"])
+            said = paired.verdict(difference, p, "lower" if entry["better"] == "nearer" else entry["better"])
             entry["differences"].append(
                 {
                     "of": these,
@@ -190,6 +192,13 @@ def _compare(arms: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
                     "sentence": _sentence(entry, these, others, difference, said),
                 }
             )
+
+
+def _to_compare(entry: Mapping[str, Any], values: Sequence[float | None]) -> list[float | None]:
+    """The values, or how far they are from the ceiling where nearer to it is better."""
+    if entry["better"] != "nearer":
+        return list(values)
+    return [None if value is None else abs(value - entry["ceiling"]) for value in values]
 
 
 def _value(rows: Sequence[Mapping[str, Any]], arm: str, seed: int, name: str) -> float | None:
@@ -221,6 +230,10 @@ def _note(entry: Mapping[str, Any]) -> str:
 def _sentence(entry: Mapping[str, Any], these: str, others: str, found: paired.Difference, said: str) -> str:
     name, seeds = entry["name"], f"{found.pairs} seed{'s' * (found.pairs > 1)}"
     values = " against ".join(shown(name, value) for value in (found.of, found.less))  # of the pairs, as the interval
+    whose = "the difference's"
+    if entry["better"] == "nearer":
+        values = f"on average {values} away from the real pictures' {shown(name, entry['ceiling'])}"
+        whose = "their difference's"
     if said == "not distinguishable":
         which = "this one seed" if found.pairs == 1 else f"these {seeds}"
         return f"{label(name)}: {these} and {others} are not distinguishable with {which} ({values})."
@@ -228,7 +241,7 @@ def _sentence(entry: Mapping[str, Any], these: str, others: str, found: paired.D
     low, high = (shown(name, value) for value in found.interval)
     return (
         f"{label(name)}: {these} is {said} than {others} ({values}; "
-        f"the difference's 95 % interval over {seeds} is {low} to {high})."
+        f"{whose} 95 % interval over {seeds} is {low} to {high})."
     )
 
 

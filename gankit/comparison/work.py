@@ -186,15 +186,16 @@ class Comparison:
         self.plan["notes"] = list(dict.fromkeys([*self.plan["notes"], *found.notes]))
 
     def forget_other_measures(self) -> None:
-        """What was measured by other features than would be now, since an extra came or went, is measured again."""
+        """What was measured by other features than would be now, since an extra came or went or by an older gankit."""
         from gankit import evaluation
 
         measured = [row["measures"] for row in self.plan["runs"] if row.get("measures")]
         space = evaluation.deep(self.plan["data"]["shape"][0]).name if measured else ""
-        wanted = {f"kid-{space}", "fid"} if self.plan["asked"]["fid"] else {f"kid-{space}"}
-        if all(wanted <= measures.keys() for measures in measured):
+        wanted = {f"kid-{space}", "grain"} | ({"fid"} if self.plan["asked"]["fid"] else set())
+        missing = {name for measures in measured for name in wanted - measures.keys()}
+        if not missing:
             return
-        self.watcher.notice(f"pictures are now compared by {', '.join(sorted(wanted))}: all runs are measured again")
+        self.watcher.notice(f"pictures are now compared by {', '.join(sorted(missing))}: all runs are measured again")
         for row in self.plan["runs"]:
             if row.pop("measures", None) and not Run(self.path(row)).checkpoints():
                 row["unmeasured"] = "it was measured by other features, and its checkpoints are gone"

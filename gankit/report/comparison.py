@@ -27,7 +27,7 @@ from gankit.runs import Run
 POSITIONS = 40  # of the slider, at most
 DRAWN = (  # what is drawn of metrics that more than one arm has, in this order; of a name ending in / all below it
     *("mode-collapse/variety", "mode-collapse/coverage", "mode-collapse/recall", "mode-collapse/precision"),
-    *("mode-collapse/colours", "energy/", "loss/", "reconstruction-errors/wasserstein"),
+    *("mode-collapse/colours", "cleanliness/", "energy/", "loss/", "reconstruction-errors/wasserstein"),
     *("learning_rate/", "images_per_second"),
 )
 READINGS = {
@@ -36,6 +36,10 @@ READINGS = {
     "mode-collapse/recall": "Share of the real pictures that lie among the samples.",
     "mode-collapse/precision": "Share of the samples that lie among real pictures.",
     "mode-collapse/colours": "How far the samples' colours spread, over the real pictures'.",
+    "cleanliness/grain": "Noise of the samples over that of the real pictures; 1 is right.",
+    "cleanliness/flat": "Share of the samples that is flat, over the real pictures'; 1 is right.",
+    "cleanliness/ground": "How plain the samples' ground is, over the real pictures'; 1 is right.",
+    "cleanliness/fine": "Energy of the samples' finest detail over the real pictures': 1 is right, less is blur.",
     "energy/real": "The discriminator's energy of real pictures. Its unit is the model's own.",
     "energy/fake": "The discriminator's energy of generated pictures. Its unit is the model's own.",
 }
@@ -177,9 +181,12 @@ def _measure(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
                 "sentence": one["sentence"],
             }
         )
+    better = f"{entry['better']} is better"
+    if entry["better"] == "nearer":
+        better = "nearer to the real pictures is better, and differences are of distances from them"
     return {
         "title": label(name),
-        "note": f"{entry['better']} is better" + (f"; by {entry['space']}" if entry["space"] else ""),
+        "note": better + (f"; by {entry['space']}" if entry["space"] else ""),
         "ceiling": "" if entry["ceiling"] is None else shown(name, entry["ceiling"]),
         "means": means,
         "told": entry.get("note", ""),

@@ -31,9 +31,12 @@ NOTES = {
     "began/balance": "Above 0, generated pictures have less energy than γ asks for, and k grows.",
     "began/convergence": "L(x) + |γL(x) − L(G(z))|: how far both sides have converged. It knows no variety.",
     "ebgan/margin": "The energy above which the discriminator no longer pushes generated pictures up.",
+    "cleanliness": "Samples over real pictures, at their own size: 1 is right. Above it grain is noise; below it flat "
+    "and ground are noise as well, and fine is blur. Logarithmic scale.",
     "learning_rate": "Logarithmic scale.",
     "speed": "The only curve here that depends on the clock.",
 }
+RATIOS = {"cleanliness": "How clean and how sharp"}  # diagnostics whose readings are to come to 1, and their titles
 BOUNDS: dict[str, tuple[float | None, float | None]] = {"began/k": (0.0, 1.0)}
 NOT_DRAWN = {"step", "images", "seconds", "attempt"}
 APART = {"reconstruction-errors"}  # diagnostics with a section of their own
@@ -241,6 +244,9 @@ def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
     if raw and len(raw) < len(series):  # the same readings of the bare generator: a panel of their own
         averaged = [one for one in series if one not in raw]
         return _panels_of(prefix, averaged, model) + _panels_of(prefix, raw, model)
+    if prefix in RATIOS:
+        log = all(value is None or value > 0 for one in series for value in one.line.values)
+        return [Panel("diagnostic", RATIOS[prefix], NOTES[prefix], series, log, level=1.0)]
     title = f"{prefix}, bare generator" if raw else prefix
     return [Panel("diagnostic", _title(title, group, series), "", group) for group in _by_scale(series)]
 

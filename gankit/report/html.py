@@ -53,6 +53,7 @@ def _told(story: Story) -> dict[str, Any]:
         "started": words.moment(story.environment.get("started")),
         "watched": words.watched(story),
         "variety": words.variety(drawn),
+        "cleanliness": words.cleanliness(drawn),
         "missing": story.missing,
         "alarms": _alarms(story),
         "curves": _curves(drawn, errors, story),

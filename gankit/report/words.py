@@ -144,6 +144,17 @@ def variety(panels: list[Panel]) -> str:
     )
 
 
+def cleanliness(panels: list[Panel]) -> str:
+    """How clean and how sharp the samples were at the last look, in a sentence, or "" where nothing looked."""
+    found = {s.key: s.last for panel in panels for s in panel.series if s.last}
+    grain, flat, ground, fine = (found.get(f"cleanliness/{name}") for name in ("grain", "flat", "ground", "fine"))
+    if not (grain and flat and fine):
+        return ""
+    parts = [f"{grain[1]:.1f} times the grain of the real pictures", f"{flat[1]:.0%} of their flat places"]
+    parts += [f"{ground[1]:.0%} of their plain ground"] if ground else []
+    return f"At step {grain[0]:,} the samples have {', '.join(parts)} and {fine[1]:.0%} of their fine detail."
+
+
 def repeat(story: Story) -> str:
     """The command line that started the run, or "" where it is not known."""
     return str(story.environment.get("command") or "")

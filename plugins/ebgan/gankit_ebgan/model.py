@@ -66,7 +66,7 @@ class EBGAN(Model):
 
     def remedies(self, alarm: str) -> Sequence[Remedy]:
         """Against a collapse: the pulling-away term, then a stronger one, then slower."""
-        if alarm in ("not-finite", "exploded", "memorises", "rate-vanished"):
+        if alarm in ("not-finite", "exploded", "memorises", "rate-vanished", "grainy", "blurred"):
             return super().remedies(alarm)
         stronger = max(self.settings.pull_away, 5.5)  # docs/evidence/ebgan.md
         return (Remedy("the codes of fakes are kept apart", {"pull_away": stronger}), *super().remedies(alarm))

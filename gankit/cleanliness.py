@@ -1,0 +1,114 @@
+"""How clean the samples are at the size they have: grain where it should be flat, and detail that is not there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import Field
+from torch import Tensor
+
+from gankit import options
+from gankit.components import Alarm, Diagnostic, Reading, Snapshot
+from gankit.metrics.cleanliness import Told, cleanliness, edge, ground_colour, over_real
+
+REAL = 1000  # pictures that samples are compared with
+BETTER = 1.1  # times as good as before counts as better
+AGAIN = 1.2  # times as good as the bound: it may be told again
+
+
+class Course(NamedTuple):
+    """How one reading goes on: the best of it, when that was, looks in a row that were bad, whether it was told."""
+
+    best: float = 0.0
+    step: int = 0
+    bad: int = 0
+    told: bool = False
+
+
+class Cleanliness(Diagnostic):
+    """Compares samples of the averaged generator with real pictures in what averages of few pixels cannot see.
+
+    Readings, each over the real pictures' own value, 1 where it is right (`gankit.metrics.cleanliness` defines them):
+
+    grain    noise where it should be flat: above 1 too much
+    flat     the share of the picture that is flat: below 1 too little
+    ground   how plain the ground is, where real pictures share one; absent where they do not
+    fine     energy of the finest detail: below 1 blur, above it specks
+
+    A training begins with blur and grain and gets rid of them slowly. So `grainy` and `blurred` are told where it has
+    gone on for long and for long has not become better.
+    """
+
+    name = "cleanliness"
+    summary = "are the samples as clean and as sharp as the real pictures"
+    every = 500
+
+    class Options(options.Options):
+        pictures: int = Field(256, ge=20, le=10_000, description="generated pictures at each look")
+        warm_up: int = Field(10_000, ge=0, description="steps until which grain and blur are no alarm")
+        patience: int = Field(5000, ge=0, description="steps without getting better until they are one")
+        grainy: float = Field(2.0, gt=1, description="grain of so many times the real pictures' is too much")
+        blurred: float = Field(
+            0.6, gt=0, lt=1, description="fine detail below this share of the real pictures' is blur"
+        )
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.real: dict[str, Told] = {}
+        self.colour: Tensor | None = None
+        self.courses = {"grainy": Course(), "blurred": Course()}
+
+    def read(self, snapshot: Snapshot) -> Reading:
+        if not self.real:
+            real = snapshot.real(REAL)
+            if real.ndim != 4:
+                return Reading()  # points have no size that they could be seen at
+            self.colour = ground_colour(edge(real))
+            self.real = cleanliness(real, self.colour)
+        samples = cleanliness(snapshot.generate(self.options.pictures), self.colour)
+        values = {name: told.value for name, told in over_real(samples, self.real).items()}
+        # Each as a number that grows where it gets better, with the bound below which it is bad.
+        worth = {
+            "grainy": (1 / values["grain"], 1 / self.options.grainy),
+            "blurred": (values["fine"], self.options.blurred),
+        }
+        new = [kind for kind, (value, bound) in worth.items() if self._judge(kind, value, bound, snapshot)]
+        return Reading(values, [self._alarm(kind, values, snapshot) for kind in new])
+
+    def _judge(self, kind: str, value: float, bound: float, snapshot: Snapshot) -> bool:
+        """Take in a look; whether it is to be told now."""
+        if not math.isfinite(value):  # which others tell
+            return False
+        o, step, age = self.options, snapshot.number, snapshot.number - snapshot.since
+        best, when, bad, told = self.courses[kind]
+        if age < o.warm_up - o.patience or value > BETTER * best:  # the first pictures are no measure of what can be
+            best, when = value, step
+        bad = bad + 1 if value < bound else 0
+        now = not told and bad >= 2 and age >= o.warm_up and step - when >= o.patience
+        self.courses[kind] = Course(best, when, bad, now or (told and value < AGAIN * bound))
+        return now
+
+    def _alarm(self, kind: str, values: Mapping[str, float], snapshot: Snapshot) -> Alarm:
+        since = f"and that has not become better since step {self.courses[kind].step:,}"
+        if kind == "grainy":
+            shown = [f"{values['flat']:.0%} of their flat places"]
+            shown += [f"{values['ground']:.0%} of their plain ground"] if "ground" in values else []
+            message = (
+                f"The samples are grainy: they have {values['grain']:.1f} times the noise of the real pictures and "
+                f"{' and '.join(shown)}, {since}. Measures of 16×16 averages do not show it."
+            )
+        else:
+            message = (
+                f"The samples are blurred: they have {values['fine']:.0%} of the real pictures' fine detail, {since}."
+            )
+        return Alarm(kind, "warning", message, snapshot.advice(kind), values)
+
+    def state(self) -> dict[str, Any]:
+        return {kind: list(course) for kind, course in self.courses.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.courses = {
+            kind: Course(*state[kind]) if kind in state else course for kind, course in self.courses.items()
+        }

@@ -1,7 +1,7 @@
 """R3GAN: Huang, Gokaslan, Kuleshov, Tompkin 2024, "The GAN is dead; long live the GAN! A Modern Baseline GAN".
 
-NeurIPS 2024, arXiv 2501.05441: the loss of section 2, equations (2) and (3). The relativistic pairing is Jolicoeur-
-Martineau's (2018, arXiv 1807.00734); R1 and R2 are from Mescheder, Geiger, Nowozin 2018 (arXiv 1801.04406).
+NeurIPS 2024, arXiv 2501.05441, the loss of section 2. The relativistic pairing is Jolicoeur-Martineau's (2018, arXiv
+1807.00734); R1 and R2 are from Mescheder, Geiger, Nowozin 2018 (arXiv 1801.04406).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """R3GAN's networks, small: residual blocks without normalisation, and [1, 2, 1] wherever the resolution changes.
 
 Huang, Gokaslan, Kuleshov, Tompkin 2024, "The GAN is dead; long live the GAN! A Modern Baseline GAN" (NeurIPS 2024,
-arXiv 2501.05441), section 4, configuration E.
+arXiv 2501.05441), section 3, configuration E.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The core is generic: five strangers' packages, installed as a stranger's would be, train without touching it."""
+"""The core is generic: six strangers' packages, installed as a stranger's would be, train without touching it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import timeless, weights
+from conftest import read, timeless, weights, with_few
+from test_report import Page
 
 import gankit as public
 from gankit import api
@@ -35,6 +36,7 @@ EXAMPLES = sorted(path.parent for path in (ROOT / "examples" / "plugins").glob("
 OFFERED = {
     "class-conditional": ["model class-conditional"],
     "dcgan": ["model dcgan", "network pair dcgan"],
+    "r3gan": ["model r3gan", "controller cosine"],
     "tensorboard": ["artifact hparams"],
     "variety": ["loss term consistency", "loss term mode-seeking", "view instance-noise"],
     "wgan-gp": ["model wgan-gp"],
@@ -51,13 +53,14 @@ TRAINED = {
     "wgan-gp": ("wgan-gp", {}),
     "dcgan": ("dcgan", {}),
     "class-conditional": ("class-conditional", {}),
+    "r3gan": ("r3gan", {"set": {"schedule": 3, "penalty_every": 2}}),
     "variety and tensorboard": ("began", REMEDIES),
 }
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all five installed by pip, from built wheels."""
+    """A folder with all six installed by pip, from built wheels."""
     folder = tmp_path_factory.mktemp("site")
     quiet = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--no-index")
     command = [sys.executable, "-m", "pip", "install", *quiet, "--target", str(folder), *map(str, EXAMPLES)]
@@ -68,7 +71,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The five on sys.path, and gone again after the test."""
+    """The six on sys.path, and gone again after the test."""
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
     vars(cli).pop("_catalogue", None)
@@ -107,7 +110,7 @@ def trained(what: str, data: str, out: Path, **more: Any) -> public.Run:
 # Found, and trained.
 
 
-def test_there_are_five_and_each_is_listed_with_what_it_offers(installed, gankit):
+def test_there_are_six_and_each_is_listed_with_what_it_offers(installed, gankit):
     assert [example.name for example in EXAMPLES] == sorted(OFFERED)
     listed = gankit("plugins", "list")
     assert listed.code == 0
@@ -147,6 +150,28 @@ def test_a_conditional_model_refuses_data_without_labels_in_one_line(installed, 
     assert "put the pictures into one subfolder a class" in said.err
     assert len(said.err.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("networks", "shared"), [("began-autoencoder", {"ebgan", "began"}), ("dcgan", {"dcgan"}), ("own", set[str]())]
+)
+def test_in_a_comparison_none_is_put_on_networks_of_another_kind_and_the_page_says_which_have_their_own(
+    installed, gankit, tmp_path, undrawn, monkeypatch, networks, shared
+):
+    """A discriminator that gives a score and an autoencoder cannot take each other's place."""
+    with_few(monkeypatch)
+    options = ("--image-size", 16, "--batch-size", 4, "--precision", "fp32", "--set", "filters=4", "--set", "latent=8")
+    short = ("--data", "demo:200", "--steps", 2, "--seeds", 1, "--samples", 50, "--networks", networks)
+    arms = ("ebgan", "began", "dcgan", "r3gan")
+    assert gankit("compare", *arms, *options, *short, "--out", "c").code == 0
+    rows = read(tmp_path / "c" / "comparison.json")["runs"]
+    assert [row["outcome"] for row in rows] == ["finished"] * 4
+    built = {row["arm"]: read(tmp_path / "c" / row["folder"] / "config.json")["networks"] for row in rows}
+    assert {arm for arm, pairs in built.items() if networks in pairs} == shared
+    assert (list(built["dcgan"]), list(built["r3gan"])) == (["dcgan"], [])
+    apart = " and ".join(arm for arm in arms if arm not in shared)
+    said = f"all but {apart} (on their own) on the networks {networks} ;" if shared else "each on its own networks;"
+    assert said in Page(tmp_path / "c" / "report.html").text
 
 
 def own_tests(*chosen: str) -> None:

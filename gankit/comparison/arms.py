@@ -116,6 +116,7 @@ def requested(arm: Arm, shared: Mapping[str, Any]) -> dict[str, Any]:
 def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catalogue: Catalogue) -> list[Arm]:
     """The arms with what `networks` (a pair's name, or "own") adds to their options, and their configurations.
 
+    An arm whose model builds its networks itself, or has others in place of an autoencoder, stays on its own.
     On one backbone all have the same networks: what an arm does not ask of them is as in the arm that they belong to;
     where they belong to none, the least of the arms' own numbers, so that the order of the arms decides nothing.
     """
@@ -123,7 +124,8 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
     for arm in arms:
         fields = _class(arm, catalogue).Settings.model_fields
         settings = requested(arm, shared).get("model", {})
-        if networks != OWN and "networks" in fields and "networks" not in settings:
+        asked = networks != OWN and "networks" in fields and "networks" not in settings
+        if asked and _alike(arm, networks, catalogue):
             arm = replace(arm, options=config.merge({"set": {"networks": networks}}, arm.options))
         made.append(replace(arm, resolved=_resolved(arm, shared, catalogue)))
     if networks == OWN:
@@ -164,6 +166,31 @@ def _own_networks(arm: Arm, networks: str, catalogue: Catalogue) -> bool:
     """Whether the pair comes from the plugin that the model comes from."""
     pair, models = catalogue.kind("networks").get(networks), catalogue.kind("models")
     return pair is not None and pair[1] == models[arm.model][1]
+
+
+def _alike(arm: Arm, networks: str, catalogue: Catalogue) -> bool:
+    """Whether D of that pair answers as D of the model's own does: with a picture, or with a score.
+
+    What cannot be asked is taken for alike: what is built from it is refused with the reason.
+    """
+    own = config.resolve(arm.model, {"data": "."}, catalogue).networks
+    return bool(own) and len({_reconstructs(name, catalogue) for name in (*own, networks)} - {None}) < 2
+
+
+def _reconstructs(networks: str, catalogue: Catalogue) -> bool | None:
+    """Whether D of a pair gives a picture for a picture; None where it fails."""
+    import torch
+
+    from gankit import api
+
+    try:
+        pair = catalogue.get("networks", networks)
+        shape = (3, *2 * (min(pair.sizes, default=32),))
+        with api.quiet_random("cpu"), torch.no_grad():
+            judged = pair(pair.Options()).build(shape, shape)["discriminator"](torch.zeros(2, *shape))
+        return bool(judged.output.shape[1:] == shape)
+    except Exception:
+        return None
 
 
 def _resolved(arm: Arm, shared: Mapping[str, Any], catalogue: Catalogue) -> RunConfig:

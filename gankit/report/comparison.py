@@ -80,6 +80,11 @@ def _told(folder: Path, comparison: Mapping[str, Any], stories: Mapping[tuple[st
         "shown": _length(comparison),
         "seeds": len(seeds),
         "networks": comparison["asked"]["networks"],
+        "apart": [
+            arm["name"]
+            for arm in comparison["arms"]
+            if comparison["asked"]["networks"] not in arm["config"]["networks"]
+        ],
         "tiles": [
             ("Runs", f"{done:,}", f"of {len(rows):,} done"),
             ("Pictures", f"{data['train']:,}", f"{data['held_out']:,} held out"),

@@ -1,0 +1,23 @@
+"""R3GAN and learning rates along a cosine, as a gankit plugin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gankit import hookimpl
+
+GANKIT_HOOKS = 1  # the version of the hooks that this is written for
+
+
+@hookimpl
+def gankit_models() -> list[Any]:
+    from gankit_r3gan.model import R3GAN
+
+    return [R3GAN]
+
+
+@hookimpl
+def gankit_controllers() -> list[Any]:
+    from gankit_r3gan.schedule import Cosine
+
+    return [Cosine]

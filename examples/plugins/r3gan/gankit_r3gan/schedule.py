@@ -1,0 +1,47 @@
+"""What falls along a cosine: R3GAN's γ and its learning rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+import gankit
+from gankit import Controller, Model
+
+
+def fallen(number: int, steps: int, last: float) -> float:
+    """What is left of 1 at step `number`, counted from 1: half a cosine down to `last` over `steps`, then `last`."""
+    return last + (1 - last) * (1 + math.cos(math.pi * min(1, (number - 1) / steps))) / 2
+
+
+class Cosine(Controller):
+    """Both learning rates fall from what the model says to a share of it, along half a cosine, and stay there."""
+
+    name = "cosine"
+    summary = "learning rates that fall along a cosine"
+    share: Tensor
+
+    class Options(gankit.Options):
+        steps: int = Field(20_000, ge=1, description="steps until the rates have fallen")
+        last: float = Field(0.25, ge=0, le=1, description="what is left of them then, as a share")
+
+    def __init__(self, options: Any, model: Model) -> None:
+        super().__init__(options, model)
+        self.initial = {f"learning_rate/{name}": model.learning_rate(name) for name in ("generator", "discriminator")}
+        self.register_buffer("share", torch.ones(()))
+
+    @property
+    def drives(self) -> tuple[str, ...]:
+        return tuple(self.initial)
+
+    def value(self, knob: str) -> Tensor:
+        return self.initial[knob] * self.share
+
+    def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
+        """The rates of the step that follows."""
+        self.share.fill_(fallen(number + 1, self.options.steps, self.options.last))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -15,6 +18,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 
 WIDTHS = {"a phone, dark": (390, "dark"), "a screen, light": (1440, "light")}
+WAIT = 180_000  # milliseconds for five megabytes of scripts, on a machine that does something else besides
 Open = Callable[..., Any]
 
 
@@ -29,7 +33,7 @@ def browser() -> Iterator[Any]:
 
 def until(page: Any, condition: str) -> None:
     """Wait for it; playwright's own waiting needs `eval`, which the pages forbid."""
-    for _ in range(400):
+    for _ in range(2400):
         if page.evaluate(condition):
             return
         page.wait_for_timeout(25)
@@ -57,7 +61,7 @@ def opened(browser: Any, pages: dict[tuple[Path, int], tuple[Any, list[str]]]) -
         page.on(
             "request", lambda request: said.append(request.url) if request.url[:5] not in ("data:", "blob:") else None
         )
-        page.goto(path.as_uri())
+        page.goto(path.as_uri(), timeout=WAIT)
         until(page, "[...document.querySelectorAll('.plot, .dots')].every((one) => one._fullLayout)")
         return page
 
@@ -145,4 +149,68 @@ def test_a_comparison_shows_each_measure_and_leads_to_the_runs_own_reports(compa
         "(all) => all.map((one) => one.getAttribute('href'))"
     )
     assert len(links) == 2
-    assert all((comparison / link).is_file() for link in links)
+    assert all((comparison / unquote(link)).is_file() for link in links)
+
+
+RAN = "document.title = 'it ran'"
+
+
+@pytest.fixture
+def clicked(browser: Any) -> Callable[..., tuple[str, list[str]]]:
+    """Open a page, change it, click on what is named; its title then, and what it said of its policy."""
+
+    def click(path: Path, prepare: str, selector: str) -> tuple[str, list[str]]:
+        page = browser.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+        page.goto(path.as_uri(), timeout=WAIT)
+        page.evaluate(prepare)
+        page.locator(selector).first.evaluate("(one) => one.click()")
+        page.wait_for_timeout(300)
+        title = page.title()
+        page.close()
+        return title, said
+
+    return click
+
+
+def test_the_policy_runs_no_script_but_the_pages_own(report: Path, clicked: Callable[..., Any]) -> None:
+    policy = re.search('Content-Security-Policy" content="([^"]+)"', report.read_text(encoding="utf-8"))
+    assert policy
+    directives = dict(one.strip().split(" ", 1) for one in policy[1].replace("&#39;", "'").split(";"))
+    assert re.fullmatch("('sha256-[A-Za-z0-9+/=]{44}' ?){1,2}", directives["script-src"])
+    assert "unsafe" not in directives["style-src"] + directives["default-src"] + directives["script-src"]
+    planted = f"""document.body.insertAdjacentHTML("beforeend", `<b onclick="{RAN}" id="b">b</b>
+            <a id="planted" href="javascript:{RAN}">a</a><img src="data:," onerror="{RAN}">`);
+        const script = document.createElement("script"); script.textContent = "{RAN}"; document.body.append(script);"""
+    for selector in ("#planted", "#b"):
+        title, said = clicked(report, planted, selector)
+        assert "it ran" not in title
+        assert any("Content Security Policy" in line for line in said)
+
+
+def test_a_link_to_a_run_is_an_address_below_the_comparison(
+    comparison: Path, tmp_path: Path, clicked: Callable[..., Any]
+) -> None:
+    """A folder may have any name, and somebody else's is really there."""
+    from gankit.report.comparison import write_comparison
+
+    theirs = Path(shutil.copytree(comparison, tmp_path / "theirs"))
+    told = json.loads((theirs / "comparison.json").read_text())
+    folder = f"javascript:{RAN};"
+    (theirs / told["runs"][0]["folder"]).rename(theirs / folder)
+    told["runs"][0]["folder"] = f"{folder}//"
+    told["runs"][1]["folder"] = "javascript:alert(1)//../runs/" + told["runs"][1]["folder"].partition("/")[2]
+    (theirs / "comparison.json").write_text(json.dumps(told))
+    with pytest.raises(Exception, match="does not lie below it"):
+        write_comparison(theirs)
+    told["runs"].pop()
+    (theirs / "comparison.json").write_text(json.dumps(told))
+    page = write_comparison(theirs)
+    title, _ = clicked(page, "0", "section[aria-labelledby=runs] a")
+    assert "it ran" not in title
+    shown = page.read_text(encoding="utf-8").partition("</main>")[0]
+    links = re.findall('<a [^>]*href="([^"]+)"', shown)
+    assert all(link.startswith(("#", "./")) for link in links)
+    assert any("javascript%3A" in link for link in links)

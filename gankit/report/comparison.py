@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from gankit.comparison.results import label, shown, some
 from gankit.comparison.results import read as read_comparison
@@ -295,5 +296,6 @@ def _run(row: Mapping[str, Any], folder: Path, story: Story | None) -> dict[str,
         "arm": row["arm"],
         "seed": row["seed"],
         **dict(zip(("how", "collapse", "rescues", "speed", "seconds"), cells, strict=True)),
-        "report": f"{row['folder']}/report.html" if there else "",
+        # Of a folder named `javascript:…` the address is that of the folder.
+        "report": f"./{quote(str(relative(row['folder'])))}/report.html" if there else "",
     }

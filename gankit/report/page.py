@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +41,35 @@ def write_page(template: str, path: Path, told: dict[str, Any], drawn: bool) -> 
         undefined=StrictUndefined,
     )
     environment.filters |= {"breakable": breakable, "command": command, "letter": letter}
-    page = environment.get_template(template).render(**told, plotly=Markup(get_plotlyjs()) if drawn else None)
+    here = Path(__file__).parent
+    style = (here / "report.css").read_text(encoding="utf-8")
+    scripts = [*([get_plotlyjs()] if drawn else []), (here / "report.js").read_text(encoding="utf-8")]
+    taken = re.findall(r'getElementById\("([0-9a-f]{64})"\)', scripts[0])
+    page = environment.get_template(template).render(
+        **told,
+        policy=policy(style, scripts),
+        style=Markup(style),
+        taken=taken,
+        scripts=[Markup(script) for script in scripts],
+    )
     with replacing(path) as beside:
         # A folder's name may hold what is no Unicode.
         beside.write_text(page, encoding="utf-8", errors="replace")
     return path
+
+
+def policy(style: str, scripts: Sequence[str]) -> str:
+    """The Content-Security-Policy of a page with this style sheet and these scripts: no others, and no network.
+
+    Plotly adds an empty style sheet, which it fills rule by rule, and sets style attributes of what it draws.
+    """
+    ours = " ".join(map(_hash, scripts))
+    styles = f"style-src {_hash(style)} {_hash('')}; style-src-attr 'unsafe-inline'"
+    return f"default-src 'none'; img-src data: blob:; {styles}; script-src {ours}"
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 # Filters of the templates: each escapes what it is given.

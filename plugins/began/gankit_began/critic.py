@@ -64,7 +64,9 @@ class Critic(LossTerm):
 
     def build(self, seen: tuple[int, ...]) -> nn.Module:
         if len(seen) != 3:
-            raise UserError(f"--loss {self.name}: it is for pictures, and the data are points of shape {seen}")
+            raise UserError(
+                f"--loss {self.name}: it is for pictures, and the data are points of shape {seen}: --loss {self.name}=0"
+            )
         return Scores(seen[0], min(seen[1:]), self.options.filters)
 
     def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -48,7 +48,7 @@ def peak_memory() -> float:
     return float("nan")
 
 
-PAPER = {"networks": "began-autoencoder", "latent": 64, "balance.floor": 0}  # what reference.py trains
+PAPER = {"networks": "began-autoencoder", "latent": 64, "edges": 0, "balance.floor": 0}  # what reference.py trains
 
 
 def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None = None, **options: Any) -> Any:
@@ -61,7 +61,7 @@ def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None
 
     catalogue = Catalogue([])
     if settings:
-        options |= {"set": settings, "losses": {"energy-distance": 0, "imle": 0}}
+        options |= {"set": settings, "losses": {"energy-distance": 0, "imle": 0, "critic": 0}}
     asked = api.config.request(data=data, image_size=size, batch_size=BATCH, **options)
     resolved = config.resolve("began", asked, catalogue)
     opened = api.open_data(resolved, catalogue, Watcher())

@@ -133,7 +133,7 @@ def test_the_benchmark_goes_on_where_it_was(sklearn, tmp_path, undrawn, monkeypa
     assert any(line.startswith("| BEGAN cured |") for line in first)
     run = public.Run(tmp_path / "BEGAN-cured-0")
     assert run.config["model"]["gamma"] == 1
-    assert run.config["losses"].keys() == {"energy-distance", "imle"}
+    assert run.config["losses"].keys() == {"energy-distance", "imle", "critic"}
     again: list[str] = []
     monkeypatch.setattr(stacked_digits.gankit, "run", None)
     stacked_digits.bench(tmp_path, ["BEGAN cured", "EBGAN"], asked, again.append)

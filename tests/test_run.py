@@ -108,7 +108,7 @@ def test_config_writes_out_every_default(finished: Path) -> None:
     assert config["model"]["name"] == "began"
     assert '"auto"' not in json.dumps(config)
     assert config["controllers"] == {
-        "balance": {"lambda_k": 0.3, "floor": 0.25},
+        "balance": {"lambda_k": 0.3, "floor": 0.1},
         "halving": {"window": 500, "patience": 5, "floor": 1e-07},
     }
 
@@ -228,7 +228,7 @@ def test_every_step_has_its_line_with_the_names_of_the_contract(model: str, gank
 def test_k_recomputed_line_by_line_is_the_logged_k(finished: Path) -> None:
     """Equation (5) from the logged numbers alone: k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), 0, 1), k_0 = 0.
 
-    (The floor under k, which rises to 0.25 over 4,000 steps, is far below within these few.)
+    (The floor under k, which rises to 0.1 over 4,000 steps, is far below within these few.)
     """
     k, gamma, lambda_k = np.float32(0), np.float32(0.9), np.float32(0.3)
     logged = lines(finished)
@@ -244,7 +244,7 @@ def test_the_losses_and_m_global_follow_from_the_energies(finished: Path) -> Non
     for line in lines(finished):
         real, fake, k = line["energy/real"], line["energy/fake"], line["began/k"]
         assert line["loss/discriminator"] == pytest.approx(real - k * fake, abs=1e-6)  # (3)
-        terms = 0.3 * (line["term/energy-distance"] + line["term/imle"])
+        terms = 0.3 * (line["term/energy-distance"] + line["term/imle"]) + 0.1 * line["term/critic"]
         assert line["loss/generator"] == pytest.approx(fake + terms, abs=1e-6)  # (4), and BEGAN's own terms
         assert line["began/convergence"] == pytest.approx(real + abs(0.9 * real - fake), abs=1e-6)  # M_global
 
@@ -258,7 +258,7 @@ def test_lines_come_at_multiples_of_log_every_and_at_the_end(gankit: Gankit, tmp
 
 
 def test_an_extra_loss_term_has_its_reading(gankit: Gankit, tmp_path: Path) -> None:
-    own = ("--loss", "energy-distance=0", "--loss", "imle=0")
+    own = ("--loss", "energy-distance=0", "--loss", "imle=0", "--loss", "critic=0")
     assert gankit("run", "began", *TINY, *own, "--loss", "pulling-away=0.5").code == 0
     for line in lines(only(tmp_path)):
         assert line["loss/generator"] == pytest.approx(line["energy/fake"] + 0.5 * line["term/pulling-away"], abs=1e-6)
@@ -394,7 +394,7 @@ def test_in_whatever_form_a_file_asks_it_yields_to_flags_and_a_preset_to_it(gank
     assert settled(gankit, tmp_path, *paper, "--config", "imle.toml")["losses"]["imle"]["weight"] == 0.3
     config = settled(gankit, tmp_path, "--config", "names.toml", "--loss", "imle=0.2")
     weights = {name: table["weight"] for name, table in config["losses"].items()}
-    assert weights == {"energy-distance": 0.3, "imle": 0.2, "pulling-away": 1}
+    assert weights == {"energy-distance": 0.3, "imle": 0.2, "critic": 0.1, "pulling-away": 1}
 
 
 def test_set_takes_numbers_truths_lists_none_and_words(gankit: Gankit, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ import gankit
 from gankit import Judged, Losses, Machine, Model, Remedy, Step
 from gankit_began.networks import reconstruction_error
 
-GENERATOR_PACE = 2.5  # of the quick networks: docs/evidence/collapse.md
+# Of the quick networks, docs/evidence/pictures.md; the paper's networks have the paper's rate and no pace.
+LEARNING_RATE, GENERATOR_PACE = 3e-4, 2.5
+PAPER_RATE = 1e-4
 
 
 class BEGAN(Model):
@@ -29,7 +31,7 @@ class BEGAN(Model):
     summary = "Boundary Equilibrium GAN (arXiv 1703.10717)"
     controllers = ("balance", "halving")
     diagnostics = ("equilibrium", "reconstruction-errors")
-    terms = {"energy-distance": 0.3, "imle": 0.3}
+    terms = {"energy-distance": 0.3, "imle": 0.3, "critic": 0.1}
     shown = {"k": "began/k", "M": "began/convergence"}
     presets = {  # section 4.1 of the paper as remembered; `betas` are not given there
         "paper": {
@@ -39,20 +41,23 @@ class BEGAN(Model):
                 "eta": 1,
                 "edges": 0,
                 "latent": 64,
-                "learning_rate": 1e-4,
+                "learning_rate": PAPER_RATE,
                 "generator_pace": 1,
                 "skip_connections": True,
                 "vanishing_residuals": True,
                 "updates": "simultaneous",
                 "networks": "began-autoencoder",
             },
-            "losses": {"energy-distance": 0, "imle": 0},
+            "losses": {"energy-distance": 0, "imle": 0, "critic": 0},
             "set": {"balance.floor": 0, "halving.patience": 10, "halving.floor": 2e-5},
             "batch_size": 16,
         }
     }
 
     class Settings(gankit.Settings):
+        learning_rate: Annotated[float, Field(gt=0, le=1e30)] | Literal["auto"] = Field(  # type: ignore[assignment]
+            "auto", description="Adam's learning rate; auto: 3e-4 with strided-autoencoder, 1e-4 with other networks"
+        )
         gamma: float = Field(
             1,
             gt=0,
@@ -62,7 +67,7 @@ class BEGAN(Model):
         lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain of k in equation (5)")
         eta: Literal[1, 2] = Field(1, description="η, the power of the error in L(v) = |v − D(v)|^η")
         edges: float = Field(
-            3, ge=0, le=1e30, description="weight in L(v) of the errors of differences between neighbouring pixels"
+            2, ge=0, le=1e30, description="weight in L(v) of the errors of differences between neighbouring pixels"
         )
         filters: Annotated[int, Field(ge=4)] | Literal["auto"] = Field(
             "auto",
@@ -88,25 +93,29 @@ class BEGAN(Model):
 
     @classmethod
     def resolve(cls, settings: Any, machine: Machine) -> Any:
-        """What is left to `auto`: the quicker networks, unless a setting of the paper's is asked for; n; G's pace."""
+        """What is left to `auto`: the quicker networks, unless a setting of the paper's is asked for; n; the rates."""
         networks, n = settings.networks, settings.filters
-        pace = settings.generator_pace
+        rate, pace = settings.learning_rate, settings.generator_pace
         if networks == "auto":
             paper = {"skip_connections", "vanishing_residuals"} & settings.model_fields_set
             networks = "began-autoencoder" if paper else "strided-autoencoder"
         if n == "auto":
             n = 64 if machine.device != "cpu" else 16 if networks == "began-autoencoder" else 32
+        if rate == "auto":
+            rate = LEARNING_RATE if networks == "strided-autoencoder" else PAPER_RATE
         if pace == "auto":
             same = settings.learning_rate_generator is None and "learning_rate_generator" in settings.model_fields_set
             pace = GENERATOR_PACE if networks == "strided-autoencoder" and not same else 1.0
-        return settings.model_copy(update={"networks": networks, "filters": n, "generator_pace": pace})
+        decided = {"networks": networks, "filters": n, "learning_rate": rate, "generator_pace": pace}
+        return settings.model_copy(update=decided)
 
     def learning_rate(self, network: str) -> float:
         """The learning rate at the start: of the generator `generator_pace` times the other, where none is given."""
-        pace = self.settings.generator_pace
-        if network == "generator" and self.settings.learning_rate_generator is None and pace != "auto":
-            return min(pace * self.settings.learning_rate, 1e30)
-        return super().learning_rate(network)
+        rate, pace = self.settings.learning_rate, self.settings.generator_pace
+        if network == "generator" and self.settings.learning_rate_generator is not None:
+            return self.settings.learning_rate_generator
+        rate = PAPER_RATE if rate == "auto" else rate  # before anything is resolved
+        return min(pace * rate, 1e30) if network == "generator" and pace != "auto" else rate
 
     def controller_options(self, controller: str) -> dict[str, Any]:
         return {"lambda_k": self.settings.lambda_k} if controller in ("balance", "balance-pi") else {}
@@ -114,7 +123,7 @@ class BEGAN(Model):
     def remedies(self, alarm: str) -> Sequence[Remedy]:
         """Against a collapse: terms that ask for the spread of the real ones, then a k that does not die, then slower.
 
-        docs/evidence/collapse.md has the measurements.
+        docs/evidence/collapse.md has the measurements; of grain and blur docs/evidence/pictures.md.
         """
         gamma = self.settings.gamma
         floor = Remedy("k does not sink to 0, so that fakes stay pushed away", {"balance.floor": 0.15})
@@ -122,8 +131,12 @@ class BEGAN(Model):
             follow = Remedy("a ratio that the generator can follow", {"gamma": min(gamma + 0.2, 1)})
             return (floor, follow, *super().remedies(alarm))
         if alarm == "outrun":
-            less = Remedy("fakes are pushed away less", {"balance.floor": 0.1}, lowers=True)
+            less = Remedy("fakes are pushed away less", {"balance.floor": 0.05}, lowers=True)
             return (less, *super().remedies(alarm))
+        if alarm in ("grainy", "blurred"):
+            critic = Remedy("a critic asks for edges that look real", losses={"critic": 0.1})
+            edges = Remedy("errors of differences count more", {"edges": max(self.settings.edges, 3)})
+            return (edges, critic) if alarm == "grainy" else (critic,)
         if alarm == "rate-vanished":
             return (Remedy("it learns on, at a rate that stays", {"halving.floor": 2e-5}),)
         if alarm == "k-at-1":

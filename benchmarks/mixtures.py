@@ -1,6 +1,6 @@
 """Points instead of pictures: two mixtures of Gaussians, and dense networks for them. A plugin of one file.
 
-gankit run began --plugin benchmarks/mixtures.py --data ring --set networks=dense --set latent=2
+gankit run began --plugin benchmarks/mixtures.py --data ring --set networks=dense --set latent=2 --loss critic=0
 """
 
 from __future__ import annotations

@@ -94,6 +94,7 @@ def train(model: str, mixture: type[Mixture], seed: int, steps: int, folder: Pat
         plugins=[PLUGIN],
         preset=preset,
         set=SETTINGS | own,
+        losses={"critic": 0} if name == "began" else {},  # it is for pictures
         steps=steps,
         batch_size=128,
         seed=seed,

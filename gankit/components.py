@@ -163,7 +163,7 @@ class Snapshot:
     judge: Callable[..., Judged]  # (pictures, labels=None) -> D's answer
     since: int = 0  # the step that this attempt began at: where a rescue or a return set in
     remedies: Callable[[str], Sequence[Remedy]] = lambda alarm: ()  # what the model has against it and this run has not
-    start: Mapping[str, float] = field(default_factory=dict)  # the losses' readings before the first step
+    start: Mapping[str, float] = field(default_factory=dict)  # losses, readings, learning rates before the first step
 
     def advice(self, kind: str) -> list[str]:
         """What an alarm advises: each remedy with the command line that tries it, from the last healthy checkpoint.

@@ -336,7 +336,8 @@ def _model_settings(old: Mapping[str, Any], model_class: Any) -> dict[str, Any]:
     """The settings of a run's model; what the model sets of its networks by now is as they were built."""
     settings = {key: value for key, value in old["model"].items() if key != "name"}
     pair = (old.get("networks") or {}).get(settings.get("networks")) or {}
-    return {key: pair[key] for key in model_class.Settings.model_fields if key in pair} | settings
+    built = {key: pair[key] for key in model_class.Settings.model_fields if key in pair}
+    return {**model_class.Settings.absent, **built, **settings}
 
 
 def _components(
@@ -447,7 +448,8 @@ def _before(
                 }
             if kind == "networks":
                 known -= given.keys()
-            tables[kind][name] = {key: value for key, value in table.items() if key in known}
+            absent = offered[name][0].Options.absent if name in offered else {}
+            tables[kind][name] = {key: value for key, value in {**absent, **table}.items() if key in known}
     return tables
 
 

@@ -274,7 +274,7 @@ class Model(ABC):
         """
         if alarm in ("rate-vanished", "memorises", "grainy", "blurred"):  # slower does not help
             return ()
-        rates = {"learning_rate": self.settings.learning_rate / 4}
+        rates = {"learning_rate": self.learning_rate("discriminator") / 4}
         if self.settings.learning_rate_generator is not None:
             rates["learning_rate_generator"] = self.settings.learning_rate_generator / 4
         return (Remedy("a lower learning rate", rates),)

@@ -22,9 +22,10 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from gankit.config import hexadecimal
 from gankit.errors import UserError
 from gankit.model import Judged, NetworkPair
 from gankit.options import Options
@@ -54,10 +55,10 @@ class _Bounded(torch.autograd.Function):
     """min(max(x, low), high). Beyond a bound the gradient that points back inward passes, and no other."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
         ctx.save_for_backward(x)
         ctx.bounds = low, high
-        return x.clamp(low, high)
+        return x.clamp(low, high)  # type: ignore[arg-type]  # two numbers or two tensors
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -81,13 +82,13 @@ class Opacity(nn.Module):
         super().__init__()
         self.register_buffer("ground", torch.tensor(ground).view(-1, 1, 1), persistent=False)
 
-    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The colours (B, C, S, S) in [-1, 1] and the opacity (B, 1, S, S) in [0, 1]; it starts about a half."""
+    def parts(self, x: Tensor, low: Tensor | float = -1.0, high: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+        """The colours (B, C, S, S) in [low, high] and the opacity (B, 1, S, S) in [0, 1]; it starts about a half."""
         x = x.float()
-        return _Bounded.apply(x[:, :-1], -1.0, 1.0), _Bounded.apply(x[:, -1:] + 0.5, 0.0, 1.0)
+        return _Bounded.apply(x[:, :-1], low, high), _Bounded.apply(x[:, -1:] + 0.5, 0.0, 1.0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        colours, opacity = self.parts(x)
+    def forward(self, x: Tensor, low: Tensor | float = -1.0, high: Tensor | float = 1.0) -> Tensor:
+        colours, opacity = self.parts(x, low, high)
         return self.ground + opacity * (colours - self.ground)
 
 
@@ -142,12 +143,18 @@ class Upward(nn.Module):
         layers = activation(widths[0])
         for wide, narrow in pairwise(widths):
             layers += [larger(wide, narrow), *activation(narrow)]
-        last = [larger(widths[-1], channels)] if ground is None else [larger(widths[-1], channels + 1), Opacity(ground)]
-        self.layers = nn.Sequential(*layers, *last)
+        self.layers = nn.Sequential(*layers, larger(widths[-1], channels if ground is None else channels + 1))
+        self.opacity = None if ground is None else Opacity(ground)
 
-    def forward(self, code: Tensor) -> Tensor:
+    def forward(self, code: Tensor, seen: Tensor | None = None) -> Tensor:
+        """`seen`: what is to be reconstructed, and must be within reach: a view may have brought it out of [-1, 1]."""
         x = self.linear(self.mapping(code)).unflatten(1, (-1, COARSEST, COARSEST))
-        return self.layers(x.contiguous(memory_format=torch.channels_last))
+        x = self.layers(x.contiguous(memory_format=torch.channels_last))
+        if self.opacity is None:
+            return x
+        if seen is None:
+            return self.opacity(x)
+        return self.opacity(x, seen.detach().amin().clamp(max=-1), seen.detach().amax().clamp(min=1))
 
 
 class Autoencoder(nn.Module):
@@ -172,7 +179,7 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Judged:
         code = self.encoder(x)
-        return Judged(output=self.decoder(code), code=code)
+        return Judged(output=self.decoder(code, x), code=code)
 
 
 class StridedAutoencoder(NetworkPair):
@@ -183,6 +190,8 @@ class StridedAutoencoder(NetworkPair):
     sizes = (16, 32, 64, 128, 256)
 
     class Options(Options):
+        absent = {"output": "linear"}
+
         filters: int = Field(32, ge=4, description="n: filters of the first convolution; then 2n, 4n, 8n")
         latent: int = Field(64, ge=1, description="N_z = N_h: numbers in a latent and in a code")
         upsampling: Literal["resize", "transposed"] = Field(
@@ -194,6 +203,11 @@ class StridedAutoencoder(NetworkPair):
         )
         background: str = Field("#ffffff", description="what the opacity is laid over; by default the run's")
 
+        @field_validator("background")
+        @classmethod
+        def _hex(cls, value: str) -> str:
+            return hexadecimal(value)
+
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
         o = self.options
         if len(shape) != 3:
@@ -201,7 +215,8 @@ class StridedAutoencoder(NetworkPair):
         channels, size, _ = shape
         transposed = o.upsampling == "transposed"
         ground = _ground(o.background, channels) if o.output == "opacity" else None
-        shown = ground * (seen[0] // channels) if ground else None  # several pictures that D is shown as one
+        whole = seen[0] % channels == 0  # several pictures that D is shown as one
+        shown = ground * (seen[0] // channels) if ground and whole else None
         return {
             "generator": Upward(channels, size, o.latent, o.filters, True, transposed, o.mapping, ground),
             "discriminator": Autoencoder(seen[0], size, o.latent, o.filters, transposed, shown),
@@ -211,4 +226,5 @@ class StridedAutoencoder(NetworkPair):
 def _ground(background: str, channels: int) -> list[float]:
     """The colour `#rrggbb` in [-1, 1], for pictures of that many channels; grey where they are not three."""
     rgb = [int(background[i : i + 2], 16) / 127.5 - 1 for i in (1, 3, 5)]
-    return rgb if channels == 3 else [sum(rgb) / 3] * channels
+    luma = sum(part * share for part, share in zip(rgb, (0.299, 0.587, 0.114), strict=True))
+    return rgb if channels == 3 else [luma] * channels

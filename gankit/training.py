@@ -48,7 +48,7 @@ class Training:
     healthy: int = 0  # the last checkpoint at which no diagnostic saw anything wrong; it is kept
     verdicts: dict[str, bool] = field(default_factory=dict)  # diagnostic -> whether all was well at its last look
     disabled: dict[str, str] = field(default_factory=dict)  # diagnostics that raised, with the reason
-    start: dict[str, float] = field(default_factory=dict)  # what the losses say before the first step
+    start: dict[str, float] = field(default_factory=dict)  # losses, readings, learning rates before the first step
 
     def asked(self, networks: Mapping[str, nn.Module] | None = None) -> Networks:
         """The networks as callables under this run's precision; what they return is float32."""
@@ -61,6 +61,12 @@ class Training:
         return [name for name in self.terms if name in self.networks]
 
     @property
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each network at the start."""
+        own = {name: self.optimizers[name].defaults["lr"] for name in self.critics}
+        return own | {name: self.model.learning_rate(name) for name in self.networks if name not in own}
+
+    @property
     def updates(self) -> list[tuple[str, ...]]:
         """The networks that each update moves: the model's, and those of terms that are added to one of them."""
         return [
@@ -70,9 +76,9 @@ class Training:
 
     def knobs(self) -> dict[str, Tensor]:
         """Every controller's value for the next step, and the learning rates that none drives."""
-        own = {name: self.optimizers[name].defaults["lr"] for name in self.critics}
-        rates = own | {name: self.model.learning_rate(name) for name in self.networks if name not in own}
-        values = {f"learning_rate/{name}": torch.full((), rate, device=self.device) for name, rate in rates.items()}
+        values = {
+            f"learning_rate/{name}": torch.full((), rate, device=self.device) for name, rate in self.rates.items()
+        }
         for controller in self.controllers.values():
             values |= {knob: controller.value(knob).clone() for knob in controller.drives}
         return values
@@ -128,7 +134,7 @@ def build_model(
     """
     name = config.model["name"]
     cls = catalogue.get("models", name)
-    given = {key: value for key, value in config.model.items() if key != "name"}
+    given = {**cls.Settings.absent, **{key: value for key, value in config.model.items() if key != "name"}}
     model = cls(validate(cls.Settings, given, f"model {name!r}", "setting"), shape, classes)
     views = Views([_component(catalogue, "views", view, table) for view, table in config.views.items()])
     pair = (
@@ -178,7 +184,7 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
 
 def _component(catalogue: Catalogue, kind: str, name: str | None, table: Mapping[str, Any]) -> Any:
     cls = catalogue.get(kind, name or "")
-    return cls(cls.Options(**table))
+    return cls(cls.Options(**{**cls.Options.absent, **table}))
 
 
 class _Noting(dict[str, Tensor]):
@@ -232,7 +238,8 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
             readings |= found
             if any(diagnostic.needs for diagnostic in training.diagnostics.values()):
                 gives_energy = step.judged_real.energy is not None
-    training.start = {name: float(value.detach()) for name, value in readings.items()}
+    training.start = {f"learning_rate/{name}": rate for name, rate in training.rates.items()}
+    training.start |= {name: float(value.detach()) for name, value in readings.items()}
     used = knobs.asked | {f"learning_rate/{network}" for network in training.networks}
     for name, diagnostic in training.diagnostics.items():
         unknown = diagnostic.needs - {"energy"}

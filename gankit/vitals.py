@@ -77,15 +77,18 @@ class Vitals(Diagnostic):
     def _vanished(self, snapshot: Snapshot) -> Alarm | None:
         for name, value in snapshot.line.items():
             network = name.removeprefix("learning_rate/")
-            if network == name or value > self.options.vanished * snapshot.model.learning_rate(network):
+            if network == name:
+                continue
+            first = snapshot.start[name] if name in snapshot.start else snapshot.model.learning_rate(network)
+            if value > self.options.vanished * first:
                 continue
             return Alarm(
                 "rate-vanished",
                 "warning",
-                f"{name} has come down to {value:.3g}, {value / snapshot.model.learning_rate(network):.2g} of its "
+                f"{name} has come down to {value:.3g}, {value / first:.2g} of its "
                 "first: the training is as good as over. What it has learnt stays, and more steps change little.",
                 snapshot.advice("rate-vanished"),
-                {name: value, "first": snapshot.model.learning_rate(network)},
+                {name: value, "first": first},
             )
         return None
 

@@ -1,9 +1,12 @@
 """Networks that any model may use, and what they are computed by against how they are written down."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import read, refused
 from gankit_began.networks import Convolutions
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,11 +80,34 @@ def test_networks_with_an_opacity_draw_the_background_that_they_are_told(channel
     networks = StridedAutoencoder(options).build((channels, 16, 16), (channels, 16, 16))
     colour = torch.tensor([int(background[i : i + 2], 16) for i in (1, 3, 5)][:channels]) / 127.5 - 1
     for upward in (networks["generator"], networks["discriminator"].decoder):
-        last = upward.layers[-2]
+        last = upward.layers[-1]
         nn.init.zeros_(last.weight)
         last.bias.data[-1] = -1  # transparent
         drawn = upward(torch.rand(2, 8))
         torch.testing.assert_close(drawn, colour[:, None, None].expand(2, channels, 16, 16))
+
+
+def test_what_a_view_has_brought_out_of_range_can_be_reconstructed_and_what_is_drawn_stays_within():
+    networks = strided(16)
+    for upward in (networks["generator"], networks["discriminator"].decoder):
+        nn.init.constant_(upward.layers[-1].bias, 9)
+    seen = torch.randn(2, 3, 16, 16) * 2
+    with torch.no_grad():
+        assert float(networks["discriminator"](seen).output.max()) == float(seen.max())
+        assert float(networks["discriminator"](seen / 9).output.max()) == 1
+        assert float(networks["generator"](torch.rand(2, 8)).max()) == 1
+
+
+def test_a_background_that_is_no_colour_is_refused(gankit):
+    said = gankit("run", "began", "--data", "demo:60", "--set", "strided-autoencoder.background=sky", "--out", "r")
+    refused(said, "background", "sky")
+    assert not Path("r").exists()
+
+
+def test_the_run_s_background_is_what_pictures_are_laid_over(gankit, undrawn):
+    few = ("--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--steps", 1, "--out", "r")
+    assert gankit("run", "began", "--data", "demo:60", "--background", "navy", *few).code == 0
+    assert read(Path("r") / "config.json")["networks"]["strided-autoencoder"]["background"] == "#000080"
 
 
 def test_a_linear_output_is_unbounded():

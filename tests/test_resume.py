@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "began with vanishing residuals": (*BEGAN, "--set", "vanishing_residuals=true"),
     "began without averaging": (*BEGAN, "--set", "ema=0"),
     "began, a rate for the generator": (*BEGAN, "--set", "learning_rate_generator=3e-4"),
-    "began with a floor under k": (*BEGAN, "--set", "balance.floor=0.1"),
+    "began with a floor under k": (*BEGAN, "--set", "balance.floor=0.2"),
     "began with balance-pi": (*BEGAN, "--set", "gamma=0.9", "--controller", "balance-pi"),
     "began with pace": ("began", "--controller", "pace", "--set", "pace.gain=0.1", "--set", "lambda_k=0.1"),
     "began, spectrally normalised": (*BEGAN, *NORMALISED),
@@ -471,3 +471,36 @@ def test_what_the_networks_were_built_with_stays_where_the_model_sets_it_by_now(
     (tmp_path / "a" / "config.json").write_text(json.dumps(config))
     assert gankit("resume", "a", "--steps", 2).code == 0
     assert read(tmp_path / "a" / "config.json")["networks"]["strided-autoencoder"]["mapping"] == 1
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_from_before_a_setting_is_as_it_was_without_it(gankit: Gankit, tmp_path: Path) -> None:
+    """Its folder says nothing of the opacity, of edges and of the critic: it has none, is shown and goes on so."""
+    before = ("--set", "edges=0", "--set", "strided-autoencoder.output=linear", "--loss", "critic=0")
+    assert gankit("run", *BEGAN, *TINY, *before, "--steps", 3, "--out", "a").code == 0
+    assert gankit("resume", "a", "--steps", 6, "--out", "whole").code == 0
+    config = read(tmp_path / "a" / "config.json")
+    del config["model"]["edges"], config["requested"]
+    for setting in ("output", "background"):
+        del config["networks"]["strided-autoencoder"][setting]
+    (tmp_path / "a" / "config.json").write_text(json.dumps({**config, "requested": {}}))
+    assert gankit("sample", "a", "-n", 2).code == 0
+    assert gankit("resume", "a", "--steps", 6).code == 0
+    assert weights(tmp_path / "a", 6) == weights(tmp_path / "whole", 6)
+    assert "critic" not in read(tmp_path / "a" / "config.json")["losses"]
+
+
+def test_auto_is_the_learning_rate_that_fits_the_networks(gankit: Gankit, tmp_path: Path, undrawn: None) -> None:
+    (tmp_path / "auto.toml").write_text('[model]\nlearning_rate = "auto"\n')
+    small = ("run", "began", *TINY, "--set", "filters=4", "--set", "latent=8", "--steps", 1)
+    for flags, rate in {
+        (): 3e-4,
+        ("--config", "auto.toml"): 3e-4,
+        ("--set", "networks=began-autoencoder"): 1e-4,
+        ("--preset", "paper"): 1e-4,
+        ("--set", "learning_rate=2e-5"): 2e-5,
+    }.items():
+        out = tmp_path / f"r{len(list(tmp_path.iterdir()))}"
+        assert gankit(*small, *flags, "--out", out).code == 0
+        assert read(out / "config.json")["model"]["learning_rate"] == rate
+        assert lines(out)[0]["learning_rate/discriminator"] == pytest.approx(rate)

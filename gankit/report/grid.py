@@ -14,10 +14,15 @@ COLUMNS, PADDING = 8, 2  # of a sample grid
 
 
 def grid(pictures: Tensor, columns: int = COLUMNS, padding: int = PADDING) -> Tensor:
-    """Pictures (n, C, H, W) in [-1, 1] as one uint8 picture (H, W, C), `columns` in a row, on white."""
+    """Pictures (n, C, H, W) in [-1, 1] as one uint8 picture (H, W, C), `columns` in a row, on white.
+
+    What has an opacity, with 2 or 4 channels, lies on nothing.
+    """
     from torchvision.utils import make_grid
 
-    sheet = make_grid(pictures.float().cpu(), nrow=columns, padding=padding, pad_value=1.0)
+    sheet = make_grid(
+        pictures.float().cpu(), nrow=columns, padding=padding, pad_value=-1.0 if pictures.shape[1] in (2, 4) else 1.0
+    )
     return sheet.add(1).mul(127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
 
 

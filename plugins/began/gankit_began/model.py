@@ -55,6 +55,7 @@ class BEGAN(Model):
     }
 
     class Settings(gankit.Settings):
+        absent = {"edges": 0}
         learning_rate: Annotated[float, Field(gt=0, le=1e30)] | Literal["auto"] = Field(  # type: ignore[assignment]
             "auto", description="Adam's learning rate; auto: 3e-4 with strided-autoencoder, 1e-4 with other networks"
         )

@@ -7,7 +7,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -31,7 +31,7 @@ from gankit.plugins import Catalogue
 from gankit.recorder import Recorder, Watcher
 from gankit.rescue import Plan
 from gankit.runner import scheduled, train
-from gankit.runs import LINES, OBJECTS, Run, to_resume, write_json
+from gankit.runs import LINES, OBJECTS, FolderGone, Run, to_resume, write_json
 from gankit.training import Training, build, refuse_misfits
 
 
@@ -207,6 +207,7 @@ def go(
         watcher.notice(slow)
     result: dict[str, Any] = {}
     failure: BaseException | None = None
+    gone = ""
     before = made.result
     (made.folder / "result.json").unlink(missing_ok=True)
     for line in catalogue.notify("gankit_run_started", run=made):
@@ -243,6 +244,8 @@ def go(
                 made.abandon_after(training.healthy)  # so that what is last in the folder is what is good
         if training.number == first and before.get("images_per_second"):
             result["images_per_second"] = before["images_per_second"]
+    except FolderGone:
+        gone = f"run folder {made.folder} was deleted under its training, which ends at step {training.number:,}"
     except BaseException as error:
         failure = error
         result = {
@@ -258,8 +261,12 @@ def go(
     finally:
         watcher.end()
         recorder.close()
-        result["peak_memory"] = peak_memory(training.config.device)
-        write_json(made.folder / "result.json", result)
+        if not gone:
+            recorder.follow()
+            result["peak_memory"] = peak_memory(training.config.device)
+            write_json(made.folder / "result.json", result)
+    if gone:
+        raise TrainingError(f"{gone}: nothing of it is left to go on from, and nothing is made in its place")
     recorder.draw()
     for line in catalogue.notify("gankit_run_finished", run=made, result=result):
         watcher.notice(line)
@@ -392,12 +399,15 @@ def locked(made: Run) -> Any:
         raise UserError(
             f"run {made.folder} is being trained by another process: wait for it, or branch off with --out"
         ) from None
+    made.hold()
     try:
         yield
     finally:
-        lock.release()
-        if os.path.exists(made.lock_path):
+        with suppress(OSError, FolderGone):  # ours alone: another folder may have the name by now
+            made.follow()
             os.unlink(made.lock_path)
+        lock.release()
+        made.let_go()
 
 
 @contextmanager

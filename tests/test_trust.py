@@ -8,11 +8,13 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import COMPARED, Gankit, checkpoints, contents, read, refused, with_few
+from conftest import COMPARED, TINY, Gankit, checkpoints, contents, lines, read, refused, with_few
 from PIL import Image
 
 undrawn = pytest.mark.usefixtures("undrawn")
@@ -305,3 +307,60 @@ def test_a_comparison_that_goes_on_deletes_nothing(
     assert gankit("compare", *COMPARED, "--out", compared).code == 0
     assert contents(compared / "runs/.ebgan-seed-0.1") == kept
     assert checkpoints(place)
+
+
+# A folder that is moved or deleted under its training.
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object]) -> None:
+    """Do something between two steps of a training."""
+    from gankit import runner
+
+    real = runner.step_once
+
+    def step_once(training: Any, batches: Any) -> Any:
+        if training.number + 1 == number:
+            act()
+        return real(training, batches)
+
+    monkeypatch.setattr(runner, "step_once", step_once)
+
+
+def test_a_run_folder_that_is_moved_under_its_training_takes_everything_along(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawings as well; and nothing is made under the old name."""
+    (tmp_path / "archive").mkdir()
+    at_step(monkeypatch, 4, lambda: (tmp_path / "run").rename(tmp_path / "archive/moved"))
+    said = gankit("run", "began", *TINY, "--sample-every", 2, "--checkpoint-every", 2, "--out", "run")
+    assert said.code == 0
+    assert "was moved: the training goes on in" in said.out
+    assert not (tmp_path / "run").exists()
+    moved = tmp_path / "archive/moved"
+    assert checkpoints(moved) == [0, 2, 4, 6]
+    assert [line["step"] for line in lines(moved)] == [1, 2, 3, 4, 5, 6]
+    assert read(moved / "result.json")["outcome"] == "finished"
+    assert (moved / "report.html").exists()
+    assert str(moved) in said.out.splitlines()[-1]
+    assert gankit("resume", moved, "--steps", 7).code == 0
+
+
+@undrawn
+@pytest.mark.parametrize("how", ["deleted", "deleted, and another is in its place"])
+def test_a_run_folder_that_is_deleted_under_its_training_ends_it_in_one_line(
+    how: str, gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete() -> None:
+        shutil.rmtree(tmp_path / "run")
+        if how != "deleted":
+            (tmp_path / "run").mkdir()
+            (tmp_path / "run/thesis.txt").write_text("somebody else's")
+
+    at_step(monkeypatch, 4, delete)
+    said = gankit("run", "began", *TINY, "--checkpoint-every", 2, "--out", "run")
+    assert said.code == 1
+    (line,) = said.err.splitlines()
+    assert "was deleted under its training" in line
+    left = contents(tmp_path / "run") if how != "deleted" else {}
+    assert list(left) == ([] if how == "deleted" else ["thesis.txt"])
+    assert (tmp_path / "run").exists() == (how != "deleted")

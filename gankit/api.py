@@ -59,13 +59,12 @@ def run(
     watcher = watcher or Watcher()
     if out is not None and Path(os.path.expanduser(out)).exists():
         Run.create(out, model)  # refuses
-    from_file = config.read_toml(config_file) if config_file else {}
-    plugins = [*from_file.pop("plugins", []), *plugins]
+    from_file = config.read_toml(config_file, plugins) if config_file else {}
     catalogue = Catalogue(plugins)
     flags = config.request(data=str(data) if data is not None else None, set=set, preset=preset, **options)
     asked = config.combine(from_file, flags)
     resolved = config.resolve(model, asked, catalogue)
-    resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": plugins})
+    resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": list(plugins)})
     refuse_inside(out, resolved.data)
     opened = open_data(resolved, catalogue, watcher)
     with quiet_random(resolved.device):

@@ -544,7 +544,9 @@ def test_deeply_nested_folders_take_no_more_than_their_share_of_time(folder: Pat
     halves(RED, BLUE).save(deepest / "one.png")
     began = time.process_time()
     found, problems = scan.scan(folder)
-    assert time.process_time() - began < 3
+    took = time.process_time() - began
+    subprocess.run(["rm", "-r", folder / "d"], check=True)  # too deep for what clears up after tests
+    assert took < 3
     assert [len(found), problems] == [1, []]
 
 

@@ -364,3 +364,32 @@ def test_a_run_folder_that_is_deleted_under_its_training_ends_it_in_one_line(
     left = contents(tmp_path / "run") if how != "deleted" else {}
     assert list(left) == ([] if how == "deleted" else ["thesis.txt"])
     assert (tmp_path / "run").exists() == (how != "deleted")
+
+
+# A settings file runs no code.
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_a_settings_file_alone_loads_no_plugin(command: str, gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text("open('it-ran', 'w').close()\n")
+    (tmp_path / "settings.toml").write_text(f'data = "demo:60"\nplugins = ["{tmp_path}/theirs.py"]\n')
+    models = ["began"] if command == "run" else ["began", "ebgan"]
+    said = gankit(command, *models, "--config", "settings.toml", "--out", "out")
+    refused(said, "settings.toml names plugins", f"--plugin {tmp_path}/theirs.py")
+    assert not (tmp_path / "it-ran").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_flag_loads_it(gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("open('it-ran', 'w').close()\n")
+    (tmp_path / "settings.toml").write_text('plugins = ["mine.py"]\nimage_size = 3\n')
+    refused(
+        gankit("run", "began", "--config", "settings.toml", "--plugin", "mine.py", "--data", "demo:60"), "--image-size 3"
+    )
+    assert (tmp_path / "it-ran").exists()
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 3000, "a = " + "9" * 5000, 'data = "a\\u0000b"', "a = 1\n\0"])
+def test_an_odd_settings_file_is_refused_in_one_line(text: str, gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_text(text)
+    refused(gankit("run", "began", "--config", "odd.toml"))

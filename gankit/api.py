@@ -7,7 +7,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -33,6 +33,8 @@ from gankit.rescue import Plan
 from gankit.runner import scheduled, train
 from gankit.runs import LINES, OBJECTS, FolderGone, Run, to_resume, write_json
 from gankit.training import Training, build, refuse_misfits
+
+BRIEFLY = 0.5  # seconds to wait for a lock: who only looks whether a training goes on holds it for a moment
 
 
 def run(
@@ -104,9 +106,30 @@ def resume(
     """
     watcher = watcher or Watcher()
     made = run if isinstance(run, Run) else Run(run)
+    made.refuse_links()
+    with locked(made) if out is None else nullcontext():  # before anything is read that another resume would change
+        return _resumed(
+            made, steps, time, from_step, out, set, losses, on_alarm, device, precision, plugins, watcher, command
+        )
+
+
+def _resumed(
+    made: Run,
+    steps: int | None,
+    time: float | str | None,
+    from_step: int | None,
+    out: str | Path | None,
+    set: Mapping[str, Any] | None,
+    losses: Mapping[str, float] | None,
+    on_alarm: str | None,
+    device: str | None,
+    precision: str | None,
+    plugins: Sequence[str],
+    watcher: Watcher,
+    command: str | None,
+) -> Run:
     old = made.config
     step = checkpoint.choose(made, from_step)
-    made.refuse_links()
     catalogue = Catalogue(plugins, made_with=old.get("plugins", ()))
     if steps is not None:
         steps = max(steps, step)  # what is done is done
@@ -126,7 +149,7 @@ def resume(
             refuse_inside(out, resolved.data)
             checkpoint.load(made, step, training)  # what does not fit is refused before there is a folder
             made = branch(made, step, out, training.healthy)
-        with Interrupts() as interrupts, locked(made):
+        with Interrupts() as interrupts, nullcontext() if out is None else locked(made):
             checkpoint.load(made, step, training)
             # With other settings it is to be tried first whether they help.
             trains_alike = differing <= {"steps", "time", "on_alarm"}
@@ -391,7 +414,7 @@ def locked(made: Run) -> Any:
     """No second process trains in the same folder."""
     # A link, whose end a lock would empty, is refused.
     os.close(files.opened(made.folder, made.lock_path, os.O_RDWR | os.O_CREAT))
-    lock = FileLock(made.lock_path, timeout=0)
+    lock = FileLock(made.lock_path, timeout=BRIEFLY)
     try:
         lock.acquire()
     except Timeout:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import base64
+import fcntl
 import json
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,9 @@ from typing import Any
 import pytest
 from conftest import COMPARED, TINY, Gankit, checkpoints, contents, lines, read, refused, with_few
 from PIL import Image
+
+from gankit.errors import UserError
+from gankit.runs import Run
 
 undrawn = pytest.mark.usefixtures("undrawn")
 
@@ -384,7 +389,8 @@ def test_the_flag_loads_it(gankit: Gankit, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("open('it-ran', 'w').close()\n")
     (tmp_path / "settings.toml").write_text('plugins = ["mine.py"]\nimage_size = 3\n')
     refused(
-        gankit("run", "began", "--config", "settings.toml", "--plugin", "mine.py", "--data", "demo:60"), "--image-size 3"
+        gankit("run", "began", "--config", "settings.toml", "--plugin", "mine.py", "--data", "demo:60"),
+        "--image-size 3",
     )
     assert (tmp_path / "it-ran").exists()
 
@@ -393,3 +399,58 @@ def test_the_flag_loads_it(gankit: Gankit, tmp_path: Path) -> None:
 def test_an_odd_settings_file_is_refused_in_one_line(text: str, gankit: Gankit, tmp_path: Path) -> None:
     (tmp_path / "odd.toml").write_text(text)
     refused(gankit("run", "began", "--config", "odd.toml"))
+
+
+# Two processes and one run folder.
+
+
+@undrawn
+def test_a_second_resume_reads_nothing_before_the_first_one_has_let_go(
+    gankit: Gankit, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that had chosen its step, and then waited, threw what the first had finished into abandoned/."""
+    from gankit import api
+
+    real, seen = api.checkpoint.choose, []
+
+    def choose(made: Any, step: Any = None) -> int:
+        with pytest.raises(UserError, match="being trained by another process"), api.locked(made):
+            pass
+        seen.append(made.lock_path.exists())
+        return int(real(made, step))
+
+    monkeypatch.setattr(api.checkpoint, "choose", choose)
+    assert gankit("resume", run, "--steps", 10).code == 0
+    assert seen == [True]
+    assert not (run / "abandoned").exists()
+
+
+def test_to_look_at_runs_does_not_keep_one_from_being_resumed(gankit: Gankit, run: Path) -> None:
+    from filelock import FileLock
+
+    (run / "result.json").unlink()
+    (run / ".lock").touch()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            with open(run / ".lock") as file:  # as `gankit runs` does
+                fcntl.flock(file, fcntl.LOCK_SH)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        from gankit import api
+
+        for _ in range(20):
+            (run / ".lock").touch()
+            with api.locked(Run(run)):
+                pass
+            (run / ".lock").touch()
+    finally:
+        stop.set()
+        looking.join()
+    with FileLock(run / ".lock"):
+        assert "training" in gankit("runs", run.parent).out
+    (run / ".lock").touch()
+    assert "broken off" in gankit("runs", run.parent).out

@@ -7,7 +7,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -31,8 +31,10 @@ from gankit.plugins import Catalogue
 from gankit.recorder import Recorder, Watcher
 from gankit.rescue import Plan
 from gankit.runner import scheduled, train
-from gankit.runs import LINES, OBJECTS, Run, to_resume, write_json
+from gankit.runs import LINES, OBJECTS, FolderGone, Run, to_resume, write_json
 from gankit.training import Training, build, refuse_misfits
+
+BRIEFLY = 0.5  # seconds to wait for a lock: who only looks whether a training goes on holds it for a moment
 
 
 def run(
@@ -59,13 +61,12 @@ def run(
     watcher = watcher or Watcher()
     if out is not None and Path(os.path.expanduser(out)).exists():
         Run.create(out, model)  # refuses
-    from_file = config.read_toml(config_file) if config_file else {}
-    plugins = [*from_file.pop("plugins", []), *plugins]
+    from_file = config.read_toml(config_file, plugins) if config_file else {}
     catalogue = Catalogue(plugins)
     flags = config.request(data=str(data) if data is not None else None, set=set, preset=preset, **options)
     asked = config.combine(from_file, flags)
     resolved = config.resolve(model, asked, catalogue)
-    resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": plugins})
+    resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": list(plugins)})
     refuse_inside(out, resolved.data)
     opened = open_data(resolved, catalogue, watcher)
     with quiet_random(resolved.device):
@@ -105,9 +106,30 @@ def resume(
     """
     watcher = watcher or Watcher()
     made = run if isinstance(run, Run) else Run(run)
+    made.refuse_links()
+    with locked(made) if out is None else nullcontext():  # before anything is read that another resume would change
+        return _resumed(
+            made, steps, time, from_step, out, set, losses, on_alarm, device, precision, plugins, watcher, command
+        )
+
+
+def _resumed(
+    made: Run,
+    steps: int | None,
+    time: float | str | None,
+    from_step: int | None,
+    out: str | Path | None,
+    set: Mapping[str, Any] | None,
+    losses: Mapping[str, float] | None,
+    on_alarm: str | None,
+    device: str | None,
+    precision: str | None,
+    plugins: Sequence[str],
+    watcher: Watcher,
+    command: str | None,
+) -> Run:
     old = made.config
     step = checkpoint.choose(made, from_step)
-    made.refuse_links()
     catalogue = Catalogue(plugins, made_with=old.get("plugins", ()))
     if steps is not None:
         steps = max(steps, step)  # what is done is done
@@ -127,7 +149,7 @@ def resume(
             refuse_inside(out, resolved.data)
             checkpoint.load(made, step, training)  # what does not fit is refused before there is a folder
             made = branch(made, step, out, training.healthy)
-        with Interrupts() as interrupts, locked(made):
+        with Interrupts() as interrupts, nullcontext() if out is None else locked(made):
             checkpoint.load(made, step, training)
             # With other settings it is to be tried first whether they help.
             trains_alike = differing <= {"steps", "time", "on_alarm"}
@@ -207,6 +229,7 @@ def go(
         watcher.notice(slow)
     result: dict[str, Any] = {}
     failure: BaseException | None = None
+    gone = ""
     before = made.result
     (made.folder / "result.json").unlink(missing_ok=True)
     for line in catalogue.notify("gankit_run_started", run=made):
@@ -243,6 +266,8 @@ def go(
                 made.abandon_after(training.healthy)  # so that what is last in the folder is what is good
         if training.number == first and before.get("images_per_second"):
             result["images_per_second"] = before["images_per_second"]
+    except FolderGone:
+        gone = f"run folder {made.folder} was deleted under its training, which ends at step {training.number:,}"
     except BaseException as error:
         failure = error
         result = {
@@ -258,8 +283,12 @@ def go(
     finally:
         watcher.end()
         recorder.close()
-        result["peak_memory"] = peak_memory(training.config.device)
-        write_json(made.folder / "result.json", result)
+        if not gone:
+            recorder.follow()
+            result["peak_memory"] = peak_memory(training.config.device)
+            write_json(made.folder / "result.json", result)
+    if gone:
+        raise TrainingError(f"{gone}: nothing of it is left to go on from, and nothing is made in its place")
     recorder.draw()
     for line in catalogue.notify("gankit_run_finished", run=made, result=result):
         watcher.notice(line)
@@ -385,19 +414,22 @@ def locked(made: Run) -> Any:
     """No second process trains in the same folder."""
     # A link, whose end a lock would empty, is refused.
     os.close(files.opened(made.folder, made.lock_path, os.O_RDWR | os.O_CREAT))
-    lock = FileLock(made.lock_path, timeout=0)
+    lock = FileLock(made.lock_path, timeout=BRIEFLY)
     try:
         lock.acquire()
     except Timeout:
         raise UserError(
             f"run {made.folder} is being trained by another process: wait for it, or branch off with --out"
         ) from None
+    made.hold()
     try:
         yield
     finally:
-        lock.release()
-        if os.path.exists(made.lock_path):
+        with suppress(OSError, FolderGone):  # ours alone: another folder may have the name by now
+            made.follow()
             os.unlink(made.lock_path)
+        lock.release()
+        made.let_go()
 
 
 @contextmanager

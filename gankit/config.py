@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -122,15 +123,28 @@ def parse_pairs(pairs: Iterable[str], flag: str) -> dict[str, Any]:
     return result
 
 
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The request that a TOML file makes: the fields of `RunConfig`, a [model] table, lists or tables of components."""
+def read_toml(path: str | Path, plugins: Iterable[str] = ()) -> dict[str, Any]:
+    """The request that a TOML file makes: the fields of `RunConfig`, a [model] table, lists or tables of components.
+
+    The file may be somebody else's. It may say which `plugins` it is for, but only flags load them.
+    """
     try:
         with open(os.path.expanduser(path), "rb") as file:
-            return normalised(tomllib.load(file))
+            asked = normalised(tomllib.load(file))
     except OSError as error:
         raise UserError(f"--config {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UserError(f"--config {path} is no file of settings: it is nested too deeply") from None
+    except ValueError as error:  # no TOML, no UTF-8, a number of five thousand digits, a name with a NUL
         raise UserError(f"--config {path} is no TOML file: {error}") from None
+    missing = [name for name in asked.pop("plugins", []) if name not in plugins]
+    if missing:
+        flags = shlex.join(part for name in missing for part in ("--plugin", name))
+        raise UserError(
+            f"--config {path} names plugins, and a file alone runs no code: look at what they do, and give {flags} "
+            "if you trust them"
+        )
+    return asked
 
 
 def normalised(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,6 +171,8 @@ def normalised(asked: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"{key} is {value!r}: it must be a list of files and modules")
         if key in ("preset", "on_alarm", "device", "data") and not isinstance(value, str):
             raise UserError(f"{key} is {value!r}: it must be a text")
+        if isinstance(value, str) and "\0" in value:
+            raise UserError(f"{key} is {value!r}: no name has a NUL in it")
     if isinstance(asked.get("time"), str):
         asked["time"] = duration(asked["time"])
     if isinstance(asked.get("plugins"), str):

@@ -16,6 +16,11 @@ from pathlib import Path, PurePosixPath
 
 from gankit.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 _FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # What is opened must not make us wait, as a named pipe would.
 _FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -119,6 +124,15 @@ def _ordinary(descriptor: int, where: Path) -> int:
         os.close(descriptor)
         raise Unreachable(f"{where} is no ordinary file: move it away")
     return descriptor
+
+
+def place_of(descriptor: int) -> str:
+    """Where an open folder is now. Raises OSError where the system does not tell."""
+    if os.path.isdir("/proc/self/fd"):
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    if hasattr(fcntl, "F_GETPATH"):  # macOS
+        return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
+    raise OSError(errno.ENOTSUP, "no way to tell")
 
 
 def linked(where: Path) -> Unreachable:

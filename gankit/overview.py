@@ -10,6 +10,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 from gankit.errors import UserError
 from gankit.files import opened
 from gankit.runs import COVERAGE, Run
@@ -92,12 +97,20 @@ def _unended(run: Run) -> str:
     """Whether a run without a result is under way: its process holds the lock, which a killed one does not."""
     if not run.lock_path.exists():
         return "broken off"
-    os.close(opened(run.folder, run.lock_path))
     try:
+        held = opened(run.folder, run.lock_path)
+    except FileNotFoundError:
+        return "broken off"
+    try:
+        if fcntl:  # shared, and let go at once: to look is not to take
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return "broken off"
         with FileLock(run.lock_path, timeout=0):
             return "broken off"
-    except Timeout:
+    except (BlockingIOError, Timeout):
         return "training"
+    finally:
+        os.close(held)
 
 
 def _health(run: Run, result: dict[str, Any], alarms: list[dict[str, Any]]) -> str | None:

@@ -104,6 +104,11 @@ class Recorder:
         self.metrics.close()
         self.readings.close()
 
+    def follow(self) -> None:
+        """Go on where the run folder is by now. Raises `FolderGone` where there is none any more."""
+        if self.run.follow():
+            self.watcher.notice(f"the run folder was moved: the training goes on in {self.run.folder}")
+
     def record(self, readings: Mapping[str, Tensor]) -> None:
         """Write this step's line, with the readings of the diagnostics whose turn it is."""
         line = self.line(readings)

@@ -136,6 +136,7 @@ def train(
         readings = step_once(training, batches)
         number, elapsed = training.number, time.perf_counter() - started
         training.seconds = before + elapsed
+        recorder.follow()
 
         # A line where one is due, with the readings of the diagnostics that look at this step.
         if scheduled(training, number):

@@ -79,11 +79,16 @@ def to_resume(folder: Path, plugins: Sequence[object]) -> str:
     return shlex.join(["gankit", "resume", str(folder), *flags])
 
 
+class FolderGone(Exception):
+    """A run folder was deleted, or moved out of sight, while a training wrote into it."""
+
+
 class Run:
     """A run folder: its settings, metrics, samples and checkpoints. Shows its last samples in a notebook."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(os.path.expanduser(folder))
+        self._held: int | None = None
         if not (self.folder / "config.json").is_file():
             what = "is no run folder (it has no config.json)" if self.folder.is_dir() else "does not exist"
             raise UserError(f"run folder {self.folder} {what}: give the folder that `gankit run` printed")
@@ -114,6 +119,37 @@ class Run:
                 raise UserError(f"{folder} cannot be made: {error.strerror}; give another place with --out") from None
             return folder
         raise UserError(f"no free name for a run like runs/{stem}: give one with --out")
+
+    # Where it is, while a training writes into it.
+
+    def hold(self) -> None:
+        """Know the folder again wherever it is moved to."""
+        if hasattr(os, "O_DIRECTORY"):  # not on Windows, where no folder in use can be moved
+            self._held = os.open(self.folder, os.O_RDONLY)
+
+    def follow(self) -> bool:
+        """Whether the folder that is held has been moved since the last look; `folder` is then where it is now.
+
+        Raises `FolderGone` where it is nowhere any more: nothing is to be made under its old name.
+        """
+        if self._held is None:
+            return False
+        held = os.fstat(self._held)
+        with suppress(OSError):
+            if os.path.samestat(held, os.stat(self.folder)):
+                return False
+        with suppress(OSError, ValueError):
+            now = Path(files.place_of(self._held))
+            if os.path.samestat(held, os.stat(now)):
+                self.folder = now
+                return True
+        raise FolderGone(self.folder)
+
+    def let_go(self) -> None:
+        """The folder is no longer held."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     # What stands in it.
 

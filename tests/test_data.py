@@ -509,6 +509,47 @@ def test_a_name_that_is_not_unicode_can_still_be_written_down(folder: Path) -> N
     assert note["file"].encode() == "caf\ufffd.png".encode()
 
 
+def test_a_link_that_leads_nowhere_is_skipped_and_named_and_the_rest_is_used(folder: Path) -> None:
+    """One of them refused a whole folder."""
+    for name in ("one.png", "two.png"):
+        halves(RED if name == "one.png" else GREEN, BLUE).save(folder / name)
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "ping").symlink_to("pong")
+    (folder / "pong").symlink_to("ping")
+    (folder / "long").symlink_to("x" * 300)
+    (folder / "below a file").symlink_to("one.png/further")
+    data = load(folder)
+    assert len(everything(data)) == 2
+    assert [note["file"] for note in data.skipped] == ["below a file", "long", "loop.png", "ping", "pong"]
+    assert all("cannot be read" in note["reason"] or "link to nothing" in note["reason"] for note in data.skipped)
+
+
+def test_a_link_to_the_whole_disk_is_not_followed(folder: Path) -> None:
+    halves(RED, BLUE).save(folder / "one.png")
+    (folder / "everything").symlink_to("/")
+    (folder / "parent").symlink_to(folder.parent)
+    data = load(folder)
+    assert len(everything(data)) == 1
+    assert {note["file"]: note["reason"] for note in data.skipped} == dict.fromkeys(
+        ("everything", "parent"), "a link to a folder that this one lies in"
+    )
+
+
+def test_deeply_nested_folders_take_no_more_than_their_share_of_time(folder: Path) -> None:
+    """1,000 deep took 12 s."""
+    deepest = folder
+    for _ in range(1000):
+        deepest = deepest / "d"
+        deepest.mkdir()
+    halves(RED, BLUE).save(deepest / "one.png")
+    began = time.process_time()
+    found, problems = scan.scan(folder)
+    took = time.process_time() - began
+    subprocess.run(["rm", "-r", folder / "d"], check=True)  # too deep for what clears up after tests
+    assert took < 3
+    assert [len(found), problems] == [1, []]
+
+
 def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

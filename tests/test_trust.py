@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import ast
 import base64
+import fcntl
 import json
 import os
 import shutil
 import stat
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import COMPARED, Gankit, checkpoints, contents, read, refused, with_few
+from conftest import COMPARED, TINY, Gankit, checkpoints, contents, lines, read, refused, with_few
 from PIL import Image
+
+from gankit.errors import UserError
+from gankit.runs import Run
 
 undrawn = pytest.mark.usefixtures("undrawn")
 
@@ -305,3 +312,145 @@ def test_a_comparison_that_goes_on_deletes_nothing(
     assert gankit("compare", *COMPARED, "--out", compared).code == 0
     assert contents(compared / "runs/.ebgan-seed-0.1") == kept
     assert checkpoints(place)
+
+
+# A folder that is moved or deleted under its training.
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object]) -> None:
+    """Do something between two steps of a training."""
+    from gankit import runner
+
+    real = runner.step_once
+
+    def step_once(training: Any, batches: Any) -> Any:
+        if training.number + 1 == number:
+            act()
+        return real(training, batches)
+
+    monkeypatch.setattr(runner, "step_once", step_once)
+
+
+def test_a_run_folder_that_is_moved_under_its_training_takes_everything_along(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawings as well; and nothing is made under the old name."""
+    (tmp_path / "archive").mkdir()
+    at_step(monkeypatch, 4, lambda: (tmp_path / "run").rename(tmp_path / "archive/moved"))
+    said = gankit("run", "began", *TINY, "--sample-every", 2, "--checkpoint-every", 2, "--out", "run")
+    assert said.code == 0
+    assert "was moved: the training goes on in" in said.out
+    assert not (tmp_path / "run").exists()
+    moved = tmp_path / "archive/moved"
+    assert checkpoints(moved) == [0, 2, 4, 6]
+    assert [line["step"] for line in lines(moved)] == [1, 2, 3, 4, 5, 6]
+    assert read(moved / "result.json")["outcome"] == "finished"
+    assert (moved / "report.html").exists()
+    assert str(moved) in said.out.splitlines()[-1]
+    assert gankit("resume", moved, "--steps", 7).code == 0
+
+
+@undrawn
+@pytest.mark.parametrize("how", ["deleted", "deleted, and another is in its place"])
+def test_a_run_folder_that_is_deleted_under_its_training_ends_it_in_one_line(
+    how: str, gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete() -> None:
+        shutil.rmtree(tmp_path / "run")
+        if how != "deleted":
+            (tmp_path / "run").mkdir()
+            (tmp_path / "run/thesis.txt").write_text("somebody else's")
+
+    at_step(monkeypatch, 4, delete)
+    said = gankit("run", "began", *TINY, "--checkpoint-every", 2, "--out", "run")
+    assert said.code == 1
+    (line,) = said.err.splitlines()
+    assert "was deleted under its training" in line
+    left = contents(tmp_path / "run") if how != "deleted" else {}
+    assert list(left) == ([] if how == "deleted" else ["thesis.txt"])
+    assert (tmp_path / "run").exists() == (how != "deleted")
+
+
+# A settings file runs no code.
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_a_settings_file_alone_loads_no_plugin(command: str, gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text("open('it-ran', 'w').close()\n")
+    (tmp_path / "settings.toml").write_text(f'data = "demo:60"\nplugins = ["{tmp_path}/theirs.py"]\n')
+    models = ["began"] if command == "run" else ["began", "ebgan"]
+    said = gankit(command, *models, "--config", "settings.toml", "--out", "out")
+    refused(said, "settings.toml names plugins", f"--plugin {tmp_path}/theirs.py")
+    assert not (tmp_path / "it-ran").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_flag_loads_it(gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("open('it-ran', 'w').close()\n")
+    (tmp_path / "settings.toml").write_text('plugins = ["mine.py"]\nimage_size = 3\n')
+    refused(
+        gankit("run", "began", "--config", "settings.toml", "--plugin", "mine.py", "--data", "demo:60"),
+        "--image-size 3",
+    )
+    assert (tmp_path / "it-ran").exists()
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 3000, "a = " + "9" * 5000, 'data = "a\\u0000b"', "a = 1\n\0"])
+def test_an_odd_settings_file_is_refused_in_one_line(text: str, gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_text(text)
+    refused(gankit("run", "began", "--config", "odd.toml"))
+
+
+# Two processes and one run folder.
+
+
+@undrawn
+def test_a_second_resume_reads_nothing_before_the_first_one_has_let_go(
+    gankit: Gankit, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that had chosen its step, and then waited, threw what the first had finished into abandoned/."""
+    from gankit import api
+
+    real, seen = api.checkpoint.choose, []
+
+    def choose(made: Any, step: Any = None) -> int:
+        with pytest.raises(UserError, match="being trained by another process"), api.locked(made):
+            pass
+        seen.append(made.lock_path.exists())
+        return int(real(made, step))
+
+    monkeypatch.setattr(api.checkpoint, "choose", choose)
+    assert gankit("resume", run, "--steps", 10).code == 0
+    assert seen == [True]
+    assert not (run / "abandoned").exists()
+
+
+def test_to_look_at_runs_does_not_keep_one_from_being_resumed(gankit: Gankit, run: Path) -> None:
+    from filelock import FileLock
+
+    (run / "result.json").unlink()
+    (run / ".lock").touch()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            with open(run / ".lock") as file:  # as `gankit runs` does
+                fcntl.flock(file, fcntl.LOCK_SH)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        from gankit import api
+
+        for _ in range(20):
+            (run / ".lock").touch()
+            with api.locked(Run(run)):
+                pass
+            (run / ".lock").touch()
+    finally:
+        stop.set()
+        looking.join()
+    with FileLock(run / ".lock"):
+        assert "training" in gankit("runs", run.parent).out
+    (run / ".lock").touch()
+    assert "broken off" in gankit("runs", run.parent).out

@@ -108,9 +108,9 @@ def _typed(value: Any) -> str:
 def requested(arm: Arm, shared: Mapping[str, Any]) -> dict[str, Any]:
     """The request that `gankit run` would make of an arm's flags, as `config.resolve` takes it."""
     options = together(shared, arm.options)
-    options.pop("plugins", None)
+    plugins = options.pop("plugins", None) or ()
     file = options.pop("config_file", None)
-    return config.combine(config.read_toml(file) if file else {}, config.request(**options))
+    return config.combine(config.read_toml(file, plugins) if file else {}, config.request(**options))
 
 
 def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catalogue: Catalogue) -> list[Arm]:

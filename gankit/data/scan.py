@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,16 +38,21 @@ def scan(root: Path, leave_out: Path | None = None) -> tuple[list[Found], list[d
     """Return the files below `root` sorted by path, and what could not be looked at as {"file", "reason"}.
 
     Hidden files and folders are passed over. Links to folders are followed, each folder once, so that a loop
-    ends. `leave_out` is a folder not to look into. Raises OSError if `root` itself cannot be listed.
+    ends; but not one to a folder that `root` lies in, such as `/`. `leave_out` is a folder not to look into.
+    Raises OSError if `root` itself cannot be listed.
     """
     os.scandir(root).close()
     walk = _Walk(root, leave_out)
     walk.visit("")
     # Links come last: a folder that is also there in its own right is found under its own name.
     while walk.links:
-        walk.visit(walk.links.pop(0))
+        walk.visit(walk.links.popleft())
     walk.found.sort(key=lambda found: found.path)
     return walk.found, walk.problems
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 class _Walk:
@@ -53,18 +60,27 @@ class _Walk:
         self.root = root
         self.found: list[Found] = []
         self.problems: list[dict[str, str]] = []
-        self.links: list[str] = []
-        self._seen: set[str] = {os.path.realpath(leave_out)} if leave_out else set()
+        self.links: deque[str] = deque()
+        self._seen: set[tuple[int, int]] = set()  # folders, by what tells one from another whatever its path
+        if leave_out:
+            with suppress(OSError):
+                self._seen.add(_identity(os.stat(leave_out)))
+        above = Path(os.path.realpath(root)).parents
+        self._above = {_identity(os.stat(folder)) for folder in above}
 
     def visit(self, folder: str) -> None:
         folders = [folder]
         while folders:
             folder = folders.pop()
             place = os.path.join(self.root, folder)
-            if (real := os.path.realpath(place)) in self._seen:
-                continue
-            self._seen.add(real)
             try:
+                identity = _identity(os.stat(place))
+                if identity in self._seen:
+                    continue
+                if identity in self._above:
+                    self._problem(folder, "a link to a folder that this one lies in")
+                    continue
+                self._seen.add(identity)
                 with os.scandir(place) as listing:
                     entries = sorted(listing, key=lambda entry: entry.name)
             except OSError as error:
@@ -74,7 +90,12 @@ class _Walk:
                 path = os.path.join(folder, entry.name)
                 if entry.name.startswith(".") or entry.name.lower() in _LITTER:
                     continue
-                if entry.is_dir():
+                try:
+                    is_folder = entry.is_dir()
+                except OSError as error:  # a link in a loop, or to what cannot be reached
+                    self._problem(path, f"cannot be read: {(error.strerror or 'error').lower()}")
+                    continue
+                if is_folder:
                     (self.links if entry.is_symlink() else folders).append(path)
                 else:
                     self._file(path, entry)

@@ -84,7 +84,7 @@ class Opacity(nn.Module):
 
     def parts(self, x: Tensor, low: Tensor | float = -1.0, high: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
         """The colours (B, C, S, S) in [low, high] and the opacity (B, 1, S, S) in [0, 1]; it starts about a half."""
-        x = x.float()
+        x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # 8 bits would not tell whites apart
         return _Bounded.apply(x[:, :-1], low, high), _Bounded.apply(x[:, -1:] + 0.5, 0.0, 1.0)
 
     def forward(self, x: Tensor, low: Tensor | float = -1.0, high: Tensor | float = 1.0) -> Tensor:

@@ -368,12 +368,12 @@ def test_our_elu_is_elu_with_its_first_and_second_derivatives():
 @pytest.mark.parametrize(
     ("asked", "rate"),
     [
-        ({}, 2.5e-4),
+        ({}, 7.5e-4),
         ({"learning_rate": 2e-4}, 5e-4),
-        ({"generator_pace": 1.0}, 1e-4),
-        ({"generator_pace": 4.0}, 4e-4),
+        ({"generator_pace": 1.0}, 3e-4),
+        ({"generator_pace": 4.0}, 12e-4),
         ({"learning_rate_generator": 1e-4}, 1e-4),
-        ({"learning_rate_generator": None}, 1e-4),
+        ({"learning_rate_generator": None}, 3e-4),
         ({"learning_rate": 1e30}, 1e30),
         ({"networks": "began-autoencoder"}, 1e-4),
         ({"skip_connections": False}, 1e-4),
@@ -394,7 +394,7 @@ def test_both_rates_follow_where_one_is_given_at_a_resume(gankit: Gankit, tmp_pa
     rates = [
         [line[f"learning_rate/{name}"] for name in ("generator", "discriminator")] for line in lines(tmp_path / "run")
     ]
-    assert rates == [pytest.approx([2.5e-4, 1e-4]), pytest.approx([1e-4, 4e-5])]
+    assert rates == [pytest.approx([7.5e-4, 3e-4]), pytest.approx([1e-4, 4e-5])]
 
 
 def test_it_learns_a_reconstruction_on_the_demo_data_within_400_steps(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from gankit_began.networks import BeganAutoencoder, reconstruction_error
 from gankit_ebgan.model import EBGAN
 from gankit_ebgan.pulling_away import PullingAway, pulling_away
 from scipy.stats import kstest
-from test_step import PICTURES, SMALL, Calls, distance, gradient_of, naive, prepare
+from test_step import PICTURES, PLAIN, SMALL, Calls, distance, gradient_of, naive, prepare
 from torch import Tensor, nn
 
 from gankit import Judged, Losses, NetworkPair, Step
@@ -60,7 +60,7 @@ Stepping = Callable[[Training, Batches], dict[str, Tensor]]
 
 def gradients_of_a_step(step: Stepping) -> tuple[dict[str, Tensor], Callable[[float], dict[str, Tensor]]]:
     """What a step of BEGAN with k = 0.4 leaves as each network's gradient, and what a textbook would take for a k."""
-    training, batches = prepare("began", [], PICTURES, set=SMALL)
+    training, batches = prepare("began", [], PICTURES, set=PLAIN)
     training.controllers["balance"].k.fill_(0.4)
     at, calls = copy.deepcopy(training.networks), Calls(training)
     step(training, batches)
@@ -346,7 +346,7 @@ def summed(seen: Tensor, judged: Judged) -> Tensor:
 def a_halving_leaves_adam_s_moments(step: Stepping) -> None:
     """A real training, where M_global's first rise is a stall."""
     halving = {"halving.window": 1, "halving.patience": 1, "halving.floor": 0.0, "learning_rate": 8e-3}
-    training, batches = prepare("began", [], PICTURES, set=SMALL | halving)
+    training, batches = prepare("began", [], PICTURES, set=PLAIN | halving)
     weights = {name: next(network.parameters()) for name, network in training.networks.items()}
     (beta, _), rates, seen = training.model.settings.betas, [], {name: torch.zeros(()) for name in weights}
     for number in range(1, 41):

@@ -44,11 +44,12 @@ PICTURES: dict[str, Any] = {
     "losses": BARE,
 }
 SMALL = {"filters": 4, "latent": 8}
+PLAIN = SMALL | {"edges": 0}  # BEGAN with the paper's energy
 PAIR = "began-autoencoder"
 DENSE = {"networks": "dense", "latent": 2}
 
 # (model, plugin files, options): everything that the loop is asked to train.
-BEGAN = ("began", [], PICTURES | {"set": SMALL})
+BEGAN = ("began", [], PICTURES | {"set": PLAIN})
 EBGAN = ("ebgan", [], PICTURES | {"set": SMALL})
 BEGAN_ON_POINTS = ("began", [RING], POINTS | {"set": DENSE | {"balance.floor": 0}})
 CRITIC = ("wgan-gp", [RING, WGAN_GP], POINTS)
@@ -63,11 +64,11 @@ MODELS = {
     "a third network": THREE,
     "a third network, alternating": (THREE[0], THREE[1], POINTS | {"set": {"updates": "alternating"}}),
     "labels": TOLD,
-    "BEGAN, alternating": ("began", [], PICTURES | {"set": SMALL | {"updates": "alternating"}}),
-    "packing on BEGAN": ("began", [], PICTURES | {"set": SMALL, "views": ["packing"]}),
+    "BEGAN, alternating": ("began", [], PICTURES | {"set": PLAIN | {"updates": "alternating"}}),
+    "packing on BEGAN": ("began", [], PICTURES | {"set": PLAIN, "views": ["packing"]}),
     "packing on EBGAN": ("ebgan", [], PICTURES | {"set": SMALL | {"packing.m": 2}, "views": ["packing"]}),
     "packing on WGAN-GP": (*CRITIC[:2], POINTS | {"views": ["packing"]}),
-    "augmentation on BEGAN": ("began", [], PICTURES | {"set": SMALL, "views": ["augment"]}),
+    "augmentation on BEGAN": ("began", [], PICTURES | {"set": PLAIN, "views": ["augment"]}),
     "augmentation, then packing": ("began", [], PICTURES | {"set": SMALL, "views": ["augment", "packing"]}),
     "augmentation on WGAN-GP": ("wgan-gp", [WGAN_GP], PICTURES | {"views": ["augment"]}),
     "pulling-away on BEGAN": ("began", [], PICTURES | {"set": SMALL, "losses": BARE | {"pulling-away": 0.1}}),
@@ -340,7 +341,17 @@ def test_a_term_moves_the_network_that_it_is_added_to_and_no_other(term, network
             "--loss pulling-away: it needs a discriminator with an encoder, and that of model 'wgan-gp' gives no code",
         ),
         (
-            ["began", "--set", "networks=uneven", "--set", "latent=2", "--loss", "latent-closing=0.1"],
+            [
+                "began",
+                "--loss",
+                "critic=0",
+                "--set",
+                "networks=uneven",
+                "--set",
+                "latent=2",
+                "--loss",
+                "latent-closing=0.1",
+            ],
             "--loss latent-closing: it needs a code for each latent, of its width; here they are (16, 3) and (16, 2)",
         ),
         (
@@ -352,7 +363,7 @@ def test_a_term_moves_the_network_that_it_is_added_to_and_no_other(term, network
             "--controller balance: it drives 'k', which model 'wgan-gp' does not use",
         ),
         (
-            ["began", "--set", "networks=dense", "--controller", "wild"],
+            ["began", "--loss", "critic=0", "--set", "networks=dense", "--controller", "wild"],
             "--controller wild: it drives 'learning_rate/encoder', which model 'began' does not use",
         ),
         (

@@ -54,7 +54,8 @@ def test_the_mode_regulariser_is_the_mean_over_pixels_of_x_minus_what_its_code_d
 def test_latent_closing_moves_the_network_that_is_named_alone(network):
     taken = {}
     for weight in (0.0, 1.0):
-        options = {"losses": {"latent-closing": weight}, "set": SMALL | {"latent-closing.network": network}}
+        linear = SMALL | {"strided-autoencoder.output": "linear"}
+        options = {"losses": {"latent-closing": weight}, "set": linear | {"latent-closing.network": network}}
         training, batches = prepare("began", [], PICTURES | options)
         step_once(training, batches)
         taken[weight] = {name: gradient_of(made) for name, made in training.networks.items()}

@@ -83,7 +83,7 @@ def updated(case: str, updates: str, larger: str | None = None) -> Updated:
     model, settings, knob = CASES[case]
     torch.set_default_dtype(torch.float32)
     paper = {"edges": 0} if model == "began" else {}
-    if settings.get("networks", "strided-autoencoder" if model == "ebgan" else "") == "strided-autoencoder":
+    if settings.get("networks") == "strided-autoencoder":
         paper |= {"strided-autoencoder.output": "linear"}  # a clamp has kinks that nobody reports here
     training, batches = prepare(model, [], PICTURES, set=SMALL | settings | paper | {"updates": updates})
     torch.set_default_dtype(torch.float64)

@@ -411,7 +411,10 @@ def test_set_takes_numbers_truths_lists_none_and_words(gankit: Gankit, tmp_path:
     config = settled(gankit, tmp_path, *(a for key, (text, _) in asked.items() for a in ("--set", f"{key}={text}")))
     assert {key: config["model"][key] for key in asked} == {key: value for key, (_, value) in asked.items()}
     assert config["networks"] == {
-        "strided-autoencoder": {"filters": 4, "latent": 8, "upsampling": "resize", "mapping": 2}
+        "strided-autoencoder": {
+            **{"filters": 4, "latent": 8, "upsampling": "resize", "mapping": 2},
+            **{"output": "opacity", "background": "#ffffff"},
+        }
     }
 
 

@@ -118,7 +118,7 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
 
     An arm whose model builds its networks itself, or has others in place of an autoencoder, stays on its own.
     On one backbone all have the same networks: what an arm does not ask of them is as in the arm that they belong to;
-    where they belong to none, the least of the arms' own numbers, so that the order of the arms decides nothing.
+    where they belong to none, the least of the arms' own numbers or words, so that their order decides nothing.
     """
     made = []
     for arm in arms:
@@ -139,7 +139,7 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
         for key in own[n].keys() - said[n]:
             unsaid = [table[key] for table, names in zip(own, said, strict=True) if key in table.keys() - names]
             numbers = all(isinstance(value, int | float) for value in unsaid)
-            value = owner[key] if owner else min(unsaid) if numbers else unsaid[0]
+            value = owner[key] if owner else min(unsaid) if numbers else min(unsaid, key=str)
             if value != own[n][key]:
                 alike[key if key in fields else f"{networks}.{key}"] = value
         if alike:

@@ -52,6 +52,11 @@ class EBGAN(Model):
             description="hidden layers of the generator before its first feature map (strided-autoencoder); "
             "with two it was seen to draw one picture",
         )
+        output: Literal["linear", "opacity"] = Field(
+            "linear",
+            description="plain numbers, or colours and an opacity over the background (strided-autoencoder), "
+            "with which EBGAN was not measured",
+        )
         networks: str = Field("strided-autoencoder", description="the generator/discriminator pair, by name")
 
     @classmethod

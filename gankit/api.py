@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -235,6 +236,9 @@ def go(
     for line in catalogue.notify("gankit_run_started", run=made):
         watcher.notice(line)
     first = training.number
+    reserve = ExitStack()  # room for result.json on a disk that fills up
+    with suppress(OSError):
+        reserve.enter_context(tempfile.TemporaryFile(dir=made.folder, buffering=0)).write(bytes(1 << 16))  # noqa: SIM115
     try:
         if not made.checkpoints():
             checkpoint.save(made, training)
@@ -278,13 +282,15 @@ def go(
             "images_per_second": None,
             "message": " ".join(str(error).split()),
         }
-        with replacing(made.folder / "traceback.txt") as beside:
+        with suppress(UserError), replacing(made.folder / "traceback.txt") as beside:
             beside.write_text(traceback.format_exc(), encoding="utf-8")
     finally:
         watcher.end()
         recorder.close()
         if not gone:
             recorder.follow()
+            reserve.close()
+            result |= {"output": f"lost: {watcher.lost}"} if watcher.lost else {}
             result["peak_memory"] = peak_memory(training.config.device)
             write_json(made.folder / "result.json", result)
     if gone:

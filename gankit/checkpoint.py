@@ -48,6 +48,21 @@ def save(run: Run, training: Training) -> Path:
     _clear(path.parent)
     beside = _beside(path)
     beside.mkdir()
+    try:
+        _write(beside, training)
+    except BaseException:  # a full disk, say, on which it must not lie
+        _remove(beside)
+        raise
+    os.replace(beside, path)
+    kept = {training.healthy, *(entry["step"] for entry in rescues(training.config.history))}
+    for step in run.checkpoints()[:-KEPT]:
+        if step < training.number and step not in kept:
+            with suppress(OSError):  # the new one is whole; this one is let go of next time
+                _let_go(run.checkpoint_path(step))
+    return path
+
+
+def _write(beside: Path, training: Training) -> None:
     tensors: dict[str, dict[str, Tensor]] = {
         "networks": {
             f"{name}/{key}": t for name, net in training.networks.items() for key, t in net.state_dict().items()
@@ -74,12 +89,6 @@ def save(run: Run, training: Training) -> Path:
         "sha256": checksums,
     }
     write_json(beside / "state.json", state | {"checksum": _checksum(state)})
-    os.replace(beside, path)
-    kept = {training.healthy, *(entry["step"] for entry in rescues(training.config.history))}
-    for step in run.checkpoints()[:-KEPT]:
-        if step < training.number and step not in kept:
-            _let_go(run.checkpoint_path(step))
-    return path
 
 
 def _let_go(path: Path) -> None:

@@ -126,6 +126,25 @@ def _ordinary(descriptor: int, where: Path) -> int:
     return descriptor
 
 
+class Lines:
+    """Lines at the end of a file, each whole. What a full disk does not take waits in memory for the next one."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._waiting = descriptor, b""
+
+    def write(self, line: str = "") -> None:
+        """Add a line, which ends with a line feed, after those that wait. Raises OSError where it has to wait."""
+        self._waiting += line.encode()
+        while self._waiting:
+            self._waiting = self._waiting[os.write(self._descriptor, self._waiting) :]
+
+    def close(self) -> None:
+        """Write what waits, if there is room by now."""
+        with suppress(OSError):
+            self.write()
+        os.close(self._descriptor)
+
+
 def place_of(descriptor: int) -> str:
     """Where an open folder is now. Raises OSError where the system does not tell."""
     if os.path.isdir("/proc/self/fd"):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a training in good order; a second one ends the process at once."""
+"""Ctrl-C, SIGTERM and a terminal that closes end a training in good order; a second Ctrl-C or SIGTERM at once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import threading
 from types import FrameType
 from typing import Any
 
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
 class Interrupts:
-    """While entered, remembers the first signal in `signal`: "SIGINT", "SIGTERM" or None."""
+    """While entered, remembers the first signal in `signal`: "SIGINT", "SIGTERM", "SIGHUP" or None."""
 
     def __init__(self) -> None:
         self.signal: str | None = None
@@ -20,7 +20,9 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():  # only there can Python be told of signals
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+                if number is None or (signal.getsignal(number) is signal.SIG_IGN and number == signal.SIGHUP):
+                    continue  # of `nohup`
                 self._before[number] = signal.signal(number, self._received)
         return self
 
@@ -30,6 +32,8 @@ class Interrupts:
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if self.signal is not None:  # files are renamed into place, so nothing is left half-written
+        if name == "SIGHUP" and self.signal is not None:  # shell and kernel both send one
+            return
+        if self.signal not in (None, "SIGHUP"):  # files are renamed into place, so nothing is left half-written
             os._exit(EXIT_CODES[name])
         self.signal = name

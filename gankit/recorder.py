@@ -9,16 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from time import perf_counter
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
+from gankit import checkpoint
 from gankit.components import Alarm, Artifact, Diagnostic, Reaction, Snapshot
 from gankit.config import RunConfig
 from gankit.data.batches import Batches
-from gankit.errors import told
+from gankit.errors import UserError, told
+from gankit.files import Lines
 from gankit.model import Remedy
 from gankit.plugins import Catalogue
 from gankit.report.grid import save_grid
@@ -32,6 +35,8 @@ PATIENCE = 5.0  # seconds that a diagnostic may take before its share of the tim
 
 class Watcher:
     """Who is told how the training goes. This one keeps silent; the command line shows it."""
+
+    lost = ""  # why nobody hears it any more
 
     def notice(self, text: str) -> None:
         """Something that a person should read, in one line."""
@@ -81,9 +86,9 @@ class Recorder:
                 self.artifacts[name] = cls(cls.Options(**table), run)
         self.showing = Showing(training, batches.data)
         self.pictures_a_step = batches.batch_size * batches.updates
-        self.metrics: TextIO = run.append_to(run.metrics_path)
-        run.append_to(run.alarms_path).close()
-        self.readings: TextIO = run.append_to(run.readings_path)
+        self.metrics = run.append_to(run.metrics_path)
+        self.alarms = run.append_to(run.alarms_path)
+        self.readings = run.append_to(run.readings_path)
         self.last = (training.number, training.seconds)
         self.words: dict[str, str] = {}
         self.looked: dict[str, int] = {}  # diagnostic -> the step of its last look
@@ -91,6 +96,8 @@ class Recorder:
         self.began = perf_counter()
         self.took: dict[str, float] = {}  # diagnostic -> the seconds of its looks since then
         self.over_budget: set[str] = set()  # diagnostics of which that was told
+        self.unsaved = False  # a checkpoint was due that the disk did not take
+        self.complained: set[str] = set()
         self.stopping = self.keep_best = False
         self.ended_in = ""  # the kind of the last critical alarm
         self.plan: Plan | None = None
@@ -101,13 +108,43 @@ class Recorder:
         return bool(verdicts) and all(well and self.looked.get(name) == number for name, well in verdicts.items())
 
     def close(self) -> None:
-        self.metrics.close()
-        self.readings.close()
+        for lines in (self.metrics, self.readings, self.alarms):
+            lines.close()
 
     def follow(self) -> None:
         """Go on where the run folder is by now. Raises `FolderGone` where there is none any more."""
         if self.run.follow():
             self.watcher.notice(f"the run folder was moved: the training goes on in {self.run.folder}")
+
+    def _append(self, lines: Lines, line: str) -> None:
+        try:
+            lines.write(f"{line}\n")
+        except OSError as error:
+            self.unwritten("lines", error)
+
+    def save(self) -> bool:
+        """Write a checkpoint. Returns whether there was room; the training goes on, and it is tried again."""
+        try:
+            checkpoint.save(self.run, self.training)
+        except (OSError, UserError, SafetensorError) as error:
+            self.unwritten("checkpoints", error)
+            self.unsaved = True
+            return False
+        if self.unsaved:
+            self.watcher.notice(f"step {self.training.number:,} is saved: there is room again")
+        self.unsaved = False
+        self.complained.clear()
+        return True
+
+    def unwritten(self, what: str, error: Exception) -> None:
+        """Say once what the disk does not take, so that somebody can make room."""
+        if what not in self.complained:
+            self.complained.add(what)
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            self.watcher.notice(
+                f"warning: {what} cannot be written in {self.run.folder} ({reason}): the training goes on, and writes "
+                "again when it can"
+            )
 
     def record(self, readings: Mapping[str, Tensor]) -> None:
         """Write this step's line, with the readings of the diagnostics whose turn it is."""
@@ -208,8 +245,7 @@ class Recorder:
         """Write a line of readings.jsonl; `details` is JSON already."""
         record = {"step": self.training.number, "diagnostic": diagnostic, **self.attempt}
         head = json.dumps(record, ensure_ascii=False)
-        self.readings.write(f'{head[:-1]}, "details": {details}}}\n')
-        self.readings.flush()
+        self._append(self.readings, f'{head[:-1]}, "details": {details}}}')
 
     def alarm(self, diagnostic: str, alarm: Alarm) -> None:
         action = "warned"
@@ -236,8 +272,7 @@ class Recorder:
             self.watcher.notice(failed)
 
     def _write_alarm(self, record: Mapping[str, Any]) -> None:
-        with self.run.append_to(self.run.alarms_path) as file:
-            file.write(json.dumps(strict(record), ensure_ascii=False, allow_nan=False) + "\n")
+        self._append(self.alarms, json.dumps(strict(record), ensure_ascii=False, allow_nan=False))
 
     def tell_of_rescue(self, words: str) -> None:
         """A line of alarms.jsonl that says what came of a rescue."""
@@ -322,8 +357,7 @@ class Recorder:
         return going
 
     def write(self, line: dict[str, Any]) -> None:
-        self.metrics.write(json.dumps(strict(line), ensure_ascii=False, allow_nan=False) + "\n")
-        self.metrics.flush()
+        self._append(self.metrics, json.dumps(strict(line), ensure_ascii=False, allow_nan=False))
         self.watcher.line(line)
         for name, artifact in list(self.artifacts.items()):
             with self.left_out_if_it_fails(name):
@@ -347,8 +381,13 @@ class Recorder:
     def sample(self) -> None:
         """The grid of fixed latents."""
         number, path = self.training.number, self.run.sample_path(self.training.number)
-        self.run.make(path.parent.name)
-        save_grid(self.showing.fixed(GRID), path)
+        grid = self.showing.fixed(GRID)
+        try:
+            self.run.make(path.parent.name)
+            save_grid(grid, path)
+        except (OSError, UserError) as error:
+            self.unwritten("samples", error)
+            return
         self.watcher.sampled(number)
         for name, artifact in list(self.artifacts.items()):
             with self.left_out_if_it_fails(name):

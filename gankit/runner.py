@@ -148,11 +148,15 @@ def train(
         # Pictures and checkpoints.
         if number % config.sample_every == 0:
             recorder.sample()
-        if number % config.checkpoint_every == 0 and not alarmed and sound(training, readings):
+        due = number % config.checkpoint_every == 0 or (recorder.unsaved and scheduled(training, number))
+        if due and not alarmed and sound(training, readings):
+            before_healthy = training.healthy
             if recorder.all_well(number):
                 training.healthy = number
-            checkpoint.save(run, training)
-            saved = number
+            if recorder.save():
+                saved = number
+            else:
+                training.healthy = before_healthy
 
         # Reasons to end before the length is reached.
         if recorder.plan:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from gankit import files
 from gankit.errors import UserError
@@ -180,9 +180,9 @@ class Run:
         """
         return files.read(self.folder, path)
 
-    def append_to(self, path: str | Path) -> TextIO:
-        """A text file in this folder, open for more at its end, made where it is not there. Raises as `read` does."""
-        return open(files.opened(self.folder, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8")
+    def append_to(self, path: str | Path) -> files.Lines:
+        """A file of lines in this folder, open for more, made where it is not there. Raises as `read` does."""
+        return files.Lines(files.opened(self.folder, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
 
     def refuse_links(self) -> None:
         """Raise UserError where something that a training writes is a link: it must not be found out on the way."""

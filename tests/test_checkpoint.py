@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import math
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,15 +107,15 @@ def test_a_run_without_checkpoints_says_so(gankit: Gankit, run: Path) -> None:
     refused(gankit("sample", run), "no checkpoint")
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    """Let the call number `at` of what writes tensors fail as on a full disk, halfway through the file."""
+def failing(monkeypatch: pytest.MonkeyPatch, at: int, calls_in_all: float = math.inf) -> None:
+    """Let what writes tensors fail as on a full disk, halfway through the file, from its call number `at` on."""
     from gankit import checkpoint
 
     real, calls = checkpoint.save_file, []
 
     def save_file(tensors: Any, path: Path) -> None:
         calls.append(path)
-        if len(calls) == at:
+        if at <= len(calls) < at + calls_in_all:
             path.write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
         real(tensors, path)
@@ -124,7 +127,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
 def test_a_crash_while_saving_leaves_the_earlier_ones_whole(
     at: int, gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three files a checkpoint: 000000 and 000002 are written, 000004 fails."""
+    """Three files a checkpoint: 000000 and 000002 are written, and then no more."""
     assert gankit("run", "began", *TINY, "--checkpoint-every", 2, "--out", "whole").code == 0
     with monkeypatch.context() as patch:
         failing(patch, at)
@@ -135,13 +138,58 @@ def test_a_crash_while_saving_leaves_the_earlier_ones_whole(
     assert "gankit resume run" in line
     run = tmp_path / "run"
     result = read(run / "result.json")
-    assert (result["outcome"], result["steps"]) == ("failed", 4)
+    assert (result["outcome"], result["steps"]) == ("failed", 6)
+    assert [line["step"] for line in lines(run)] == [1, 2, 3, 4, 5, 6]  # the training went on as long as it could
+    assert "cannot be written" in said.out
+    assert [path.name for path in (run / "checkpoints").iterdir() if path.name.startswith(".")] == []
     assert [step for step in range(7) if (run / f"checkpoints/{step:06d}").exists()] == [0, 2]
 
     assert gankit("resume", "run").code == 0
     assert weights(run, 6) == weights(tmp_path / "whole", 6)
     assert read(run / "result.json")["outcome"] == "finished"
     assert checkpoints(run) == [0, 2, 4, 6]  # and nothing half made
+
+
+def test_a_disk_that_is_full_for_a_while_costs_a_checkpoint_and_nothing_else(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """000004 fails; it is tried again at the next line."""
+    assert gankit("run", "began", *TINY, "--checkpoint-every", 2, "--out", "whole").code == 0
+    with monkeypatch.context() as patch:
+        failing(patch, 8, 1)
+        said = gankit("run", "began", *TINY, "--checkpoint-every", 2, "--out", "run")
+    assert said.code == 0
+    assert "No space left on device" in said.out
+    assert "step 5 is saved: there is room again" in said.out
+    assert weights(tmp_path / "run", 6) == weights(tmp_path / "whole", 6)
+    assert checkpoints(tmp_path / "run") == [0, 2, 5, 6]
+
+
+@pytest.mark.parametrize("full", [(3, 5), (2, 100)], ids=["for a while", "to the end"])
+def test_lines_that_a_full_disk_does_not_take_wait_and_none_is_torn(full: tuple[int, int], tmp_path: Path) -> None:
+    from gankit.files import Lines
+
+    real, calls = os.write, []
+
+    def write(descriptor: int, content: bytes) -> int:
+        calls.append(content)
+        if full[0] <= len(calls) < full[1]:
+            if len(calls) == full[0]:
+                return real(descriptor, content[:3])  # what still fits
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, content)
+
+    path = tmp_path / "lines"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", write)
+        lines = Lines(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+        for n in range(6):
+            with suppress(OSError):
+                lines.write(f'{{"step": {n}}}\n')
+        lines.close()
+    whole = "".join(f'{{"step": {n}}}\n' for n in range(6))
+    assert whole.startswith(path.read_text())
+    assert (path.read_text() == whole) == (full[1] < 100)
 
 
 def test_a_crash_while_the_first_is_saved_is_told_in_one_line(

@@ -578,7 +578,7 @@ def training(tmp_path: Path) -> Any:
         each.communicate()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_the_resumed_run_is_as_if_unbroken(
     number: signal.Signals, code: int, training: Any, gankit: Gankit, tmp_path: Path
 ) -> None:

@@ -7,8 +7,11 @@ import base64
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -454,3 +457,30 @@ def test_to_look_at_runs_does_not_keep_one_from_being_resumed(gankit: Gankit, ru
         assert "training" in gankit("runs", run.parent).out
     (run / ".lock").touch()
     assert "broken off" in gankit("runs", run.parent).out
+
+
+# Output is never a reason to lose a training.
+
+
+def gankit_in_a_shell(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    script = f"set -o pipefail; {command.replace('GANKIT', f'{shlex.quote(sys.executable)} -m gankit')}"
+    return subprocess.run(["bash", "-c", script], cwd=cwd, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["GANKIT run began OPTIONS | head -n 1", "GANKIT run began OPTIONS > /dev/full", "GANKIT run began OPTIONS >&-"],
+    ids=["a reader that goes", "a full disk", "closed"],
+)
+def test_a_training_goes_on_when_nobody_can_read_what_it_prints(command: str, tmp_path: Path) -> None:
+    if "/dev/full" in command and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    options = shlex.join([*TINY, "--checkpoint-every", "3", "--out", "run"])
+    done = gankit_in_a_shell(command.replace("OPTIONS", options), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    result = read(tmp_path / "run/result.json")
+    assert (result["outcome"], result["steps"]) == ("finished", 6)
+    if ">&-" not in command:
+        assert result["output"].startswith("lost: ")
+    assert checkpoints(tmp_path / "run")[-1] == 6
+    assert (tmp_path / "run/report.html").exists()

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -104,7 +105,8 @@ def main() -> None:
 
 def fail(message: str, code: int) -> int:
     """One line on stderr."""
-    click.echo(f"gankit: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # nor must it hide the exit code that nobody reads it
+        click.echo(f"gankit: {' '.join(message.split())}", err=True)
     return code
 
 

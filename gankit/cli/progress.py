@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,7 +27,7 @@ class Progress(Watcher):
     """Shows decoding, the training and its alarms. Use it as a context manager."""
 
     def __init__(self) -> None:
-        self.terminal = sys.stdout.isatty()
+        self.terminal = sys.stdout is not None and sys.stdout.isatty()
         self.decoder: Bar | None = None
         self.live: Live | None = None
         self.training: Training | None = None
@@ -40,16 +42,28 @@ class Progress(Watcher):
     def __exit__(self, *_: object) -> None:
         self.end()
 
+    def say(self, text: str) -> None:
+        """A line of output. Where its reader has gone, or the disk that it goes to is full, the training goes on."""
+        if self.lost:
+            return
+        try:
+            if self.live is not None:
+                self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            else:
+                click.echo(text)
+        except (OSError, ValueError) as error:  # ValueError: closed
+            self.lost = getattr(error, "strerror", None) or str(error)
+            # What waits in its buffer would fail once more at the end.
+            with suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
     def notice(self, text: str) -> None:
-        if self.live is not None:
-            self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            click.echo(text)
+        self.say(text)
 
     def decoding(self, done: int, total: int) -> None:
         if not self.terminal:
             if done == total:
-                click.echo(f"read {total:,} files into the cache")
+                self.say(f"read {total:,} files into the cache")
             return
         if self.decoder is None:
             from rich.progress import Progress as Bar
@@ -75,8 +89,7 @@ class Progress(Watcher):
     def line(self, line: Mapping[str, Any]) -> None:
         self.last = line
         if not self.terminal:
-            click.echo("  ".join(f"{label} {value}" for label, value in self._facts().items()))
-            sys.stdout.flush()
+            self.say("  ".join(f"{label} {value}" for label, value in self._facts().items()))
 
     def sampled(self, step: int) -> None:
         self.last_sample = step
@@ -92,23 +105,24 @@ class Progress(Watcher):
     def end(self) -> None:
         for shown in (self.decoder, self.live):
             if shown is not None:
-                shown.stop()
+                with suppress(OSError, ValueError):
+                    shown.stop()
         self.decoder = self.live = None
 
     def farewell(self, run: Run) -> None:
         """The last lines: how it ended, where to look, how to go on."""
         result = run.result
         how = {"steps": "finished", "time": "stopped when its time was over", "alarm": "stopped by an alarm"}
-        click.echo(
+        self.say(
             f"{how.get(result['reason'], 'interrupted, saved')} at step {result['steps']:,} "
             f"after {clock(result['seconds'])}, {result['images_per_second'] or 0:,.0f} images/s"
         )
-        click.echo(f"look at {run.report_path}" if run.report_path.exists() else f"look into {run.folder}")
+        self.say(f"look at {run.report_path}" if run.report_path.exists() else f"look into {run.folder}")
         if result["reason"] == "alarm":  # the same again would end the same way
-            click.echo(f"the last healthy checkpoint is that of step {result['healthy']:,}; the alarm says what to try")
+            self.say(f"the last healthy checkpoint is that of step {result['healthy']:,}; the alarm says what to try")
             return
         more = f" --steps {max(2 * result['steps'], 1)}" if result["reason"] == "steps" else ""
-        click.echo(f"go on with: {to_resume(run.folder, run.config['plugins'])}{more}")
+        self.say(f"go on with: {to_resume(run.folder, run.config['plugins'])}{more}")
 
     # What is shown.
 

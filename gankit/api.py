@@ -252,7 +252,6 @@ def go(
         recorder.came_of_rescue()
         while recorder.plan:
             watcher.end()
-            recorder.close()
             try:
                 training, batches = rescued(made, recorder.plan, batches.data, catalogue)
             except (UserError, TrainingError, torch.OutOfMemoryError) as error:
@@ -260,6 +259,7 @@ def go(
                     continue
                 result |= {"outcome": "stopped", "reason": "alarm"}
                 break
+            recorder.close()  # only now: what does not fit is told in its lines
             recorder = Recorder(made, training, batches, catalogue, watcher, recorder.refused)
             watcher.begin(training)
             result = train(made, training, batches, recorder, interrupts, deadline)

@@ -51,7 +51,7 @@ class Cleanliness(Diagnostic):
         patience: int = Field(5000, ge=0, description="steps without getting better until they are one")
         grainy: float = Field(2.0, gt=1, description="grain of so many times the real pictures' is too much")
         blurred: float = Field(
-            0.6, gt=0, lt=1, description="fine detail below this share of the real pictures' is blur"
+            0.4, gt=0, lt=1, description="fine detail below this share of the real pictures' is blur"
         )
 
     def __init__(self, options: Any) -> None:

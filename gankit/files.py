@@ -130,18 +130,23 @@ class Lines:
     """Lines at the end of a file, each whole. What a full disk does not take waits in memory for the next one."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor, self._waiting = descriptor, b""
+        self._descriptor, self._waiting, self._closed = descriptor, b"", False
 
     def write(self, line: str = "") -> None:
         """Add a line, which ends with a line feed, after those that wait. Raises OSError where it has to wait."""
+        if self._closed:
+            raise ValueError("these lines are closed")
         self._waiting += line.encode()
         while self._waiting:
             self._waiting = self._waiting[os.write(self._descriptor, self._waiting) :]
 
     def close(self) -> None:
-        """Write what waits, if there is room by now."""
+        """Write what waits, if there is room by now. Once is enough: the number may be another file's by then."""
+        if self._closed:
+            return
         with suppress(OSError):
             self.write()
+        self._closed = True
         os.close(self._descriptor)
 
 

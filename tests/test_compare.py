@@ -12,6 +12,7 @@ import time
 from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -572,7 +573,7 @@ def test_a_comparisons_page_is_written_anew_from_what_is_left_of_its_folder(
     for sentence in compared(folder)["summary"]:
         assert sentence in page.text
     links = {attrs["href"] for tag, attrs in page.tags if tag == "a" and not attrs["href"].startswith("#")}
-    assert links == {f"{began.relative_to(folder)}/report.html"}
+    assert links == {f"./{quote(str(began.relative_to(folder)))}/report.html"}
     assert all(attrs["src"].startswith("data:") and attrs["alt"] for tag, attrs in page.tags if tag == "img")
     [column] = page.json("grids")
     assert [grid["step"] for grid in column] == [0, 10, 20, 30, 40, 50, 60]

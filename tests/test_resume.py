@@ -93,6 +93,7 @@ def test_the_same_alarm_is_not_told_again(gankit: Gankit, tmp_path: Path, monkey
     """What a diagnostic remembers is in the checkpoint."""
     monkeypatch.setattr(Vitals, "every", 2)
     options = ("--set", "learning_rate=0.01", "--set", "vitals.exploded=1.0001", "--on-alarm", "warn")
+    options += ("--set", "edges=0", "--set", "strided-autoencoder.output=linear")
     assert gankit("run", "began", *TINY, *options, "--steps", 7, "--out", "run").code == 0
     (alarm,) = lines(tmp_path / "run", "alarms.jsonl")
     assert gankit("resume", "run", "--steps", 12).code == 0

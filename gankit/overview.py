@@ -10,13 +10,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None  # type: ignore[assignment]
-
 from gankit.errors import UserError
-from gankit.files import opened
+from gankit.files import fcntl, opened
 from gankit.runs import COVERAGE, Run
 
 

@@ -181,15 +181,14 @@ def _of_folder(folder: Path, data: str, n: int, catalogue: Catalogue) -> Picture
 
 def _side(folder: Path) -> int:
     """The longer side that most of the first pictures in the folder have."""
-    from PIL import Image
 
-    from gankit.data.decode import FORMATS
+    from gankit.data.decode import opened
     from gankit.data.scan import scan
 
     sides: Counter[int] = Counter()
     for file in scan(folder)[0][:200]:
         try:
-            with Image.open(folder / file.path, formats=FORMATS) as picture:
+            with opened(folder / file.path) as picture:
                 sides[max(picture.size)] += 1
         except Exception:  # what is no picture is named when the folder is opened
             continue

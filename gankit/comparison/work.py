@@ -11,16 +11,11 @@ from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # on Windows, where a process of an earlier start is seen once it has its run folder
-    fcntl = None  # type: ignore[assignment]
-
 from gankit import api
 from gankit.comparison import results
 from gankit.comparison.arms import Arm, flags, steps_of, together
 from gankit.errors import UserError
-from gankit.files import below, opened, read, relative, replacing
+from gankit.files import below, fcntl, opened, read, relative, replacing
 from gankit.interrupts import Interrupts
 from gankit.recorder import Watcher
 from gankit.runs import Run, write_json
@@ -244,7 +239,7 @@ def _log(path: Path) -> Path:
 
 def _under_way(path: Path) -> bool:
     """Whether a process trains that run, or is about to."""
-    if fcntl and _log(path).exists():
+    if fcntl and _log(path).exists():  # on Windows it is seen once it has its run folder
         # On a network's file system only what may be written can be locked.
         with os.fdopen(opened(path.parent, _log(path).name, os.O_WRONLY | os.O_APPEND), "ab") as log:
             try:

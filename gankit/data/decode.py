@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from gankit.data.colour import Unusable, flatten
 from gankit.data.source import Request
@@ -16,7 +16,7 @@ from gankit.data.source import Request
 VERSION = 1  # raise it when the same file would give other pixels, so that old caches are not used
 
 # By content, whatever the suffix says. No more than these: some of Pillow's other readers start programs.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 _SMALL = 1 << 25  # bytes; larger files are not read into memory at once
 _UPRIGHT = {  # EXIF orientation -> what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -77,11 +77,16 @@ def is_blank(pixels: np.ndarray) -> bool:
     return bool((flat.max(axis=0) - flat.min(axis=0)).max() <= 2)
 
 
+def opened(file: BinaryIO | Path) -> ImageFile.ImageFile:
+    """A picture of one of the formats that gankit reads, where Pillow has it; no other decoder looks at the file."""
+    Image.init()
+    return Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+
+
 def _load(file: BinaryIO, request: Request) -> tuple[Image.Image, str]:
     """The first frame of a picture, and how a PNG stores its pixels."""
-    Image.init()
     try:
-        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+        image = opened(file)
         raw_mode = image.tile[0][3] if image.format == "PNG" and image.tile else ""
         if image.format in ("JPEG", "MPO"):
             # Decode a large photo at a half, a quarter or an eighth, but no smaller than twice the need.

@@ -17,15 +17,15 @@ import torch
 from gankit_began.networks import reconstruction_error
 from torch import Tensor
 
-from gankit.config import open_source
+from gankit.builtin.networks import StridedAutoencoder
+from gankit.catalogue import Catalogue
+from gankit.config.resolve import open_source
 from gankit.data.batches import to_float
 from gankit.data.source import Request
 from gankit.metrics import cleanliness
 from gankit.metrics.distances import kernel_distance
 from gankit.metrics.spaces import deep
-from gankit.networks import StridedAutoencoder
-from gankit.pictures import Real
-from gankit.plugins import Catalogue
+from gankit.trained.two_sides import Real
 
 EDGES, BATCH = 2, 16
 

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from gankit_began.collapse import ModeCollapse
 from speed import assemble
 
-from gankit.cleanliness import Cleanliness
+from gankit.builtin.cleanliness import Cleanliness
 from gankit.components import Diagnostic, Snapshot
-from gankit.runner import step_once
-from gankit.training import LOOKING, looking
+from gankit.training.loop import step_once
+from gankit.training.state import LOOKING, looking
 
 STEPS, LOOKS = 40, 7
 

@@ -14,8 +14,8 @@ from typing import Any
 import click
 import torch
 
-from gankit.runner import step_once
 from gankit.testing import training as prepare
+from gankit.training.loop import step_once
 
 STEPS = 8  # in a turn
 LINEAR = {"strided-autoencoder.output": "linear"}

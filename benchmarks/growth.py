@@ -45,10 +45,11 @@ def training(pipe: Any, side: int, n: int, batch: int, threads: int | None) -> N
     """Sends images/s and the peak memory in MiB."""
     import torch
 
-    from gankit import api, config
-    from gankit.plugins import Catalogue
-    from gankit.recorder import Watcher
-    from gankit.runner import step_once
+    from gankit import api
+    from gankit.catalogue import Catalogue
+    from gankit.config import resolve as config
+    from gankit.training.loop import step_once
+    from gankit.training.record import Watcher
 
     if threads:
         torch.set_num_threads(threads)

@@ -21,15 +21,15 @@ import torch
 from torch import Tensor
 
 from gankit import Run
-from gankit.evaluation import NEIGHBOURS, SIDE
+from gankit.catalogue import Catalogue
 from gankit.metrics import cleanliness
 from gankit.metrics.distances import kernel_distance
 from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import neighbours
 from gankit.metrics.spaces import Space, deep
-from gankit.pictures import Real, generated, open_for
-from gankit.plugins import Catalogue
-from gankit.sampling import rebuild
+from gankit.trained.evaluation import NEIGHBOURS, SIDE
+from gankit.trained.sampling import rebuild
+from gankit.trained.two_sides import Real, generated, open_for
 
 HEAD = (
     "run", "step", "16×16: precision", "recall", "coverage", "all pixels: precision", "recall", "coverage",

@@ -40,10 +40,11 @@ STEPS = 20
 def main(
     model: str, data: str, settings: list[str], losses: list[str], threads: int | None, rows: int, **options: object
 ) -> None:
-    from gankit import api, config
-    from gankit.plugins import Catalogue
-    from gankit.recorder import Watcher
-    from gankit.runner import step_once
+    from gankit import api
+    from gankit.catalogue import Catalogue
+    from gankit.config import resolve as config
+    from gankit.training.loop import step_once
+    from gankit.training.record import Watcher
 
     if threads:
         torch.set_num_threads(threads)

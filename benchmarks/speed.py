@@ -53,11 +53,12 @@ PAPER = {"networks": "began-autoencoder", "latent": 64, "edges": 0, "balance.flo
 
 def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None = None, **options: Any) -> Any:
     """A run of BEGAN in a new folder: what `gankit.run` does before the first step. By default with its defaults."""
-    from gankit import api, config
-    from gankit.interrupts import Interrupts
-    from gankit.plugins import Catalogue
-    from gankit.recorder import Recorder, Watcher
-    from gankit.runs import Run, write_json
+    from gankit import Run, api
+    from gankit.catalogue import Catalogue
+    from gankit.config import resolve as config
+    from gankit.runs.folder import write_json
+    from gankit.training.interrupts import Interrupts
+    from gankit.training.record import Recorder, Watcher
 
     catalogue = Catalogue([])
     if settings:
@@ -75,7 +76,7 @@ def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None
 
 def steps_of(run: Any) -> Callable[[], None]:
     """A step as the runner makes it: what `assemble` gives, a line of metrics.jsonl now and then."""
-    from gankit.runner import scheduled, step_once
+    from gankit.training.loop import scheduled, step_once
 
     _, training, batches, recorder, _ = run
     started = time.perf_counter()
@@ -300,7 +301,7 @@ def overhead(data: str, steps: int, scratch: Path, pipe: Any) -> None:
     """Seconds in `train` and, of these, in `step_once`, with all that a run does by default at 32×32."""
     import torch
 
-    from gankit import runner
+    from gankit.training import loop as runner
 
     run, training, batches, recorder, interrupts = assemble(data, 32, scratch, steps=steps)
     for _ in range(20):
@@ -444,8 +445,8 @@ def commit() -> str:
 
 
 def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Callable[[str], None]) -> None:
-    from gankit import config
-    from gankit.plugins import Catalogue
+    from gankit.catalogue import Catalogue
+    from gankit.config import resolve as config
 
     # The same networks on both sides, and the cache built before anything is timed.
     sys.path.insert(0, str(HERE))

@@ -16,7 +16,7 @@ from typing import Any
 
 import gankit
 from gankit import hookspecs
-from gankit.plugins import KINDS
+from gankit.catalogue import KINDS
 
 PAGE = Path(__file__).parent / "plugins" / "reference.md"
 GIVEN = (

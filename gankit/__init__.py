@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gankit.api import resume, run
+    from gankit.builtin.networks import ResizeConvolution
     from gankit.components import (
         Alarm,
         Artifact,
@@ -23,9 +25,8 @@ if TYPE_CHECKING:
     from gankit.errors import TrainingError, UserError
     from gankit.hookspecs import hookimpl
     from gankit.model import Judged, Losses, Machine, Model, NetworkPair, Remedy, Settings, Step
-    from gankit.networks import ResizeConvolution
     from gankit.options import Options
-    from gankit.runs import Run
+    from gankit.trained.run import Run
 
 _HOMES = {
     "gankit.api": ("resume", "run"),
@@ -45,17 +46,18 @@ _HOMES = {
     "gankit.errors": ("TrainingError", "UserError"),
     "gankit.hookspecs": ("hookimpl",),
     "gankit.model": ("Judged", "Losses", "Machine", "Model", "NetworkPair", "Remedy", "Settings", "Step"),
-    "gankit.networks": ("ResizeConvolution",),
+    "gankit.builtin.networks": ("ResizeConvolution",),
     "gankit.options": ("Options",),
-    "gankit.runs": ("Run",),
+    "gankit.trained.run": ("Run",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__version__ = "0.1.0"
 __all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("gankit")
     if name not in _HOME:
         raise AttributeError(f"module 'gankit' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

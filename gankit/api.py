@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,23 +18,25 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-import gankit
-from gankit import checkpoint, config, files
+from gankit import files
+from gankit.catalogue import Catalogue
 from gankit.components import Alarm
-from gankit.config import RunConfig
+from gankit.config import resolve as config
+from gankit.config.resolve import RunConfig
 from gankit.data.batches import Batches
 from gankit.data.source import Data, Request
 from gankit.device import crowded, describe, peak_memory
-from gankit.environment import environment, record_resume, warn_of_another_machine
 from gankit.errors import TrainingError, UserError, told
 from gankit.files import replacing
-from gankit.interrupts import Interrupts
-from gankit.plugins import Catalogue
-from gankit.recorder import Recorder, Watcher
-from gankit.rescue import Plan
-from gankit.runner import scheduled, train
-from gankit.runs import LINES, OBJECTS, FolderGone, Run, to_resume, write_json
-from gankit.training import Training, build, refuse_misfits
+from gankit.runs.environment import environment, record_resume, warn_of_another_machine
+from gankit.runs.folder import LINES, OBJECTS, FolderGone, RunFolder, to_resume, write_json
+from gankit.trained.run import Run
+from gankit.training import checkpoint
+from gankit.training.interrupts import Interrupts
+from gankit.training.loop import scheduled, train
+from gankit.training.record import Recorder, Watcher
+from gankit.training.rescue import Plan
+from gankit.training.state import Training, build, refuse_misfits
 
 BRIEFLY = 0.5  # seconds to wait for a lock: who only looks whether a training goes on holds it for a moment
 
@@ -61,20 +64,20 @@ def run(
     """
     watcher = watcher or Watcher()
     if out is not None and Path(os.path.expanduser(out)).exists():
-        Run.create(out, model)  # refuses
+        RunFolder.create(out, model)  # refuses
     from_file = config.read_toml(config_file, plugins) if config_file else {}
     catalogue = Catalogue(plugins)
     flags = config.request(data=str(data) if data is not None else None, set=set, preset=preset, **options)
     asked = config.combine(from_file, flags)
     resolved = config.resolve(model, asked, catalogue)
-    resolved = resolved.model_copy(update={"gankit": gankit.__version__, "plugins": list(plugins)})
+    resolved = resolved.model_copy(update={"gankit": version("gankit"), "plugins": list(plugins)})
     refuse_inside(out, resolved.data)
     opened = open_data(resolved, catalogue, watcher)
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, opened, catalogue)
         watcher.notice(chosen(resolved, asked, opened, training))
         with Interrupts() as interrupts:
-            folder = Run.create(out, model)
+            folder = RunFolder.create(out, model)
             write_json(folder / "config.json", resolved.model_dump(mode="json"))
             write_json(folder / "environment.json", environment(resolved, catalogue, command))
             write_json(folder / "data.json", describe_data(opened))
@@ -85,7 +88,7 @@ def run(
 
 
 def resume(
-    run: str | Path | Run,
+    run: str | Path | RunFolder,
     *,
     steps: int | None = None,
     time: float | str | None = None,
@@ -106,7 +109,7 @@ def resume(
     settings are added to `history` in config.json; `out` branches off into a new folder. Raises as `run` does.
     """
     watcher = watcher or Watcher()
-    made = run if isinstance(run, Run) else Run(run)
+    made = run if isinstance(run, Run) else Run(run.folder if isinstance(run, RunFolder) else run)
     made.refuse_links()
     with locked(made) if out is None else nullcontext():  # before anything is read that another resume would change
         return _resumed(
@@ -310,7 +313,7 @@ def go(
     return made
 
 
-def rescued(made: Run, plan: Plan, data: Data, catalogue: Catalogue) -> tuple[Training, Batches]:
+def rescued(made: RunFolder, plan: Plan, data: Data, catalogue: Catalogue) -> tuple[Training, Batches]:
     """The training that a rescue goes on with; what is abandoned is kept aside."""
     training, batches = assemble(plan.config, data, catalogue)
     checkpoint.load(made, plan.step, training)
@@ -320,7 +323,7 @@ def rescued(made: Run, plan: Plan, data: Data, catalogue: Catalogue) -> tuple[Tr
     return training, batches
 
 
-def standing(made: Run, training: Training) -> list[tuple[str, Alarm]]:
+def standing(made: RunFolder, training: Training) -> list[tuple[str, Alarm]]:
     """The critical alarms since the last healthy step, with their diagnostics, of those that have not seen all well."""
     found: dict[str, Alarm] = {}
     for line in made.alarms():
@@ -339,7 +342,7 @@ def standing(made: Run, training: Training) -> list[tuple[str, Alarm]]:
     return [(name, alarm) for name, alarm in found.items() if not training.verdicts.get(name, True)]
 
 
-def go_back(made: Run, training: Training, step: int, differing: set[str]) -> None:
+def go_back(made: RunFolder, training: Training, step: int, differing: set[str]) -> None:
     """Make room for the steps after `step`.
 
     Where the same training goes on from its last checkpoint, it is about to write the same lines again; where
@@ -362,9 +365,9 @@ def go_back(made: Run, training: Training, step: int, differing: set[str]) -> No
     )
 
 
-def branch(made: Run, step: int, out: str | Path, healthy: int) -> Run:
+def branch(made: RunFolder, step: int, out: str | Path, healthy: int) -> Run:
     """A new run folder with what belongs to the steps up to `step`, and the last healthy checkpoint."""
-    folder = Run.create(out, made.config["model"]["name"])
+    folder = RunFolder.create(out, made.config["model"]["name"])
     names = [name for name in (*OBJECTS, *LINES) if name != "result.json" and (made.folder / name).exists()]
     paths = [made.folder / name for name in names]
     for number in {step, healthy} & set(made.checkpoints()):
@@ -416,7 +419,7 @@ def describe_data(data: Data) -> dict[str, Any]:
 
 
 @contextmanager
-def locked(made: Run) -> Any:
+def locked(made: RunFolder) -> Any:
     """No second process trains in the same folder."""
     # A link, whose end a lock would empty, is refused.
     os.close(files.opened(made.folder, made.lock_path, os.O_RDWR | os.O_CREAT))

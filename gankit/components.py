@@ -15,7 +15,7 @@ from gankit.model import Judged, Model, Remedy, Step
 from gankit.options import Options
 
 if TYPE_CHECKING:
-    from gankit.runs import Run
+    from gankit.runs.folder import RunFolder
 
 
 class LossTerm(ABC):
@@ -246,7 +246,7 @@ class Artifact(ABC):
     class Options(Options):
         """No settings by default."""
 
-    def __init__(self, options: Any, run: Run) -> None:
+    def __init__(self, options: Any, run: RunFolder) -> None:
         self.options = options
         self.run = run
 

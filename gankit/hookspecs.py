@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import click
 
     from gankit import components, data, model
-    from gankit.runs import Run
+    from gankit.runs.folder import RunFolder
 
 VERSION = 1  # a plugin says in GANKIT_HOOKS which one it was written for; higher when one that was written breaks
 
@@ -92,15 +92,15 @@ def gankit_commands() -> Sequence[click.Command]:
 
 
 @hookspec
-def gankit_run_started(run: Run) -> None:
+def gankit_run_started(run: RunFolder) -> None:
     """A training is about to do its first step, or its first after a resume: `notify(f"started {run.folder}")`."""
 
 
 @hookspec
-def gankit_alarm_raised(run: Run, alarm: dict[str, Any]) -> None:
+def gankit_alarm_raised(run: RunFolder, alarm: dict[str, Any]) -> None:
     """An alarm was raised and reacted to; `alarm` is its line of alarms.jsonl: `notify(alarm["message"])`."""
 
 
 @hookspec
-def gankit_run_finished(run: Run, result: dict[str, Any]) -> None:
+def gankit_run_finished(run: RunFolder, result: dict[str, Any]) -> None:
     """A training ended, however it ended; `result` is its result.json: `notify(result["outcome"])`."""

@@ -7,13 +7,13 @@ import keyword
 import os
 import shutil
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import gankit
+from gankit.catalogue import KINDS, NAME, Catalogue
 from gankit.errors import UserError
 from gankit.hookspecs import VERSION
-from gankit.plugins import KINDS, NAME, Catalogue
 
 PARTS = {  # what a package of each kind has, a file each
     "model": ("model", "loss", "controller", "diagnostic"),
@@ -53,7 +53,7 @@ def create(name: str, kind: str, where: Path) -> Path:
     by_part = {part["part"]: part for part in parts}
     words: dict[str, Any] = {
         **{"name": name, "package": package, "kind": kind, "parts": parts, "by_part": by_part},
-        **{"version": gankit.__version__, "hooks": VERSION, "flag": flag(kind)},
+        **{"version": version("gankit"), "hooks": VERSION, "flag": flag(kind)},
     }
     files = {
         "pyproject.toml": "pyproject.toml.j2",

@@ -49,7 +49,7 @@ def gankit(gankit_cli: Gankit) -> Gankit:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out losses.png, animation.gif and report.html, which take longer than the tiny trainings."""
-    from gankit.report import artifacts
+    from gankit.builtin import artifacts
 
     for artifact in (artifacts.Losses, artifacts.Animation, artifacts.Report):
         monkeypatch.setattr(artifact, "finish", lambda self: None)
@@ -176,10 +176,10 @@ class InProcess:
 
 def with_few(patch: pytest.MonkeyPatch) -> None:
     """Comparisons whose runs stay in this process, and whose features cost nothing."""
-    from gankit import evaluation
     from gankit.comparison import work
     from gankit.metrics.features import pixels
     from gankit.metrics.spaces import Space
+    from gankit.trained import evaluation
 
     patch.setattr(work, "Popen", InProcess)
     patch.setattr(evaluation, "deep", lambda channels: Space("pixels-4", lambda some: pixels(some, 4)))

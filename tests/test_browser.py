@@ -194,7 +194,7 @@ def test_a_link_to_a_run_is_an_address_below_the_comparison(
     comparison: Path, tmp_path: Path, clicked: Callable[..., Any]
 ) -> None:
     """A folder may have any name, and somebody else's is really there."""
-    from gankit.report.comparison import write_comparison
+    from gankit.report.comparison_page import write_comparison
 
     theirs = Path(shutil.copytree(comparison, tmp_path / "theirs"))
     told = json.loads((theirs / "comparison.json").read_text())

@@ -109,7 +109,7 @@ def test_a_run_without_checkpoints_says_so(gankit: Gankit, run: Path) -> None:
 
 def failing(monkeypatch: pytest.MonkeyPatch, at: int, calls_in_all: float = math.inf) -> None:
     """Let what writes tensors fail as on a full disk, halfway through the file, from its call number `at` on."""
-    from gankit import checkpoint
+    from gankit.training import checkpoint
 
     real, calls = checkpoint.save_file, []
 

@@ -19,7 +19,7 @@ from gankit_ebgan.model import EBGAN
 from torch import Tensor
 
 from gankit import Alarm, Model, Snapshot
-from gankit.cleanliness import Cleanliness
+from gankit.builtin.cleanliness import Cleanliness
 from gankit.data import figure
 from gankit.data.batches import to_float
 from gankit.data.demo import attribute_values, draws

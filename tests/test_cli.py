@@ -271,7 +271,7 @@ def test_help_version_and_usage_errors_do_not_import_torch():
 
 def test_a_run_can_be_read_without_torch(run: Path):
     script = (
-        "import sys; from gankit.runs import Run\n"
+        "import sys; from gankit import Run\n"
         f"run = Run({str(run)!r}); run.metrics(); run.config; run.samples(); repr(run); run._repr_html_()\n"
         "sys.exit('torch' in sys.modules)"
     )

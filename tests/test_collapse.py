@@ -393,7 +393,7 @@ def test_an_alarm_says_numbers_and_flags_that_can_be_pasted(demo, stream, gankit
 def test_a_runs_metrics_have_its_readings_and_no_number_of_the_training_moves(
     gankit: Gankit, undrawn, tmp_path, monkeypatch
 ):
-    from gankit import config
+    from gankit.config import resolve as config
 
     monkeypatch.setattr(ModeCollapse, "every", 3)
     options = ("--set", "mode-collapse.pictures=24")

@@ -278,7 +278,9 @@ def test_runs_that_were_measured_by_other_features_are_measured_again(
     assert gankit(*asked).code == 0
     assert all("kid-pixels-4" in row["measures"] for row in compared(tmp_path / "c")["runs"])
     trained = contents(tmp_path / "c" / "runs")
-    monkeypatch.setattr("gankit.evaluation.deep", lambda channels: Space("pixels-2", lambda some: pixels(some, 2)))
+    monkeypatch.setattr(
+        "gankit.trained.evaluation.deep", lambda channels: Space("pixels-2", lambda some: pixels(some, 2))
+    )
     said = gankit(*asked)
     assert "now compared by kid-pixels-2: all runs are measured again" in said.out
     found = compared(tmp_path / "c")
@@ -300,7 +302,7 @@ def test_fid_is_refused_before_any_training_where_it_cannot_be_had_and_may_be_as
         refused(gankit(*asked, "--fid"), "--fid", "gankit[fid]")
     assert not (tmp_path / "c").exists()
     assert gankit(*asked).code == 0
-    for module in ("gankit.compare", "gankit.evaluation"):  # Inception's weights take a network
+    for module in ("gankit.comparison.compare", "gankit.trained.evaluation"):  # Inception's weights take a network
         monkeypatch.setattr(f"{module}.inception", lambda: Space("inception-v3", lambda some: pixels(some, 3)))
     assert gankit(*asked, "--fid").code == 0
     found = compared(tmp_path / "c")
@@ -359,7 +361,7 @@ def test_a_run_that_fails_is_a_result_and_not_the_end(gankit: Gankit, tmp_path: 
 
 
 def test_a_row_tells_the_first_critical_alarm_and_the_rescues(run: Path) -> None:
-    from gankit.runs import Run
+    from gankit.trained.run import Run
 
     config = read(run / "config.json")
     config["history"] = [{"step": 4, "by": "rescue", "changed": {}}, {"step": 6, "changed": {}}]
@@ -651,7 +653,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison of which no run has begun."""
     folder = tmp_path_factory.mktemp("begun")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gankit.compare.Comparison.train", lambda self, jobs, interrupts: None)
+        patch.setattr("gankit.comparison.compare.Comparison.train", lambda self, jobs, interrupts: None)
         assert quietly("compare", "began", "ebgan", *SHORT, "--seeds", 1, "--out", "c", cwd=folder) == 0
     return folder / "c"
 
@@ -663,7 +665,7 @@ def test_pictures_that_have_changed_are_noticed(gankit: Gankit, tmp_path: Path, 
     rng = np.random.default_rng(0)
     for n in range(250):
         Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(tmp_path / "pics" / f"{n}.png")
-    monkeypatch.setattr("gankit.compare.Comparison.train", lambda self, jobs, interrupts: None)
+    monkeypatch.setattr("gankit.comparison.compare.Comparison.train", lambda self, jobs, interrupts: None)
     asked = ("compare", "began", "ebgan", *SHORT, "--data", "pics", "--seeds", 1, "--out", "c")
     assert gankit(*asked).code == 0
     os.unlink(tmp_path / "pics" / "7.png")
@@ -692,7 +694,7 @@ def test_measures_that_fail_are_a_result_and_the_other_runs_go_on(
     def no_memory(*_: Any, **__: Any) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("gankit.evaluation.evaluate", no_memory)
+    monkeypatch.setattr("gankit.trained.evaluation.evaluate", no_memory)
     assert gankit("compare", "ebgan", "began", *SHORT, "--seeds", 1, "--out", "c").code == 0
     rows = compared(tmp_path / "c")["runs"]
     assert [(row["outcome"], row["unmeasured"]) for row in rows] == [("finished", "out of memory")] * 2

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gankit.testing import ModelTests
-from gankit.testing.report import check
+from gankit.testing.check import check
 
 SMALL: dict[str, Any] = {"set": {"filters": 4, "latent": 8}}
 

@@ -14,7 +14,7 @@ from test_step import SMALL as SETTINGS
 from torch import Tensor
 
 from gankit import Step
-from gankit.runner import step_once
+from gankit.training.loop import step_once
 
 NAME = Critic.name
 WITH = PICTURES | {"set": SETTINGS | {f"{NAME}.filters": 4}}

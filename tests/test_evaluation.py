@@ -17,11 +17,11 @@ from PIL import Image
 from gankit.comparison.results import shown
 from gankit.data import Demo, Request, figure
 from gankit.data.demo import attribute_values, draws
-from gankit.evaluation import Evaluation, evaluate
-from gankit.memorisation import draw_neighbours
 from gankit.metrics import efficientnet
 from gankit.report import write_report
-from gankit.runs import Run
+from gankit.trained.evaluation import Evaluation, evaluate
+from gankit.trained.memorisation import draw_neighbours
+from gankit.trained.run import Run
 
 SIZE = 16
 REAL = "demo:1200"  # 120 of them are held out
@@ -382,7 +382,7 @@ def test_a_wrong_request_is_refused_in_one_line_and_nothing_is_written(gankit, r
 
 
 def test_a_generator_that_is_not_finite_is_refused(gankit: Gankit, run: Path, monkeypatch) -> None:
-    from gankit.sampling import Rebuilt
+    from gankit.trained.sampling import Rebuilt
 
     monkeypatch.setattr(Rebuilt, "generate", lambda self, z, labels: torch.full((len(z), 3, SIZE, SIZE), torch.nan))
     refused(gankit("evaluate", run, "--n", 20), "not finite", "--step")
@@ -494,7 +494,7 @@ def test_runs_are_listed_with_how_they_stand_and_what_cannot_be_read_with_why(
 
 
 def test_health_is_what_the_last_looks_said(run: Path) -> None:
-    from gankit.overview import overview
+    from gankit.runs.overview import overview
 
     state = run / "checkpoints" / "000008" / "state.json"
     told = read(state)

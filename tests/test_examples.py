@@ -22,14 +22,14 @@ from test_report import Page
 
 import gankit as public
 from gankit import api
+from gankit.catalogue import Catalogue
 from gankit.cli import cli
 from gankit.data import Demo, Request
 from gankit.metrics.distances import frechet_distance
 from gankit.metrics.features import pixels
-from gankit.plugins import Catalogue
-from gankit.recorder import Watcher
-from gankit.runner import step_once
-from gankit.sampling import rebuild, sample
+from gankit.trained.sampling import rebuild, sample
+from gankit.training.loop import step_once
+from gankit.training.record import Watcher
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples" / "plugins").glob("*/pyproject.toml"))

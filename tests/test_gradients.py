@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from test_step import BARE, Calls, distance, gradient_of, prepare
 from torch import Tensor, nn
 
-from gankit.runner import update
+from gankit.training.loop import update
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import reference

@@ -462,6 +462,6 @@ def test_the_pytest_plugin_costs_nothing_where_it_is_not_used() -> None:
     """Every pytest run on the machine imports it."""
     code = (
         "import sys, pytest; import gankit.testing.plugin; "
-        "sys.exit(bool({'torch', 'numpy', 'pydantic', 'pluggy.gankit', 'gankit.plugins'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'numpy', 'pydantic', 'pluggy.gankit', 'gankit.catalogue'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

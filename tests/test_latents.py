@@ -14,12 +14,12 @@ from conftest import DATA, SMALL, Gankit, contents, quietly, refused
 from gankit_began.networks import reconstruction_error
 from PIL import Image
 
-import gankit.latents as gankit_latents
+import gankit.trained.latents as gankit_latents
 from gankit.errors import UserError
-from gankit.latents import Inversion, interpolate, invert, mirrored, random_pairs, read_pictures
-from gankit.report.latents import words
-from gankit.runs import Run
-from gankit.sampling import Rebuilt, rebuild, sample
+from gankit.report.sheets import words
+from gankit.trained.latents import Inversion, interpolate, invert, mirrored, random_pairs, read_pictures
+from gankit.trained.run import Run
+from gankit.trained.sampling import Rebuilt, rebuild, sample
 
 PLUGINS = '''
 import numpy as np
@@ -79,7 +79,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mine.py").write_text(PLUGINS)
     short = ("--plugin", "mine.py", "--steps", 2, "--artifact", "losses")
     with pytest.MonkeyPatch.context() as patch:
-        from gankit.report import artifacts
+        from gankit.builtin import artifacts
 
         for artifact in (artifacts.Losses, artifacts.Animation, artifacts.Report):
             patch.setattr(artifact, "finish", lambda self: None)

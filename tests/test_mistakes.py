@@ -25,10 +25,10 @@ from test_step import PICTURES, PLAIN, SMALL, Calls, distance, gradient_of, naiv
 from torch import Tensor, nn
 
 from gankit import Judged, Losses, NetworkPair, Step
+from gankit.builtin.networks import StridedAutoencoder
 from gankit.data.batches import Batches
-from gankit.networks import StridedAutoencoder
-from gankit.runner import step_once
-from gankit.training import Training
+from gankit.training.loop import step_once
+from gankit.training.state import Training
 
 
 class BrokenPromise(AssertionError):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gankit.networks import Opacity, ResizeConvolution, StridedAutoencoder
+from gankit.builtin.networks import Opacity, ResizeConvolution, StridedAutoencoder
 
 WAYS = ("resize", "transposed")
 

@@ -20,10 +20,10 @@ from conftest import lines, refused, timeless, weights
 
 import gankit as public
 from gankit import UserError, api, hookspecs
+from gankit.catalogue import KINDS, Catalogue
 from gankit.cli import cli
-from gankit.plugins import KINDS, Catalogue
-from gankit.recorder import Watcher
-from gankit.runner import step_once
+from gankit.training.loop import step_once
+from gankit.training.record import Watcher
 
 ROOT = Path(__file__).parents[1]
 STRANGER = Path(__file__).parent / "stranger"
@@ -628,7 +628,7 @@ def test_a_diagnostic_that_takes_more_than_its_budget_is_told_of_once_and_the_tr
 ):
     """The clock is the test's own: a look takes 9 s by it, and nothing else takes any."""
     clock = [0.0]
-    monkeypatch.setattr("gankit.recorder.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("gankit.training.record.perf_counter", lambda: clock[0])
     (tmp_path / "faulty.py").write_text(OBSERVER.format(fault="self.clock[0] += 9"), encoding="utf-8")
     told, plugins = Notices(), [str(tmp_path / "faulty.py")]
     cls = Catalogue(plugins).get("diagnostics", "faulty")
@@ -897,7 +897,7 @@ def test_the_shipped_plugins_use_gankit_s_public_names_alone_and_not_each_other(
 def test_looking_for_plugins_imports_no_torch():
     """It costs more than a second, and `gankit --help` looks for plugins."""
     code = (
-        "import sys, gankit_began, gankit_ebgan; from gankit.plugins import Catalogue; c = Catalogue(); "
+        "import sys, gankit_began, gankit_ebgan; from gankit.catalogue import Catalogue; c = Catalogue(); "
         "c.kind('commands'); assert not c.broken; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], env=dict(os.environ)).returncode == 0

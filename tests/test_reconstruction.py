@@ -15,10 +15,10 @@ import torch
 from conftest import TINY, Gankit, lines, quietly, refused, timeless, weights
 from test_report import Page, lines_of, make_run, metrics, report
 
+from gankit.builtin.reconstruction_errors import BATCH, ReconstructionErrors, compare, quantile_plot
 from gankit.components import Snapshot
 from gankit.errors import UserError
 from gankit.model import Judged
-from gankit.reconstruction import BATCH, ReconstructionErrors, compare, quantile_plot
 
 NAME = "reconstruction-errors"
 READINGS = {

@@ -22,8 +22,8 @@ from PIL import Image
 from gankit.errors import UserError
 from gankit.report import animate, draw_losses, write_report
 from gankit.report.curves import panels, rate_drops, thin
-from gankit.report.reading import evenly
-from gankit.runs import Run
+from gankit.report.story import evenly
+from gankit.trained.run import Run
 
 # A run folder without a training: plausible numbers and drawn grids.
 
@@ -678,7 +678,7 @@ def test_tensorboard_has_every_line_grid_and_alarm_once_and_a_return_is_a_curve_
 def test_tensorboard_that_is_not_installed_is_refused_before_anything_is_written(
     asked: tuple[str, ...], gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gankit.report import artifacts
+    from gankit.builtin import artifacts
 
     monkeypatch.setattr(artifacts, "find_spec", lambda name: None)
     said = gankit(*asked, *TINY, "--artifact", "tensorboard", "--out", "out")
@@ -699,7 +699,7 @@ def test_importing_the_report_imports_nothing_heavy() -> None:
 def test_drawing_needs_no_torch(run: Run) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from gankit.runs import Run; from gankit.report import *\n"
+        "from gankit import Run; from gankit.report import *\n"
         "run = Run(sys.argv[1]); draw_losses(run); animate(run, frames=2); print(write_report(run))"
     )
     subprocess.run([sys.executable, "-c", code, str(run.folder)], check=True, capture_output=True)

@@ -289,8 +289,8 @@ def test_a_rung_that_lowers_a_number_is_left_out_where_it_is_lower_already(floor
     """Against `outrun` BEGAN lowers the floor under k, and never raises it."""
     from test_step import prepare
 
-    from gankit.plugins import Catalogue
-    from gankit.rescue import open_remedies
+    from gankit.catalogue import Catalogue
+    from gankit.training.rescue import open_remedies
 
     training, _ = prepare("began", [], {"data": "demo:60", "image_size": 16, "steps": 0}, set={"balance.floor": floor})
     rungs = open_remedies(training.config, training.model, Catalogue([]), "outrun", 0)

@@ -11,7 +11,7 @@ import gankit_began.model
 import pytest
 from conftest import TINY, Gankit, checkpoints, contents, lines, read, refused, timeless, weights
 
-from gankit.vitals import Vitals
+from gankit.builtin.vitals import Vitals
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

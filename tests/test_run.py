@@ -24,7 +24,7 @@ from filelock import FileLock
 from PIL import Image
 
 from gankit.cli.progress import Progress
-from gankit.runs import Run
+from gankit.trained.run import Run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -100,7 +100,7 @@ def test_every_json_file_of_a_run_is_strict(finished: Path) -> None:
 def test_config_writes_out_every_default(finished: Path) -> None:
     from gankit_began.model import BEGAN
 
-    from gankit.config import RunConfig
+    from gankit.config.resolve import RunConfig
 
     config = read(finished / "config.json")
     assert set(config) == set(RunConfig.model_fields)
@@ -270,7 +270,7 @@ def test_an_extra_loss_term_has_its_reading(gankit: Gankit, tmp_path: Path) -> N
 def test_without_out_each_run_gets_a_folder_of_its_own(
     gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import gankit.runs as runs
+    import gankit.runs.folder as runs
 
     monkeypatch.setattr(runs.time, "strftime", lambda form: "20260101-000000")  # both within the same second
     for _ in range(2):
@@ -438,7 +438,7 @@ def test_what_depends_on_the_machine_is_chosen_and_said_in_one_line(gankit: Gank
     ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1d", 86400), ("45", 45)]
 )
 def test_time_is_written_as_people_write_it(text: str, seconds: float) -> None:
-    from gankit.config import duration
+    from gankit.config.resolve import duration
 
     assert duration(text) == seconds
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import Gankit, contents, lines, refused
 
-from gankit.plugins import Catalogue
+from gankit.catalogue import Catalogue
 from gankit.scaffold import LONGEST, PARTS, create
-from gankit.testing.report import check
+from gankit.testing.check import check
 
 TINY = ("--image-size", 16, "--batch-size", 4, "--steps", 2, "--log-every", 1, "--out", "run")
 USED = {  # a first run with what a package of each kind offers, and what of it shows in the run

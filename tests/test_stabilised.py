@@ -12,7 +12,7 @@ from gankit_began.stabilised import spectrally_normalised, with_deviation
 from test_step import MODELS, PAIR, PICTURES, SMALL, prepare
 from torch import nn
 
-from gankit.runner import step_once
+from gankit.training.loop import step_once
 
 # The singular vectors start from 15 power iterations and follow by one a pass.
 NEAR_1 = pytest.approx(1, abs=0.1)

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 import gankit as public
 from gankit import Run, UserError, api
-from gankit.runner import step_once
 from gankit.testing import Subject, checks
 from gankit.testing import training as prepare
-from gankit.training import Training
+from gankit.training.loop import step_once
+from gankit.training.state import Training
 
 STRANGER = Path(__file__).parent / "stranger"
 WGAN_GP, REGRESSOR, CONDITIONAL, DECAY, EVERYTHING = (
@@ -547,7 +547,7 @@ def test_the_generator_is_judged_by_the_old_discriminator_or_by_the_one_that_has
 
 def test_an_update_moves_only_the_networks_that_it_names():
     training, batches = prepare(*MODELS["a third network, alternating"])
-    from gankit.runner import update
+    from gankit.training.loop import update
 
     knobs, states = training.knobs(), [state(training)]
     for which in range(2):

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from test_step import PICTURES, SMALL, distance, gradient_of, prepare
 
 from gankit import Judged, Step
-from gankit.runner import step_once
+from gankit.training.loop import step_once
 
 
 def step(real: np.ndarray, noise: np.ndarray, code_real: np.ndarray, code_fake: np.ndarray) -> Step:

@@ -23,7 +23,7 @@ from conftest import COMPARED, TINY, Gankit, checkpoints, contents, lines, read,
 from PIL import Image
 
 from gankit.errors import UserError
-from gankit.runs import Run
+from gankit.trained.run import Run
 
 undrawn = pytest.mark.usefixtures("undrawn")
 
@@ -203,7 +203,7 @@ def test_no_command_writes_through_a_link(names: tuple[str, ...], gankit: Gankit
 def test_the_traceback_of_a_failure_is_not_written_through_a_link(
     gankit: Gankit, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gankit import runner
+    from gankit.training import loop as runner
 
     monkeypatch.setattr(runner, "step_once", lambda *_: 1 / 0)
     keepsakes(home := tmp_path / "home")
@@ -262,7 +262,7 @@ def test_what_is_no_picture_is_not_shown_as_one(gankit: Gankit, run: Path) -> No
 
 @undrawn
 def test_a_checkpoint_names_no_file_outside_it(gankit: Gankit, run: Path) -> None:
-    from gankit.checkpoint import _checksum
+    from gankit.training.checkpoint import _checksum
 
     state = read(run / "checkpoints/000008/state.json")
     state.pop("checksum")
@@ -322,7 +322,7 @@ def test_a_comparison_that_goes_on_deletes_nothing(
 
 def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object]) -> None:
     """Do something between two steps of a training."""
-    from gankit import runner
+    from gankit.training import loop as runner
 
     real = runner.step_once
 

@@ -11,9 +11,9 @@ from test_step import MODELS, PICTURES, SMALL, prepare, same, state
 from torch import Tensor
 
 from gankit import UserError
-from gankit.runner import step_once
-from gankit.training import Showing, looking
-from gankit.views import Augment, Packing, cut_out, recoloured, shifted
+from gankit.builtin.views import Augment, Packing, cut_out, recoloured, shifted
+from gankit.training.loop import step_once
+from gankit.training.state import Showing, looking
 
 OFF = {"colour": 0.0, "translation": 0.0, "cutout": 0.0}
 

@@ -10,7 +10,7 @@ from gankit_began.equilibrium import Equilibrium
 from gankit_began.model import BEGAN
 
 from gankit import Alarm, Snapshot
-from gankit.vitals import Vitals
+from gankit.builtin.vitals import Vitals
 
 HEALTHY = {"energy/real": 0.1, "energy/fake": 0.05, "began/k": 0.1, "learning_rate/generator": 1e-4}
 

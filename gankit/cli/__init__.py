@@ -12,20 +12,7 @@ from typing import Any
 
 import click
 
-COMMANDS = {  # name -> what it does; each lives in gankit/cli/NAME.py
-    "run": "Train a model on pictures into a new run folder.",
-    "resume": "Go on with a run, bit for bit, or with other settings.",
-    "compare": "Compare models on the same pictures, over several seeds.",
-    "sample": "Draw pictures with a run's generator.",
-    "interpolate": "Show the way from one latent to another.",
-    "invert": "Find the latents of pictures.",
-    "evaluate": "Measure a run's pictures, or those of any folder.",
-    "runs": "List the runs below a folder.",
-    "animate": "Make an animation of a run's samples.",
-    "report": "Write a run's report.html anew.",
-    "plugins": "List the plugins, begin a new one, check one.",
-    "doctor": "Say what is here, and what is wrong.",
-}
+from gankit.builtin import COMMANDS
 
 
 class Commands(click.Group):
@@ -46,7 +33,7 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        from gankit.plugins import nearest
+        from gankit.catalogue import nearest
 
         try:
             return super().resolve_command(ctx, args)
@@ -59,7 +46,7 @@ class Commands(click.Group):
 
     @cached_property
     def _catalogue(self) -> Any:
-        from gankit.plugins import Catalogue
+        from gankit.catalogue import Catalogue
 
         return Catalogue()
 
@@ -112,7 +99,7 @@ def fail(message: str, code: int) -> int:
 
 def exit_code(result: dict[str, Any]) -> int:
     """The exit code that a run's result stands for."""
-    from gankit.interrupts import EXIT_CODES
+    from gankit.training.interrupts import EXIT_CODES
 
     if result["outcome"] == "interrupted":
         return EXIT_CODES[result["reason"]]

@@ -13,6 +13,6 @@ import click
 def command(run: str, output: str | None) -> None:
     """Make an animation of the sample grids of RUN."""
     from gankit.report import animate
-    from gankit.runs import Run
+    from gankit.runs.folder import RunFolder
 
-    click.echo(str(animate(Run(run), Path(output) if output else None)))
+    click.echo(str(animate(RunFolder(run), Path(output) if output else None)))

@@ -81,9 +81,10 @@ def command(models: tuple[str, ...], sets: tuple[str, ...], losses: tuple[str, .
     gankit compare ebgan began --data ./pictures --steps 10000
     gankit compare began:gamma=0.3 began:gamma=0.7,loss.pulling-away=0.1 --data demo --budget 10m
     """
-    from gankit import compare, config
     from gankit.cli.progress import Progress
-    from gankit.interrupts import EXIT_CODES
+    from gankit.comparison import compare
+    from gankit.config import resolve as config
+    from gankit.training.interrupts import EXIT_CODES
 
     with Progress() as progress:
         found = compare.compare(

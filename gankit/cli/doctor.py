@@ -71,7 +71,7 @@ def command() -> int:
         except OSError as error:
             wrong.append(f"{what} cannot be written in {folder}: {error.strerror}")
 
-    from gankit.plugins import Catalogue
+    from gankit.catalogue import Catalogue
 
     catalogue = Catalogue()
     models = catalogue.kind("models")

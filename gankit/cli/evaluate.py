@@ -11,7 +11,7 @@ import click
 from gankit.cli import plugin_option
 
 if TYPE_CHECKING:
-    from gankit.evaluation import Evaluation
+    from gankit.trained.evaluation import Evaluation
 
 
 fid_option = click.option(
@@ -49,8 +49,8 @@ def command(
 
     if save and Path(save).suffix.lower() != ".png":
         raise UserError(f"--save {save}: the name must end in .png")
-    from gankit.evaluation import evaluate
     from gankit.report.grid import save_grid
+    from gankit.trained.evaluation import evaluate
 
     found = evaluate(what, data=data, step=step, n=n, averaged=not raw, fid=fid, plugins=plugins)
     drawn = save if found.closest is not None else None

@@ -44,9 +44,9 @@ def command(
     By default between eight random pairs; with --between and --mirror between the latents that `gankit invert` finds
     for pictures. A .gif or .mp4 goes there and back; a .png has the frames side by side, a row a pair.
     """
-    from gankit.runs import Run
+    from gankit.runs.folder import RunFolder
 
-    made = Run(run)
+    made = RunFolder(run)
     path = Path(output) if output else made.folder / "interpolation.gif"
     strip = path.suffix.lower() == ".png"
     from gankit.errors import UserError
@@ -57,9 +57,9 @@ def command(
     if not strip:
         refuse_name(path)
     from gankit.device import choose_device
-    from gankit.latents import interpolate, invert, mirrored, random_pairs, read_pictures
-    from gankit.report.latents import draw_film, draw_strip, refuse_input, words
-    from gankit.sampling import rebuild
+    from gankit.report.sheets import draw_film, draw_strip, refuse_input, words
+    from gankit.trained.latents import interpolate, invert, mirrored, random_pairs, read_pictures
+    from gankit.trained.sampling import rebuild
 
     files = [name for pair in between for name in pair]
     refuse_input(path, [*files, *mirror])

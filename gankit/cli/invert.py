@@ -38,16 +38,16 @@ def command(
     mean |difference| of both from the picture, of values in [-1, 1]: what a generator cannot draw it has not learnt.
     """
     from gankit.errors import UserError
-    from gankit.runs import Run
+    from gankit.runs.folder import RunFolder
 
-    made = Run(run)
+    made = RunFolder(run)
     path = Path(output) if output else made.folder / "inversion.png"
     if path.suffix.lower() != ".png":
         raise UserError(f"-o {path}: the name must end in .png")
     from gankit.device import choose_device
-    from gankit.latents import invert, read_pictures
-    from gankit.report.latents import draw_inversion, refuse_input, words
-    from gankit.sampling import rebuild
+    from gankit.report.sheets import draw_inversion, refuse_input, words
+    from gankit.trained.latents import invert, read_pictures
+    from gankit.trained.sampling import rebuild
 
     refuse_input(path, images)
     rebuilt = rebuild(made, from_step, plugins, choose_device("auto"))

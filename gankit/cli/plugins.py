@@ -18,7 +18,7 @@ def command(ctx: click.Context) -> int | None:
 @plugin_option
 def list_(plugins: tuple[str, ...] = ()) -> int:
     """All plugins, where they come from, and what they offer; exit code 1 where one is broken."""
-    from gankit.plugins import KINDS, Catalogue
+    from gankit.catalogue import KINDS, Catalogue
 
     catalogue = Catalogue(plugins)
     offers: dict[int, list[str]] = {}  # two plugins may have one name
@@ -71,6 +71,6 @@ def check(what: str, model: str | None, data: tuple[str, ...], plugins: tuple[st
 
     PATH is a file or the folder of a package, NAME an installed plugin.
     """
-    from gankit.testing.report import check
+    from gankit.testing.check import check
 
     return 0 if check(what, plugins, click.echo, model, data) else 1

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gankit.recorder import Watcher
-from gankit.runs import to_resume
+from gankit.runs.folder import to_resume
+from gankit.training.record import Watcher
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress as Bar
 
-    from gankit.runs import Run
-    from gankit.training import Training
+    from gankit.runs.folder import RunFolder
+    from gankit.training.state import Training
 
 
 class Progress(Watcher):
@@ -109,7 +109,7 @@ class Progress(Watcher):
                     shown.stop()
         self.decoder = self.live = None
 
-    def farewell(self, run: Run) -> None:
+    def farewell(self, run: RunFolder) -> None:
         """The last lines: how it ended, where to look, how to go on."""
         result = run.result
         how = {"steps": "finished", "time": "stopped when its time was over", "alarm": "stopped by an alarm"}

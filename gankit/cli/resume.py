@@ -26,9 +26,10 @@ def command(run: str, sets: tuple[str, ...], losses: tuple[str, ...], **options:
 
     On the same machine and thread count the result is bit-identical to a run that was never stopped.
     """
-    from gankit import api, config
+    from gankit import api
     from gankit.cli.progress import Progress
-    from gankit.environment import command_line
+    from gankit.config import resolve as config
+    from gankit.runs.environment import command_line
 
     with Progress() as progress:
         made = api.resume(

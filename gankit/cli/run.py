@@ -69,9 +69,10 @@ def command(model: str | None, sets: tuple[str, ...], losses: tuple[str, ...], *
     """
     if model is None:
         raise click.UsageError("name a model: gankit run began --data DIR (`gankit plugins list` shows what there is)")
-    from gankit import api, config
+    from gankit import api
     from gankit.cli.progress import Progress
-    from gankit.environment import command_line
+    from gankit.config import resolve as config
+    from gankit.runs.environment import command_line
 
     with Progress() as progress:
         made = api.run(

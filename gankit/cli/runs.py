@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from gankit.overview import Row
+    from gankit.runs.overview import Row
 
 
 @click.command("runs")
@@ -19,8 +19,8 @@ def command(folder: str, as_json: bool) -> None:
 
     Health is what the diagnostics said last; coverage is the best that mode-collapse saw, and at which step.
     """
-    from gankit.overview import overview
-    from gankit.runs import strict
+    from gankit.runs.folder import strict
+    from gankit.runs.overview import overview
 
     rows = overview(folder)
     if as_json:

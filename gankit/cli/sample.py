@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Draw N pictures with the averaged generator of RUN."""
     from gankit.errors import UserError
-    from gankit.runs import Run
+    from gankit.runs.folder import RunFolder
 
     if grid and out:
         raise click.UsageError("--grid and --out exclude each other: one picture, or a folder of them")
@@ -44,9 +44,9 @@ def command(
         raise UserError(f"--out {out} exists: name a new folder")
     if grid and Path(grid).suffix.lower() != ".png":
         raise UserError(f"--grid {grid}: the name must end in .png")
-    made = Run(run)
+    made = RunFolder(run)
     from gankit.report.grid import save_grid
-    from gankit.sampling import sample, save_each
+    from gankit.trained.sampling import sample, save_each
 
     pictures = sample(made, n, seed=seed, step=from_step, plugins=plugins, alpha=alpha)
     if out:

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
+from gankit.catalogue import Catalogue
 from gankit.comparison.arms import flags
-from gankit.config import COMPONENTS, SINGLE, allowed, normalised
-from gankit.plugins import Catalogue
+from gankit.config.resolve import COMPONENTS, SINGLE, allowed, normalised
 
 
 def describe(model: str, plugins: Sequence[str]) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gankit import config
-from gankit.config import RunConfig
+from gankit.catalogue import Catalogue
+from gankit.config import resolve as config
+from gankit.config.resolve import RunConfig
 from gankit.data.source import Data
 from gankit.errors import UserError
-from gankit.plugins import Catalogue
 from gankit.report.words import flat
 
 BACKBONE = "began-autoencoder"  # the networks of every model, unless others are asked for

@@ -15,7 +15,7 @@ from gankit.comparison import paired
 from gankit.errors import UserError
 from gankit.files import relative
 from gankit.report.words import duration
-from gankit.runs import COVERAGE, Run, rescues
+from gankit.runs.folder import COVERAGE, RunFolder, rescues
 
 SCHEMA = 1
 COST = {  # what is known of a run without its pictures
@@ -55,7 +55,7 @@ def read(folder: Path) -> dict[str, Any]:
     return found
 
 
-def row(run: Run, pictures_a_step: int) -> dict[str, Any]:
+def row(run: RunFolder, pictures_a_step: int) -> dict[str, Any]:
     """What a run's folder tells of how it went, without its measures."""
     result, critical = run.result, [alarm for alarm in run.alarms() if alarm.get("severity") == "critical"]
     collapses = [alarm for alarm in critical if alarm.get("diagnostic") == "mode-collapse"]
@@ -104,7 +104,7 @@ def told(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     )
 
 
-def coverage_curve(run: Run) -> list[tuple[float, float]]:
+def coverage_curve(run: RunFolder) -> list[tuple[float, float]]:
     """(seconds of training, coverage of the samples) at each look."""
     return [(line["seconds"], line[COVERAGE]) for line in run.metrics() if line.get(COVERAGE) is not None]
 

@@ -16,9 +16,9 @@ from gankit.comparison import results
 from gankit.comparison.arms import Arm, flags, steps_of, together
 from gankit.errors import UserError
 from gankit.files import below, fcntl, opened, read, relative, replacing
-from gankit.interrupts import Interrupts
-from gankit.recorder import Watcher
-from gankit.runs import Run, write_json
+from gankit.runs.folder import RunFolder, write_json
+from gankit.training.interrupts import Interrupts
+from gankit.training.record import Watcher
 
 EVERY = 30.0  # seconds between two words on a run
 REDRAW = 60.0  # seconds between two report.html of a comparison under way, at least
@@ -85,16 +85,20 @@ class Comparison:
             if interrupts and interrupts.signal:
                 return False
             time.sleep(0.2)
-        return (path / "config.json").exists() and Run(path).result.get("outcome") in ("finished", "stopped", "failed")
+        return (path / "config.json").exists() and RunFolder(path).result.get("outcome") in (
+            "finished",
+            "stopped",
+            "failed",
+        )
 
     def start(self, row: Row, jobs: int) -> Popen[bytes]:
         """Begin or resume a run. What it prints goes into a file: it must outlive the reader of our own output."""
         path, number = self.path(row), self.plan["runs"].index(row) + 1
-        begun = (path / "config.json").exists() and Run(path).checkpoints()
+        begun = (path / "config.json").exists() and RunFolder(path).checkpoints()
         if begun:
             arguments = ["resume", str(path), *flags({"plugins": self.plugins})]
             if self.plan["budget"] is not None:
-                arguments += ["--time", f"{max(self.plan['budget'] - _trained(Run(path)), 0.001):.3f}"]
+                arguments += ["--time", f"{max(self.plan['budget'] - _trained(RunFolder(path)), 0.001):.3f}"]
         else:
             self.set_aside(path)
             arm = self.arms[row["arm"]]
@@ -138,9 +142,9 @@ class Comparison:
         if now - self.told.setdefault(row["folder"], now) < EVERY or not (path / "config.json").exists():
             return
         self.told[row["folder"]] = now
-        line = next(reversed(Run(path).metrics()), None)
+        line = next(reversed(RunFolder(path).metrics()), None)
         if line:
-            goal = Run(path).config.get("steps")
+            goal = RunFolder(path).config.get("steps")
             self.watcher.notice(
                 f"{row['arm']}, seed {row['seed']}: step {line['step']:,}{f' of {goal:,}' if goal else ''}, "
                 f"{line['images_per_second']:,.0f} images/s"
@@ -149,10 +153,10 @@ class Comparison:
     def finish(self, row: Row, code: int | None = None) -> None:
         """Note how a run went and measure its pictures, unless that is known."""
         path = self.path(row)
-        if not (path / "config.json").exists() or not Run(path).result:
+        if not (path / "config.json").exists() or not RunFolder(path).result:
             row |= results.no_row(f"its process ended with code {code}; {_last_words(path)}")
         else:
-            run = Run(path)
+            run = RunFolder(path)
             row |= results.row(run, self.arms[row["arm"]].pictures_a_step)
             steps = run.checkpoints()
             if row["outcome"] != "failed" and steps and row.get("measured_step") != steps[-1]:
@@ -161,9 +165,9 @@ class Comparison:
         self.watcher.notice(f"{row['arm']}, seed {row['seed']}: {how}")
         self.write()
 
-    def measure(self, row: Row, run: Run, step: int) -> None:
+    def measure(self, row: Row, run: RunFolder, step: int) -> None:
         """The measures of a run's samples against the held-out pictures, at its last checkpoint."""
-        from gankit.evaluation import evaluate
+        from gankit.trained.evaluation import evaluate
 
         asked = self.plan["asked"]
         row.pop("unmeasured", None)
@@ -182,7 +186,7 @@ class Comparison:
 
     def forget_other_measures(self) -> None:
         """What was measured by other features than would be now, since an extra came or went or by an older gankit."""
-        from gankit import evaluation
+        from gankit.trained import evaluation
 
         measured = [row["measures"] for row in self.plan["runs"] if row.get("measures")]
         space = evaluation.deep(self.plan["data"]["shape"][0]).name if measured else ""
@@ -192,7 +196,7 @@ class Comparison:
             return
         self.watcher.notice(f"pictures are now compared by {', '.join(sorted(missing))}: all runs are measured again")
         for row in self.plan["runs"]:
-            if row.pop("measures", None) and not Run(self.path(row)).checkpoints():
+            if row.pop("measures", None) and not RunFolder(self.path(row)).checkpoints():
                 row["unmeasured"] = "it was measured by other features, and its checkpoints are gone"
             row.pop("measured_step", None)
         self.plan |= {"about": {}, "notes": []}
@@ -200,7 +204,7 @@ class Comparison:
     def write(self) -> None:
         """comparison.json, comparison.csv and report.html as things stand."""
         plan, ended = self.plan, [row for row in self.plan["runs"] if row.get("outcome")]
-        curves = {row["folder"]: results.coverage_curve(Run(self.path(row))) for row in ended if row["steps"]}
+        curves = {row["folder"]: results.coverage_curve(RunFolder(self.path(row))) for row in ended if row["steps"]}
         whole = [curves.get(row["folder"], []) for row in ended if row["outcome"] != "failed"]
         level = plan["asked"]["coverage"] or results.common_level(whole)
         for row in ended:
@@ -215,7 +219,7 @@ class Comparison:
 
     def draw(self) -> None:
         """report.html as things stand, and when next: it must not take more than a small part of the time."""
-        from gankit.report.comparison import write_comparison
+        from gankit.report.comparison_page import write_comparison
 
         began = time.monotonic()
         try:
@@ -226,7 +230,7 @@ class Comparison:
         self.redraw_at = ended + max(REDRAW, RESTS * (ended - began))
 
 
-def _trained(run: Run) -> float:
+def _trained(run: RunFolder) -> float:
     """Seconds of training up to the last checkpoint, which is where a resume begins."""
     step = run.checkpoints()[-1]
     return max((line["seconds"] for line in run.metrics() if line["step"] <= step), default=0.0)
@@ -251,7 +255,7 @@ def _under_way(path: Path) -> bool:
     if not (path / "config.json").exists():
         return False
     try:
-        with api.locked(Run(path)):
+        with api.locked(RunFolder(path)):
             return False
     except UserError:
         return True

@@ -2,6 +2,6 @@
 
 from gankit.report.animation import animate
 from gankit.report.figures import draw_losses
-from gankit.report.html import write_report
+from gankit.report.run_page import write_report
 
 __all__ = ["animate", "draw_losses", "write_report"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
 from gankit.files import replacing
-from gankit.report.reading import evenly, picture
-from gankit.runs import Run
+from gankit.report.story import evenly, picture
+from gankit.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ BAR, INK = (28, 31, 35), (240, 240, 238)  # the caption's ground and letters
 SHADES = 16  # from one to the other
 
 
-def animate(run: Run, path: Path | None = None, frames: int = 120, seconds: float = 12.0) -> Path:
+def animate(run: RunFolder, path: Path | None = None, frames: int = 120, seconds: float = 12.0) -> Path:
     """Make a looping GIF or MP4 of a run's samples, by the suffix of `path` (RUN/animation.gif by default).
 
     At most `frames` samples, evenly in training steps, in `seconds`; the last one stays two seconds longer.
@@ -84,7 +84,7 @@ def write_film(
 # Frames.
 
 
-def _pictures(run: Run, samples: list[tuple[int, Path]]) -> list[tuple[int, np.ndarray]]:
+def _pictures(run: RunFolder, samples: list[tuple[int, Path]]) -> list[tuple[int, np.ndarray]]:
     """(step, uint8 array: height × width × 3) of each sample that can be read, all of the last one's size."""
     import numpy as np
 
@@ -208,7 +208,7 @@ def _nearest(palette: np.ndarray) -> np.ndarray:
     return nearest
 
 
-def background(run: Run) -> list[np.ndarray]:
+def background(run: RunFolder) -> list[np.ndarray]:
     """The colour that pictures were filled up with, if config.json tells one."""
     import numpy as np
     from PIL import ImageColor

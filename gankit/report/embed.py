@@ -11,8 +11,8 @@ from typing import Any
 
 from gankit.errors import UserError
 from gankit.files import opened
-from gankit.report.reading import evenly, picture
-from gankit.runs import Run
+from gankit.report.story import evenly, picture
+from gankit.runs.folder import RunFolder
 
 GRIDS = 60  # in the slider, at most
 SIGNS = {".png": b"\x89PNG\r\n\x1a\n", ".gif": b"GIF8"}  # first bytes, without which nothing is shown
@@ -22,7 +22,7 @@ def _base64(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def grids(run: Run, samples: list[tuple[int, Path]], room: int) -> dict[str, Any]:
+def grids(run: RunFolder, samples: list[tuple[int, Path]], room: int) -> dict[str, Any]:
     """As many grids as there is room for, evenly in steps; of the last one the picture is always there."""
     size = {path: _size(run, path) * 4 // 3 for _, path in samples}
     samples = [(step, path) for step, path in samples if size[path]]
@@ -33,7 +33,7 @@ def grids(run: Run, samples: list[tuple[int, Path]], room: int) -> dict[str, Any
     return {"shown": shown, "count": len(samples)}
 
 
-def still(run: Run, found: tuple[int, Path] | None) -> dict[str, Any]:
+def still(run: RunFolder, found: tuple[int, Path] | None) -> dict[str, Any]:
     """One grid as WebP, a fifth of the size; {} if there is none that can be read."""
     if found is None:
         return {}
@@ -46,7 +46,7 @@ def still(run: Run, found: tuple[int, Path] | None) -> dict[str, Any]:
     return {"step": found[0], "source": _base64(made.getvalue(), "webp")}
 
 
-def neighbours(run: Run) -> dict[str, Any]:
+def neighbours(run: RunFolder) -> dict[str, Any]:
     """neighbours.png as WebP, with what `draw_neighbours` wrote into it; {} if there is none that can be read."""
     path = run.neighbours_path
     try:
@@ -58,7 +58,7 @@ def neighbours(run: Run) -> dict[str, Any]:
         return {}
 
 
-def _size(run: Run, path: Path) -> int:
+def _size(run: RunFolder, path: Path) -> int:
     """Bytes of a picture of the format that its name says, else 0."""
     try:
         with os.fdopen(opened(run.folder, path), "rb") as file:
@@ -68,7 +68,7 @@ def _size(run: Run, path: Path) -> int:
         return 0
 
 
-def animation(run: Run, path: Path, room: int) -> dict[str, Any]:
+def animation(run: RunFolder, path: Path, room: int) -> dict[str, Any]:
     """animation.gif as it is or, if that is too large, with fewer frames and as WebP; {} if there is none."""
     size = _size(run, path)
     if not size:
@@ -82,7 +82,7 @@ def animation(run: Run, path: Path, room: int) -> dict[str, Any]:
     return {"source": _base64(content, "webp") if content else "", "size": size, "whole": False}
 
 
-def _as_webp(run: Run, path: Path, room: int) -> bytes:
+def _as_webp(run: RunFolder, path: Path, room: int) -> bytes:
     with picture(run, path, "GIF") as gif:
         count = getattr(gif, "n_frames", 1)
         probe = len(_webp(gif, [count - 1]))

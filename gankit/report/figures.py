@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from gankit.errors import UserError
 from gankit.files import replacing
 from gankit.report.curves import Line, Panel, Series, attempt_ends, panels, rate_drops, replaced
-from gankit.report.reading import Story, read
-from gankit.runs import Run
+from gankit.report.story import Story, read
+from gankit.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -24,7 +24,7 @@ KINDS = ("losses", "energies", "control", "rates")
 MARKS = 40  # vertical lines; more would hide the curves
 
 
-def draw_losses(run: Run, path: Path | None = None) -> Path:
+def draw_losses(run: RunFolder, path: Path | None = None) -> Path:
     """Draw losses, energies, the model's own values and learning rates into a PNG, RUN/losses.png by default.
 
     Alarms are vertical lines, lowered learning rates dotted ones. Returns where it was written.

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from gankit.report.curves import Panel, attempt_ends, replaced, series_of
-from gankit.report.reading import Story, listing, mapping
+from gankit.report.story import Story, listing, mapping
 
 NAME = "reconstruction-errors"
 LEVEL = 0.05  # of the test of normality

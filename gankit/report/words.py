@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from gankit.report.curves import Panel
-from gankit.report.reading import Story, listing, mapping
-from gankit.runs import to_resume
+from gankit.report.story import Story, listing, mapping
+from gankit.runs.folder import to_resume
 
 STATES = {"finished": "finished", "stopped": "stopped", "interrupted": "interrupted", "failed": "failed"}
 # Readings that compare the generated pictures with the real ones in how many kinds there are.

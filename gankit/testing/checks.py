@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gankit import checkpoint, config
 from gankit.components import Alarm, Reading
+from gankit.config import resolve as config
 from gankit.data.batches import Batches
 from gankit.data.source import Data, Request
 from gankit.errors import UserError, told
-from gankit.runner import step_once, trained, update
 from gankit.testing.subject import Failed, Subject, tensors
-from gankit.training import LOOKING, Showing, Training, looking
+from gankit.training import checkpoint
+from gankit.training.loop import step_once, trained, update
+from gankit.training.state import LOOKING, Showing, Training, looking
 
 SIZES = (16, 32, 48, 64, 128)  # sides of pictures that are tried
 USUAL = (32, 64)  # what `gankit run` takes on a CPU and on a GPU

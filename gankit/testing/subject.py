@@ -10,14 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
-from gankit import api, config
-from gankit.config import RunConfig
+from gankit import api
+from gankit.catalogue import KINDS, Catalogue
+from gankit.config import resolve as config
+from gankit.config.resolve import RunConfig
 from gankit.data.batches import Batches
 from gankit.errors import TrainingError, UserError
-from gankit.plugins import KINDS, Catalogue
-from gankit.recorder import Recorder, Watcher
-from gankit.runs import Run, write_json
-from gankit.training import Training
+from gankit.runs.folder import RunFolder, write_json
+from gankit.training.record import Recorder, Watcher
+from gankit.training.state import Training
 
 SMALL: dict[str, Any] = {"data": "demo:64", "image_size": 16, "batch_size": 4, "precision": "fp32", "device": "cpu"}
 CARRIERS = ("began", "ebgan")  # models that a component without one of its own is tried on
@@ -96,10 +97,10 @@ class Subject:
     def recorder(self, built: Training, batches: Batches, name: str) -> Recorder:
         """What writes the lines of a training, into a new run folder of that name, or NAME-2 and so on."""
         names = (name, *(f"{name}-{n}" for n in range(2, 1000)))
-        folder = Run.create(next(p for p in map(self.folder.joinpath, names) if not p.exists()), built.model.name)
+        folder = RunFolder.create(next(p for p in map(self.folder.joinpath, names) if not p.exists()), built.model.name)
         write_json(folder / "config.json", built.config.model_dump(mode="json"))
         write_json(folder / "data.json", api.describe_data(batches.data))
-        return Recorder(Run(folder), built, batches, self.catalogue, Watcher())
+        return Recorder(RunFolder(folder), built, batches, self.catalogue, Watcher())
 
     def _candidates(self) -> list[str]:
         if self.model or self.kind == "models":

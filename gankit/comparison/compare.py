@@ -15,13 +15,14 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-import gankit
-from gankit import api, config
+from gankit import api
+from gankit.catalogue import Catalogue
 from gankit.comparison import results
 from gankit.comparison.arms import (
     BACKBONE,
@@ -35,13 +36,13 @@ from gankit.comparison.arms import (
     steps_of,
 )
 from gankit.comparison.work import Comparison
+from gankit.config import resolve as config
 from gankit.errors import UserError
-from gankit.interrupts import Interrupts
 from gankit.metrics.spaces import inception
-from gankit.pictures import FEWEST
-from gankit.plugins import Catalogue
-from gankit.recorder import Watcher
-from gankit.runs import Run
+from gankit.runs.folder import RunFolder
+from gankit.trained.two_sides import FEWEST
+from gankit.training.interrupts import Interrupts
+from gankit.training.record import Watcher
 
 
 def compare(
@@ -118,7 +119,7 @@ def compare(
         images = first.steps * min(arm.pictures_a_step for arm in arms)
     plan: dict[str, Any] = {
         "schema": results.SCHEMA,
-        "gankit": gankit.__version__,
+        "gankit": version("gankit"),
         "command": _command(asked, plugins),
         "state": "running",
         "asked": asked,
@@ -146,7 +147,7 @@ def compare(
         plan |= {key: before[key] for key in ("about", "notes")}
     else:
         api.refuse_inside(out, first.data)
-        folder = Run.create(out, "compare")
+        folder = RunFolder.create(out, "compare")
     assert folder is not None
     watcher.notice(f"comparison folder: {folder}")
     with _locked(folder), Interrupts() as interrupts:

@@ -12,8 +12,8 @@ from gankit.report.embed import animation, grids, neighbours, still
 from gankit.report.figures import MARKS
 from gankit.report.laboratory import Laboratory, laboratory
 from gankit.report.page import label, panel_data, room, write_page
-from gankit.report.reading import Story, listing, mapping, read
-from gankit.runs import Run
+from gankit.report.story import Story, listing, mapping, read
+from gankit.runs.folder import RunFolder
 
 GRIDS = 6  # alarms that are shown with their grids
 NAMED = 20  # skipped or warned files that are listed by name
@@ -21,7 +21,7 @@ ANIMATION = 1_700_000  # bytes of the page, at most
 INTERPOLATION = 600_000
 
 
-def write_report(run: Run, path: Path | None = None) -> Path:
+def write_report(run: RunFolder, path: Path | None = None) -> Path:
     """Write a report of a run, finished or not, into one HTML file, RUN/report.html by default.
 
     What is missing or damaged in the folder is named in the report. Returns where it was written.

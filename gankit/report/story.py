@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
 from gankit.files import Unreachable
-from gankit.runs import RESULT, Run
+from gankit.runs.folder import RESULT, RunFolder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Story:
     """What stands in a run folder, and in `missing`, in words, what does not or is damaged."""
 
-    run: Run
+    run: RunFolder
     config: dict[str, Any]
     environment: dict[str, Any]
     data: dict[str, Any]
@@ -40,7 +40,7 @@ class Story:
         return str(mapping(self.config.get("model")).get("name") or "")
 
 
-def read(run: Run) -> Story:
+def read(run: RunFolder) -> Story:
     """Read all of a run folder, forgiving what is absent, half-written or damaged."""
     missing: list[str] = []
     alarms = read_lines(run, run.alarms_path, missing)
@@ -65,7 +65,7 @@ def read(run: Run) -> Story:
     return story
 
 
-def read_lines(run: Run, path: Path, missing: list[str]) -> list[dict[str, Any]]:
+def read_lines(run: RunFolder, path: Path, missing: list[str]) -> list[dict[str, Any]]:
     """The objects of a .jsonl file that have a step; damaged lines are left out and counted in `missing`."""
     try:
         text = run.read(path).decode("utf-8", errors="replace")
@@ -93,7 +93,7 @@ def read_lines(run: Run, path: Path, missing: list[str]) -> list[dict[str, Any]]
     return whole
 
 
-def picture(run: Run, path: Path, kind: str = "PNG") -> Image.Image:
+def picture(run: RunFolder, path: Path, kind: str = "PNG") -> Image.Image:
     """A picture that gankit has drawn into the run folder, of that format. Raises OSError where it is none."""
     from PIL import Image
 

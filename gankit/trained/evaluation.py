@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from gankit.errors import UserError
-from gankit.memorisation import beside, copies
 from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.cleanliness import SHARED, edge, ground_colour, look, over_real, told
 from gankit.metrics.distances import frechet_distance, kernel_distance
@@ -26,8 +25,9 @@ from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import Neighbours, neighbours, reach
 from gankit.metrics.similarity import ms_ssim
 from gankit.metrics.spaces import Space, deep, inception
-from gankit.pictures import FEWEST, Pictures, Real, collect
-from gankit.runs import Run, strict
+from gankit.runs.folder import RunFolder, strict
+from gankit.trained.memorisation import beside, copies
+from gankit.trained.two_sides import FEWEST, Pictures, Real, collect
 
 SCHEMA = 1
 NEIGHBOURS = 5  # k, as Naeem et al. recommend
@@ -81,7 +81,7 @@ class Evaluation:
 
 
 def evaluate(
-    run_or_folder: str | Path | Run,
+    run_or_folder: str | Path | RunFolder,
     *,
     data: str | Path | None = None,
     step: int | None = None,

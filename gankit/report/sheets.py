@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from gankit.latents import Inversion
+    from gankit.trained.latents import Inversion
 
 LETTERS = 13  # height of the captions in pixels
 GAP = 8  # pixels between cells

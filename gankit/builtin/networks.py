@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from gankit.config import hexadecimal
+from gankit.config.resolve import hexadecimal
 from gankit.errors import UserError
 from gankit.model import Judged, NetworkPair
 from gankit.options import Options

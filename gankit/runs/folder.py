@@ -10,7 +10,6 @@ RUN/abandoned/N/                                               what attempt N le
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import os
@@ -83,8 +82,8 @@ class FolderGone(Exception):
     """A run folder was deleted, or moved out of sight, while a training wrote into it."""
 
 
-class Run:
-    """A run folder: its settings, metrics, samples and checkpoints. Shows its last samples in a notebook."""
+class RunFolder:
+    """A run folder: its settings, metrics, samples and checkpoints."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(os.path.expanduser(folder))
@@ -297,30 +296,3 @@ class Run:
             shutil.move(path, self.make("abandoned", str(attempt), path.parent.name) / path.name)
         self.drop_lines(lambda number: False)
         return attempt + 1
-
-    # In a notebook.
-
-    def sample(self, n: int = 64, seed: int = 0, plugins: Sequence[str] = ()) -> Any:
-        """`n` pictures of the averaged generator, a float tensor (n, C, S, S) in [-1, 1]; or points (n, D).
-
-        `plugins`: what the run was made with, as for `gankit.run`.
-        """
-        from gankit.sampling import sample
-
-        return sample(self, n, seed=seed, plugins=plugins)
-
-    def __repr__(self) -> str:
-        result = self.result
-        state = f"{result['outcome']} at step {result['steps']}" if result else "not ended"
-        return f"Run({str(self.folder)!r}: {self.config['model']['name']}, {state})"
-
-    def _repr_html_(self) -> str:
-        samples = self.samples()
-        if not samples:
-            return f"<p>{self!r}: no samples yet</p>"
-        step, path = samples[-1]
-        picture = base64.b64encode(self.read(path)).decode()
-        return (
-            f'<figure><img alt="samples at step {step}" style="image-rendering:pixelated;min-width:512px" '
-            f'src="data:image/png;base64,{picture}"><figcaption>{self!r}</figcaption></figure>'
-        )

@@ -22,8 +22,8 @@ from gankit.report.embed import still
 from gankit.report.figures import MARKS
 from gankit.report.page import label as in_lines
 from gankit.report.page import panel_data, room, write_page
-from gankit.report.reading import Story, evenly, read
-from gankit.runs import Run
+from gankit.report.story import Story, evenly, read
+from gankit.runs.folder import RunFolder
 
 POSITIONS = 40  # of the slider, at most
 DRAWN = (  # what is drawn of metrics that more than one arm has, in this order; of a name ending in / all below it
@@ -63,7 +63,7 @@ def _stories(folder: Path, comparison: Mapping[str, Any]) -> dict[tuple[str, int
     rows = [
         row for row in comparison["runs"] if (below(folder, *relative(row["folder"]).parts) / "config.json").is_file()
     ]
-    return {(row["arm"], row["seed"]): read(Run(folder / row["folder"])) for row in rows}
+    return {(row["arm"], row["seed"]): read(RunFolder(folder / row["folder"])) for row in rows}
 
 
 def _told(folder: Path, comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], Story]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from gankit.data.batches import seed_of, to_float
 from gankit.errors import UserError
-from gankit.sampling import BATCH, Rebuilt
-from gankit.training import LOOKING
+from gankit.trained.sampling import BATCH, Rebuilt
+from gankit.training.state import LOOKING
 
 # Measured on eight illustrations (BEGAN 32×32, 8,000 steps): mean error 0.272 with one start and 100 steps, 0.262 with
 # 4 and 100, 0.259 with 1 and 300, 0.254 with 4 and 300, 0.253 with 8 and 1000.

@@ -11,19 +11,18 @@ from typing import Any
 
 import torch
 
-import gankit
-from gankit.config import RunConfig
+from gankit.catalogue import Catalogue
+from gankit.config.resolve import RunConfig
 from gankit.device import describe
-from gankit.plugins import Catalogue
-from gankit.recorder import Watcher
-from gankit.runs import Run, write_json
+from gankit.runs.folder import RunFolder, write_json
+from gankit.training.record import Watcher
 
 
 def environment(resolved: RunConfig, catalogue: Catalogue, command: str | None) -> dict[str, Any]:
     """environment.json."""
     packages = ("torch", "torchvision", "numpy", "pillow", "pydantic", "safetensors")
     return {
-        "gankit": gankit.__version__,
+        "gankit": version("gankit"),
         "python": platform.python_version(),
         **{name: _version(name) for name in packages},
         "platform": platform.platform(),
@@ -39,7 +38,7 @@ def environment(resolved: RunConfig, catalogue: Catalogue, command: str | None) 
     }
 
 
-def record_resume(made: Run, resolved: RunConfig, catalogue: Catalogue, command: str | None) -> None:
+def record_resume(made: RunFolder, resolved: RunConfig, catalogue: Catalogue, command: str | None) -> None:
     """Add this start to environment.json."""
     old = made.environment
     new = environment(resolved, catalogue, command)
@@ -50,7 +49,7 @@ def record_resume(made: Run, resolved: RunConfig, catalogue: Catalogue, command:
     write_json(made.folder / "environment.json", old)
 
 
-def warn_of_another_machine(made: Run, resolved: RunConfig, watcher: Watcher) -> None:
+def warn_of_another_machine(made: RunFolder, resolved: RunConfig, watcher: Watcher) -> None:
     """A resume is bit-identical on the same machine, thread count and torch only."""
     old = made.environment
     now = {"torch": _version("torch"), "device": describe(resolved.device)}

@@ -47,8 +47,8 @@ class Report(Artifact):
     summary = "report.html: the run in one self-contained page"
 
     def finish(self) -> Path | None:
-        from gankit.memorisation import draw_neighbours
         from gankit.report import write_report
+        from gankit.trained.memorisation import draw_neighbours
 
         try:
             draw_neighbours(self.run)
@@ -113,7 +113,7 @@ class TensorBoard(Artifact):
     def sampled(self, step: int, path: Path) -> None:
         import numpy as np
 
-        from gankit.report.reading import picture
+        from gankit.report.story import picture
 
         with picture(self.run, path) as grid:
             self.writer.add_image("samples", np.asarray(grid.convert("RGB")), step, dataformats="HWC")

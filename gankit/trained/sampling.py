@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gankit import checkpoint
-from gankit.config import RunConfig, validate
+from gankit.builtin.networks import Opacity
+from gankit.catalogue import Catalogue
+from gankit.config.resolve import RunConfig, validate
 from gankit.data.batches import seed_of
 from gankit.errors import UserError
 from gankit.model import Judged, Model, Networks
-from gankit.networks import Opacity
-from gankit.plugins import Catalogue
-from gankit.runs import Run
-from gankit.training import LATENTS, Asked, Views, build_model
+from gankit.runs.folder import RunFolder
+from gankit.training import checkpoint
+from gankit.training.state import LATENTS, Asked, Views, build_model
 
 BATCH = 64  # pictures that pass the networks together
 
@@ -27,7 +27,7 @@ BATCH = 64  # pictures that pass the networks together
 class Rebuilt:
     """A run's networks at a checkpoint, as they are shown: the averaged generator by default, eval mode, fp32."""
 
-    run: Run
+    run: RunFolder
     step: int
     config: RunConfig
     model: Model
@@ -72,7 +72,7 @@ class Rebuilt:
 
 
 def rebuild(
-    run: Run, step: int | None = None, plugins: Sequence[str] = (), device: str = "cpu", averaged: bool = True
+    run: RunFolder, step: int | None = None, plugins: Sequence[str] = (), device: str = "cpu", averaged: bool = True
 ) -> Rebuilt:
     """The networks of a run at `step` (default: its last checkpoint), on `device`; the generator `averaged` or bare.
 
@@ -97,7 +97,7 @@ def rebuild(
 
 
 def sample(
-    run: Run, n: int, seed: int = 0, step: int | None = None, plugins: Sequence[str] = (), alpha: bool = False
+    run: RunFolder, n: int, seed: int = 0, step: int | None = None, plugins: Sequence[str] = (), alpha: bool = False
 ) -> Tensor:
     """`n` pictures (n, C, S, S) in [-1, 1], or points (n, D), from latents that `seed` decides, on the CPU.
 

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from gankit.catalogue import KINDS, Catalogue, nearest
 from gankit.data.source import Data, Request
 from gankit.device import choose_device, machine_of
 from gankit.errors import UserError
 from gankit.options import Options
-from gankit.plugins import KINDS, Catalogue, nearest
 
 COMPONENTS = ("controllers", "diagnostics", "views", "artifacts")  # kinds that a run has by name, with options
 SINGLE = {  # of which it has one, with options; and what says which

@@ -14,13 +14,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from gankit.catalogue import Catalogue
 from gankit.components import Controller, Diagnostic, LossTerm, View
-from gankit.config import RunConfig, controller_instances, validate
+from gankit.config.resolve import RunConfig, controller_instances, validate
 from gankit.data.batches import Batches, seed_of, to_float
 from gankit.data.source import Data
 from gankit.errors import UserError, told
 from gankit.model import Judged, Model, Networks, Step
-from gankit.plugins import Catalogue
 
 # Streams of random numbers, kept apart: SeedSequence(seed, stream, …).
 WEIGHTS, UPDATES, LATENTS, LOOKING = 10, 11, 12, 13

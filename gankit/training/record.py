@@ -16,18 +16,18 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from gankit import checkpoint
+from gankit.catalogue import Catalogue
 from gankit.components import Alarm, Artifact, Diagnostic, Reaction, Snapshot
-from gankit.config import RunConfig
+from gankit.config.resolve import RunConfig
 from gankit.data.batches import Batches
 from gankit.errors import UserError, told
 from gankit.files import Lines
 from gankit.model import Remedy
-from gankit.plugins import Catalogue
 from gankit.report.grid import save_grid
-from gankit.rescue import TRIES, Plan, open_remedies
-from gankit.runs import RESULT, Run, rescues, strict, to_resume
-from gankit.training import LOOKING, Showing, Training, looking
+from gankit.runs.folder import RESULT, RunFolder, rescues, strict, to_resume
+from gankit.training import checkpoint
+from gankit.training.rescue import TRIES, Plan, open_remedies
+from gankit.training.state import LOOKING, Showing, Training, looking
 
 GRID = 64  # pictures in a sample grid
 PATIENCE = 5.0  # seconds that a diagnostic may take before its share of the time is looked at
@@ -68,7 +68,7 @@ class Recorder:
 
     def __init__(
         self,
-        run: Run,
+        run: RunFolder,
         training: Training,
         batches: Batches,
         catalogue: Catalogue,

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from gankit.errors import UserError
 from gankit.files import fcntl, opened
-from gankit.runs import COVERAGE, Run
+from gankit.runs.folder import COVERAGE, RunFolder
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _found(top: Path) -> list[Path]:
 
 def _row(path: Path) -> Row:
     try:
-        run = Run(path)
+        run = RunFolder(path)
         config, result = run.config, run.result
         if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
             return Row(str(path), error="its config.json is not that of a run")
@@ -88,7 +88,7 @@ def _row(path: Path) -> Row:
         return Row(str(path), error=f"is damaged ({type(error).__name__}: {error})")
 
 
-def _unended(run: Run) -> str:
+def _unended(run: RunFolder) -> str:
     """Whether a run without a result is under way: its process holds the lock, which a killed one does not."""
     if not run.lock_path.exists():
         return "broken off"
@@ -108,7 +108,7 @@ def _unended(run: Run) -> str:
         os.close(held)
 
 
-def _health(run: Run, result: dict[str, Any], alarms: list[dict[str, Any]]) -> str | None:
+def _health(run: RunFolder, result: dict[str, Any], alarms: list[dict[str, Any]]) -> str | None:
     """What the diagnostics said last: by alarms that are younger than the last checkpoint, or by the verdicts in it."""
     critical = [alarm for alarm in alarms if alarm.get("severity") == "critical"]
     if result.get("reason") == "alarm" and critical:

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gankit.config import RunConfig, open_source
+from gankit.catalogue import Catalogue
+from gankit.config.resolve import RunConfig, open_source
 from gankit.data.batches import to_float
 from gankit.data.source import Data, Request
 from gankit.device import choose_device
 from gankit.errors import UserError
-from gankit.plugins import Catalogue
-from gankit.runs import Run
-from gankit.sampling import Rebuilt, rebuild
+from gankit.runs.folder import RunFolder
+from gankit.trained.sampling import Rebuilt, rebuild
 
 FEWEST = 20  # pictures of either side; with fewer nothing can be measured
 LARGEST = 256  # pixels, to which larger pictures of a folder are brought
@@ -65,22 +65,22 @@ class Pictures:
 
 
 def collect(
-    run_or_folder: str | Path | Run,
+    run_or_folder: str | Path | RunFolder,
     data: str | Path | None,
     step: int | None,
     n: int,
     averaged: bool,
     plugins: Sequence[str],
 ) -> Pictures:
-    """Samples and real pictures, as `gankit.evaluation.evaluate` is asked for them. Raises `UserError`."""
+    """Samples and real pictures, as `gankit.trained.evaluation.evaluate` is asked for them. Raises `UserError`."""
     if n < FEWEST:
         raise UserError(f"--n {n}: at least {FEWEST} samples are needed")
     catalogue = Catalogue(plugins)
-    if isinstance(run_or_folder, Run):
+    if isinstance(run_or_folder, RunFolder):
         return _of_run(run_or_folder, data, step, n, averaged, plugins, catalogue)
     folder = Path(os.path.expanduser(run_or_folder))
     if (folder / "config.json").is_file():
-        return _of_run(Run(folder), data, step, n, averaged, plugins, catalogue)
+        return _of_run(RunFolder(folder), data, step, n, averaged, plugins, catalogue)
     if not folder.is_dir():
         raise UserError(f"{folder} is neither a run folder nor a folder of pictures: give one of the two")
     if (folder / "comparison.json").is_file():
@@ -93,7 +93,7 @@ def collect(
 
 
 def _of_run(
-    run: Run,
+    run: RunFolder,
     data: str | Path | None,
     step: int | None,
     n: int,

@@ -73,6 +73,7 @@ class Catalogue:
         self._manager.add_hookspecs(hookspecs)
         self._kinds: dict[str, dict[str, tuple[Any, list[Plugin]]]] = {}
         builtin = importlib.import_module("gankit.builtin")
+        self._own_commands = frozenset(builtin.COMMANDS)
         self._add(Plugin("gankit", "gankit", "", builtin.__file__ or ""), lambda: builtin)
         disabled = {name.strip() for name in os.environ.get("GANKIT_DISABLE_PLUGINS", "").split(",")}
         for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name, _distribution(e))):
@@ -129,7 +130,7 @@ class Catalogue:
                     first = found.setdefault(item.name, (item, []))
                     if plugin not in first[1]:
                         first[1].append(plugin)
-            for name in found.keys() & _core_commands() if kind == "commands" else ():
+            for name in found.keys() & self._own_commands if kind == "commands" else ():
                 found[name][1].insert(0, self.plugins[0])
             self._kinds[kind] = dict(sorted(found.items()))
         return self._kinds[kind]
@@ -272,12 +273,6 @@ def _several(kind: str, classes: list[Any]) -> list[Any]:
         if names.count(name) > 1:
             raise ValueError(f"gankit_{kind} returned two with the name {name!r}")
     return classes
-
-
-def _core_commands() -> set[str]:
-    from gankit.cli import COMMANDS
-
-    return set(COMMANDS)
 
 
 def _checked(kind: str, item: Any) -> Any:

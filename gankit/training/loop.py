@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit import checkpoint
 from gankit.data.batches import Batches, seed_of
-from gankit.interrupts import Interrupts
 from gankit.model import Losses, Step
-from gankit.recorder import Recorder
-from gankit.runs import Run
-from gankit.training import UPDATES, Training
+from gankit.runs.folder import RunFolder
+from gankit.training import checkpoint
+from gankit.training.interrupts import Interrupts
+from gankit.training.record import Recorder
+from gankit.training.state import UPDATES, Training
 
 
 def update(
@@ -114,7 +114,7 @@ def sound(training: Training, readings: Mapping[str, Tensor]) -> bool:
 
 
 def train(
-    run: Run,
+    run: RunFolder,
     training: Training,
     batches: Batches,
     recorder: Recorder,

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from gankit import config
+from gankit.catalogue import Catalogue
 from gankit.components import Alarm
-from gankit.config import RunConfig
+from gankit.config import resolve as config
+from gankit.config.resolve import RunConfig
 from gankit.errors import UserError
 from gankit.model import Model, Remedy
-from gankit.plugins import Catalogue
 
 TRIES = 4  # rescues of one run
 

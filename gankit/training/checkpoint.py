@@ -28,8 +28,8 @@ from torch import Tensor
 
 from gankit.errors import UserError
 from gankit.files import below, opened
-from gankit.runs import Run, rescues, strict, write_json
-from gankit.training import Training
+from gankit.runs.folder import RunFolder, rescues, strict, write_json
+from gankit.training.state import Training
 
 FORMAT = 1
 KEPT = 3
@@ -38,7 +38,7 @@ UNFINISHED = re.compile(r"\.\d{6,}\.\d+")  # a checkpoint that is being written 
 OWN = re.compile(rf"({'|'.join(FILES)})\.safetensors|(\.\w+\.)?state\.json")  # what is written into one
 
 
-def save(run: Run, training: Training) -> Path:
+def save(run: RunFolder, training: Training) -> Path:
     """Write the checkpoint of the last step done, whole or not at all.
 
     All but the last three, the last healthy one and those that rescues returned to are let go of.
@@ -124,7 +124,7 @@ def _remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def load(run: Run, step: int, training: Training) -> None:
+def load(run: RunFolder, step: int, training: Training) -> None:
     """Take up what the checkpoint of `step` holds. Raises `UserError` if it is damaged or does not fit."""
     state, tensors = read(run, step)
     where = run.checkpoint_path(step)
@@ -150,7 +150,7 @@ def load(run: Run, step: int, training: Training) -> None:
     training.verdicts = dict(state.get("verdicts", {}))
 
 
-def load_shown(run: Run, step: int, networks: Mapping[str, torch.nn.Module], averaged: bool = True) -> None:
+def load_shown(run: RunFolder, step: int, networks: Mapping[str, torch.nn.Module], averaged: bool = True) -> None:
     """Take up the networks' weights at `step`, the generator's averaged: what is shown, without its training."""
     where = run.checkpoint_path(step)
     _, tensors = read(run, step, only=("networks", "averaged"))
@@ -159,7 +159,7 @@ def load_shown(run: Run, step: int, networks: Mapping[str, torch.nn.Module], ave
         _take(network, tensors["averaged"] if averaged and name == "generator" else found, f"network {name!r}", where)
 
 
-def read(run: Run, step: int, only: Sequence[str] = FILES) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+def read(run: RunFolder, step: int, only: Sequence[str] = FILES) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """The verified state and tensors of a checkpoint; `only` some of its files."""
     where = run.checkpoint_path(step)
     try:
@@ -181,12 +181,12 @@ def read(run: Run, step: int, only: Sequence[str] = FILES) -> tuple[dict[str, An
     return state, tensors
 
 
-def files(run: Run, step: int) -> list[Path]:
+def files(run: RunFolder, step: int) -> list[Path]:
     """The files of a checkpoint."""
     return [run.checkpoint_path(step) / name for name in (*(f"{stem}.safetensors" for stem in FILES), "state.json")]
 
 
-def choose(run: Run, step: int | None = None) -> int:
+def choose(run: RunFolder, step: int | None = None) -> int:
     """The step of the checkpoint to take: the given one, or the last."""
     below(run.folder, "checkpoints")
     there = run.checkpoints()

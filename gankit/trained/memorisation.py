@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gankit.config import RunConfig, open_source, validate
+from gankit.catalogue import Catalogue
+from gankit.config.resolve import RunConfig, open_source, validate
 from gankit.data.batches import to_float
 from gankit.data.source import Data, Request
 from gankit.files import replacing
 from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import nearest
-from gankit.pictures import FEWEST, Real
-from gankit.plugins import Catalogue
 from gankit.report.grid import COLUMNS, PADDING, grid
-from gankit.report.reading import picture
-from gankit.runs import Run
+from gankit.report.story import picture
+from gankit.runs.folder import RunFolder
+from gankit.trained.two_sides import FEWEST, Real
 
 # When a run ends, which is to take a second at most: training pictures that are looked at, their bytes, held-out ones.
 LOOKED, BYTES, HELD_OUT = 20_000, 256 << 20, 200
@@ -67,7 +67,7 @@ def beside(samples: Tensor, train: Real, places: Tensor) -> Tensor:
     return torch.cat([samples, to_float(torch.from_numpy(pictures))], 3)
 
 
-def draw_neighbours(run: Run) -> Path | None:
+def draw_neighbours(run: RunFolder) -> Path | None:
     """RUN/neighbours.png: the last samples, each with its nearest training picture to its right, and what was found.
 
     None, and nothing is written, where there are no samples or the run's pictures are not in the cache: they are not
@@ -115,7 +115,7 @@ def _cached(config: RunConfig) -> Data:
     return data
 
 
-def _last_samples(run: Run, data: Data) -> tuple[int, Tensor]:
+def _last_samples(run: RunFolder, data: Data) -> tuple[int, Tensor]:
     """The pictures of the last sample grid, and its step."""
     samples = run.samples()
     if not samples:

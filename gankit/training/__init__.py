@@ -1,0 +1,1 @@
+"""One training in memory: built, stepped, recorded, saved, taken up again."""

@@ -25,6 +25,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and are 
 # The fixtures that every user of gankit has, whether or not this checkout was installed since they are there.
 gankit_cache, gankit_cli, gankit_training = plugin.gankit_cache, plugin.gankit_cli, plugin.gankit_training
 
+ROOT = Path(__file__).parents[1]
+STRANGER = ROOT / "tests" / "stranger"  # a plugin package as somebody else writes it
+
 # A training that takes a tenth of a second, on pictures that gankit draws itself.
 DATA = ("--data", "demo:120", "--image-size", "16", "--batch-size", "4", "--precision", "fp32")
 SMALL = ("--set", "filters=4", "--set", "latent=8")

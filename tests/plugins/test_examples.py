@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import read, timeless, weights, with_few
+from conftest import ROOT, read, timeless, weights, with_few
 from test_report import Page
 
 import gankit as public
@@ -31,7 +31,6 @@ from gankit.trained.sampling import rebuild, sample
 from gankit.training.loop import step_once
 from gankit.training.record import Watcher
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples" / "plugins").glob("*/pyproject.toml"))
 OFFERED = {
     "class-conditional": ["model class-conditional"],

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image, ImageCms, ImageFile, features
 
 from gankit.data import Data, Folder, Request, cache, decode, scan
@@ -937,7 +938,7 @@ def test_a_read_only_data_folder_is_enough(folder: Path) -> None:
 
 def test_importing_the_data_package_is_light() -> None:
     heavy = "import sys, gankit.data; print(sorted({'torch', 'PIL', 'matplotlib'} & set(sys.modules)))"
-    package = str(Path(__file__).parent.parent)
+    package = str(ROOT)
     answer = subprocess.run(
         [sys.executable, "-c", heavy],
         capture_output=True,

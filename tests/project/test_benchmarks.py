@@ -2,12 +2,12 @@
 
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 import two_dimensional
 from mixtures import Grid, Ring
 from two_dimensional import measure

@@ -19,7 +19,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DATA, SMALL, TINY, Gankit, checkpoints, contents, lines, process, read, refused, timeless, weights
+from conftest import (
+    DATA,
+    SMALL,
+    STRANGER,
+    TINY,
+    Gankit,
+    checkpoints,
+    contents,
+    lines,
+    process,
+    read,
+    refused,
+    timeless,
+    weights,
+)
 from filelock import FileLock
 from PIL import Image
 
@@ -28,7 +42,6 @@ from gankit.trained.run import Run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
-STRANGER = Path(__file__).parent / "stranger"
 ON_EVERY_LINE = {
     "step",
     "images",

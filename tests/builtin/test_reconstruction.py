@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from conftest import TINY, Gankit, lines, quietly, refused, timeless, weights
+from conftest import ROOT, TINY, Gankit, lines, quietly, refused, timeless, weights
 from test_report import Page, lines_of, make_run, metrics, report
 
 from gankit.builtin.reconstruction_errors import BATCH, ReconstructionErrors, compare, quantile_plot
@@ -25,7 +25,6 @@ READINGS = {
     *("real-mean", "fake-mean", "real-variance", "fake-variance", "wasserstein", "mean-term", "variance-term", "ratio"),
     *("empirical-w1", "empirical-w2", "real-normality", "fake-normality"),
 }
-ROOT = Path(__file__).parent.parent
 
 
 class Known:

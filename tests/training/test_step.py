@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import refused, timeless, weights
+from conftest import ROOT, STRANGER, refused, timeless, weights
 from torch import Tensor, nn
 
 import gankit as public
@@ -25,11 +25,10 @@ from gankit.testing import training as prepare
 from gankit.training.loop import step_once
 from gankit.training.state import Training
 
-STRANGER = Path(__file__).parent / "stranger"
 WGAN_GP, REGRESSOR, CONDITIONAL, DECAY, EVERYTHING = (
     str(STRANGER / f"{name}.py") for name in ("wgan_gp", "regressor", "conditional", "decay", "everything")
 )
-RING = str(Path(__file__).parents[1] / "benchmarks" / "mixtures.py")
+RING = str(ROOT / "benchmarks" / "mixtures.py")
 
 BARE = {"energy-distance": 0, "imle": 0, "critic": 0}  # the models' own equations alone
 

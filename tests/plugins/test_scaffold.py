@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Gankit, contents, lines, refused
+from conftest import ROOT, Gankit, contents, lines, refused
 
 from gankit.catalogue import Catalogue
 from gankit.scaffold import LONGEST, PARTS, create
@@ -108,7 +108,7 @@ def test_a_new_package_works_where_pip_has_installed_it_and_gankit_into_an_envir
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    do("python", "-m", "pip", "install", "--no-deps", "--no-build-isolation", Path(__file__).parents[1])
+    do("python", "-m", "pip", "install", "--no-deps", "--no-build-isolation", ROOT)
     do("gankit", "plugins", "new", "fresh")
     do("python", "-m", "pip", "install", "-e", "fresh")
     code = "import gankit, fresh; print(gankit.__file__, fresh.__file__, sep='\\n')"
@@ -128,7 +128,7 @@ def _by_entry_point() -> bool:
 def test_the_pytest_plugin_is_an_entry_point_of_gankit_s() -> None:
     import tomllib
 
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["entry-points"]["pytest11"] == {"gankit": "gankit.testing.plugin"}
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import SMALL, refused
+from conftest import ROOT, SMALL, refused
 
 import gankit as public
 from gankit.data import Request, StackedDigits
 from gankit.data.digits import MODES, draws, enlarged, single_digits
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_step import BARE, Calls, distance, gradient_of, prepare
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from gankit.training.loop import update
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 import reference
 
 PICTURES = {

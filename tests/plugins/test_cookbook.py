@@ -9,17 +9,15 @@ import shlex
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, refused
+from conftest import ROOT, SMALL, refused
 from PIL import Image, ImageDraw
 
 from gankit import Run
 from gankit.cli import cli
 
-ROOT = Path(__file__).parents[1]
 COOKBOOK = (ROOT / "docs" / "plugins" / "cookbook.md").read_text(encoding="utf-8")
 TUTORIAL = (ROOT / "docs" / "plugins" / "tutorial.md").read_text(encoding="utf-8")
 QUICK = ("--image-size", 16, "--batch-size", 4, "--precision", "fp32", *SMALL, "--steps", 4, "--log-every", 1)

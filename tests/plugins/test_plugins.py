@@ -16,7 +16,7 @@ from pathlib import Path
 import pluggy
 import pytest
 import torch
-from conftest import lines, refused, timeless, weights
+from conftest import ROOT, STRANGER, lines, refused, timeless, weights
 
 import gankit as public
 from gankit import UserError, api, hookspecs
@@ -25,8 +25,6 @@ from gankit.cli import cli
 from gankit.training.loop import step_once
 from gankit.training.record import Watcher
 
-ROOT = Path(__file__).parents[1]
-STRANGER = Path(__file__).parent / "stranger"
 HOOKS = [name for name in dir(hookspecs) if name.startswith("gankit_")]
 QUICK = {
     "data": "demo:120",

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Gankit, checkpoints, lines, read, timeless, weights
+from conftest import STRANGER, Gankit, checkpoints, lines, read, timeless, weights
 
-PLANTED = Path(__file__).parent / "stranger" / "planted.py"
+PLANTED = STRANGER / "planted.py"
 RUN = (
     *("run", "planted", "--plugin", PLANTED, "--data", "demo:600", "--image-size", "16", "--batch-size", "8"),
     *("--precision", "fp32", "--set", "learning_rate=0.05", "--checkpoint-every", "50", "--sample-every", "100"),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COMPARED, TINY, Gankit, checkpoints, contents, lines, read, refused, with_few
+from conftest import COMPARED, ROOT, TINY, Gankit, checkpoints, contents, lines, read, refused, with_few
 from PIL import Image
 
 from gankit.errors import UserError
@@ -145,7 +145,7 @@ def test_a_picture_in_a_folder_of_samples_starts_no_program(gankit: Gankit, ghos
 
 
 def test_every_picture_that_is_opened_is_one_of_named_formats() -> None:
-    root = Path(__file__).parent.parent
+    root = ROOT
     opened = []
     for source in (path for part in ("gankit", "plugins", "examples") for path in (root / part).rglob("*.py")):
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import runpy
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import gankit
 from gankit import hookspecs
 
-ROOT = Path(__file__).parent.parent
 PLUGINS = (ROOT / "docs" / "plugins" / "index.md").read_text()
 
 

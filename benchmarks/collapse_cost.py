@@ -21,7 +21,8 @@ from speed import assemble
 from gankit.builtin.cleanliness import Cleanliness
 from gankit.components import Diagnostic, Snapshot
 from gankit.training.loop import step_once
-from gankit.training.state import LOOKING, looking
+from gankit.training.showing import looking
+from gankit.training.state import LOOKING
 
 STEPS, LOOKS = 40, 7
 

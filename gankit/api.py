@@ -32,11 +32,13 @@ from gankit.runs.environment import environment, record_resume, warn_of_another_
 from gankit.runs.folder import LINES, OBJECTS, FolderGone, RunFolder, to_resume, write_json
 from gankit.trained.run import Run
 from gankit.training import checkpoint
+from gankit.training.build import build
+from gankit.training.dry_run import refuse_misfits
 from gankit.training.interrupts import Interrupts
 from gankit.training.loop import scheduled, train
 from gankit.training.record import Recorder, Watcher
 from gankit.training.rescue import Plan
-from gankit.training.state import Training, build, refuse_misfits
+from gankit.training.state import Training
 
 BRIEFLY = 0.5  # seconds to wait for a lock: who only looks whether a training goes on holds it for a moment
 

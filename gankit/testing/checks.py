@@ -24,7 +24,8 @@ from gankit.errors import UserError, told
 from gankit.testing.subject import Failed, Subject, tensors
 from gankit.training import checkpoint
 from gankit.training.loop import step_once, trained, update
-from gankit.training.state import LOOKING, Showing, Training, looking
+from gankit.training.showing import Showing, looking
+from gankit.training.state import LOOKING, Training
 
 SIZES = (16, 32, 48, 64, 128)  # sides of pictures that are tried
 USUAL = (32, 64)  # what `gankit run` takes on a CPU and on a GPU

@@ -18,7 +18,8 @@ from gankit.errors import UserError
 from gankit.model import Judged, Model, Networks
 from gankit.runs.folder import RunFolder
 from gankit.training import checkpoint
-from gankit.training.state import LATENTS, Asked, Views, build_model
+from gankit.training.build import build_model
+from gankit.training.state import LATENTS, Asked, Views
 
 BATCH = 64  # pictures that pass the networks together
 

@@ -27,7 +27,8 @@ from gankit.report.grid import save_grid
 from gankit.runs.folder import RESULT, RunFolder, rescues, strict, to_resume
 from gankit.training import checkpoint
 from gankit.training.rescue import TRIES, Plan, open_remedies
-from gankit.training.state import LOOKING, Showing, Training, looking
+from gankit.training.showing import Showing, looking
+from gankit.training.state import LOOKING, Training
 
 GRID = 64  # pictures in a sample grid
 PATIENCE = 5.0  # seconds that a diagnostic may take before its share of the time is looked at

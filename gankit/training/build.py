@@ -1,0 +1,80 @@
+"""A training at step 0, built from its configuration."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from gankit.catalogue import Catalogue
+from gankit.components import LossTerm
+from gankit.config.resolve import RunConfig, controller_instances, validate
+from gankit.data.batches import seed_of
+from gankit.errors import UserError
+from gankit.model import Model
+from gankit.training.state import WEIGHTS, Training, Views
+
+
+def build_model(
+    config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()
+) -> tuple[Model, dict[str, nn.Module], Views]:
+    """The model, its networks with the weights that the seed gives, and what D is shown.
+
+    `classes`: the names of the data's labels.
+    """
+    name = config.model["name"]
+    cls = catalogue.get("models", name)
+    given = {**cls.Settings.absent, **{key: value for key, value in config.model.items() if key != "name"}}
+    model = cls(validate(cls.Settings, given, f"model {name!r}", "setting"), shape, classes)
+    views = Views([_component(catalogue, "views", view, table) for view, table in config.views.items()])
+    pair = (
+        _component(catalogue, "networks", model.networks, config.networks[model.networks]) if model.networks else None
+    )
+    torch.manual_seed(seed_of(config.seed, WEIGHTS))
+    return model, model.build_networks(pair, views.shape(shape)), views
+
+
+def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()) -> Training:
+    """A training at step 0. `shape` is of one real item; `classes` are the names of the data's labels."""
+    model, networks, view = build_model(config, shape, catalogue, classes)
+    device = torch.device(config.device)
+    terms: dict[str, tuple[float, LossTerm]] = {}
+    for name, table in config.losses.items():
+        term = _component(catalogue, "losses", name, {k: v for k, v in table.items() if k != "weight"})
+        terms[name] = table["weight"], term
+        critic = term.build(view.shape(shape))
+        if critic is not None and name in networks:
+            raise UserError(f"--loss {name}: its network has the name of one of model {model.name!r}'s")
+        if critic is not None:
+            networks[name] = critic
+    for network in networks.values():
+        network.to(device)
+        # Convolutions are faster so, and their gradients come in this layout: fused Adam was measured to go
+        # wrong without a word where a gradient's strides are not its weight's.
+        network.to(memory_format=torch.channels_last)
+    return Training(
+        config=config,
+        model=model,
+        device=device,
+        networks=networks,
+        averaged=copy.deepcopy(networks["generator"]).requires_grad_(False),
+        optimizers={
+            name: terms[name][1].optimizer(parameters) if name in terms else model.optimizer(name, parameters)
+            for name, parameters in ((name, list(network.parameters())) for name, network in networks.items())
+        },
+        controllers={name: item.to(device) for name, item in controller_instances(config, model, catalogue).items()},
+        terms=terms,
+        view=view,
+        diagnostics={
+            name: _component(catalogue, "diagnostics", name, table) for name, table in config.diagnostics.items()
+        },
+        paced=[m for n in networks.values() for m in n.modules() if hasattr(m, "at_step")] + view.views,
+    )
+
+
+def _component(catalogue: Catalogue, kind: str, name: str | None, table: Mapping[str, Any]) -> Any:
+    cls = catalogue.get(kind, name or "")
+    return cls(cls.Options(**{**cls.Options.absent, **table}))

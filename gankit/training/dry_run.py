@@ -1,0 +1,168 @@
+"""One step without consequence: what does not fit the model is refused before anything is written."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from gankit.components import Controller, LossTerm
+from gankit.data.batches import Batches
+from gankit.errors import UserError, told
+from gankit.model import Model, Step
+from gankit.training.showing import looking
+from gankit.training.state import LOOKING, Training
+
+
+class _Noting(dict[str, Tensor]):
+    """The knobs, and which of them a model asked for."""
+
+    def __init__(self, knobs: Mapping[str, Tensor]) -> None:
+        super().__init__(knobs)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, knob: str) -> Tensor:
+        self.asked.add(knob)
+        return super().__getitem__(knob)
+
+
+def refuse_misfits(training: Training, batches: Batches) -> None:
+    """Take every update's losses once, on a random stream of its own, and refuse what does not fit the model.
+
+    Raises `UserError` in one line. What the losses and readings are before the first step stays in `training.start`.
+    """
+    knobs = _Noting(training.knobs())
+    terms = copy.deepcopy(training.terms)  # what a term remembers begins with the first step
+    readings: dict[str, Tensor] = {}
+    with looking(training, LOOKING, 0), torch.enable_grad():
+        for names in training.updates:
+            step = _first_step(training, batches, names, knobs)
+            for name, (_, term) in terms.items():
+                _refuse_unmet(name, term, step, training)
+            found = _values(training, step, terms, knobs)
+            for name in names:
+                if f"loss/{name}" not in found:
+                    raise UserError(
+                        f"model {training.model.name!r} gives no loss for the network {name!r} that it updates"
+                    )
+            for name, value in found.items():
+                _refuse_no_scalar(name, value, training.model)
+            readings |= found
+        _refuse_blind(training, step)
+    training.start = {f"learning_rate/{name}": rate for name, rate in training.rates.items()}
+    training.start |= {name: float(value.detach()) for name, value in readings.items()}
+    used = knobs.asked | {f"learning_rate/{network}" for network in training.networks}
+    for name, controller in training.controllers.items():
+        _refuse_idle(name, controller, used, readings, training.model)
+
+
+def _first_step(training: Training, batches: Batches, names: tuple[str, ...], knobs: Mapping[str, Tensor]) -> Step:
+    """What the losses of the first step see, of the update of the networks `names`."""
+    real, labels = batches(1, 0)
+    noise = training.model.latents(len(real), training.device)
+    return Step(training.model, 1, names, real, labels, noise, training.asked(), knobs, training.view)
+
+
+def _values(
+    training: Training, step: Step, terms: Mapping[str, tuple[float, LossTerm]], knobs: _Noting
+) -> dict[str, Tensor]:
+    """The losses, readings and terms of an update, by metric name."""
+    model, names = training.model, step.updating
+    try:
+        losses = model.losses(step)
+    except KeyError as error:
+        if error.args[0] not in knobs.asked - knobs.keys():
+            raise
+        raise UserError(f"model {model.name!r} needs a controller for {error}, and none here drives it") from None
+    except RuntimeError as error:
+        if step.labels is None or training.view.together == 1:
+            raise
+        raise UserError(
+            f"--view: model {model.name!r} cannot tell D the labels of {training.view.together} items shown as "
+            f"one ({error})"
+        ) from None
+    values = {f"loss/{network}": loss for network, loss in losses.by_network.items()} | losses.readings
+    values |= {f"term/{name}": term(step) for name, (_, term) in terms.items() if term.network in names}
+    return values | {f"loss/{name}": terms[name][1].own_loss(step) for name in training.critics if name in names}
+
+
+def _refuse_blind(training: Training, step: Step) -> None:
+    """A diagnostic that looks for what the model does not have."""
+    for name, diagnostic in training.diagnostics.items():
+        unknown = diagnostic.needs - {"energy"}
+        if unknown:
+            raise UserError(f"--diagnostic {name}: it asks for {sorted(unknown)[0]!r}, which gankit does not know")
+        if "energy" in diagnostic.needs and step.judged_real.energy is None:
+            raise UserError(
+                f"--diagnostic {name}: it needs a discriminator with an energy, and that of model "
+                f"{training.model.name!r} gives none"
+            )
+
+
+def _refuse_idle(name: str, controller: Controller, used: set[str], readings: dict[str, Tensor], model: Model) -> None:
+    """A controller of a knob that the model never reads, or without the reading that it steers by."""
+    idle = [knob for knob in controller.drives if knob not in used]
+    if idle:
+        raise UserError(f"--controller {name}: it drives {idle[0]!r}, which model {model.name!r} does not use")
+    looked = copy.deepcopy(controller)
+    try:
+        looked.update(1, readings)
+    except KeyError as error:
+        raise UserError(
+            f"--controller {name}: it needs the reading {error}, which {model.name!r} does not give"
+        ) from None
+    _refuse_unsaved(name, controller, looked)
+
+
+def _refuse_no_scalar(name: str, value: Any, model: Model) -> None:
+    """A loss or reading that is no number, or a loss that is none of the finite ones before it has taught anything."""
+    whose = f"{name} of model {model.name!r}"
+    if not isinstance(value, Tensor):
+        raise UserError(f"{whose} is {value!r}: it must be a 0-dim tensor")
+    if value.numel() != 1:
+        raise UserError(f"{whose} is no scalar: its shape is {tuple(value.shape)}; take the mean over the batch")
+    if name.startswith(("loss/", "term/")) and not value.isfinite().all():
+        raise UserError(f"{whose} is {float(value.detach())} before the first step: no weight could learn from it")
+
+
+def _refuse_unsaved(name: str, before: Controller, after: Controller) -> None:
+    """A controller that a resume would begin anew, or that no checkpoint could be written of."""
+    try:
+        safetensors.torch.save({key: t.detach().contiguous().cpu() for key, t in after.state_dict().items()})
+    except Exception as error:
+        raise UserError(
+            f"--controller {name}: its state cannot be saved ({told(error)}); keep it in buffers of their own memory"
+        ) from None
+    for attribute, value in vars(after).items():
+        was = vars(before).get(attribute)
+        plain = isinstance(value, bool | int | float | str | list | tuple | dict | Tensor)
+        if plain and not attribute.startswith(("_", "training")) and repr(value) != repr(was) and "0x" not in repr(was):
+            raise UserError(
+                f"--controller {name}: it remembers {attribute!r} outside its buffers ({was!r} became {value!r}), "
+                "where no checkpoint would find it; register_buffer it"
+            )
+
+
+def _refuse_unmet(name: str, term: LossTerm, step: Step, training: Training) -> None:
+    model = training.model
+    if term.network not in training.networks.keys() - set(training.critics):
+        raise UserError(f"--loss {name}: model {model.name!r} has no network {term.network!r} to add it to")
+    unknown = term.needs - {"code", "code as wide as the latent"}
+    if unknown:
+        raise UserError(f"--loss {name}: it asks for {sorted(unknown)[0]!r}, which gankit does not know")
+    if not term.needs:
+        return
+    code = step.judged_fake.code
+    if code is None:
+        raise UserError(
+            f"--loss {name}: it needs a discriminator with an encoder, and that of model {model.name!r} gives no code"
+        )
+    if "code as wide as the latent" in term.needs and code.shape != step.noise.shape:
+        raise UserError(
+            f"--loss {name}: it needs a code for each latent, of its width; "
+            f"here they are {tuple(code.shape)} and {tuple(step.noise.shape)}"
+        )

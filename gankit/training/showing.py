@@ -1,0 +1,76 @@
+"""What a training can show without being changed by it: pictures, generated and real, and D's answer to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gankit.data.batches import seed_of, to_float
+from gankit.data.source import Data
+from gankit.model import Judged
+from gankit.training.state import LATENTS, Training
+
+
+@contextmanager
+def looking(training: Training, *stream: int) -> Iterator[None]:
+    """Eval mode, no gradients, and a random stream of its own; all is put back afterwards."""
+    modules = [*training.networks.values(), training.averaged]
+    modes = [module.training for module in modules]
+    cuda = [training.device] if training.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), torch.no_grad():
+        torch.manual_seed(seed_of(training.config.seed, *stream))
+        try:
+            for module in modules:
+                module.eval()
+            yield
+        finally:
+            for module, mode in zip(modules, modes, strict=True):
+                module.train(mode)
+
+
+class Showing:
+    """The pictures that a training can show: generated from fixed or fresh latents, and real ones."""
+
+    def __init__(self, training: Training, data: Data | None) -> None:
+        self.training, self.data = training, data
+
+    def generate(self, n: int, averaged: bool = True, batch: int = 64) -> Tensor:
+        """`n` pictures (n, C, S, S), clipped to [-1, 1] (points as they are), from torch's own random stream."""
+        training = self.training
+        networks = dict(training.networks)
+        if averaged:
+            networks["generator"] = training.averaged
+        noise = training.model.latents(n, training.device)
+        labels = None
+        if self.data is not None and self.data.labels is not None:
+            spread = self.data.labels[:: max(1, len(self.data.labels) // n)]
+            labels = torch.from_numpy(np.resize(spread, n)).to(training.device)  # again from the first, where too few
+        asked = training.asked(networks)
+        made = [
+            training.model.generate(asked, noise[i : i + batch], None if labels is None else labels[i : i + batch])
+            for i in range(0, n, batch)
+        ]
+        fake = torch.cat(made)
+        return fake.clamp(-1, 1) if fake.ndim == 4 else fake
+
+    def real(self, n: int, held_out: bool = False) -> Tensor:
+        """At most `n` real pictures, spread over the set."""
+        assert self.data is not None
+        source = self.data.held_out if held_out else self.data.train
+        chosen = source[:: max(1, len(source) // max(n, 1))][:n]
+        return to_float(torch.from_numpy(chosen.copy())).to(self.training.device)
+
+    def judge(self, pictures: Tensor, labels: Tensor | None = None) -> Judged:
+        """D's answer to pictures, as it is shown them; a rest that is too few to be shown is left out."""
+        training = self.training
+        whole = len(pictures) - len(pictures) % training.view.together
+        return training.model.judge(training.asked(), training.view(pictures[:whole]), labels)
+
+    def fixed(self, n: int) -> Tensor:
+        """The same latents at every sampling step, through the averaged generator."""
+        with looking(self.training, LATENTS):
+            return self.generate(n)

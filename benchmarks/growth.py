@@ -45,18 +45,18 @@ def training(pipe: Any, side: int, n: int, batch: int, threads: int | None) -> N
     """Sends images/s and the peak memory in MiB."""
     import torch
 
-    from gankit import api
     from gankit.catalogue import Catalogue
     from gankit.config import resolve as config
+    from gankit.training import start
     from gankit.training.loop import step_once
-    from gankit.training.record import Watcher
+    from gankit.training.watcher import Watcher
 
     if threads:
         torch.set_num_threads(threads)
     catalogue = Catalogue([])
     asked = config.request(data="demo", image_size=side, batch_size=batch, set={"filters": n})
     resolved = config.resolve("began", asked, catalogue)
-    started, batches = api.assemble(resolved, api.open_data(resolved, catalogue, Watcher()), catalogue)
+    started, batches = start.assemble(resolved, start.open_data(resolved, catalogue, Watcher()), catalogue)
     pipe.send((batch * rate(lambda: step_once(started, batches), 2), peak_memory()))
 
 

@@ -40,11 +40,11 @@ STEPS = 20
 def main(
     model: str, data: str, settings: list[str], losses: list[str], threads: int | None, rows: int, **options: object
 ) -> None:
-    from gankit import api
     from gankit.catalogue import Catalogue
     from gankit.config import resolve as config
+    from gankit.training import start
     from gankit.training.loop import step_once
-    from gankit.training.record import Watcher
+    from gankit.training.watcher import Watcher
 
     if threads:
         torch.set_num_threads(threads)
@@ -56,8 +56,8 @@ def main(
         **options,
     )
     resolved = config.resolve(model, asked, catalogue)
-    opened = api.open_data(resolved, catalogue, Watcher())
-    training, batches = api.assemble(resolved, opened, catalogue)
+    opened = start.open_data(resolved, catalogue, Watcher())
+    training, batches = start.assemble(resolved, opened, catalogue)
     cuda = resolved.device == "cuda"
 
     def step() -> None:

@@ -53,39 +53,41 @@ PAPER = {"networks": "began-autoencoder", "latent": 64, "edges": 0, "balance.flo
 
 def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None = None, **options: Any) -> Any:
     """A run of BEGAN in a new folder: what `gankit.run` does before the first step. By default with its defaults."""
-    from gankit import Run, api
+    from gankit import Run
     from gankit.catalogue import Catalogue
     from gankit.config import resolve as config
     from gankit.runs.folder import write_json
+    from gankit.training import start
+    from gankit.training.attempts import session
     from gankit.training.interrupts import Interrupts
-    from gankit.training.record import Recorder, Watcher
+    from gankit.training.watcher import Watcher
 
     catalogue = Catalogue([])
     if settings:
         options |= {"set": settings, "losses": {"energy-distance": 0, "imle": 0, "critic": 0}}
-    asked = api.config.request(data=data, image_size=size, batch_size=BATCH, **options)
+    asked = config.request(data=data, image_size=size, batch_size=BATCH, **options)
     resolved = config.resolve("began", asked, catalogue)
-    opened = api.open_data(resolved, catalogue, Watcher())
-    training, batches = api.assemble(resolved, opened, catalogue)
+    opened = start.open_data(resolved, catalogue, Watcher())
+    training, batches = start.assemble(resolved, opened, catalogue)
     Run.create(folder, "began")
     write_json(folder / "config.json", resolved.model_dump(mode="json"))
     run = Run(folder)
-    recorder = Recorder(run, training, batches, catalogue, Watcher())
-    return run, training, batches, recorder, Interrupts()
+    return session(run, training, batches, catalogue, Watcher()), Interrupts()
 
 
 def steps_of(run: Any) -> Callable[[], None]:
     """A step as the runner makes it: what `assemble` gives, a line of metrics.jsonl now and then."""
     from gankit.training.loop import scheduled, step_once
 
-    _, training, batches, recorder, _ = run
+    at, _ = run
+    training, batches = at.training, at.batches
     started = time.perf_counter()
 
     def step() -> None:
         readings = step_once(training, batches)
         training.seconds = time.perf_counter() - started
         if scheduled(training, training.number):
-            recorder.record(readings)
+            at.observe(readings)
 
     return step
 
@@ -303,7 +305,8 @@ def overhead(data: str, steps: int, scratch: Path, pipe: Any) -> None:
 
     from gankit.training import loop as runner
 
-    run, training, batches, recorder, interrupts = assemble(data, 32, scratch, steps=steps)
+    at, interrupts = assemble(data, 32, scratch, steps=steps)
+    training, batches = at.training, at.batches
     for _ in range(20):
         runner.step_once(training, batches)
     training.number = 0
@@ -320,7 +323,7 @@ def overhead(data: str, steps: int, scratch: Path, pipe: Any) -> None:
 
     runner.step_once = timed
     started = time.perf_counter()
-    runner.train(run, training, batches, recorder, interrupts)
+    runner.train(at, interrupts)
     pipe.send((time.perf_counter() - started, inside))
 
 

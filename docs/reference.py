@@ -20,7 +20,21 @@ from gankit.catalogue import KINDS
 
 PAGE = Path(__file__).parent / "plugins" / "reference.md"
 GIVEN = (
-    *("Step", "Judged", "Losses", "Settings", "Machine", "Remedy", "Snapshot", "Reading", "Alarm", "Control"),
+    *(
+        "Step",
+        "Judged",
+        "Losses",
+        "Settings",
+        "Machine",
+        "Remedy",
+        "Snapshot",
+        "Reading",
+        "Alarm",
+        "Situation",
+        "Continue",
+        "Stop",
+        "Return",
+    ),
     *("Request", "Data", "Options", "Run", "UserError"),
 )
 

@@ -232,16 +232,17 @@ def _refuse_unmarked(module: Any) -> None:
 
 
 def _refuse_another_version(module: Any) -> None:
-    """A plugin may state which version of the hooks it was written for; one that states none is taken at its word."""
+    """A plugin may state which version of the hooks it was written for; a hook that has changed since is refused."""
     stated = getattr(module, "GANKIT_HOOKS", hookspecs.VERSION)
     if type(stated) is not int:
         raise ValueError(f"GANKIT_HOOKS is {stated!r}: it must be a whole number, here {hookspecs.VERSION}")
-    if stated != hookspecs.VERSION:
-        newer = stated > hookspecs.VERSION
-        raise ValueError(
-            f"it was written for version {stated!r} of gankit's hooks, and this gankit has version "
-            f"{hookspecs.VERSION}: install a newer {'gankit' if newer else 'release of the plugin'}"
-        )
+    written = f"it was written for version {stated} of gankit's hooks, and this gankit has version {hookspecs.VERSION}"
+    if not 1 <= stated <= hookspecs.VERSION:
+        raise ValueError(f"{written}: install a newer {'gankit' if stated > 0 else 'release of the plugin'}")
+    for version, hooks in hookspecs.CHANGED.items():
+        for hook, instead in hooks.items():
+            if stated < version and hasattr(getattr(module, hook, None), "gankit_impl"):
+                raise ValueError(f"{written}: {instead}; then say GANKIT_HOOKS = {hookspecs.VERSION}")
 
 
 def _refuse_unknown_arguments(module: Any) -> None:

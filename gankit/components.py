@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -122,12 +122,15 @@ class View(ABC):
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that a person should know: what happened, and what to try, as flags to paste."""
+    """Something that a person should know: what happened, and what to try.
+
+    `advice`: remedies, each of which is told with the command that tries it, or plain sentences.
+    """
 
     kind: str
     severity: Literal["warning", "critical"]  # the reaction is asked at a critical one
     message: str
-    advice: Sequence[str] = ()
+    advice: Sequence[Remedy | str] = ()
     readings: Mapping[str, float] = field(default_factory=dict)  # the evidence
     before: int | None = None  # the last step at which all was well, for comparison
 
@@ -165,14 +168,9 @@ class Snapshot:
     remedies: Callable[[str], Sequence[Remedy]] = lambda alarm: ()  # what the model has against it and this run has not
     start: Mapping[str, float] = field(default_factory=dict)  # losses, readings, learning rates before the first step
 
-    def advice(self, kind: str) -> list[str]:
-        """What an alarm advises: each remedy with the command line that tries it, from the last healthy checkpoint.
-
-        One that is for a new run has the command of this one's beginning (`gankit run AGAIN`).
-        """
-        given = self.remedies(kind)
-        begin = ["gankit run AGAIN" if remedy.new_run else "gankit resume RUN" for remedy in given]
-        return [f"{r.why}: {command} {r.flags} --out RUN-again" for r, command in zip(given, begin, strict=True)]
+    def advice(self, kind: str) -> list[Remedy]:
+        """What an alarm of that kind advises: the remedies of the model that change something in this run."""
+        return list(self.remedies(kind))
 
 
 class Diagnostic(ABC):
@@ -207,17 +205,43 @@ class Diagnostic(ABC):
         return None
 
 
-class Control(Protocol):
-    """What a reaction can do to the training, after the step that is being looked at."""
+@dataclass(frozen=True)
+class Continue:
+    """The training goes on. `words`, a few, are the alarm's `action` in alarms.jsonl."""
 
-    def stop(self, keep_best: bool = False) -> None:
-        """End it, with exit 3; with `keep_best` what came after the last healthy checkpoint is set aside."""
+    words: str = "warned"
 
-    def go_back(self, alarm: Alarm) -> tuple[bool, str]:
-        """Return to the last healthy checkpoint with the model's next remedy.
 
-        Returns whether it will, and in words what is done, or why not.
-        """
+@dataclass(frozen=True)
+class Stop:
+    """The training ends after this step, with exit code 3.
+
+    `keep_best`: what came after the last healthy checkpoint is set aside.
+    """
+
+    words: str = "stopped"
+    keep_best: bool = False
+
+
+@dataclass(frozen=True)
+class Return:
+    """After this step the training goes back to the checkpoint of `step`, and on from there with `remedy`."""
+
+    step: int
+    remedy: Remedy
+    words: str
+
+
+Decision = Continue | Stop | Return
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a reaction decides by, besides the alarm."""
+
+    healthy: int | None  # the step of the last healthy checkpoint, None where there is none to go back to
+    rescues: int  # how often this run went back to try a remedy
+    remedies: Sequence[Remedy]  # of the model against this alarm: those that a training can go on with, and has not had
 
 
 class Reaction(ABC):
@@ -233,8 +257,8 @@ class Reaction(ABC):
         self.options = options
 
     @abstractmethod
-    def react(self, alarm: Alarm, control: Control) -> str:
-        """Act, and say in a few words what was done."""
+    def react(self, alarm: Alarm, situation: Situation) -> Decision:
+        """Decide what is done: `Continue`, `Stop` or `Return`. What else it does (send a letter) is its own affair."""
 
 
 class Artifact(ABC):

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from gankit import components, data, model
     from gankit.runs.folder import RunFolder
 
-VERSION = 1  # a plugin says in GANKIT_HOOKS which one it was written for; higher when one that was written breaks
+VERSION = 2  # a plugin says in GANKIT_HOOKS which one it was written for; higher when one that was written breaks
+CHANGED = {  # version -> hook -> what a plugin of an earlier version writes instead
+    2: {
+        "gankit_reactions": "Reaction.react(alarm, situation) returns gankit.Continue, gankit.Stop or gankit.Return, "
+        "and no words",
+    }
+}
 
 hookspec = pluggy.HookspecMarker("gankit")
 hookimpl = pluggy.HookimplMarker("gankit")

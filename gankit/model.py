@@ -9,6 +9,7 @@ A model knows no file, no clock and no terminal. One update of the runner is, in
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -194,8 +195,8 @@ class NetworkPair(ABC):
 class Remedy:
     """What to change against a collapse, and why: a rung of the ladder that a model declares.
 
-    `settings` as for --set, `losses` as for --loss. What changes a network's shape is advice for a `new_run`: no
-    training can go on with it.
+    `settings` as for --set, `losses` as for --loss. What changes a network's shape is advice for a `new_run`, as are
+    further `flags_of_run`: no training can go on with it.
     """
 
     why: str
@@ -203,12 +204,19 @@ class Remedy:
     losses: Mapping[str, float] = field(default_factory=dict)
     lowers: bool = False  # the settings of components are to be lower than they are, and not higher
     new_run: bool = False  # said, and never tried by a rescue
+    flags_of_run: Sequence[str] = ()  # of `gankit run`, such as ("--view", "augment")
+
+    @property
+    def arguments(self) -> list[str]:
+        """As the words of a command line."""
+        given = [part for key, value in self.settings.items() for part in ("--set", f"{key}={value:g}")]
+        given += [part for name, weight in self.losses.items() for part in ("--loss", f"{name}={weight:g}")]
+        return [*given, *self.flags_of_run]
 
     @property
     def flags(self) -> str:
         """As they are typed."""
-        given = [f"--set {key}={value:g}" for key, value in self.settings.items()]
-        return " ".join([*given, *(f"--loss {name}={weight:g}" for name, weight in self.losses.items())])
+        return shlex.join(self.arguments)
 
 
 class Model(ABC):

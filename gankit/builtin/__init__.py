@@ -47,9 +47,9 @@ def gankit_networks() -> list[Any]:
 
 @hookimpl
 def gankit_reactions() -> list[Any]:
-    from gankit.builtin.reactions import Rescue, Stop, Warn
+    from gankit.builtin.reactions import End, Rescue, Warn
 
-    return [Rescue, Stop, Warn]
+    return [End, Rescue, Warn]
 
 
 @hookimpl

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gankit.components import Alarm, Control, Reaction
+from gankit.components import Alarm, Continue, Decision, Reaction, Return, Situation, Stop
+from gankit.training.rescue import TRIES
 
 
 class Warn(Reaction):
@@ -11,19 +12,18 @@ class Warn(Reaction):
     name = "warn"
     summary = "say it and go on"
 
-    def react(self, alarm: Alarm, control: Control) -> str:
-        return "warned"
+    def react(self, alarm: Alarm, situation: Situation) -> Decision:
+        return Continue("warned")
 
 
-class Stop(Reaction):
+class End(Reaction):
     """End the training, with exit code 3: hours are not spent on what cannot recover."""
 
     name = "stop"
     summary = "end the training with exit code 3"
 
-    def react(self, alarm: Alarm, control: Control) -> str:
-        control.stop()
-        return "stopped"
+    def react(self, alarm: Alarm, situation: Situation) -> Decision:
+        return Stop("stopped")
 
 
 class Rescue(Reaction):
@@ -32,9 +32,13 @@ class Rescue(Reaction):
     name = "rescue"
     summary = "go back to the last healthy checkpoint and on with the model's next remedy"
 
-    def react(self, alarm: Alarm, control: Control) -> str:
-        going, words = control.go_back(alarm)
-        if not going:
-            control.stop(keep_best=True)
-            return f"stopped: {words}"
-        return words
+    def react(self, alarm: Alarm, situation: Situation) -> Decision:
+        if situation.healthy is None:
+            return Stop("stopped: there is no healthy checkpoint to go back to", keep_best=True)
+        if situation.rescues >= TRIES:
+            return Stop(f"stopped: {TRIES} rescues did not help", keep_best=True)
+        if not situation.remedies:
+            return Stop("stopped: no remedy is left to try", keep_best=True)
+        back, remedy = situation.healthy, situation.remedies[0]
+        words = f"rescue {situation.rescues + 1} of {TRIES}: back to step {back:,}, and on with {remedy.flags}"
+        return Return(back, remedy, words)

@@ -19,6 +19,7 @@ from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.errors import UserError
 from gankit.metrics.normality import beside_normal, normality
 from gankit.metrics.wasserstein import between_normals_on_a_line, between_samples
+from gankit.model import Remedy
 
 BATCH = 64  # pictures that are judged together
 QUANTILES = 25
@@ -83,8 +84,8 @@ class ReconstructionErrors(Diagnostic):
             "learn.",
             [
                 *snapshot.advice("memorises"),
-                "each picture mirrored as well: gankit run AGAIN --mirror --out RUN-again",
-                "pictures of changed colour, shifted: gankit run AGAIN --view augment --out RUN-again",
+                Remedy("each picture mirrored as well", new_run=True, flags_of_run=("--mirror",)),
+                Remedy("pictures of changed colour, shifted", new_run=True, flags_of_run=("--view", "augment")),
             ],
             {name: values[name] for name in ("held-out-mean", "real-mean")},
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gankit.runs.folder import to_resume
-from gankit.training.record import Watcher
+from gankit.training.watcher import Watcher
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -181,12 +181,12 @@ def _reconstructs(networks: str, catalogue: Catalogue) -> bool | None:
     """Whether D of a pair gives a picture for a picture; None where it fails."""
     import torch
 
-    from gankit import api
+    from gankit.training import start
 
     try:
         pair = catalogue.get("networks", networks)
         shape = (3, *2 * (min(pair.sizes, default=32),))
-        with api.quiet_random("cpu"), torch.no_grad():
+        with start.quiet_random("cpu"), torch.no_grad():
             judged = pair(pair.Options()).build(shape, shape)["discriminator"](torch.zeros(2, *shape))
         return bool(judged.output.shape[1:] == shape)
     except Exception:
@@ -207,14 +207,14 @@ def _config(arm: Arm) -> RunConfig:
 
 def assembled(arms: Sequence[Arm], data: Data, catalogue: Catalogue) -> list[Arm]:
     """The arms with their pictures a step and their networks' sizes. Raises UserError for what does not fit."""
-    from gankit import api
+    from gankit.training import start
 
     made = []
     for arm in arms:
         resolved = _config(arm)
         try:
-            with api.quiet_random(resolved.device):
-                training, batches = api.assemble(resolved, data, catalogue)
+            with start.quiet_random(resolved.device):
+                training, batches = start.assemble(resolved, data, catalogue)
         except UserError as error:
             raise UserError(f"{arm.name}: {error}") from None
         weights = {name: sum(p.numel() for p in net.parameters()) for name, net in training.networks.items()}

@@ -21,7 +21,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gankit import api
 from gankit.catalogue import Catalogue
 from gankit.comparison import results
 from gankit.comparison.arms import (
@@ -41,8 +40,9 @@ from gankit.errors import UserError
 from gankit.metrics.spaces import inception
 from gankit.runs.folder import RunFolder
 from gankit.trained.two_sides import FEWEST
+from gankit.training import start
 from gankit.training.interrupts import Interrupts
-from gankit.training.record import Watcher
+from gankit.training.watcher import Watcher
 
 
 def compare(
@@ -103,7 +103,7 @@ def compare(
     before = _earlier(folder, asked)
     if fid:
         inception()  # refuses where it cannot be had
-    opened = api.open_data(first, catalogue, watcher)
+    opened = start.open_data(first, catalogue, watcher)
     if before and before["data"]["digest"] != opened.digest:
         raise UserError(
             f"{folder} compares other pictures: those of {first.data} have changed since; choose another --out"
@@ -123,7 +123,7 @@ def compare(
         "command": _command(asked, plugins),
         "state": "running",
         "asked": asked,
-        "data": api.describe_data(opened),
+        "data": start.describe_data(opened),
         "images": images,
         "budget": seconds,
         "arms": [_told(arm, images) for arm in arms],
@@ -146,7 +146,7 @@ def compare(
         plan["runs"] = [done.get(row["folder"], row) for row in plan["runs"]]
         plan |= {key: before[key] for key in ("about", "notes")}
     else:
-        api.refuse_inside(out, first.data)
+        start.refuse_inside(out, first.data)
         folder = RunFolder.create(out, "compare")
     assert folder is not None
     watcher.notice(f"comparison folder: {folder}")

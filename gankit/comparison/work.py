@@ -11,14 +11,14 @@ from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
 from typing import Any
 
-from gankit import api
 from gankit.comparison import results
 from gankit.comparison.arms import Arm, flags, steps_of, together
 from gankit.errors import UserError
 from gankit.files import below, fcntl, opened, read, relative, replacing
 from gankit.runs.folder import RunFolder, write_json
+from gankit.runs.lock import locked
 from gankit.training.interrupts import Interrupts
-from gankit.training.record import Watcher
+from gankit.training.watcher import Watcher
 
 EVERY = 30.0  # seconds between two words on a run
 REDRAW = 60.0  # seconds between two report.html of a comparison under way, at least
@@ -255,7 +255,7 @@ def _under_way(path: Path) -> bool:
     if not (path / "config.json").exists():
         return False
     try:
-        with api.locked(RunFolder(path)):
+        with locked(RunFolder(path)):
             return False
     except UserError:
         return True

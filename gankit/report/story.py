@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
 from gankit.files import Unreachable
-from gankit.runs.folder import RESULT, RunFolder
+from gankit.runs.folder import RunFolder, is_alarm
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,7 +43,6 @@ class Story:
 def read(run: RunFolder) -> Story:
     """Read all of a run folder, forgiving what is absent, half-written or damaged."""
     missing: list[str] = []
-    alarms = read_lines(run, run.alarms_path, missing)
     story = Story(
         run=run,
         config=_object(lambda: run.config, "config.json", missing),
@@ -52,8 +51,8 @@ def read(run: RunFolder) -> Story:
         # Its absence means that the run goes on, which the summary says.
         result=_object(lambda: run.result, "result.json", missing, may_be_absent=True),
         metrics=read_lines(run, run.metrics_path, missing),
-        alarms=[line for line in alarms if line.get("kind") != RESULT],
-        results=[line for line in alarms if line.get("kind") == RESULT],
+        alarms=[line for line in read_lines(run, run.alarms_path, missing) if is_alarm(line)],
+        results=read_lines(run, run.rescues_path, missing),
         readings=read_lines(run, run.readings_path, missing),
         samples=run.samples(),
         missing=missing,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from datetime import datetime
 from typing import Any
 
 from gankit.report.curves import Panel
 from gankit.report.story import Story, listing, mapping
+from gankit.runs.advice import command as advice_command
 from gankit.runs.folder import to_resume
 
 STATES = {"finished": "finished", "stopped": "stopped", "interrupted": "interrupted", "failed": "failed"}
@@ -170,22 +170,13 @@ def go_on(story: Story) -> str:
 
 
 def advice(story: Story, alarm: dict[str, Any]) -> list[tuple[str, str]]:
-    """An alarm's advice, each with its command line or ""; RUN stands for this run's folder there."""
-    given = alarm.get("advice")
-    told = [str(one) for one in ([given] if isinstance(given, str) else listing(given))]
-    folder, there = shlex.quote(str(story.run.folder)), story.run.checkpoints()
-
-    def still(found: re.Match[str]) -> str:
-        """The checkpoint that was the last healthy one then, or the nearest of those that are left by now."""
-        return f"--from {min(there, key=lambda step: (abs(step - int(found[1])), step))}" if there else found[0]
-
-    parts: list[tuple[str, str]] = []
-    for one in told:
-        found = re.search(r"(?:^|: )gankit .*", one)
-        why, command = (one[: found.start()], found[0].removeprefix(": ")) if found else (one, "")
-        command = re.sub(r"--from (\d+)", still, re.sub(r"(?<!\S)RUN(?!\S)", lambda _: folder, command))
-        parts.append((f"{why.strip()}:" if why and found else why.strip(), command))
-    return parts
+    """An alarm's advice, each with its command line or "", from the nearest checkpoint that is still there."""
+    remedies = [one for one in listing(alarm.get("remedies")) if isinstance(one, dict)]
+    if not remedies:  # of gankit 0.1, or written by hand
+        given = alarm.get("advice")
+        return [(str(one), "") for one in ([given] if isinstance(given, str) else listing(given))]
+    told = [(str(one.get("why", "")), advice_command(story.run, one, alarm.get("healthy"))) for one in remedies]
+    return [(f"{why}:" if line else why, line) for why, line in told]
 
 
 def duration(seconds: Any) -> str:

@@ -15,7 +15,6 @@ from gankit.catalogue import Catalogue
 from gankit.config.resolve import RunConfig
 from gankit.device import describe
 from gankit.runs.folder import RunFolder, write_json
-from gankit.training.record import Watcher
 
 
 def environment(resolved: RunConfig, catalogue: Catalogue, command: str | None) -> dict[str, Any]:
@@ -49,13 +48,13 @@ def record_resume(made: RunFolder, resolved: RunConfig, catalogue: Catalogue, co
     write_json(made.folder / "environment.json", old)
 
 
-def warn_of_another_machine(made: RunFolder, resolved: RunConfig, watcher: Watcher) -> None:
-    """A resume is bit-identical on the same machine, thread count and torch only."""
+def another_machine(made: RunFolder, resolved: RunConfig) -> str:
+    """A warning where it is not the machine or the torch of before, or "": only there is a resume bit-identical."""
     old = made.environment
     now = {"torch": _version("torch"), "device": describe(resolved.device)}
     other = [f"{key} was {old.get(key)}, is {value}" for key, value in now.items() if old.get(key) != value]
-    if other:
-        watcher.notice(f"warning: the numbers will differ in the last bits from an unbroken run ({'; '.join(other)})")
+    words = "; ".join(other)
+    return f"warning: the numbers will differ in the last bits from an unbroken run ({words})" if other else ""
 
 
 def command_line() -> str:

@@ -1,7 +1,7 @@
 """The run folder: the one place that knows its file names. Reading one needs no model and no torch.
 
 RUN/config.json  environment.json  data.json  result.json     one object each, written whole or not at all
-RUN/metrics.jsonl  alarms.jsonl  readings.jsonl                one object a line, appended
+RUN/metrics.jsonl  alarms.jsonl  readings.jsonl  rescues.jsonl  one object a line, appended
 RUN/samples/NNNNNN.png  checkpoints/NNNNNN/                    by step
 RUN/losses.png  animation.gif  report.html                     drawn from the rest
 RUN/neighbours.png                                             the last samples beside their nearest training pictures
@@ -26,9 +26,8 @@ from gankit import files
 from gankit.errors import UserError
 from gankit.files import replacing
 
-RESULT = "rescue-result"  # in alarms.jsonl: what came of a rescue
 OBJECTS = ("config.json", "environment.json", "data.json", "result.json")
-LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl")
+LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl", "rescues.jsonl")
 COVERAGE = "mode-collapse/coverage"  # the metric that a run's coverage goes by: it is measured while the run goes on
 
 
@@ -65,6 +64,11 @@ def read_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
                     continue
                 if isinstance(found, dict) and isinstance(found.get("step"), int):
                     yield found
+
+
+def is_alarm(line: Mapping[str, Any]) -> bool:
+    """Whether a line of alarms.jsonl is one: gankit 0.1 wrote what came of rescues there, as `info`."""
+    return line.get("severity") != "info"
 
 
 def rescues(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -211,8 +215,12 @@ class RunFolder:
         return list(read_lines(self.folder, "metrics.jsonl"))
 
     def alarms(self) -> list[dict[str, Any]]:
-        """The alarms, in the order in which they were raised; without what is told there of rescues."""
-        return [line for line in read_lines(self.folder, "alarms.jsonl") if line.get("kind") != RESULT]
+        """The alarms, in the order in which they were raised."""
+        return [line for line in read_lines(self.folder, "alarms.jsonl") if is_alarm(line)]
+
+    def rescues(self) -> list[dict[str, Any]]:
+        """What came of rescues, in order."""
+        return list(read_lines(self.folder, "rescues.jsonl"))
 
     def readings(self) -> list[dict[str, Any]]:
         """What diagnostics saw besides numbers, in the order in which they looked."""
@@ -247,6 +255,7 @@ class RunFolder:
     metrics_path = property(lambda self: self.folder / "metrics.jsonl")
     alarms_path = property(lambda self: self.folder / "alarms.jsonl")
     readings_path = property(lambda self: self.folder / "readings.jsonl")
+    rescues_path = property(lambda self: self.folder / "rescues.jsonl")
     report_path = property(lambda self: self.folder / "report.html")
     animation_path = property(lambda self: self.folder / "animation.gif")
     losses_path = property(lambda self: self.folder / "losses.png")
@@ -274,6 +283,8 @@ class RunFolder:
         With `attempt`, of that attempt alone. A line that a crash cut short is forgotten as well.
         """
         for name in LINES:
+            if not (self.folder / name).exists():
+                continue
             kept = [
                 line
                 for line in read_lines(self.folder, name)

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gankit.components import Alarm, Reading
+from gankit.components import Alarm, Continue, Reading, Return, Situation, Stop
 from gankit.config import resolve as config
 from gankit.data.batches import Batches
 from gankit.data.source import Data, Request
 from gankit.errors import UserError, told
+from gankit.model import Remedy
 from gankit.testing.subject import Failed, Subject, tensors
 from gankit.training import checkpoint
 from gankit.training.loop import step_once, trained, update
@@ -207,13 +208,13 @@ def _gradients(subject: Subject, larger: str | None) -> dict[str, Tensor]:
 def survives_a_checkpoint(subject: Subject) -> None:
     """Three steps, a checkpoint, three more: to the bit what a new training makes of that checkpoint."""
     whole, batches = subject.training()
-    recorder = subject.recorder(whole, batches, "checkpointed")
-    recorder.close()
+    session = subject.session(whole, batches, "checkpointed")
+    session.recorder.close()
     _steps(whole, batches, 3)
-    checkpoint.save(recorder.run, whole)
+    checkpoint.save(session.recorder.run, whole)
     _steps(whole, batches, 3)
     again, batches = subject.training()
-    checkpoint.load(recorder.run, 3, again)
+    checkpoint.load(session.recorder.run, 3, again)
     _steps(again, batches, 3)
     _refuse_difference(
         tensors(whole),
@@ -372,7 +373,7 @@ def leaves_no_trace(subject: Subject) -> None:
 
 def remembers_through_a_checkpoint(subject: Subject) -> None:
     """What a diagnostic remembers comes from `state()`, as JSON, and `restore` takes it up: it reads on as before."""
-    training, recorder, _ = _watched(subject, "remembered")
+    training, session, _ = _watched(subject, "remembered")
     old = training.diagnostics[subject.name]
     new = type(old)(old.options)
     new.restore(json.loads(json.dumps(old.state())))
@@ -380,7 +381,7 @@ def remembers_through_a_checkpoint(subject: Subject) -> None:
     said = []
     for diagnostic in (old, new):
         with looking(training, LOOKING, training.number):
-            said.append((diagnostic.read(recorder.snapshot(line)), diagnostic.state()))
+            said.append((diagnostic.read(session.watch.snapshot(line)), diagnostic.state()))
     if repr(said[0]) != repr(said[1]):
         raise Failed(
             f"after a resume it reads {said[1][0]} instead of {said[0][0]}",
@@ -391,8 +392,8 @@ def remembers_through_a_checkpoint(subject: Subject) -> None:
 def keeps_to_its_budget(subject: Subject) -> None:
     """Its looks take no larger share of the training's time than its `budget` says."""
     training, batches = subject.training()
-    recorder = subject.recorder(training, batches, "timed")
-    recorder.close()
+    session = subject.session(training, batches, "timed")
+    session.recorder.close()
     diagnostic = training.diagnostics[subject.name]
     _steps(training, batches, 2)
     began = time.perf_counter()
@@ -402,7 +403,7 @@ def keeps_to_its_budget(subject: Subject) -> None:
     for _ in range(3):
         began = time.perf_counter()
         with looking(training, LOOKING, 0):
-            diagnostic.read(recorder.snapshot({"step": float(training.number)}))
+            diagnostic.read(session.watch.snapshot({"step": float(training.number)}))
         looks.append(time.perf_counter() - began)
     share = min(looks) / (min(looks) + between)
     if share > diagnostic.budget:
@@ -416,50 +417,40 @@ def keeps_to_its_budget(subject: Subject) -> None:
 def _watched(subject: Subject, name: str) -> tuple[Training, Any, list[Any]]:
     """A training of four steps with a look after each; what was said."""
     training, batches = subject.training()
-    recorder = subject.recorder(training, batches, name)
-    recorder.close()
+    session = subject.session(training, batches, name)
+    session.recorder.close()
     said = []
     for _ in range(4):
-        line = recorder.line(step_once(training, batches))
+        line = session.recorder.line(step_once(training, batches))
         with looking(training, LOOKING, training.number):
-            said.append(training.diagnostics[subject.name].read(recorder.snapshot(line)))
-    return training, recorder, said
-
-
-class _Hands:
-    """A `Control` that notes what a reaction does."""
-
-    def __init__(self, going: bool) -> None:
-        self.going = going
-
-    def stop(self, keep_best: bool = False) -> None:
-        return None
-
-    def go_back(self, alarm: Alarm) -> tuple[bool, str]:
-        return self.going, "back to step 100" if self.going else "no remedy is left to try"
+            said.append(training.diagnostics[subject.name].read(session.watch.snapshot(line)))
+    return training, session, said
 
 
 def says_what_it_did(subject: Subject) -> None:
     """A reaction answers a critical alarm in words, whether there is a way back or not."""
-    alarm = Alarm("one-mode", "critical", "All pictures are one.", ["gankit resume RUN"], {"spread": 0.01}, 100)
-    for going in (True, False):
-        words = subject.cls(subject.cls.Options()).react(alarm, _Hands(going))
-        if not isinstance(words, str) or not words:
-            raise Failed(f"react returned {words!r}", "return in a few words what was done: it stands in alarms.jsonl")
+    alarm = Alarm("one-mode", "critical", "All pictures are one.", (), {"spread": 0.01}, 100)
+    ways = (Situation(100, 0, [Remedy("a lower learning rate", {"learning_rate": 1e-5})]), Situation(None, 0, []))
+    for situation in ways:
+        decision = subject.cls(subject.cls.Options()).react(alarm, situation)
+        if not isinstance(decision, Continue | Stop | Return):
+            raise Failed(f"react returned {decision!r}", "return gankit.Continue, gankit.Stop or gankit.Return")
+        if not decision.words:
+            raise Failed(f"react returned {decision!r}", "say in a few words what is done: they stand in alarms.jsonl")
 
 
 def draws_from_a_run(subject: Subject) -> None:
     """An artifact takes every line and finishes, more than once, and where there is no line at all."""
     for name, lines in (("drawn", 3), ("empty", 0)):
         training, batches = subject.training(artifacts=[])
-        recorder = subject.recorder(training, batches, name)
-        artifact = subject.cls(subject.cls.Options(), recorder.run)
+        session = subject.session(training, batches, name)
+        artifact = subject.cls(subject.cls.Options(), session.recorder.run)
         for _ in range(lines):
-            line = recorder.line(step_once(training, batches))
-            recorder.write(line)
+            line = session.recorder.line(step_once(training, batches))
+            session.recorder.write(line)
             artifact.line(line)
-        recorder.close()
-        for made in (artifact.finish(), subject.cls(subject.cls.Options(), recorder.run).finish()):
+        session.recorder.close()
+        for made in (artifact.finish(), subject.cls(subject.cls.Options(), session.recorder.run).finish()):
             if made is not None and not made.exists():
                 raise Failed(f"finish returned {made}, which is not there", "return the file that was made, or None")
 

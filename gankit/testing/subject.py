@@ -10,15 +10,17 @@ from typing import Any
 
 from torch import Tensor
 
-from gankit import api
 from gankit.catalogue import KINDS, Catalogue
 from gankit.config import resolve as config
 from gankit.config.resolve import RunConfig
 from gankit.data.batches import Batches
 from gankit.errors import TrainingError, UserError
 from gankit.runs.folder import RunFolder, write_json
-from gankit.training.record import Recorder, Watcher
+from gankit.training import start
+from gankit.training.attempts import session
+from gankit.training.loop import Session
 from gankit.training.state import Training
+from gankit.training.watcher import Watcher
 
 SMALL: dict[str, Any] = {"data": "demo:64", "image_size": 16, "batch_size": 4, "precision": "fp32", "device": "cpu"}
 CARRIERS = ("began", "ebgan")  # models that a component without one of its own is tried on
@@ -38,7 +40,7 @@ def training(
     """A training in memory at step 0 as `gankit run` would build it, and its batches; options as for `gankit.run`."""
     catalogue = Catalogue(plugins)
     resolved = config.resolve(model, config.request(**config.merge(options or {}, more)), catalogue)
-    return api.assemble(resolved, api.open_data(resolved, catalogue, Watcher()), catalogue)
+    return start.assemble(resolved, start.open_data(resolved, catalogue, Watcher()), catalogue)
 
 
 @dataclass
@@ -94,13 +96,13 @@ class Subject:
         """A new training at step 0 with the component, and its batches."""
         return self._assemble(self.carrier, more)
 
-    def recorder(self, built: Training, batches: Batches, name: str) -> Recorder:
-        """What writes the lines of a training, into a new run folder of that name, or NAME-2 and so on."""
+    def session(self, built: Training, batches: Batches, name: str) -> Session:
+        """A training with its recorder and its watch, in a new run folder of that name, or NAME-2 and so on."""
         names = (name, *(f"{name}-{n}" for n in range(2, 1000)))
         folder = RunFolder.create(next(p for p in map(self.folder.joinpath, names) if not p.exists()), built.model.name)
         write_json(folder / "config.json", built.config.model_dump(mode="json"))
-        write_json(folder / "data.json", api.describe_data(batches.data))
-        return Recorder(RunFolder(folder), built, batches, self.catalogue, Watcher())
+        write_json(folder / "data.json", start.describe_data(batches.data))
+        return session(RunFolder(folder), built, batches, self.catalogue, Watcher())
 
     def _candidates(self) -> list[str]:
         if self.model or self.kind == "models":
@@ -124,7 +126,7 @@ class Subject:
 
     def _assemble(self, model: str, more: Mapping[str, Any]) -> tuple[Training, Batches]:
         resolved = self._resolve(model, more)
-        return api.assemble(resolved, api.open_data(resolved, self.catalogue, Watcher()), self.catalogue)
+        return start.assemble(resolved, start.open_data(resolved, self.catalogue, Watcher()), self.catalogue)
 
 
 def tensors(built: Training) -> dict[str, Tensor]:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gankit.components import Continue, Return, Stop
 from gankit.data.batches import Batches, seed_of
 from gankit.model import Losses, Step
-from gankit.runs.folder import RunFolder
 from gankit.training import checkpoint
 from gankit.training.interrupts import Interrupts
 from gankit.training.record import Recorder
+from gankit.training.showing import Showing
 from gankit.training.state import UPDATES, Training
+from gankit.training.watch import Decided, Watch
 
 
 def update(
@@ -107,80 +110,127 @@ def scheduled(training: Training, step: int) -> bool:
 def sound(training: Training, readings: Mapping[str, Tensor]) -> bool:
     """Whether every number and weight is finite; those that are not are never saved over good ones.
 
-    The weights as well: a finite loss can have a slope that is none, and the readings are from before it was followed.
+    The weights as well: gradients can be NaN while the loss is finite, and the readings are of before the update.
     """
     weights = [weight for network in training.networks.values() for weight in network.parameters()]
     return bool(torch.stack([value.isfinite().all() for value in (*readings.values(), *weights)]).all())
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended (steps, time, alarm, rescue or a signal's name), what was decided, and how far it came."""
+
+    reason: str
+    decided: Decided
+    steps: int
+    seconds: float
+    pace: float  # images a second
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What result.json says of it."""
+        return {
+            "outcome": {"steps": "finished", "time": "stopped", "alarm": "stopped"}.get(self.reason, "interrupted"),
+            "reason": self.reason,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.pace, 1),
+        }
+
+
+@dataclass(frozen=True)
+class Session:
+    """A training with what feeds it and what looks at it."""
+
+    training: Training
+    batches: Batches
+    showing: Showing
+    recorder: Recorder
+    watch: Watch
+
+    def observe(self, readings: Mapping[str, Tensor]) -> Decided:
+        """Write the line of the step just done, and decide on what the diagnostics find."""
+        return self.watch.observe(self.recorder.line(readings))
+
+
+class Saves:
+    """Checkpoints at fixed multiples of steps, none of a step that a critical alarm was acted on."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.last, self.overdue = session, session.training.number, False
+
+    def save_if_due(self, readings: Mapping[str, Tensor]) -> None:
+        """Save; where the disk is full, again at the next line."""
+        training, watch = self.session.training, self.session.watch
+        number, healthy = training.number, training.healthy
+        due = number % training.config.checkpoint_every == 0 or (self.overdue and scheduled(training, number))
+        if not due or not sound(training, readings):
+            return
+        if watch.all_well(number):
+            training.healthy = number
+        self.overdue = not self.session.recorder.save()
+        if self.overdue:
+            training.healthy = healthy
+        else:
+            self.last = number
+
+
 def train(
-    run: RunFolder,
-    training: Training,
-    batches: Batches,
-    recorder: Recorder,
-    interrupts: Interrupts,
-    deadline: float = math.inf,
-) -> dict[str, Any]:
-    """Train to the configured length, or to the moment `deadline` of `time.perf_counter`.
+    session: Session, interrupts: Interrupts, deadline: float = math.inf, decided: Decided | None = None
+) -> Ending:
+    """Train to the configured length, to the moment `deadline` of `time.perf_counter`, or until a reaction ends it.
 
-    Returns what result.json says of it; where a rescue is to follow, `recorder.plan` says which.
+    `decided`: what is decided before the first step.
     """
-    config = training.config
-    length = config.steps if config.steps is not None else float("inf")
+    training, config = session.training, session.training.config
+    length = config.steps if config.steps is not None else math.inf
     started, before, first = time.perf_counter(), training.seconds, training.number
-    saved, readings = training.number, {}
-    reason = "rescue" if recorder.plan else "alarm" if recorder.stopping else "steps"
+    decided, saves = decided or Decided(), Saves(session)
+    reason, readings = _reason(decided, None, False), dict[str, Tensor]()
 
-    while reason == "steps" and training.number < length:
+    while not reason and training.number < length:
         # One step of the model's equations.
-        readings = step_once(training, batches)
-        number, elapsed = training.number, time.perf_counter() - started
-        training.seconds = before + elapsed
-        recorder.follow()
+        readings = step_once(training, session.batches)
+        training.seconds = before + time.perf_counter() - started
+        session.recorder.follow()
 
         # A line where one is due, with the readings of the diagnostics that look at this step.
-        if scheduled(training, number):
-            recorder.record(readings)
-        alarmed = recorder.stopping or recorder.plan is not None
-        if recorder.all_well(number):  # then what was saved before was well, too
-            training.healthy = saved
+        if scheduled(training, training.number):
+            decided = session.observe(readings).after(decided)
+        if session.watch.all_well(training.number):  # then what was saved before was well, too
+            training.healthy = saves.last
 
         # Pictures and checkpoints.
-        if number % config.sample_every == 0:
-            recorder.sample()
-        due = number % config.checkpoint_every == 0 or (recorder.unsaved and scheduled(training, number))
-        if due and not alarmed and sound(training, readings):
-            before_healthy = training.healthy
-            if recorder.all_well(number):
-                training.healthy = number
-            if recorder.save():
-                saved = number
-            else:
-                training.healthy = before_healthy
+        if training.number % config.sample_every == 0:
+            session.recorder.sample(session.showing)
+        if isinstance(decided.decision, Continue):
+            saves.save_if_due(readings)
+        reason = _reason(decided, interrupts.signal, time.perf_counter() >= deadline)
 
-        # Reasons to end before the length is reached.
-        if recorder.plan:
-            reason = "rescue"
-        elif recorder.stopping:
-            reason = "alarm"
-        elif interrupts.signal is not None:
-            reason = interrupts.signal
-        elif time.perf_counter() >= deadline:
-            reason = "time"
-
-    # The last step is kept, shown and logged wherever it fell.
+    reason = reason or "steps"
     if training.number > first:
-        if not scheduled(training, training.number):
-            recorder.record(readings)
-        if saved != training.number and reason not in ("alarm", "rescue") and sound(training, readings):
-            checkpoint.save(run, training)
-        if not run.sample_path(training.number).exists():
-            recorder.sample()
-    pace = (training.number - first) * recorder.pictures_a_step / max(training.seconds - before, 1e-9)
-    return {
-        "outcome": {"steps": "finished", "time": "stopped", "alarm": "stopped"}.get(reason, "interrupted"),
-        "reason": reason,
-        "steps": training.number,
-        "seconds": round(training.seconds, 3),
-        "images_per_second": round(pace, 1),
-    }
+        _keep_last(session, readings, saves.last, reason)
+    pace = (training.number - first) * session.recorder.pictures_a_step / max(training.seconds - before, 1e-9)
+    return Ending(reason, decided, training.number, training.seconds, pace)
+
+
+def _reason(decided: Decided, signal: str | None, late: bool) -> str:
+    """Why the training ends before its length is reached, or ""."""
+    match decided.decision:
+        case Return():
+            return "rescue"
+        case Stop():
+            return "alarm"
+        case Continue():
+            return signal or ("time" if late else "")
+
+
+def _keep_last(session: Session, readings: Mapping[str, Tensor], saved: int, reason: str) -> None:
+    """Log, save and show the last step wherever it fell."""
+    training, recorder = session.training, session.recorder
+    if not scheduled(training, training.number):  # so that no diagnostic looks
+        session.observe(readings)
+    if saved != training.number and reason not in ("alarm", "rescue") and sound(training, readings):
+        checkpoint.save(recorder.run, training)
+    if not recorder.run.sample_path(training.number).exists():
+        recorder.sample(session.showing)

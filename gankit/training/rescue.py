@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 from gankit.catalogue import Catalogue
-from gankit.components import Alarm
 from gankit.config import resolve as config
 from gankit.config.resolve import RunConfig
 from gankit.errors import UserError
 from gankit.model import Model, Remedy
+from gankit.runs.folder import rescues
 
 TRIES = 4  # rescues of one run
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done after the step that raised the alarm."""
-
-    step: int  # the checkpoint to return to
-    alarm: Alarm
-    remedy: Remedy
-    config: RunConfig
-    words: str
-
-
-def open_remedies(
-    current: RunConfig, model: Model, catalogue: Catalogue, alarm: str, step: int
-) -> Iterator[tuple[Remedy, RunConfig]]:
-    """The rungs of the ladder that would change something in a run of this configuration, with what it becomes.
+def open_remedies(current: RunConfig, model: Model, catalogue: Catalogue, alarm: str) -> Iterator[Remedy]:
+    """The rungs of the ladder that would change something in a run of this configuration.
 
     What a user has set higher, a weight or a component's number, stays as it is; or lower, where the rung lowers it.
     """
@@ -39,13 +27,19 @@ def open_remedies(
     for remedy in model.remedies(alarm):
         weights = {n: w for n, w in remedy.losses.items() if w > old["losses"].get(n, {}).get("weight", -math.inf)}
         settings = {key: v for key, v in remedy.settings.items() if "." not in key or _goes_on(v, key, remedy, parts)}
-        asked = config.request(set=settings, losses=weights)
+        remaining = replace(remedy, settings=settings, losses=weights)
         try:
-            changed, differing = config.amend(old, asked, catalogue, step, by="rescue")
+            changes = bool(amended(current, remaining, catalogue, 0)[1])
         except UserError:  # a part that is not installed, or not in this run
             continue
-        if differing:
-            yield replace(remedy, settings=settings, losses=weights), changed
+        if changes:
+            yield remaining
+
+
+def amended(current: RunConfig, remedy: Remedy, catalogue: Catalogue, step: int) -> tuple[RunConfig, set[str]]:
+    """The configuration with a remedy from `step` on, and the names of what it changes."""
+    asked = config.request(set=remedy.settings, losses=remedy.losses)
+    return config.amend(current.model_dump(mode="json"), asked, catalogue, step, by="rescue")
 
 
 def _goes_on(value: float, key: str, remedy: Remedy, parts: Mapping[str, Mapping[str, float]]) -> bool:
@@ -53,3 +47,28 @@ def _goes_on(value: float, key: str, remedy: Remedy, parts: Mapping[str, Mapping
     component, _, name = key.partition(".")
     now = parts.get(component, {}).get(name, math.inf if remedy.lowers else -math.inf)
     return value < now if remedy.lowers else value > now
+
+
+def outcome(config: RunConfig, number: int, ended_in: str) -> dict[str, Any] | None:
+    """What came of the last rescue by step `number`, a line of rescues.jsonl; None where none has gone on since.
+
+    `ended_in`: the kind of the critical alarm of this attempt, or "".
+    """
+    done = rescues(config.history)
+    if not done or number <= done[-1]["step"]:
+        return None
+    start, changed = done[-1]["step"], done[-1]["changed"]
+    changes = ", ".join(f"{key} = {_short(value)}" for key, value in changed.items())
+    end = f"ended in {ended_in} at step" if ended_in else "is without a critical alarm up to step"
+    return {
+        "rescue": len(done),
+        "from": start,
+        "changed": changed,
+        "outcome": ended_in or "well",
+        "message": f"Rescue {len(done)} of {TRIES} (from step {start:,}, {changes}) {end} {number:,}.",
+    }
+
+
+def _short(value: Any) -> str:
+    """What a setting became: a loss term's weight, a number."""
+    return f"{value['weight']:g}" if isinstance(value, Mapping) and "weight" in value else f"{value}"

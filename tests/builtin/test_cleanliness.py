@@ -261,7 +261,7 @@ def test_noise_and_blur_that_stay_are_told_once_and_not_before_10000_steps(
     assert set(alarm.readings) == {"grain", "flat", "ground", "fine"}
     weights = {"grainy": ["--set edges=3", "--loss critic=0.1"], "blurred": ["--loss critic=0.1"]}
     advised = weights[kind] if model.name == "began" else []  # of others nothing is measured
-    assert [next(flag for flag in advised if flag in text) for text in alarm.advice] == advised
+    assert [remedy.flags for remedy in alarm.advice] == advised
 
 
 def test_what_still_gets_better_is_left_in_peace_until_it_does_not() -> None:

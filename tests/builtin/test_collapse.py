@@ -27,6 +27,8 @@ from gankit.data.source import Request
 from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.features import RandomConvolutions
 from gankit.model import Remedy
+from gankit.runs.advice import command
+from gankit.runs.folder import RunFolder
 
 EVERY = 500
 CURES = (Remedy("slower", {"gamma": 0.7}, {"pulling-away": 0.1}),)
@@ -380,8 +382,10 @@ def test_an_alarm_says_numbers_and_flags_that_can_be_pasted(demo, stream, gankit
     )
     assert alarm.readings["variety"] < 0.1
     assert set(alarm.readings) == {"left", "variety", "coverage", "recall", "precision", "colours", "diversity"}
-    (advice,) = alarm.advice
-    words = shlex.split(advice.partition("slower: ")[2].replace("RUN", str(run)))
+    (remedy,) = alarm.advice
+    assert remedy.why.endswith("slower")
+    data = {"arguments": remedy.arguments, "new_run": remedy.new_run}
+    words = shlex.split(command(RunFolder(run), data, None))
     assert words[:2] == ["gankit", "resume"]
     said = gankit(*words[1:], "--steps", 8)
     assert said.code == 0

@@ -413,11 +413,12 @@ def test_a_second_resume_reads_nothing_before_the_first_one_has_let_go(
 ) -> None:
     """One that had chosen its step, and then waited, threw what the first had finished into abandoned/."""
     from gankit import api
+    from gankit.runs.lock import locked
 
     real, seen = api.checkpoint.choose, []
 
     def choose(made: Any, step: Any = None) -> int:
-        with pytest.raises(UserError, match="being trained by another process"), api.locked(made):
+        with pytest.raises(UserError, match="being trained by another process"), locked(made):
             pass
         seen.append(made.lock_path.exists())
         return int(real(made, step))
@@ -443,11 +444,11 @@ def test_to_look_at_runs_does_not_keep_one_from_being_resumed(gankit: Gankit, ru
     looking = threading.Thread(target=look)
     looking.start()
     try:
-        from gankit import api
+        from gankit.runs.lock import locked
 
         for _ in range(20):
             (run / ".lock").touch()
-            with api.locked(Run(run)):
+            with locked(Run(run)):
                 pass
             (run / ".lock").touch()
     finally:

@@ -28,8 +28,9 @@ from gankit.data import Demo, Request
 from gankit.metrics.distances import frechet_distance
 from gankit.metrics.features import pixels
 from gankit.trained.sampling import rebuild, sample
+from gankit.training import start
 from gankit.training.loop import step_once
-from gankit.training.record import Watcher
+from gankit.training.watcher import Watcher
 
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples" / "plugins").glob("*/pyproject.toml"))
 OFFERED = {
@@ -295,7 +296,7 @@ def test_a_view_is_told_of_each_step_before_it_and_of_a_checkpoint_s_when_its_ru
 def test_a_module_deep_in_a_network_is_told_of_each_step():
     settings = SMALL | {"vanishing_residuals": True}
     config = api.config.resolve("began", api.config.request(data="demo:60", **QUICK, set=settings), Catalogue())
-    training, batches = api.assemble(config, api.open_data(config, Catalogue(), Watcher()), Catalogue())
+    training, batches = start.assemble(config, start.open_data(config, Catalogue(), Watcher()), Catalogue())
     for _ in range(3):
         step_once(training, batches)
     modules = [module for network in training.networks.values() for module in network.modules()]

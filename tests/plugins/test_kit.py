@@ -217,8 +217,8 @@ class Shrug(gankit.Reaction):
     name = "shrug"
     summary = "does nothing"
 
-    def react(self, alarm, control):
-        return "shrugged"
+    def react(self, alarm, situation):
+        return gankit.Continue("shrugged")
 
 
 class Rows(gankit.Artifact):
@@ -336,7 +336,7 @@ PART_FAULTS = {
     ),
     "a reaction without a word": (
         ("reactions", "shrug", "says_what_it_did"),
-        'return "shrugged"',
+        'return gankit.Continue("shrugged")',
         "return None",
         "react returned None",
     ),

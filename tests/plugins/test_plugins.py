@@ -22,8 +22,9 @@ import gankit as public
 from gankit import UserError, api, hookspecs
 from gankit.catalogue import KINDS, Catalogue
 from gankit.cli import cli
+from gankit.training import start
 from gankit.training.loop import step_once
-from gankit.training.record import Watcher
+from gankit.training.watcher import Watcher
 
 HOOKS = [name for name in dir(hookspecs) if name.startswith("gankit_")]
 QUICK = {
@@ -202,16 +203,20 @@ BROKEN = {
     ),
     "a badly named class": (model("My GAN"), "Mine.name is 'My GAN': it must be lower-case words joined by hyphens"),
     "hooks of a newer gankit": (
-        "import gankit\nGANKIT_HOOKS = 2\n",
-        "it was written for version 2 of gankit's hooks, and this gankit has version 1: install a newer gankit",
+        "import gankit\nGANKIT_HOOKS = 3\n",
+        "it was written for version 3 of gankit's hooks, and this gankit has version 2: install a newer gankit",
     ),
     "hooks of an older gankit": (
         "import gankit\nGANKIT_HOOKS = 0\n",
-        "it was written for version 0 of gankit's hooks, and this gankit has version 1: install a newer release of the",
+        "it was written for version 0 of gankit's hooks, and this gankit has version 2: install a newer release of the",
+    ),
+    "a reaction of version 1 of the hooks": (
+        "import gankit\nGANKIT_HOOKS = 1\n@gankit.hookimpl\ndef gankit_reactions(): return []",
+        "and this gankit has version 2: Reaction.react(alarm, situation) returns gankit.Continue, gankit.Stop or",
     ),
     "hooks of a version that is no number": (
         "import gankit\nGANKIT_HOOKS = '1'\n",
-        "GANKIT_HOOKS is '1': it must be a whole number, here 1",
+        "GANKIT_HOOKS is '1': it must be a whole number, here 2",
     ),
     "a notification that asks for too much": (
         "import gankit\n@gankit.hookimpl\ndef gankit_run_started(rum): pass",
@@ -846,7 +851,7 @@ def test_no_hook_is_called_inside_a_step(install, monkeypatch):
     config = api.config.resolve(
         "began", api.config.request(**QUICK, losses={"everything-term": 0.1}, views=["everything-view"]), catalogue
     )
-    training, batches = api.assemble(config, api.open_data(config, catalogue, Watcher()), catalogue)
+    training, batches = start.assemble(config, start.open_data(config, catalogue, Watcher()), catalogue)
     assert "gankit_models" in calls  # it does count
     calls.clear()
     for _ in range(3):

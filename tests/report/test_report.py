@@ -140,7 +140,9 @@ ALARM: dict[str, Any] = {
     "kind": "narrowing",
     "severity": "critical",
     "message": "Coverage fell from 0.41 to 0.12 within 2,000 steps.",
-    "advice": ["Raise gamma for more variety.", "gankit resume RUN --set gamma=0.6"],
+    "advice": ["raise gamma for more variety: gankit resume run --from 5000 --set gamma=0.6 --out run-again"],
+    "remedies": [{"why": "raise gamma for more variety", "arguments": ["--set", "gamma=0.6"], "new_run": False}],
+    "healthy": 5000,
     "action": "stop",
 }
 
@@ -335,7 +337,9 @@ def test_a_malicious_folder_name_stays_text(tmp_path: Path) -> None:
         tmp_path / evil,
         config=CONFIG | {"data": evil, "requested": {evil: message}},
         data=DATA | {"name": message, "skipped": [{"file": evil, "reason": message}], "labels": [message]},
-        alarms=[ALARM | {"message": message, "advice": [evil, "gankit resume RUN " + message]}],
+        alarms=[
+            ALARM | {"message": message, "remedies": [{"why": evil, "arguments": [message]}, {"why": [evil]}, evil]}
+        ],
         metrics=[{"step": 1, f"loss/{message}": 1.0, message: 2.0}, {"step": 2, f"loss/{message}": 1.0}],
         samples=2,
     )
@@ -399,7 +403,7 @@ def test_a_rescue_stands_in_the_first_sentences(tmp_path: Path) -> None:
 
 
 def test_advice_names_a_checkpoint_that_is_still_there(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", alarms=[ALARM | {"advice": ["gankit resume RUN --from 5000 --set gamma=0.6"]}])
+    run = make_run(tmp_path / "run", alarms=[ALARM])
     for step in (3000, 6000, 8000):
         (run.folder / "checkpoints" / f"{step:06d}").mkdir(parents=True)
     text = report(run).text.replace("  ", " ")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import gankit
-from gankit import Alarm, Control, Judged, Losses, Reading, Run, Snapshot, Step, hookimpl
+from gankit import Alarm, Continue, Decision, Judged, Losses, Reading, Run, Situation, Snapshot, Step, hookimpl
 
 told: list[str] = []  # the notifications, in order
 
@@ -74,8 +74,8 @@ class Look(gankit.Diagnostic):
 class Shrug(gankit.Reaction):
     name = "everything-reaction"
 
-    def react(self, alarm: Alarm, control: Control) -> str:
-        return "shrugged"
+    def react(self, alarm: Alarm, situation: Situation) -> Decision:
+        return Continue("shrugged")
 
 
 class Upside(gankit.View):

@@ -30,12 +30,12 @@ def state(run: Path, step: int) -> dict:
 
 
 def alarms(run: Path) -> list[dict]:
-    return [line for line in lines(run, "alarms.jsonl") if line["kind"] != "rescue-result"]
+    return lines(run, "alarms.jsonl")
 
 
 def results(run: Path) -> list[str]:
     """What came of rescues."""
-    return [line["message"] for line in lines(run, "alarms.jsonl") if line["kind"] == "rescue-result"]
+    return [line["message"] for line in lines(run, "rescues.jsonl")] if (run / "rescues.jsonl").exists() else []
 
 
 def collapses(run: Path) -> list[dict]:
@@ -293,5 +293,5 @@ def test_a_rung_that_lowers_a_number_is_left_out_where_it_is_lower_already(floor
     from gankit.training.rescue import open_remedies
 
     training, _ = prepare("began", [], {"data": "demo:60", "image_size": 16, "steps": 0}, set={"balance.floor": floor})
-    rungs = open_remedies(training.config, training.model, Catalogue([]), "outrun", 0)
-    assert next(rungs)[0].flags == first
+    rungs = open_remedies(training.config, training.model, Catalogue([]), "outrun")
+    assert next(rungs).flags == first

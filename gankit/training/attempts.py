@@ -1,0 +1,196 @@
+"""A training to its end: attempt after attempt where rescues lead back, and how it ended, whatever happens."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import traceback
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from gankit.catalogue import Catalogue
+from gankit.components import Alarm, Return, Stop
+from gankit.data.batches import Batches
+from gankit.device import crowded, peak_memory
+from gankit.errors import TrainingError, UserError
+from gankit.files import replacing
+from gankit.runs.folder import FolderGone, RunFolder, to_resume, write_json
+from gankit.training import checkpoint
+from gankit.training.interrupts import Interrupts
+from gankit.training.loop import Ending, Session, train
+from gankit.training.record import Recorder
+from gankit.training.rescue import amended, outcome
+from gankit.training.showing import Showing
+from gankit.training.start import assemble
+from gankit.training.state import Training
+from gankit.training.watch import Decided, Watch
+from gankit.training.watcher import Watcher
+
+RESERVE = 1 << 16  # bytes
+
+
+def session(
+    run: RunFolder,
+    training: Training,
+    batches: Batches,
+    catalogue: Catalogue,
+    watcher: Watcher,
+    refused: Iterable[str] = (),
+) -> Session:
+    """A training with its recorder and its watch; `refused`: flags of remedies that do not fit it."""
+    recorder = Recorder(run, training, batches.batch_size * batches.updates, catalogue, watcher)
+    showing = Showing(training, batches.data)
+    watch = Watch(recorder, training, showing, catalogue, watcher, refused)
+    return Session(training, batches, showing, recorder, watch)
+
+
+class Attempts:
+    """The training of one start, and those that rescues go on with."""
+
+    def __init__(self, run: RunFolder, first: Session, catalogue: Catalogue, watcher: Watcher) -> None:
+        self.run, self.now, self.catalogue, self.watcher = run, first, catalogue, watcher
+
+    def drive(self, interrupts: Interrupts, alarms: Sequence[tuple[str, Alarm]]) -> dict[str, Any]:
+        """Train until no rescue is to follow. `alarms`: those to act on before the first step. Returns the result."""
+        training, recorder = self.now.training, self.now.recorder
+        if not self.run.checkpoints():
+            checkpoint.save(self.run, training)
+        if not self.run.sample_path(training.number).exists():
+            recorder.sample(self.now.showing)
+        deadline = perf_counter() + (training.config.time or math.inf)
+        self.watcher.begin(training)
+        advice = self.now.watch.snapshot({}).advice
+        decided = self.now.watch.react([(name, replace(alarm, advice=advice(alarm.kind))) for name, alarm in alarms])
+        ending = self._attempt(interrupts, deadline, decided)
+        while isinstance(ending.decided.decision, Return):
+            self.watcher.end()
+            decided = self._return(ending.decided, ending.decided.decision)
+            if isinstance(decided.decision, Stop):
+                ending = replace(ending, reason="alarm", decided=decided)
+            elif isinstance(decided.decision, Return):  # another remedy
+                ending = replace(ending, decided=decided)
+            else:
+                self.watcher.begin(self.now.training)
+                ending = self._attempt(interrupts, deadline, decided)
+        return ending.result | self._healthy(ending)
+
+    def _attempt(self, interrupts: Interrupts, deadline: float, decided: Decided) -> Ending:
+        ending = train(self.now, interrupts, deadline, decided)
+        kind = ending.decided.alarm.kind if ending.decided.alarm else ""
+        came = outcome(self.now.training.config, ending.steps, kind)
+        if came:
+            self.now.recorder.rescue(came)
+            self.watcher.notice(came["message"])
+        return ending
+
+    def _return(self, decided: Decided, decision: Return) -> Decided:
+        """Go back as was decided, with what is abandoned kept aside; where the remedy does not fit, decide anew."""
+        old, step = self.now, decision.step
+        try:
+            changed, _ = amended(old.training.config, decision.remedy, self.catalogue, step)
+            training, batches = assemble(changed, old.batches.data, self.catalogue)
+            checkpoint.load(self.run, step, training)
+        except (UserError, TrainingError, torch.OutOfMemoryError) as error:
+            return old.watch.reconsider(decided, error)
+        training.healthy = step  # what it says itself may be an older one, which is gone
+        training.attempt, training.since = self.run.abandon_after(step), step
+        write_json(self.run.folder / "config.json", changed.model_dump(mode="json"))
+        old.recorder.close()
+        self.now = session(self.run, training, batches, self.catalogue, self.watcher, old.watch.refused)
+        return Decided()
+
+    def _healthy(self, ending: Ending) -> dict[str, int]:
+        """Where an alarm ended the training: its last healthy step, after which nothing stays if so decided."""
+        if ending.reason != "alarm":
+            return {}
+        healthy, decision = self.now.training.healthy, ending.decided.decision
+        if isinstance(decision, Stop) and decision.keep_best and healthy in self.run.checkpoints():
+            self.run.abandon_after(healthy)
+        return {"healthy": healthy}
+
+
+def go(
+    run: RunFolder,
+    training: Training,
+    batches: Batches,
+    catalogue: Catalogue,
+    watcher: Watcher,
+    interrupts: Interrupts,
+    alarms: Sequence[tuple[str, Alarm]] = (),
+) -> None:
+    """Train, write result.json, draw, tell; and say in result.json how it ended, whatever happens.
+
+    `alarms`: those of diagnostics that are to be acted on at once. Raises `TrainingError` for a training that failed.
+    """
+    attempts = Attempts(run, session(run, training, batches, catalogue, watcher), catalogue, watcher)
+    for line in filter(None, [crowded(training.config.device)]):
+        watcher.notice(line)
+    first, before, failure = training.number, run.result, None
+    (run.folder / "result.json").unlink(missing_ok=True)
+    for line in catalogue.notify("gankit_run_started", run=run):
+        watcher.notice(line)
+    reserve = _reserve(run)
+    try:
+        result = attempts.drive(interrupts, alarms)
+        if result["steps"] == first and before.get("images_per_second"):
+            result["images_per_second"] = before["images_per_second"]
+    except FolderGone:
+        watcher.end()
+        attempts.now.recorder.close()
+        raise TrainingError(
+            f"run folder {run.folder} was deleted under its training, which ends at step "
+            f"{attempts.now.training.number:,}: nothing of it is left to go on from, and nothing is made in its place"
+        ) from None
+    except BaseException as error:
+        failure, result = error, _failed(run, attempts.now.training, error)
+    watcher.end()
+    attempts.now.recorder.close()
+    attempts.now.recorder.follow()
+    reserve.close()
+    result |= {"output": f"lost: {watcher.lost}"} if watcher.lost else {}
+    result["peak_memory"] = peak_memory(training.config.device)
+    write_json(run.folder / "result.json", result)
+    attempts.now.recorder.draw()
+    for line in catalogue.notify("gankit_run_finished", run=run, result=result):
+        watcher.notice(line)
+    if failure is not None:
+        _raise(failure, run, attempts.now.training)
+
+
+def _reserve(run: RunFolder) -> ExitStack:
+    """Room for result.json on a disk that fills up, until it is closed."""
+    held = ExitStack()
+    with suppress(OSError):
+        held.enter_context(tempfile.TemporaryFile(dir=run.folder, buffering=0)).write(bytes(RESERVE))  # noqa: SIM115
+    return held
+
+
+def _failed(run: RunFolder, training: Training, error: BaseException) -> dict[str, Any]:
+    """The result of a training that an error ended; the traceback goes into the run folder."""
+    with suppress(UserError), replacing(run.folder / "traceback.txt") as beside:
+        beside.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return {
+        "outcome": "failed",
+        "reason": type(error).__name__,
+        "steps": training.number,
+        "seconds": round(training.seconds, 3),
+        "images_per_second": None,
+        "message": " ".join(str(error).split()),
+    }
+
+
+def _raise(failure: BaseException, run: RunFolder, training: Training) -> None:
+    """An error of a training as one line that says how to go on; what is no error is raised as it is."""
+    if not isinstance(failure, Exception):
+        raise failure
+    command = to_resume(run.folder, training.config.plugins)
+    go_on = f"; go on from the last checkpoint with `{command}`" if run.checkpoints() else ""
+    raise TrainingError(
+        f"the training failed after step {training.number}: {type(failure).__name__}: "
+        f"{' '.join(str(failure).split())} (traceback in {run.folder / 'traceback.txt'}{go_on})"
+    ) from failure

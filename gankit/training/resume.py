@@ -1,0 +1,75 @@
+"""Where a resume begins: at which step, in which folder, with which alarms that still stand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from gankit import files
+from gankit.components import Alarm
+from gankit.runs.folder import LINES, OBJECTS, RunFolder
+from gankit.training import checkpoint
+from gankit.training.loop import scheduled
+from gankit.training.state import Training
+
+
+def standing(made: RunFolder, training: Training) -> list[tuple[str, Alarm]]:
+    """The critical alarms since the last healthy step, with their diagnostics, of those that have not seen all well."""
+    found: dict[str, Alarm] = {}
+    for line in made.alarms():
+        name = line.get("diagnostic")
+        if line.get("severity") != "critical" or line.get("attempt", 1) != training.attempt:
+            continue
+        if training.healthy < line["step"] <= training.number and isinstance(name, str):
+            readings = line.get("readings")
+            found[name] = Alarm(
+                str(line.get("kind")),
+                "critical",
+                str(line.get("message")),
+                readings=readings if isinstance(readings, Mapping) else {},
+                before=line.get("before"),
+            )
+    return [(name, alarm) for name, alarm in found.items() if not training.verdicts.get(name, True)]
+
+
+def go_back(made: RunFolder, training: Training, step: int, differing: set[str]) -> None:
+    """Make room for the steps after `step`.
+
+    Where the same training goes on from its last checkpoint, it is about to write the same lines again; where
+    settings changed or it returns to an earlier step, what was there is kept: lines in place, pictures set aside.
+    """
+    if made.attempt > training.attempt:  # killed before this attempt's first checkpoint
+        training.since = step
+    training.attempt = made.attempt
+    lines = [line["step"] for line in made.metrics() if line.get("attempt", 1) == training.attempt]
+    beyond = any(number > step for number in (*lines, *(number for number, _ in made.samples())))
+    if training.healthy not in made.checkpoints():  # rotated away since: better the one chosen than none
+        training.healthy = step
+    if step != made.checkpoints()[-1] or (differing and beyond):
+        training.attempt, training.since = made.abandon_after(step), step
+        return
+    arrived = training.config.steps is not None and step >= training.config.steps  # and keeps its last line
+    made.drop_lines(
+        lambda number: number > step or (number == step and not arrived and not scheduled(training, number)),
+        training.attempt,
+    )
+
+
+def branch(made: RunFolder, step: int, out: str | Path, healthy: int) -> RunFolder:
+    """A new run folder with what belongs to the steps up to `step`, and the last healthy checkpoint."""
+    folder = RunFolder.create(out, made.config["model"]["name"])
+    names = [name for name in (*OBJECTS, *LINES) if name != "result.json" and (made.folder / name).exists()]
+    paths = [made.folder / name for name in names]
+    for number in {step, healthy} & set(made.checkpoints()):
+        paths += checkpoint.files(made, number)
+    paths += [path for number, path in made.samples() if number <= step]
+    for path in paths:
+        target = folder / path.relative_to(made.folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(files.opened(made.folder, path), "rb") as old, open(target, "xb") as new:
+            shutil.copyfileobj(old, new)
+    branched = RunFolder(folder)
+    branched.drop_lines(lambda number: number > step)
+    return branched

@@ -1,0 +1,122 @@
+"""What a training begins with: data and networks. What does not fit is refused before there is a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gankit.catalogue import Catalogue
+from gankit.config import resolve as config
+from gankit.config.resolve import RunConfig
+from gankit.data.batches import Batches
+from gankit.data.source import Data, Request
+from gankit.device import describe
+from gankit.errors import TrainingError, UserError, told
+from gankit.training.build import build
+from gankit.training.dry_run import refuse_misfits
+from gankit.training.state import Training
+from gankit.training.watcher import Watcher
+
+
+def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
+    """Open a folder, or the data source NAME[:ARGUMENT]."""
+    asked = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
+    data = config.open_source(resolved.data, asked, catalogue, resolved.datasets)
+    if data.skipped:
+        first = data.skipped[0]
+        watcher.notice(
+            f"skipped {len(data.skipped)} file{'s' * (len(data.skipped) > 1)} of {resolved.data}, "
+            f"first {first['file']}: {first['reason']} (all in data.json)"
+        )
+    if data.warned:
+        first = data.warned[0]
+        watcher.notice(
+            f"warning: {len(data.warned)} picture{'s' * (len(data.warned) > 1)}, "
+            f"first {first['file']}: {first['reason']} (all in data.json)"
+        )
+    if len(data.train) < resolved.batch_size:
+        raise UserError(
+            f"{resolved.data} has {len(data.train)} pictures to train on, fewer than a batch of {resolved.batch_size}: "
+            "add pictures, or use a smaller --batch-size" + (" or --holdout 0" if resolved.holdout else "")
+        )
+    return data
+
+
+def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Training, Batches]:
+    """The training and its batches; what does not fit is refused here, before anything is written.
+
+    Raises `UserError` for that, and `TrainingError` where the code of a model or component failed.
+    """
+    try:
+        training = build(resolved, data.shape, catalogue, data.classes)
+        updates = len(training.model.updates)
+        batches = Batches(data, resolved.batch_size, resolved.seed, training.device, resolved.mirror, updates)
+        refuse_misfits(training, batches)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if catalogue.strict:
+            raise
+        raise TrainingError(
+            f"model {resolved.model['name']!r} failed before its first step, and nothing was written: {told(error)}; "
+            "GANKIT_STRICT=1 shows the traceback"
+        ) from error
+    return training, batches
+
+
+def chosen(resolved: RunConfig, asked: Mapping[str, Any], data: Data, training: Training) -> str:
+    """One line: what will be trained, and why so."""
+    free = [
+        key
+        for key in ("image_size", "batch_size", "precision", "steps")
+        if asked.get(key) is None and not (key == "steps" and resolved.time)
+    ]
+    size = "×".join(map(str, data.shape[1:])) if len(data.shape) == 3 else f"points of {data.shape[0]} numbers"
+    filters = f", {resolved.model['filters']} filters" if "filters" in resolved.model else ""
+    length = f"{resolved.steps:,} steps" if resolved.steps is not None else f"{resolved.time:.0f} s"
+    why = "a GPU is there, so the paper's sizes"
+    if resolved.device == "cpu":
+        why = "no GPU here, so small sizes"
+    because = f" ({why}; change with --{', --'.join(key.replace('_', '-') for key in free)})" if free else ""
+    return (
+        f"{resolved.model['name']} on {len(data.train):,} items of {resolved.data} ({len(data.held_out):,} held out): "
+        f"{size}{filters}, batch {resolved.batch_size}, {length}, "
+        f"{resolved.precision} on {describe(resolved.device)}{because}"
+    )
+
+
+def describe_data(data: Data) -> dict[str, Any]:
+    """data.json."""
+    return {
+        "name": data.name,
+        "train": len(data.train),
+        "held_out": len(data.held_out),
+        "shape": list(data.shape),
+        "digest": data.digest,
+        "labels": list(data.classes),
+        "skipped": data.skipped,
+        "warned": data.warned,
+    }
+
+
+@contextmanager
+def quiet_random(device: str) -> Iterator[None]:
+    """A training seeds torch's own random stream at every update; the caller's is put back."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+        yield
+
+
+def refuse_inside(out: str | Path | None, data: str | Path) -> None:
+    pictures = os.path.realpath(os.path.expanduser(data))
+    folder = Path(os.path.realpath(os.path.expanduser(out or "runs")))
+    if os.path.isdir(pictures) and folder.is_relative_to(pictures):
+        where = f"--out {out}" if out else "the new run's folder under runs/"
+        raise UserError(
+            f"{where} would lie inside the pictures of {data}, and its samples would join them: "
+            "choose an --out elsewhere"
+        )

@@ -1,0 +1,255 @@
+"""What diagnostics find in a training, and what the reaction decides on it: values, which the loop acts on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from time import perf_counter
+from typing import Any
+
+from gankit.catalogue import Catalogue
+from gankit.components import (
+    Alarm,
+    Continue,
+    Decision,
+    Diagnostic,
+    Reaction,
+    Reading,
+    Return,
+    Situation,
+    Snapshot,
+    Stop,
+)
+from gankit.errors import told
+from gankit.model import Remedy
+from gankit.runs.advice import sentences
+from gankit.runs.folder import rescues, strict
+from gankit.training.record import Recorder
+from gankit.training.rescue import open_remedies
+from gankit.training.showing import Showing, looking
+from gankit.training.state import LOOKING, Training
+from gankit.training.watcher import Watcher
+
+PATIENCE = 5.0  # seconds that a diagnostic may take before its share of the time is looked at
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the diagnostics that were due found: `values` by metric name, `details` and `alarms` with who found them."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    alarms: tuple[tuple[str, Alarm], ...] = ()
+    looked: bool = False
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the reaction decided, and the last critical alarm that it was asked about."""
+
+    decision: Decision = field(default_factory=Continue)
+    alarm: Alarm | None = None
+
+    def after(self, before: Decided) -> Decided:
+        """With the alarm of before, where there is no later one."""
+        return replace(self, alarm=self.alarm or before.alarm)
+
+
+class Watch:
+    """Lets the diagnostics look at a training and the reaction decide on what they find."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        training: Training,
+        showing: Showing,
+        catalogue: Catalogue,
+        watcher: Watcher,
+        refused: Iterable[str] = (),
+    ) -> None:
+        self.recorder, self.training, self.showing = recorder, training, showing
+        self.catalogue, self.watcher = catalogue, watcher
+        reaction = catalogue.get("reactions", training.config.on_alarm)
+        self.reaction: Reaction = reaction(reaction.Options(**training.config.reactions.get(reaction.name, {})))
+        self.refused = set(refused)  # flags of remedies that turned out not to fit
+        self.words: dict[str, str] = {}  # diagnostic -> its word on the training's health
+        self.looked: dict[str, int] = {}  # diagnostic -> the step of its last look
+        self.began = perf_counter()
+        self.took: dict[str, float] = {}  # diagnostic -> the seconds of its looks since then
+        self.over_budget: set[str] = set()  # diagnostics of which that was told
+
+    def all_well(self, number: int) -> bool:
+        """Whether every diagnostic that gives a verdict looked at this very step, and saw nothing wrong."""
+        verdicts = self.training.verdicts
+        return bool(verdicts) and all(well and self.looked.get(name) == number for name, well in verdicts.items())
+
+    def observe(self, line: dict[str, Any]) -> Decided:
+        """Let the diagnostics look whose turn it is, write this step's line with what they read, and decide."""
+        look = self.look(line)
+        for name, details in look.details.items():
+            self.recorder.detail(name, details)
+        if look.looked:
+            ill = [word for name, word in self.words.items() if not self.training.verdicts.get(name, True)]
+            self.watcher.health(", ".join(ill) or next(reversed(self.words.values()), ""))
+        decided = self.react(look.alarms)
+        self.recorder.write(line | look.values)
+        return decided
+
+    # Looking.
+
+    def look(self, line: Mapping[str, Any]) -> Look:
+        """What the diagnostics find whose turn it is at this step. One that raises is switched off."""
+        training = self.training
+        values: dict[str, float] = {}
+        details: dict[str, Mapping[str, Any]] = {}
+        alarms: list[tuple[str, Alarm]] = []
+        due = [name for name, diagnostic in training.diagnostics.items() if training.number % diagnostic.every == 0]
+        for name in (name for name in due if name not in training.disabled):
+            diagnostic, began = training.diagnostics[name], perf_counter()
+            try:
+                with looking(training, LOOKING, training.number):
+                    reading = diagnostic.read(self.snapshot({**line, **values}))
+                found = {f"{name}/{key}": float(value) for key, value in reading.values.items()}
+                json.dumps(strict([reading.details, diagnostic.state()]), allow_nan=False)  # or it could not be written
+            except Exception as error:  # a broken observer must not end a training of three days
+                alarms.append((name, self._switch_off(name, error)))
+                continue
+            self._keep_to_budget(name, diagnostic, perf_counter() - began)
+            self._note(name, reading)
+            values |= found
+            details |= {name: reading.details} if reading.details else {}
+            alarms += [(name, alarm) for alarm in reading.alarms]
+        return Look(values, details, tuple(alarms), bool(due))
+
+    def snapshot(self, line: Mapping[str, Any]) -> Snapshot:
+        """The training as a diagnostic sees it at this step."""
+        training, showing = self.training, self.showing
+        return Snapshot(
+            training.number,
+            dict(line),
+            training.model,
+            showing.generate,
+            showing.real,
+            showing.judge,
+            training.since,
+            self.remedies,
+            training.start,
+        )
+
+    def _note(self, name: str, reading: Reading) -> None:
+        """Keep a diagnostic's verdict and its word on the training's health."""
+        self.looked[name] = self.training.number
+        well = False if any(alarm.severity == "critical" for alarm in reading.alarms) else reading.healthy
+        if well is not None:
+            self.training.verdicts[name] = well
+        self.words.pop(name, None)
+        if reading.health:
+            self.words[name] = reading.health
+
+    def _switch_off(self, name: str, error: Exception) -> Alarm:
+        reason = self.training.disabled[name] = told(error)
+        self.training.verdicts.pop(name, None)
+        self.words.pop(name, None)
+        self.watcher.notice(f"diagnostic {name!r} failed and is switched off: {reason}")
+        return Alarm("diagnostic-failed", "warning", f"It is switched off: {reason}")
+
+    def _keep_to_budget(self, name: str, diagnostic: Diagnostic, seconds: float) -> None:
+        """Tell once of a diagnostic that takes more time than it may; it goes on, since the clock decides nothing."""
+        took = self.took[name] = self.took.get(name, 0.0) + seconds
+        share = took / max(perf_counter() - self.began, 1e-9)
+        if took < PATIENCE or share <= diagnostic.budget or name in self.over_budget:
+            return
+        self.over_budget.add(name)
+        self.watcher.notice(
+            f"warning: diagnostic {name!r} has taken {took:.0f} s, {share:.0%} of this training's time (its budget is "
+            f"{diagnostic.budget:.0%}); it goes on: its author can let it look at less, or more rarely than every "
+            f"{diagnostic.every} steps"
+        )
+
+    # Deciding.
+
+    def react(self, alarms: Iterable[tuple[str, Alarm]]) -> Decided:
+        """Tell of each alarm, and ask the reaction about the critical ones; a return outweighs a stop."""
+        decided = Decided()
+        for diagnostic, alarm in alarms:
+            answer: Decision = Continue("warned")
+            if alarm.severity == "critical":
+                answer = self._ask(alarm)
+                if isinstance(answer, Return) and isinstance(decided.decision, Return):
+                    answer = decided.decision  # a step has one way back
+                decided = Decided(max(decided.decision, answer, key=_weight), alarm)
+            self._tell(diagnostic, alarm, answer.words)
+        return decided
+
+    def reconsider(self, decided: Decided, error: Exception) -> Decided:
+        """The remedy that was decided on does not fit this run: the reaction is asked again, without it."""
+        assert isinstance(decided.decision, Return)
+        assert decided.alarm is not None
+        remedy = decided.decision.remedy
+        self.refused.add(remedy.flags)
+        answer = self._ask(decided.alarm)
+        words = answer.words.removeprefix("stopped: ")
+        message = f"{remedy.flags} does not fit this run ({' '.join(str(error).split())}); {words}"
+        self.recorder.rescue({"outcome": "does not fit", "arguments": remedy.arguments, "message": message})
+        self.watcher.notice(message)
+        return Decided(answer if isinstance(answer, Return) else Stop(answer.words, keep_best=True), decided.alarm)
+
+    def _ask(self, alarm: Alarm) -> Decision:
+        """The reaction's decision on a critical alarm; where it fails, the training goes on."""
+        run, back = self.recorder.run, self.training.healthy
+        there = run.checkpoints()
+        remedies = [remedy for remedy in self.remedies(alarm.kind) if not remedy.new_run]
+        tried = len(rescues(self.training.config.history))
+        try:
+            answer = self.reaction.react(alarm, Situation(back if back in there else None, tried, remedies))
+            if not isinstance(answer, Continue | Stop | Return):
+                raise TypeError(f"react returned {answer!r}: it must be gankit.Continue, gankit.Stop or gankit.Return")
+            if isinstance(answer, Return) and answer.step not in there:
+                raise ValueError(f"there is no checkpoint of step {answer.step} to return to")
+        except Exception as error:  # a failing notification must not end the training
+            answer = Continue(f"the reaction failed: {told(error)}")
+            self.watcher.notice(f"alarm {alarm.kind!r}: {answer.words}")
+        return answer
+
+    def remedies(self, alarm: str) -> list[Remedy]:
+        """What the model has against an alarm of that kind and this run has not yet."""
+        training = self.training
+        try:
+            found = list(open_remedies(training.config, training.model, self.catalogue, alarm))
+        except Exception as error:  # a model's broken ladder must not silence the alarm
+            self.watcher.notice(f"the remedies of {training.model.name!r} failed: {told(error)}")
+            return []
+        return [remedy for remedy in found if remedy.flags not in self.refused]
+
+    def _tell(self, diagnostic: str, alarm: Alarm, action: str) -> None:
+        training, run = self.training, self.recorder.run
+        ill = alarm.severity == "critical" or not all(training.verdicts.values())
+        remedies = [_as_data(one) for one in alarm.advice]
+        record = {
+            "step": training.number,
+            "diagnostic": diagnostic,
+            **asdict(alarm),
+            "before": alarm.before if alarm.before is not None or not ill else training.healthy,
+            "advice": sentences(run, remedies, training.healthy),
+            "remedies": remedies,
+            "healthy": training.healthy,
+            "action": action,
+            **self.recorder.attempt,
+        }
+        self.recorder.alarm(record)
+        self.watcher.alarm(record)
+        for failed in self.catalogue.notify("gankit_alarm_raised", run=run, alarm=record):
+            self.watcher.notice(failed)
+
+
+def _weight(decision: Decision) -> int:
+    """Which of two decisions of one step is followed."""
+    return (Continue, Stop, Return).index(type(decision))
+
+
+def _as_data(advice: Remedy | str) -> dict[str, Any]:
+    """An entry of `remedies` in alarms.jsonl."""
+    if isinstance(advice, str):
+        return {"why": advice, "arguments": [], "new_run": False}
+    return {"why": advice.why, "arguments": advice.arguments, "new_run": advice.new_run}

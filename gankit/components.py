@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,29 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from gankit.model import Judged, Model, Remedy, Step
-from gankit.options import Options
+from gankit.options import Component, OptionsT
 
 if TYPE_CHECKING:
     from gankit.runs.folder import RunFolder
 
 
-class LossTerm(ABC):
+class LossTerm(Component[OptionsT]):
     """An extra term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`.
 
     What it remembers from step to step lies in `memory`, tensors by name, and so in the checkpoint. A term can have a
     network of its own (a critic, say), which learns beside the model's: `build` and `own_loss`.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
     network: str = "generator"  # whose loss it is added to; an option may decide
     needs: ClassVar[frozenset[str]] = frozenset()  # of "code", "code as wide as the latent"
 
-    class Options(Options):
-        """No settings by default."""
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
+    def __init__(self, options: OptionsT) -> None:
+        super().__init__(options)
         self.memory: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -58,20 +53,14 @@ class LossTerm(ABC):
         return torch.optim.Adam(parameters, lr=1e-4, fused=True)
 
 
-class Controller(nn.Module, ABC):
+class Controller(nn.Module, Component[OptionsT]):
     """A feedback controller: `--controller NAME`, from the hook `gankit_controllers`.
 
     What it remembers lies in buffers, so that it is on the device, in the checkpoint, and free of host syncs.
     It declares what it drives: `k`, `margin`, `learning_rate/NETWORK`, or any knob that a model asks for.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
-
-    class Options(Options):
-        """No settings by default."""
-
-    def __init__(self, options: Any, model: Model) -> None:
+    def __init__(self, options: OptionsT, model: Model) -> None:
         super().__init__()
         self.options = options
         self.model_settings = model.settings
@@ -90,17 +79,8 @@ class Controller(nn.Module, ABC):
         """Look at the readings of step `number` (0-dim tensors by metric name) and adjust; no `.item()`."""
 
 
-class View(ABC):
+class View(Component[OptionsT]):
     """What the discriminator is shown instead of the bare picture: `--view NAME`, from the hook `gankit_views`."""
-
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
-
-    class Options(Options):
-        """No settings by default."""
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
 
     @property
     def together(self) -> int:
@@ -173,24 +153,16 @@ class Snapshot:
         return list(self.remedies(kind))
 
 
-class Diagnostic(ABC):
+class Diagnostic(Component[OptionsT]):
     """An observer with readings and alarms: `--diagnostic NAME`, from the hook `gankit_diagnostics`.
 
     It looks after every `every` steps. One that raises is switched off and reported once; the training goes on.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()  # of "energy": a model without is refused before it trains
-
-    class Options(Options):
-        """No settings by default."""
 
     every: int = 500
     budget: float = 0.25  # the share of a training's time that it may take; beyond, the user is told once
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
 
     @abstractmethod
     def read(self, snapshot: Snapshot) -> Reading:
@@ -244,34 +216,19 @@ class Situation:
     remedies: Sequence[Remedy]  # of the model against this alarm: those that a training can go on with, and has not had
 
 
-class Reaction(ABC):
+class Reaction(Component[OptionsT]):
     """What is done at a critical alarm: `--on-alarm NAME`, from the hook `gankit_reactions`."""
-
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
-
-    class Options(Options):
-        """No settings by default."""
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
 
     @abstractmethod
     def react(self, alarm: Alarm, situation: Situation) -> Decision:
         """Decide what is done: `Continue`, `Stop` or `Return`. What else it does (send a letter) is its own affair."""
 
 
-class Artifact(ABC):
+class Artifact(Component[OptionsT]):
     """What is drawn or logged from a run: `--artifact NAME`, from the hook `gankit_artifacts`."""
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
-
-    class Options(Options):
-        """No settings by default."""
-
-    def __init__(self, options: Any, run: RunFolder) -> None:
-        self.options = options
+    def __init__(self, options: OptionsT, run: RunFolder) -> None:
+        super().__init__(options)
         self.run = run
 
     def line(self, line: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from gankit.options import Options
+from gankit.options import Component, Options, OptionsT
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Simultaneous = (("generator", "discriminator"),)
@@ -164,22 +164,14 @@ def _mean_energy(judged: Judged) -> Tensor:
     return judged.energy.mean()
 
 
-class NetworkPair(ABC):
+class NetworkPair(Component[OptionsT]):
     """A named generator and discriminator, for a model's `networks` setting.
 
     Options that a model's settings have by the same name (`filters`, `latent`) are taken from there. A module of a
     network with a method `at_step(number)` has it called before each step (vanishing residuals).
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
     sizes: ClassVar[Sequence[int]] = ()  # sides of pictures that can be built; none: any
-
-    class Options(Options):
-        """No settings by default."""
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 import numpy as np
 
-from gankit.options import Options
+from gankit.options import Component, OptionsT
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,11 @@ class Data:
         return self.label_names if self.labels is not None else ()
 
 
-class DataSource(ABC):
+class DataSource(Component[OptionsT]):
     """Base class of what the hook `gankit_datasets` offers; used as `--data NAME[:ARGUMENT]`."""
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
-
-    class Options(Options):
-        """No settings by default."""
-
-    def __init__(self, options: Any = None) -> None:
-        self.options = self.Options() if options is None else options
+    def __init__(self, options: OptionsT | None = None) -> None:
+        super().__init__(self.Options() if options is None else options)
 
     @abstractmethod
     def open(self, argument: str | None, request: Request) -> Data:

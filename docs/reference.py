@@ -127,6 +127,11 @@ def paragraphs(item: Any) -> str:
 
 def flowing(text: str) -> str:
     """An example that begins with a decorator is set as code, and a `<` outside code is no tag."""
+    parts = re.split(r"(^```.*?^```)", text, flags=re.DOTALL | re.MULTILINE)
+    return "".join(part if part.startswith("```") else _prose(part) for part in parts)
+
+
+def _prose(text: str) -> str:
     parts = []
     for part in text.split("\n\n"):
         code = part.lstrip().startswith(("@", "    ")) or part.startswith("    ")

@@ -23,6 +23,21 @@ class LossTerm(Component[OptionsT]):
 
     What it remembers from step to step lies in `memory`, tensors by name, and so in the checkpoint. A term can have a
     network of its own (a critic, say), which learns beside the model's: `build` and `own_loss`.
+
+    ```python
+    import gankit
+
+
+    class TotalVariation(gankit.LossTerm):
+        "The mean difference between neighbouring pixels of G(z) (Rudin, Osher, Fatemi 1992)."
+
+        name = "total-variation"
+        summary = "neighbouring pixels of generated pictures are to be alike"
+
+        def __call__(self, step):
+            fake = step.fake  # (B, C, S, S) in [-1, 1]
+            return fake.diff(dim=-1).abs().mean() + fake.diff(dim=-2).abs().mean()
+    ```
     """
 
     network: str = "generator"  # whose loss it is added to; an option may decide
@@ -34,10 +49,12 @@ class LossTerm(Component[OptionsT]):
 
     @abstractmethod
     def __call__(self, step: Step) -> Tensor:
-        """The term's value before its weight, a scalar. It may call `step.networks` again."""
+        """The term's value before its weight, 0-dim float32. It may call `step.networks` again."""
 
     def build(self, seen: tuple[int, ...]) -> nn.Module | None:
-        """The network of the term's own, or None: by default it has none. `seen` is the shape of what D is shown.
+        """The network of the term's own, or None: by default it has none.
+
+        `seen` is the shape of one item as D is shown it: (C, S, S), or (D,) for points.
 
         It stands in `step.networks` by the term's name, learns in the updates that move `self.network`, and is in
         the checkpoint, but in no folder of samples. Raise `gankit.UserError` for a shape that cannot be built.
@@ -45,7 +62,7 @@ class LossTerm(Component[OptionsT]):
         return None
 
     def own_loss(self, step: Step) -> Tensor:
-        """What the network of the term's own minimises, a scalar; no other network learns from it."""
+        """What the network of the term's own minimises, 0-dim float32; no other network learns from it."""
         raise NotImplementedError(f"loss term {self.name!r} builds a network and has no `own_loss`")
 
     def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -58,6 +75,35 @@ class Controller(nn.Module, Component[OptionsT]):
 
     What it remembers lies in buffers, so that it is on the device, in the checkpoint, and free of host syncs.
     It declares what it drives: `k`, `margin`, `learning_rate/NETWORK`, or any knob that a model asks for.
+
+    ```python
+    import torch
+    from pydantic import Field
+
+    import gankit
+
+
+    class HalfLifeOptions(gankit.Options):
+        steps: int = Field(10_000, ge=1, description="steps until half of the learning rate is left")
+
+
+    class HalfLife(gankit.Controller[HalfLifeOptions]):
+        "The generator's learning rate falls by half every so many steps."
+
+        name = "half-life"
+        summary = "the generator's learning rate falls by half every so many steps"
+        drives = ("learning_rate/generator",)
+
+        def __init__(self, options, model):
+            super().__init__(options, model)
+            self.register_buffer("rate", torch.tensor(model.learning_rate("generator")))
+
+        def value(self, knob):
+            return self.rate
+
+        def update(self, number, readings):
+            self.rate *= 0.5 ** (1 / self.options.steps)
+    ```
     """
 
     def __init__(self, options: OptionsT, model: Model) -> None:
@@ -80,7 +126,29 @@ class Controller(nn.Module, Component[OptionsT]):
 
 
 class View(Component[OptionsT]):
-    """What the discriminator is shown instead of the bare picture: `--view NAME`, from the hook `gankit_views`."""
+    """What the discriminator is shown instead of the bare picture: `--view NAME`, from the hook `gankit_views`.
+
+    ```python
+    import torch
+    from pydantic import Field
+
+    import gankit
+
+
+    class NoiseOptions(gankit.Options):
+        deviation: float = Field(0.1, ge=0, le=2, description="standard deviation; from black to white it is 2")
+
+
+    class Noise(gankit.View[NoiseOptions]):
+        "Normal noise over real and generated items alike (Arjovsky, Bottou 2017, arXiv 1701.04862)."
+
+        name = "noise"
+        summary = "noise over what the discriminator is shown"
+
+        def __call__(self, batch):
+            return batch + self.options.deviation * torch.randn_like(batch)
+    ```
+    """
 
     @property
     def together(self) -> int:
@@ -88,7 +156,10 @@ class View(Component[OptionsT]):
         return 1
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one item after the view, from that before it."""
+        """The shape of one item after the view, from that before it: (C, S, S), or (D,) for points.
+
+        Raise `gankit.UserError` for a shape that it is not for.
+        """
         return shape
 
     def at_step(self, number: int) -> None:
@@ -97,7 +168,10 @@ class View(Component[OptionsT]):
 
     @abstractmethod
     def __call__(self, batch: Tensor) -> Tensor:
-        """The batch as it is shown; differentiable. Random choices come from torch's own stream."""
+        """(B, *shape) -> (B / together, *self.shape(shape)): the batch as it is shown, by differentiable operations.
+
+        Real items are in [-1, 1]. Random choices come from torch's own stream.
+        """
 
 
 @dataclass(frozen=True)
@@ -225,14 +299,33 @@ class Reaction(Component[OptionsT]):
 
 
 class Artifact(Component[OptionsT]):
-    """What is drawn or logged from a run: `--artifact NAME`, from the hook `gankit_artifacts`."""
+    """What is drawn or logged from a run: `--artifact NAME`, from the hook `gankit_artifacts`.
+
+    ```python
+    import gankit
+
+
+    class Lowest(gankit.Artifact):
+        "lowest.txt: at which step the generator's loss was lowest."
+
+        name = "lowest"
+        summary = "lowest.txt: at which step the generator's loss was lowest"
+
+        def finish(self):
+            lines = [line for line in self.run.metrics() if line.get("loss/generator") is not None]
+            lowest = min(lines, key=lambda line: line["loss/generator"], default={"step": "none"})
+            path = self.run.folder / "lowest.txt"
+            path.write_text(str(lowest["step"]))
+            return path
+    ```
+    """
 
     def __init__(self, options: OptionsT, run: RunFolder) -> None:
         super().__init__(options)
         self.run = run
 
     def line(self, line: Mapping[str, Any]) -> None:
-        """Handed every line of metrics.jsonl as it is written."""
+        """Handed every line of metrics.jsonl as it is written: numbers by metric name, None for one not finite."""
         return None
 
     def sampled(self, step: int, path: Path) -> None:

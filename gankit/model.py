@@ -169,6 +169,40 @@ class NetworkPair(Component[OptionsT]):
 
     Options that a model's settings have by the same name (`filters`, `latent`) are taken from there. A module of a
     network with a method `at_step(number)` has it called before each step (vanishing residuals).
+
+    ```python
+    from math import prod
+
+    from pydantic import Field
+    from torch import nn
+
+    import gankit
+
+
+    class Autoencoder(nn.Sequential):
+        def forward(self, seen):
+            encoder, decoder = self
+            code = encoder(seen)
+            return gankit.Judged(output=decoder(code), code=code)
+
+
+    class LinearOptions(gankit.Options):
+        latent: int = Field(64, ge=1, description="numbers in a latent and in a code")
+
+
+    class Linear(gankit.NetworkPair[LinearOptions]):
+        "A linear generator and a linear autoencoder, for items of any shape."
+
+        name = "linear"
+        summary = "a linear generator and a linear autoencoder"
+
+        def build(self, shape, seen):
+            n = self.options.latent
+            encoder = nn.Sequential(nn.Flatten(), nn.Linear(prod(seen), n))
+            decoder = nn.Sequential(nn.Linear(n, prod(seen)), nn.Unflatten(1, seen))
+            generator = nn.Sequential(nn.Linear(n, prod(shape)), nn.Unflatten(1, shape))
+            return {"generator": generator, "discriminator": Autoencoder(encoder, decoder)}
+    ```
     """
 
     sizes: ClassVar[Sequence[int]] = ()  # sides of pictures that can be built; none: any
@@ -212,7 +246,39 @@ class Remedy:
 
 
 class Model(ABC):
-    """Base class of what the hook `gankit_models` offers. Its docstring is shown by `gankit run NAME --help`."""
+    """Base class of what the hook `gankit_models` offers. Its docstring is shown by `gankit run NAME --help`.
+
+    ```python
+    from math import prod
+
+    import torch
+    from torch import nn
+
+    import gankit
+
+
+    class LeastSquares(gankit.Model):
+        "The least squares GAN (Mao et al. 2017, arXiv 1611.04076) of two linear networks."
+
+        name = "least-squares"
+        summary = "the least squares GAN of two linear networks"
+
+        def build_networks(self, pair, seen):
+            generator = nn.Sequential(nn.Linear(8, prod(self.shape)), nn.Tanh(), nn.Unflatten(1, self.shape))
+            return {"generator": generator, "discriminator": nn.Sequential(nn.Flatten(), nn.Linear(prod(seen), 1))}
+
+        def latents(self, n, device):
+            return torch.randn(n, 8, device=device)
+
+        def judge(self, networks, seen, labels):
+            return gankit.Judged(output=networks["discriminator"](seen).squeeze(1))  # a score (B,)
+
+        def losses(self, step):
+            real, fake = step.judged_real.output, step.judged_fake.output
+            discriminator = (real - 1).square().mean() + fake.square().mean()
+            return gankit.Losses({"discriminator": discriminator, "generator": (fake - 1).square().mean()})
+    ```
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""

@@ -56,7 +56,29 @@ class Data:
 
 
 class DataSource(Component[OptionsT]):
-    """Base class of what the hook `gankit_datasets` offers; used as `--data NAME[:ARGUMENT]`."""
+    """Base class of what the hook `gankit_datasets` offers; used as `--data NAME[:ARGUMENT]`.
+
+    ```python
+    import hashlib
+
+    import numpy as np
+
+    import gankit
+
+
+    class Plain(gankit.DataSource):
+        "500 pictures of one colour each, drawn evenly from all there are."
+
+        name = "plain"
+        summary = "pictures of one colour each"
+
+        def open(self, argument, request):
+            colours = np.random.default_rng(0).integers(0, 256, (500, 1, 1, 3), np.uint8)
+            pictures = np.broadcast_to(colours, (500, request.image_size, request.image_size, 3))
+            held = round(500 * request.holdout)
+            return gankit.Data(self.name, pictures[held:], pictures[:held], hashlib.sha256(colours).hexdigest())
+    ```
+    """
 
     def __init__(self, options: OptionsT | None = None) -> None:
         super().__init__(self.Options() if options is None else options)

@@ -231,11 +231,31 @@ class Diagnostic(Component[OptionsT]):
     """An observer with readings and alarms: `--diagnostic NAME`, from the hook `gankit_diagnostics`.
 
     It looks after every `every` steps. One that raises is switched off and reported once; the training goes on.
+
+    ```python
+    import gankit
+
+
+    class Spread(gankit.Diagnostic):
+        "How much generated pictures differ: the deviation at a place, the mean over all places; 0 where all are one."
+
+        name = "spread"
+        summary = "how much generated pictures differ"
+        every = 100
+
+        def read(self, snapshot):
+            spread = snapshot.generate(64).std(0).mean().item()
+            if spread > 0.01:
+                return gankit.Reading({"spread": spread}, healthy=True)
+            words = f"Generated pictures differ by {spread:.4f} alone."
+            alarm = gankit.Alarm("alike", "critical", words, snapshot.advice("alike"), {"spread": spread})
+            return gankit.Reading({"spread": spread}, [alarm], healthy=False)
+    ```
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()  # of "energy": a model without is refused before it trains
 
-    every: int = 500
+    every: int = 500  # steps from one look to the next
     budget: float = 0.25  # the share of a training's time that it may take; beyond, the user is told once
 
     @abstractmethod
@@ -291,7 +311,25 @@ class Situation:
 
 
 class Reaction(Component[OptionsT]):
-    """What is done at a critical alarm: `--on-alarm NAME`, from the hook `gankit_reactions`."""
+    """What is done at a critical alarm: `--on-alarm NAME`, from the hook `gankit_reactions`.
+
+    ```python
+    import gankit
+
+
+    class SecondChance(gankit.Reaction):
+        "One return to the last healthy checkpoint with the model's first remedy; then the end."
+
+        name = "second-chance"
+        summary = "one return with the model's first remedy, then the end"
+
+        def react(self, alarm, situation):
+            if situation.rescues or situation.healthy is None or not situation.remedies:
+                return gankit.Stop(f"ended at {alarm.kind!r}", keep_best=True)
+            step, remedy = situation.healthy, situation.remedies[0]
+            return gankit.Return(step, remedy, f"back to step {step:,}: {remedy.why}")
+    ```
+    """
 
     @abstractmethod
     def react(self, alarm: Alarm, situation: Situation) -> Decision:

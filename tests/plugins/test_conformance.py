@@ -36,7 +36,7 @@ def example(kind: str, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("commands", "diagnostics", "reactions")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "commands"])
 def test_the_example_of_a_base_class_keeps_every_promise_as_it_stands(gankit_cache, tmp_path, kind):
     """On the model that is `Model`'s own example, which is quick; what needs an encoder on one that has it."""
     given = ([str(example("models", tmp_path))], "least-squares") if kind not in ("models", "networks") else ([], None)

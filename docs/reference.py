@@ -52,6 +52,7 @@ def page() -> str:
             "",
             paragraphs(hookspecs),
             "",
+            *described(gankit.Component, "##"),
             *[line for name in hooks() for line in hook(name)],
             "# What plugins are given",
             "",
@@ -74,9 +75,9 @@ def hook(name: str) -> list[str]:
     return text + (described(offered) if offered else [])
 
 
-def described(cls: Any) -> list[str]:
+def described(cls: Any, heading: str = "###") -> list[str]:
     """A class: what it is, its attributes and its methods."""
-    text = [f"### gankit.{cls.__name__}", "", paragraphs(cls), ""]
+    text = [f"{heading} gankit.{cls.__name__}", "", paragraphs(cls), ""]
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     lines = textwrap.dedent(inspect.getsource(cls)).splitlines()
     rows = []
@@ -126,6 +127,11 @@ def paragraphs(item: Any) -> str:
 
 def flowing(text: str) -> str:
     """An example that begins with a decorator is set as code, and a `<` outside code is no tag."""
+    parts = re.split(r"(^```.*?^```)", text, flags=re.DOTALL | re.MULTILINE)
+    return "".join(part if part.startswith("```") else _prose(part) for part in parts)
+
+
+def _prose(text: str) -> str:
     parts = []
     for part in text.split("\n\n"):
         code = part.lstrip().startswith(("@", "    ")) or part.startswith("    ")

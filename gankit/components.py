@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,37 +12,49 @@ import torch
 from torch import Tensor, nn
 
 from gankit.model import Judged, Model, Remedy, Step
-from gankit.options import Options
+from gankit.options import Component, OptionsT
 
 if TYPE_CHECKING:
     from gankit.runs.folder import RunFolder
 
 
-class LossTerm(ABC):
+class LossTerm(Component[OptionsT]):
     """An extra term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`.
 
     What it remembers from step to step lies in `memory`, tensors by name, and so in the checkpoint. A term can have a
     network of its own (a critic, say), which learns beside the model's: `build` and `own_loss`.
+
+    ```python
+    import gankit
+
+
+    class TotalVariation(gankit.LossTerm):
+        "The mean difference between neighbouring pixels of G(z) (Rudin, Osher, Fatemi 1992)."
+
+        name = "total-variation"
+        summary = "neighbouring pixels of generated pictures are to be alike"
+
+        def __call__(self, step):
+            fake = step.fake  # (B, C, S, S) in [-1, 1]
+            return fake.diff(dim=-1).abs().mean() + fake.diff(dim=-2).abs().mean()
+    ```
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
     network: str = "generator"  # whose loss it is added to; an option may decide
     needs: ClassVar[frozenset[str]] = frozenset()  # of "code", "code as wide as the latent"
 
-    class Options(Options):
-        """No settings by default."""
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
+    def __init__(self, options: OptionsT) -> None:
+        super().__init__(options)
         self.memory: dict[str, Tensor] = {}
 
     @abstractmethod
     def __call__(self, step: Step) -> Tensor:
-        """The term's value before its weight, a scalar. It may call `step.networks` again."""
+        """The term's value before its weight, 0-dim float32. It may call `step.networks` again."""
 
     def build(self, seen: tuple[int, ...]) -> nn.Module | None:
-        """The network of the term's own, or None: by default it has none. `seen` is the shape of what D is shown.
+        """The network of the term's own, or None: by default it has none.
+
+        `seen` is the shape of one item as D is shown it: (C, S, S), or (D,) for points.
 
         It stands in `step.networks` by the term's name, learns in the updates that move `self.network`, and is in
         the checkpoint, but in no folder of samples. Raise `gankit.UserError` for a shape that cannot be built.
@@ -50,7 +62,7 @@ class LossTerm(ABC):
         return None
 
     def own_loss(self, step: Step) -> Tensor:
-        """What the network of the term's own minimises, a scalar; no other network learns from it."""
+        """What the network of the term's own minimises, 0-dim float32; no other network learns from it."""
         raise NotImplementedError(f"loss term {self.name!r} builds a network and has no `own_loss`")
 
     def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -58,20 +70,43 @@ class LossTerm(ABC):
         return torch.optim.Adam(parameters, lr=1e-4, fused=True)
 
 
-class Controller(nn.Module, ABC):
+class Controller(nn.Module, Component[OptionsT]):
     """A feedback controller: `--controller NAME`, from the hook `gankit_controllers`.
 
     What it remembers lies in buffers, so that it is on the device, in the checkpoint, and free of host syncs.
     It declares what it drives: `k`, `margin`, `learning_rate/NETWORK`, or any knob that a model asks for.
+
+    ```python
+    import torch
+    from pydantic import Field
+
+    import gankit
+
+
+    class HalfLifeOptions(gankit.Options):
+        steps: int = Field(10_000, ge=1, description="steps until half of the learning rate is left")
+
+
+    class HalfLife(gankit.Controller[HalfLifeOptions]):
+        "The generator's learning rate falls by half every so many steps."
+
+        name = "half-life"
+        summary = "the generator's learning rate falls by half every so many steps"
+        drives = ("learning_rate/generator",)
+
+        def __init__(self, options, model):
+            super().__init__(options, model)
+            self.register_buffer("rate", torch.tensor(model.learning_rate("generator")))
+
+        def value(self, knob):
+            return self.rate
+
+        def update(self, number, readings):
+            self.rate *= 0.5 ** (1 / self.options.steps)
+    ```
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
-
-    class Options(Options):
-        """No settings by default."""
-
-    def __init__(self, options: Any, model: Model) -> None:
+    def __init__(self, options: OptionsT, model: Model) -> None:
         super().__init__()
         self.options = options
         self.model_settings = model.settings
@@ -90,17 +125,30 @@ class Controller(nn.Module, ABC):
         """Look at the readings of step `number` (0-dim tensors by metric name) and adjust; no `.item()`."""
 
 
-class View(ABC):
-    """What the discriminator is shown instead of the bare picture: `--view NAME`, from the hook `gankit_views`."""
+class View(Component[OptionsT]):
+    """What the discriminator is shown instead of the bare picture: `--view NAME`, from the hook `gankit_views`.
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
+    ```python
+    import torch
+    from pydantic import Field
 
-    class Options(Options):
-        """No settings by default."""
+    import gankit
 
-    def __init__(self, options: Any) -> None:
-        self.options = options
+
+    class NoiseOptions(gankit.Options):
+        deviation: float = Field(0.1, ge=0, le=2, description="standard deviation; from black to white it is 2")
+
+
+    class Noise(gankit.View[NoiseOptions]):
+        "Normal noise over real and generated items alike (Arjovsky, Bottou 2017, arXiv 1701.04862)."
+
+        name = "noise"
+        summary = "noise over what the discriminator is shown"
+
+        def __call__(self, batch):
+            return batch + self.options.deviation * torch.randn_like(batch)
+    ```
+    """
 
     @property
     def together(self) -> int:
@@ -108,7 +156,10 @@ class View(ABC):
         return 1
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one item after the view, from that before it."""
+        """The shape of one item after the view, from that before it: (C, S, S), or (D,) for points.
+
+        Raise `gankit.UserError` for a shape that it is not for.
+        """
         return shape
 
     def at_step(self, number: int) -> None:
@@ -117,7 +168,10 @@ class View(ABC):
 
     @abstractmethod
     def __call__(self, batch: Tensor) -> Tensor:
-        """The batch as it is shown; differentiable. Random choices come from torch's own stream."""
+        """(B, *shape) -> (B / together, *self.shape(shape)): the batch as it is shown, by differentiable operations.
+
+        Real items are in [-1, 1]. Random choices come from torch's own stream.
+        """
 
 
 @dataclass(frozen=True)
@@ -173,24 +227,36 @@ class Snapshot:
         return list(self.remedies(kind))
 
 
-class Diagnostic(ABC):
+class Diagnostic(Component[OptionsT]):
     """An observer with readings and alarms: `--diagnostic NAME`, from the hook `gankit_diagnostics`.
 
     It looks after every `every` steps. One that raises is switched off and reported once; the training goes on.
+
+    ```python
+    import gankit
+
+
+    class Spread(gankit.Diagnostic):
+        "How much generated pictures differ: the deviation at a place, the mean over all places; 0 where all are one."
+
+        name = "spread"
+        summary = "how much generated pictures differ"
+        every = 100
+
+        def read(self, snapshot):
+            spread = snapshot.generate(64).std(0).mean().item()
+            if spread > 0.01:
+                return gankit.Reading({"spread": spread}, healthy=True)
+            words = f"Generated pictures differ by {spread:.4f} alone."
+            alarm = gankit.Alarm("alike", "critical", words, snapshot.advice("alike"), {"spread": spread})
+            return gankit.Reading({"spread": spread}, [alarm], healthy=False)
+    ```
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()  # of "energy": a model without is refused before it trains
 
-    class Options(Options):
-        """No settings by default."""
-
-    every: int = 500
+    every: int = 500  # steps from one look to the next
     budget: float = 0.25  # the share of a training's time that it may take; beyond, the user is told once
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
 
     @abstractmethod
     def read(self, snapshot: Snapshot) -> Reading:
@@ -244,38 +310,60 @@ class Situation:
     remedies: Sequence[Remedy]  # of the model against this alarm: those that a training can go on with, and has not had
 
 
-class Reaction(ABC):
-    """What is done at a critical alarm: `--on-alarm NAME`, from the hook `gankit_reactions`."""
+class Reaction(Component[OptionsT]):
+    """What is done at a critical alarm: `--on-alarm NAME`, from the hook `gankit_reactions`.
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
+    ```python
+    import gankit
 
-    class Options(Options):
-        """No settings by default."""
 
-    def __init__(self, options: Any) -> None:
-        self.options = options
+    class SecondChance(gankit.Reaction):
+        "One return to the last healthy checkpoint with the model's first remedy; then the end."
+
+        name = "second-chance"
+        summary = "one return with the model's first remedy, then the end"
+
+        def react(self, alarm, situation):
+            if situation.rescues or situation.healthy is None or not situation.remedies:
+                return gankit.Stop(f"ended at {alarm.kind!r}", keep_best=True)
+            step, remedy = situation.healthy, situation.remedies[0]
+            return gankit.Return(step, remedy, f"back to step {step:,}: {remedy.why}")
+    ```
+    """
 
     @abstractmethod
     def react(self, alarm: Alarm, situation: Situation) -> Decision:
         """Decide what is done: `Continue`, `Stop` or `Return`. What else it does (send a letter) is its own affair."""
 
 
-class Artifact(ABC):
-    """What is drawn or logged from a run: `--artifact NAME`, from the hook `gankit_artifacts`."""
+class Artifact(Component[OptionsT]):
+    """What is drawn or logged from a run: `--artifact NAME`, from the hook `gankit_artifacts`.
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
+    ```python
+    import gankit
 
-    class Options(Options):
-        """No settings by default."""
 
-    def __init__(self, options: Any, run: RunFolder) -> None:
-        self.options = options
+    class Lowest(gankit.Artifact):
+        "lowest.txt: at which step the generator's loss was lowest."
+
+        name = "lowest"
+        summary = "lowest.txt: at which step the generator's loss was lowest"
+
+        def finish(self):
+            lines = [line for line in self.run.metrics() if line.get("loss/generator") is not None]
+            lowest = min(lines, key=lambda line: line["loss/generator"], default={"step": "none"})
+            path = self.run.folder / "lowest.txt"
+            path.write_text(str(lowest["step"]))
+            return path
+    ```
+    """
+
+    def __init__(self, options: OptionsT, run: RunFolder) -> None:
+        super().__init__(options)
         self.run = run
 
     def line(self, line: Mapping[str, Any]) -> None:
-        """Handed every line of metrics.jsonl as it is written."""
+        """Handed every line of metrics.jsonl as it is written: numbers by metric name, None for one not finite."""
         return None
 
     def sampled(self, step: int, path: Path) -> None:

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from gankit.options import Options
+from gankit.options import Component, Options, OptionsT
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Simultaneous = (("generator", "discriminator"),)
@@ -164,22 +164,48 @@ def _mean_energy(judged: Judged) -> Tensor:
     return judged.energy.mean()
 
 
-class NetworkPair(ABC):
+class NetworkPair(Component[OptionsT]):
     """A named generator and discriminator, for a model's `networks` setting.
 
     Options that a model's settings have by the same name (`filters`, `latent`) are taken from there. A module of a
     network with a method `at_step(number)` has it called before each step (vanishing residuals).
+
+    ```python
+    from math import prod
+
+    from pydantic import Field
+    from torch import nn
+
+    import gankit
+
+
+    class Autoencoder(nn.Sequential):
+        def forward(self, seen):
+            encoder, decoder = self
+            code = encoder(seen)
+            return gankit.Judged(output=decoder(code), code=code)
+
+
+    class LinearOptions(gankit.Options):
+        latent: int = Field(64, ge=1, description="numbers in a latent and in a code")
+
+
+    class Linear(gankit.NetworkPair[LinearOptions]):
+        "A linear generator and a linear autoencoder, for items of any shape."
+
+        name = "linear"
+        summary = "a linear generator and a linear autoencoder"
+
+        def build(self, shape, seen):
+            n = self.options.latent
+            encoder = nn.Sequential(nn.Flatten(), nn.Linear(prod(seen), n))
+            decoder = nn.Sequential(nn.Linear(n, prod(seen)), nn.Unflatten(1, seen))
+            generator = nn.Sequential(nn.Linear(n, prod(shape)), nn.Unflatten(1, shape))
+            return {"generator": generator, "discriminator": Autoencoder(encoder, decoder)}
+    ```
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
     sizes: ClassVar[Sequence[int]] = ()  # sides of pictures that can be built; none: any
-
-    class Options(Options):
-        """No settings by default."""
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
@@ -220,7 +246,39 @@ class Remedy:
 
 
 class Model(ABC):
-    """Base class of what the hook `gankit_models` offers. Its docstring is shown by `gankit run NAME --help`."""
+    """Base class of what the hook `gankit_models` offers. Its docstring is shown by `gankit run NAME --help`.
+
+    ```python
+    from math import prod
+
+    import torch
+    from torch import nn
+
+    import gankit
+
+
+    class LeastSquares(gankit.Model):
+        "The least squares GAN (Mao et al. 2017, arXiv 1611.04076) of two linear networks."
+
+        name = "least-squares"
+        summary = "the least squares GAN of two linear networks"
+
+        def build_networks(self, pair, seen):
+            generator = nn.Sequential(nn.Linear(8, prod(self.shape)), nn.Tanh(), nn.Unflatten(1, self.shape))
+            return {"generator": generator, "discriminator": nn.Sequential(nn.Flatten(), nn.Linear(prod(seen), 1))}
+
+        def latents(self, n, device):
+            return torch.randn(n, 8, device=device)
+
+        def judge(self, networks, seen, labels):
+            return gankit.Judged(output=networks["discriminator"](seen).squeeze(1))  # a score (B,)
+
+        def losses(self, step):
+            real, fake = step.judged_real.output, step.judged_fake.output
+            discriminator = (real - 1).square().mean() + fake.square().mean()
+            return gankit.Losses({"discriminator": discriminator, "generator": (fake - 1).square().mean()})
+    ```
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""

@@ -1,11 +1,14 @@
-"""The base of everything that a user can set: frozen, and unknown names are refused."""
+"""What a user can set, frozen and with unknown names refused; and the base of all that is set by it."""
 
 from __future__ import annotations
 
+import inspect
+from abc import ABC
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar, get_original_bases
 
 
 class Options(BaseModel):
@@ -14,3 +17,34 @@ class Options(BaseModel):
     absent: ClassVar[Mapping[str, Any]] = {}  # by name, what holds in a run folder that is older than a setting
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+OptionsT = TypeVar("OptionsT", bound=Options, default=Any)
+
+
+class Component(ABC, Generic[OptionsT]):
+    """What all components have, of whatever kind: a name, a line that says what they are, and options.
+
+    The class of the options is given in brackets, `class Blur(gankit.View[BlurOptions])`: a type checker then knows
+    what `self.options` has. Or it is nested, `class Options(gankit.Options)` in the component's own body: that goes
+    before the brackets, and to a type checker `self.options` is `Any`. A component with neither has no settings.
+    """
+
+    name: ClassVar[str]  # lower-case words joined by hyphens, as it is typed
+    summary: ClassVar[str] = ""  # one line for the lists and `--help`
+    Options: ClassVar[type[Any]] = Options  # the nested class, or that of the brackets
+    options: OptionsT  # as the user has set them
+
+    def __init__(self, options: OptionsT) -> None:
+        self.options = options
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "Options" in vars(cls):
+            return
+        for base in get_original_bases(cls):
+            origin = get_origin(base)
+            if inspect.isclass(origin) and issubclass(origin, Component):
+                for argument in get_args(base):
+                    if inspect.isclass(argument) and argument is not Any:  # a type variable stands for one to come
+                        cls.Options = argument

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
@@ -14,6 +14,9 @@ from gankit.components import Artifact
 from gankit.errors import UserError
 from gankit.files import replacing
 from gankit.options import Options
+
+if TYPE_CHECKING:
+    from gankit.runs.folder import RunFolder
 
 
 class Losses(Artifact):
@@ -73,7 +76,17 @@ class Csv(Artifact):
         return path
 
 
-class TensorBoard(Artifact):
+class TensorBoardOptions(Options):
+    @model_validator(mode="after")
+    def _there(self) -> Any:
+        if find_spec("tensorboard") is None:
+            raise UserError(
+                "--artifact tensorboard needs TensorBoard: pip install 'gankit[tensorboard]', or leave it out"
+            )
+        return self
+
+
+class TensorBoard(Artifact[TensorBoardOptions]):
     """tensorboard/attempt-N: every metric of every line, every sample grid and every alarm, as they come.
 
     A resume that writes steps again hides those from before; what a rescue abandons stays as a curve of its own.
@@ -82,16 +95,7 @@ class TensorBoard(Artifact):
     name = "tensorboard"
     summary = "tensorboard/: metrics, sample grids and alarms (`tensorboard --logdir RUN`)"
 
-    class Options(Options):
-        @model_validator(mode="after")
-        def _there(self) -> Any:
-            if find_spec("tensorboard") is None:
-                raise UserError(
-                    "--artifact tensorboard needs TensorBoard: pip install 'gankit[tensorboard]', or leave it out"
-                )
-            return self
-
-    def __init__(self, options: Any, run: Any) -> None:
+    def __init__(self, options: TensorBoardOptions, run: RunFolder) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         super().__init__(options, run)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from pydantic import Field
 from torch import Tensor
 
-from gankit import options
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.metrics.cleanliness import Told, cleanliness, edge, ground_colour, over_real
+from gankit.options import Options
 
 REAL = 1000  # pictures that samples are compared with
 BETTER = 1.1  # times as good as before counts as better
@@ -27,7 +27,15 @@ class Course(NamedTuple):
     told: bool = False
 
 
-class Cleanliness(Diagnostic):
+class CleanlinessOptions(Options):
+    pictures: int = Field(256, ge=20, le=10_000, description="generated pictures at each look")
+    warm_up: int = Field(10_000, ge=0, description="steps until which grain and blur are no alarm")
+    patience: int = Field(5000, ge=0, description="steps without getting better until they are one")
+    grainy: float = Field(2.0, gt=1, description="grain of so many times the real pictures' is too much")
+    blurred: float = Field(0.4, gt=0, lt=1, description="fine detail below this share of the real pictures' is blur")
+
+
+class Cleanliness(Diagnostic[CleanlinessOptions]):
     """Compares samples of the averaged generator with real pictures in what averages of few pixels cannot see.
 
     Readings, each over the real pictures' own value, 1 where it is right (`gankit.metrics.cleanliness` defines them):
@@ -45,16 +53,7 @@ class Cleanliness(Diagnostic):
     summary = "are the samples as clean and as sharp as the real pictures"
     every = 500
 
-    class Options(options.Options):
-        pictures: int = Field(256, ge=20, le=10_000, description="generated pictures at each look")
-        warm_up: int = Field(10_000, ge=0, description="steps until which grain and blur are no alarm")
-        patience: int = Field(5000, ge=0, description="steps without getting better until they are one")
-        grainy: float = Field(2.0, gt=1, description="grain of so many times the real pictures' is too much")
-        blurred: float = Field(
-            0.4, gt=0, lt=1, description="fine detail below this share of the real pictures' is blur"
-        )
-
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: CleanlinessOptions) -> None:
         super().__init__(options)
         self.real: dict[str, Told] = {}
         self.colour: Tensor | None = None

@@ -182,31 +182,32 @@ class Autoencoder(nn.Module):
         return Judged(output=self.decoder(code, x), code=code)
 
 
-class StridedAutoencoder(NetworkPair):
+class StridedAutoencoderOptions(Options):
+    absent = {"output": "linear"}
+
+    filters: int = Field(32, ge=4, description="n: filters of the first convolution; then 2n, 4n, 8n")
+    latent: int = Field(64, ge=1, description="N_z = N_h: numbers in a latent and in a code")
+    upsampling: Literal["resize", "transposed"] = Field(
+        "resize", description="nearest neighbour and a 3×3 convolution, or DCGAN's transposed 4×4 convolutions"
+    )
+    mapping: int = Field(2, ge=0, description="hidden layers of the generator before its first feature map")
+    output: Literal["opacity", "linear"] = Field(
+        "opacity", description="colours and an opacity laid over the run's --background, or plain numbers"
+    )
+    background: str = Field("#ffffff", description="what the opacity is laid over; by default the run's")
+
+    @field_validator("background")
+    @classmethod
+    def _hex(cls, value: str) -> str:
+        return hexadecimal(value)
+
+
+class StridedAutoencoder(NetworkPair[StridedAutoencoderOptions]):
     """A strided autoencoder and a DCGAN-like generator, for pictures of side 2^m from 16 to 256."""
 
     name = "strided-autoencoder"
     summary = "strided autoencoder and DCGAN-like generator, with resize-convolutions: quick"
     sizes = (16, 32, 64, 128, 256)
-
-    class Options(Options):
-        absent = {"output": "linear"}
-
-        filters: int = Field(32, ge=4, description="n: filters of the first convolution; then 2n, 4n, 8n")
-        latent: int = Field(64, ge=1, description="N_z = N_h: numbers in a latent and in a code")
-        upsampling: Literal["resize", "transposed"] = Field(
-            "resize", description="nearest neighbour and a 3×3 convolution, or DCGAN's transposed 4×4 convolutions"
-        )
-        mapping: int = Field(2, ge=0, description="hidden layers of the generator before its first feature map")
-        output: Literal["opacity", "linear"] = Field(
-            "opacity", description="colours and an opacity laid over the run's --background, or plain numbers"
-        )
-        background: str = Field("#ffffff", description="what the opacity is laid over; by default the run's")
-
-        @field_validator("background")
-        @classmethod
-        def _hex(cls, value: str) -> str:
-            return hexadecimal(value)
 
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
         o = self.options

@@ -14,18 +14,23 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gankit import options
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.errors import UserError
 from gankit.metrics.normality import beside_normal, normality
 from gankit.metrics.wasserstein import between_normals_on_a_line, between_samples
 from gankit.model import Remedy
+from gankit.options import Options
 
 BATCH = 64  # pictures that are judged together
 QUANTILES = 25
 
 
-class ReconstructionErrors(Diagnostic):
+class ReconstructionErrorsOptions(Options):
+    pictures: int = Field(96, ge=2, le=100_000, description="real pictures that are judged, and generated ones")
+    memorised: float = Field(1.5, gt=1, description="held-out errors so many times the others, three times in a row")
+
+
+class ReconstructionErrors(Diagnostic[ReconstructionErrorsOptions]):
     """Energies of real and of generated pictures, one number a picture: L(v) of BEGAN, the energy of any other model.
 
     Generated are the generator's own pictures, not the averaged one's, clipped to [-1, 1] as they are shown: the ones
@@ -51,13 +56,7 @@ class ReconstructionErrors(Diagnostic):
     needs = frozenset({"energy"})
     every = 500  # under 1 % of the time of as many steps, measured on a CPU: docs/began.md
 
-    class Options(options.Options):
-        pictures: int = Field(96, ge=2, le=100_000, description="real pictures that are judged, and generated ones")
-        memorised: float = Field(
-            1.5, gt=1, description="held-out errors so many times the others, three times in a row"
-        )
-
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: ReconstructionErrorsOptions) -> None:
         super().__init__(options)
         self.memorised = 0  # readings in a row
 

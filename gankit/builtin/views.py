@@ -6,12 +6,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gankit import options
 from gankit.components import View
 from gankit.errors import UserError
+from gankit.options import Options
 
 
-class Packing(View):
+class PackingOptions(Options):
+    m: int = Field(2, ge=1, description="pictures shown at once; the batch must be a multiple of it")
+
+
+class Packing(View[PackingOptions]):
     """PacGAN: m items at a time on each other's channels, so that a lack of variety is there to be seen.
 
     Lin, Khetan, Fanti, Oh 2018, "PacGAN: The power of two samples in generative adversarial networks" (arXiv
@@ -21,9 +25,6 @@ class Packing(View):
 
     name = "packing"
     summary = "shows the discriminator m pictures at once (PacGAN)"
-
-    class Options(options.Options):
-        m: int = Field(2, ge=1, description="pictures shown at once; the batch must be a multiple of it")
 
     @property
     def together(self) -> int:
@@ -41,7 +42,15 @@ class Packing(View):
         return batch if m == 1 else batch.unflatten(0, (-1, m)).flatten(1, 2)
 
 
-class Augment(View):
+class AugmentOptions(Options):
+    colour: float = Field(
+        1.0, ge=0, le=1, description="brightness ± 0.5, saturation × 0 to 2, contrast × 0.5 to 1.5; as a share"
+    )
+    translation: float = Field(0.125, ge=0, lt=1, description="largest shift, as a share of the picture's side")
+    cutout: float = Field(0.5, ge=0, lt=1, description="side of the square cut out, as a share of the picture's")
+
+
+class Augment(View[AugmentOptions]):
     """DiffAugment: colour, place and a square cut out, at random for each picture, real and generated alike.
 
     Zhao, Liu, Lin, Zhu, Han 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (arXiv 2006.10738),
@@ -55,13 +64,6 @@ class Augment(View):
 
     name = "augment"
     summary = "random colour, shift and cutout of what the discriminator sees (DiffAugment), for small folders"
-
-    class Options(options.Options):
-        colour: float = Field(
-            1.0, ge=0, le=1, description="brightness ± 0.5, saturation × 0 to 2, contrast × 0.5 to 1.5; as a share"
-        )
-        translation: float = Field(0.125, ge=0, lt=1, description="largest shift, as a share of the picture's side")
-        cutout: float = Field(0.5, ge=0, lt=1, description="side of the square cut out, as a share of the picture's")
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != 3:

@@ -8,24 +8,25 @@ from typing import Any
 
 from pydantic import Field
 
-from gankit import options
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
+from gankit.options import Options
 
 SCORE = 0.1  # what untrained networks say below this is a score around 0, and not the energy of a picture
 
 
-class Vitals(Diagnostic):
+class VitalsOptions(Options):
+    exploded: float = Field(20.0, gt=1, description="an energy so many times its first reading has exploded")
+    vanished: float = Field(0.01, ge=0, lt=1, description="a learning rate of this share of the first has vanished")
+
+
+class Vitals(Diagnostic[VitalsOptions]):
     """Looks at the logged numbers alone, so it costs nothing."""
 
     name = "vitals"
     summary = "numbers that are not finite, energies that explode, learning rates that vanish"
     every = 50
 
-    class Options(options.Options):
-        exploded: float = Field(20.0, gt=1, description="an energy so many times its first reading has exploded")
-        vanished: float = Field(0.01, ge=0, lt=1, description="a learning rate of this share of the first has vanished")
-
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: VitalsOptions) -> None:
         super().__init__(options)
         self.first: dict[str, float] = {}
         self.told: list[str] = []

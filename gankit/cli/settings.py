@@ -21,7 +21,7 @@ def describe(model: str, plugins: Sequence[str]) -> str:
     cls = catalogue.get("models", model)
     formatter = click.HelpFormatter(max_width=110)
     formatter.write_paragraph()
-    formatter.write_text(inspect.getdoc(cls) or cls.summary)
+    formatter.write_text(inspect.cleandoc(cls.__doc__ or cls.summary))  # not what a base class says of itself
     with formatter.section(f"Settings of {model}, for --set KEY=VALUE"):
         rows = []
         for name, field in cls.Settings.model_fields.items():

@@ -14,7 +14,7 @@ from gankit.data import cache, figure
 from gankit.data.figure import ATTRIBUTES
 from gankit.data.source import Data, DataSource, Request
 from gankit.errors import UserError
-from gankit.options import Options as BaseOptions
+from gankit.options import Options
 
 SEED = 20170331  # the day on which BEGAN was put on arXiv
 COUNT = 4096
@@ -22,7 +22,12 @@ _MOST = 1_000_000
 COMBINATIONS = math.prod(len(values) for values in ATTRIBUTES.values())
 
 
-class Demo(DataSource):
+class DemoOptions(Options):
+    count: int = Field(COUNT, ge=2, le=_MOST, description="how many pictures are drawn")
+    seed: int = Field(SEED, ge=0, description="the same seed draws the same pictures")
+
+
+class Demo(DataSource[DemoOptions]):
     """People who differ in `ATTRIBUTES`, each drawn at random on its own, and a little in place and size.
 
     The label of a picture is the number of its combination: see `attribute_values`.
@@ -30,12 +35,6 @@ class Demo(DataSource):
 
     name: ClassVar[str] = "demo"
     summary: ClassVar[str] = f"{COUNT} (or demo:COUNT) drawn people, {COMBINATIONS} known kinds, made on the spot"
-
-    options: Options
-
-    class Options(BaseOptions):
-        count: int = Field(COUNT, ge=2, le=_MOST, description="how many pictures are drawn")
-        seed: int = Field(SEED, ge=0, description="the same seed draws the same pictures")
 
     def open(self, argument: str | None, request: Request) -> Data:
         """Return the drawn pictures; `argument` is their number, where given.

@@ -17,7 +17,7 @@ from pydantic import Field
 from gankit.data import cache
 from gankit.data.source import Data, DataSource, Request
 from gankit.errors import UserError
-from gankit.options import Options as BaseOptions
+from gankit.options import Options
 
 SEED = 20161107  # the day on which the unrolled GANs, and stacked MNIST with them, were put on arXiv
 COUNT = 32_768
@@ -27,7 +27,12 @@ FULL = 16  # its whitest value
 _FEWEST, _MOST = 2, 1_000_000
 
 
-class StackedDigits(DataSource):
+class StackedDigitsOptions(Options):
+    count: int = Field(COUNT, ge=_FEWEST, le=_MOST, description="how many pictures are drawn")
+    seed: int = Field(SEED, ge=0, description="the same seed draws the same pictures")
+
+
+class StackedDigits(DataSource[StackedDigitsOptions]):
     """Digits a, b and c, drawn at random on their own, as red, green and blue on black; the label is 100a + 10b + c.
 
     They are enlarged with straight lines between the pixels' centres (bilinear): smooth strokes, where whole blocks
@@ -37,12 +42,6 @@ class StackedDigits(DataSource):
 
     name: ClassVar[str] = "stacked-digits"
     summary: ClassVar[str] = f"{COUNT} (or stacked-digits:COUNT) triples of 8×8 digits as colours, {MODES} known modes"
-
-    options: Options
-
-    class Options(BaseOptions):
-        count: int = Field(COUNT, ge=_FEWEST, le=_MOST, description="how many pictures are drawn")
-        seed: int = Field(SEED, ge=0, description="the same seed draws the same pictures")
 
     def open(self, argument: str | None, request: Request) -> Data:
         """Return the pictures; `argument` is their number, where given.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 import numpy as np
 
-from gankit.options import Options
+from gankit.options import Component, OptionsT
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,33 @@ class Data:
         return self.label_names if self.labels is not None else ()
 
 
-class DataSource(ABC):
-    """Base class of what the hook `gankit_datasets` offers; used as `--data NAME[:ARGUMENT]`."""
+class DataSource(Component[OptionsT]):
+    """Base class of what the hook `gankit_datasets` offers; used as `--data NAME[:ARGUMENT]`.
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
+    ```python
+    import hashlib
 
-    class Options(Options):
-        """No settings by default."""
+    import numpy as np
 
-    def __init__(self, options: Any = None) -> None:
-        self.options = self.Options() if options is None else options
+    import gankit
+
+
+    class Plain(gankit.DataSource):
+        "500 pictures of one colour each, drawn evenly from all there are."
+
+        name = "plain"
+        summary = "pictures of one colour each"
+
+        def open(self, argument, request):
+            colours = np.random.default_rng(0).integers(0, 256, (500, 1, 1, 3), np.uint8)
+            pictures = np.broadcast_to(colours, (500, request.image_size, request.image_size, 3))
+            held = round(500 * request.holdout)
+            return gankit.Data(self.name, pictures[held:], pictures[:held], hashlib.sha256(colours).hexdigest())
+    ```
+    """
+
+    def __init__(self, options: OptionsT | None = None) -> None:
+        super().__init__(self.Options() if options is None else options)
 
     @abstractmethod
     def open(self, argument: str | None, request: Request) -> Data:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pluggy
 import pytest
 import torch
 from conftest import ROOT, STRANGER, lines, refused, timeless, weights
+from typing_extensions import get_original_bases
 
 import gankit as public
 from gankit import UserError, api, hookspecs
@@ -258,6 +260,16 @@ BROKEN = {
         def gankit_views(): return [Mine]
         """,
         "Mine.Options has a field 'copy', which collides with pydantic's BaseModel.copy: rename it",
+    ),
+    "options of another kind": (
+        """
+        import gankit
+        class Mine(gankit.View[int]):
+            name = "x"
+        @gankit.hookimpl
+        def gankit_views(): return [Mine]
+        """,
+        "Mine.Options is <class 'int'>: it must be a subclass of gankit.Options",
     ),
     "settings of another kind": (
         """
@@ -810,6 +822,94 @@ def test_options_of_a_data_source_and_of_a_reaction_are_set_by_flag(gankit, tmp_
     assert made.config["datasets"] == {"demo": {"count": 60, "seed": 20170331}}
     assert made.config["reactions"] == {"everything-reaction": {"times": 3}}
     refused(gankit("run", "began", *quick, "--data", "demo", "--set", "demo.cuont=60"), "(did you mean 'count'?)")
+
+
+# A component's options.
+
+FORMS = {
+    "in brackets": """
+        class Set(gankit.Options):
+            strength: float = Field(0.1, ge=0, description="of the noise")
+
+        class Noise(gankit.View[Set]):
+    """,
+    "nested": """
+        class Noise(gankit.View):
+            class Options(gankit.Options):
+                strength: float = Field(0.1, ge=0, description="of the noise")
+    """,
+    "nested, and named in brackets": """
+        class Noise(gankit.View["Noise.Options"]):
+            class Options(gankit.Options):
+                strength: float = Field(0.1, ge=0, description="of the noise")
+    """,
+    "in brackets of a base of the plugin's own": """
+        Kind = TypeVar("Kind", bound=gankit.Options)
+
+        class Set(gankit.Options):
+            strength: float = Field(0.1, ge=0, description="of the noise")
+
+        class Base(gankit.View[Kind]):
+            pass
+
+        class Middle(Base[Set]):
+            pass
+
+        class Noise(Middle):
+    """,
+}
+NOISE = """
+            name = "noise"
+            summary = "noise over what the discriminator sees"
+
+            def __call__(self, batch):
+                return batch + self.options.strength * torch.randn_like(batch)
+
+        @gankit.hookimpl
+        def gankit_views():
+            return [Noise]
+"""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_options_are_set_by_flag_whichever_way_their_class_is_given(gankit, tmp_path, undrawn, form):
+    head = "from typing import TypeVar\n\nimport torch\nfrom pydantic import Field\n\nimport gankit\n"
+    (tmp_path / "noise.py").write_text(head + textwrap.dedent(FORMS[form].rstrip() + NOISE), encoding="utf-8")
+    request = ("run", "began", "--plugin", "noise.py", "--view", "noise", "--data", "demo:60", "--image-size", 16)
+    request = (*request, "--batch-size", 4, "--set", "filters=4", "--steps", 1)
+    assert gankit(*request, "--set", "noise.strength=0.5", "--out", "run").code == 0
+    assert public.Run("run").config["views"] == {"noise": {"strength": 0.5}}
+    refused(gankit(*request, "--set", "noise.strenght=0.5"), "did you mean 'strength'?")
+    refused(gankit(*request, "--set", "noise.strength=-1"), "strength")
+
+
+def test_the_options_of_all_that_gankit_offers_are_known_to_a_type_checker():
+    """Or a misspelt `self.options.wieght` would be found by a user's training alone."""
+    catalogue, checked = Catalogue(), []
+    for kind in sorted(KINDS.keys() - {"models", "commands"}):
+        for cls, _ in catalogue.kind(kind).values():
+            if cls.Options.model_fields:
+                given = [a for c in cls.__mro__ for base in get_original_bases(c) for a in typing.get_args(base)]
+                named = [getattr(a, "__forward_arg__", getattr(a, "__qualname__", "")) for a in given]
+                assert cls.Options.__qualname__ in named, f"{cls.__name__}: give its options in brackets"
+                checked.append(cls)
+    assert len(checked) > 15
+
+
+@pytest.mark.slow
+def test_a_type_checker_finds_a_misspelt_option(tmp_path):
+    """Some 20 s: mypy reads torch."""
+    from mypy import api as mypy
+
+    path = tmp_path / "noise.py"
+    head = "from __future__ import annotations\nimport torch\nfrom pydantic import Field\nimport gankit\n"
+    typed = NOISE.replace("(self, batch)", "(self, batch: torch.Tensor) -> torch.Tensor").replace(
+        "strength", "strenght"
+    )
+    path.write_text(head + textwrap.dedent(FORMS["in brackets"].rstrip() + typed), encoding="utf-8")
+    said, _, code = mypy.run([str(path), "--cache-dir", str(tmp_path), "--config-file", str(ROOT / "pyproject.toml")])
+    assert code == 1
+    assert 'Set" has no attribute "strenght"' in said
 
 
 # Inert until named.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 import torch
 from pydantic import Field
@@ -14,14 +14,15 @@ import gankit
 from gankit import Controller, Model
 
 FLOOR_STEPS = 4_000  # over which the floor under k rises
+Gains = TypeVar("Gains", bound=gankit.Options)
 
 
-class _Balanced(Controller):
+class _Balanced(Controller[Gains]):
     """What gives k; its rule is `update`."""
 
     k: Tensor
 
-    def __init__(self, options: Any, model: Model) -> None:
+    def __init__(self, options: Gains, model: Model) -> None:
         super().__init__(options, model)
         self.register_buffer("k", torch.zeros(()))
 
@@ -33,7 +34,14 @@ class _Balanced(Controller):
         return self.k
 
 
-class Balance(_Balanced):
+class BalanceOptions(gankit.Options):
+    lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain")
+    floor: float = Field(
+        0.1, ge=0, lt=1, description="k is not below this, so that D does not forget the fakes; the paper's is 0"
+    )
+
+
+class Balance(_Balanced[BalanceOptions]):
     """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), floor_t, 1), k_0 = 0: equation (5); the paper's floor is 0.
 
     floor_t rises from 0 to `floor` over the first 4,000 steps: a k that starts high drives the energies apart before D
@@ -44,18 +52,17 @@ class Balance(_Balanced):
     name = "balance"
     summary = "k_t after BEGAN's equation (5)"
 
-    class Options(gankit.Options):
-        lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain")
-        floor: float = Field(
-            0.1, ge=0, lt=1, description="k is not below this, so that D does not forget the fakes; the paper's is 0"
-        )
-
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
         floor = self.options.floor * min(1, number / FLOOR_STEPS)
         self.k.add_(readings["began/balance"], alpha=self.options.lambda_k).clamp_(floor, 1)
 
 
-class ProportionalIntegral(_Balanced):
+class ProportionalIntegralOptions(gankit.Options):
+    lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain of the integral part")
+    proportional: float = Field(0.5, ge=0, le=1e30, description="K_p, the gain of the proportional part")
+
+
+class ProportionalIntegral(_Balanced[ProportionalIntegralOptions]):
     """k = clip(K_p e + I, 0, 1) with I the sum of λ_k e, e = γ L(x) − L(G(z)): a proportional part beside equation (5).
 
     The part that follows e at once damps the swing that an integrator alone makes around a plant that lags (Åström
@@ -67,11 +74,7 @@ class ProportionalIntegral(_Balanced):
     summary = "equation (5) with a proportional part and anti-windup"
     integral: Tensor
 
-    class Options(gankit.Options):
-        lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain of the integral part")
-        proportional: float = Field(0.5, ge=0, le=1e30, description="K_p, the gain of the proportional part")
-
-    def __init__(self, options: Any, model: Model) -> None:
+    def __init__(self, options: ProportionalIntegralOptions, model: Model) -> None:
         super().__init__(options, model)
         self.register_buffer("integral", torch.zeros(()))
 
@@ -81,7 +84,12 @@ class ProportionalIntegral(_Balanced):
         self.k.copy_((self.integral + self.options.proportional * balance).clamp(0, 1))
 
 
-class Pace(Controller):
+class PaceOptions(gankit.Options):
+    gain: float = Field(0.001, gt=0, le=1e30, description="change of u in a step for a balance of L(x)")
+    limit: float = Field(4, ge=1, le=1e30, description="the most that their ratio grows by")
+
+
+class Pace(Controller[PaceOptions]):
     """The learning rates as a second knob for the balance: the network that lags goes faster, the other slower.
 
     rate(G) = lr exp(u), rate(D) = lr exp(−u), u the sum of −gain (γ L(x) − L(G(z))) / L(x), |u| ≤ log(limit)/2.
@@ -93,11 +101,7 @@ class Pace(Controller):
     summary = "learning rates that follow the balance: the network that lags goes faster"
     lead: Tensor
 
-    class Options(gankit.Options):
-        gain: float = Field(0.001, gt=0, le=1e30, description="change of u in a step for a balance of L(x)")
-        limit: float = Field(4, ge=1, le=1e30, description="the most that their ratio grows by")
-
-    def __init__(self, options: Any, model: Model) -> None:
+    def __init__(self, options: PaceOptions, model: Model) -> None:
         super().__init__(options, model)
         self.initial = _rates(model)
         self.register_buffer("lead", torch.zeros(()))
@@ -120,7 +124,13 @@ def _rates(model: Model) -> dict[str, float]:
     return {f"learning_rate/{name}": model.learning_rate(name) for name in ("generator", "discriminator")}
 
 
-class Halving(Controller):
+class HalvingOptions(gankit.Options):
+    window: int = Field(500, ge=1, description="steps that one mean is taken over")
+    patience: int = Field(5, ge=1, description="windows without a new lowest mean before a halving")
+    floor: float = Field(1e-7, ge=0, description="the learning rate is never halved below this")
+
+
+class Halving(Controller[HalvingOptions]):
     """Halve both learning rates when M_global stalls, down to a floor. Adam's moments are left as they are.
 
     M_global is averaged over windows of `window` steps; `patience` windows in a row without a new lowest mean are
@@ -137,12 +147,7 @@ class Halving(Controller):
     stalled: Tensor
     scale: Tensor
 
-    class Options(gankit.Options):
-        window: int = Field(500, ge=1, description="steps that one mean is taken over")
-        patience: int = Field(5, ge=1, description="windows without a new lowest mean before a halving")
-        floor: float = Field(1e-7, ge=0, description="the learning rate is never halved below this")
-
-    def __init__(self, options: Any, model: Model) -> None:
+    def __init__(self, options: HalvingOptions, model: Model) -> None:
         super().__init__(options, model)
         self.initial = _rates(model)
         self.register_buffer("total", torch.zeros(()))

@@ -37,7 +37,7 @@ DEAD = 1e-3  # mean distance between samples, over the real ones', of a generato
 PATIENCE = 1500  # steps without growth until a run that shows one mode or one colour is told so
 
 
-class ModeCollapse(Diagnostic):
+class ModeCollapse(Diagnostic["ModeCollapse.Options"]):
     """Compares samples of both generators with real pictures and tells a collapse from its signs.
 
     Readings, each `mode-collapse/…` of the averaged generator and `mode-collapse/raw-…` of the bare one:

@@ -43,7 +43,14 @@ class Scores(nn.Module):
         return self.layers(pictures).squeeze(1)
 
 
-class Critic(LossTerm):
+class CriticOptions(gankit.Options):
+    filters: int = Field(16, ge=1, description="of the critic's first convolution")
+    penalty: float = Field(1, ge=0, le=1e30, description="γ of both gradient penalties; 0: none")
+    every: int = Field(8, ge=1, description="steps from one penalty to the next")
+    learning_rate: float = Field(3e-4, gt=0, le=1e30, description="the critic's, of Adam")
+
+
+class Critic(LossTerm[CriticOptions]):
     """softplus(C(x) − C(G(z))), the mean over the batch: a generated picture is to score as high as a real one.
 
     The critic C is a network of the term's own and minimises softplus(C(G(z)) − C(x)) + γ/2 (‖∇C(x)‖² + ‖∇C(G(z))‖²),
@@ -55,12 +62,6 @@ class Critic(LossTerm):
 
     name = "critic"
     summary = "a small critic asks for edges and figures that look real (R3GAN's loss; try a weight of 0.1)"
-
-    class Options(gankit.Options):
-        filters: int = Field(16, ge=1, description="of the critic's first convolution")
-        penalty: float = Field(1, ge=0, le=1e30, description="γ of both gradient penalties; 0: none")
-        every: int = Field(8, ge=1, description="steps from one penalty to the next")
-        learning_rate: float = Field(3e-4, gt=0, le=1e30, description="the critic's, of Adam")
 
     def build(self, seen: tuple[int, ...]) -> nn.Module:
         if len(seen) != 3:

@@ -11,7 +11,13 @@ import gankit
 from gankit import Alarm, Diagnostic, Reading, Snapshot
 
 
-class Equilibrium(Diagnostic):
+class EquilibriumOptions(gankit.Options):
+    patience: int = Field(2000, ge=100, description="steps at a bound, or of falling, before an alarm")
+    sunk: float = Field(0.5, gt=0, lt=1, description="share of the greatest k, below which it sinks")
+    outrun: float = Field(1.5, gt=1, le=1e30, description="L(G(z)) / L(x) above which fakes have fallen behind")
+
+
+class Equilibrium(Diagnostic[EquilibriumOptions]):
     """Looks at the logged k and energies alone, so it costs nothing.
 
     k-at-0      k has been 0 for `patience` steps: the discriminator has forgotten the fakes
@@ -26,12 +32,7 @@ class Equilibrium(Diagnostic):
     summary = "k at a bound or sinking, an early sign of collapse; fakes that fall behind, one of noise"
     every = 100
 
-    class Options(gankit.Options):
-        patience: int = Field(2000, ge=100, description="steps at a bound, or of falling, before an alarm")
-        sunk: float = Field(0.5, gt=0, lt=1, description="share of the greatest k, below which it sinks")
-        outrun: float = Field(1.5, gt=1, le=1e30, description="L(G(z)) / L(x) above which fakes have fallen behind")
-
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: EquilibriumOptions) -> None:
         super().__init__(options)
         self.most = 0.0
         self.ratio: float | None = None  # L(G(z)) / L(x), its running mean over some ten looks

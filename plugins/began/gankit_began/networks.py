@@ -150,26 +150,27 @@ class Autoencoder(nn.Module):
         return Judged(output=self.decoder(code), code=code)
 
 
-class BeganAutoencoder(NetworkPair):
+class BeganAutoencoderOptions(gankit.Options):
+    filters: int = Field(16, ge=4, description="n: filters of the first convolution")
+    latent: int = Field(64, ge=1, description="N_z = N_h: numbers in a latent and in a code")
+    skip_connections: bool = Field(True, description="h0 up-sampled and concatenated after every up-sampling")
+    vanishing_residuals: bool = Field(
+        False, description=f"convolutions start as the identity, over {CARRY_STEPS:,} steps"
+    )
+    minibatch_deviation: bool = Field(
+        False, description="the code is told how much its batch varies; real and generated batches apart"
+    )
+    spectral_normalisation: Literal["discriminator", "generator", "both"] | None = Field(
+        None, description="whose weights are divided by their largest singular value"
+    )
+
+
+class BeganAutoencoder(NetworkPair[BeganAutoencoderOptions]):
     """The paper's generator and autoencoder discriminator, for pictures of side 8·2^m from 16 to 256."""
 
     name = "began-autoencoder"
     summary = "BEGAN's convolutional autoencoder and generator"
     sizes = (16, 32, 64, 128, 256)
-
-    class Options(gankit.Options):
-        filters: int = Field(16, ge=4, description="n: filters of the first convolution")
-        latent: int = Field(64, ge=1, description="N_z = N_h: numbers in a latent and in a code")
-        skip_connections: bool = Field(True, description="h0 up-sampled and concatenated after every up-sampling")
-        vanishing_residuals: bool = Field(
-            False, description=f"convolutions start as the identity, over {CARRY_STEPS:,} steps"
-        )
-        minibatch_deviation: bool = Field(
-            False, description="the code is told how much its batch varies; real and generated batches apart"
-        )
-        spectral_normalisation: Literal["discriminator", "generator", "both"] | None = Field(
-            None, description="whose weights are divided by their largest singular value"
-        )
 
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
         o = self.options

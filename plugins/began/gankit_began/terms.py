@@ -5,7 +5,7 @@ Two take the encoder for the generator's inverse, two compare the codes of gener
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -14,8 +14,17 @@ from torch import Tensor
 import gankit
 from gankit import LossTerm, Model, Step, UserError
 
+Chosen = TypeVar("Chosen", bound=gankit.Options)
 
-class LatentClosing(LossTerm):
+
+class LatentClosingOptions(gankit.Options):
+    norm: Literal["l1", "l2"] = Field("l1", description="mean absolute difference, or mean Euclidean norm")
+    network: Literal["discriminator", "generator"] = Field(
+        "discriminator", description="whose loss it is added to; the paper's: discriminator"
+    )
+
+
+class LatentClosing(LossTerm[LatentClosingOptions]):
     """z − Enc(G(z)): the encoder must find the latents again, so that G cannot give one picture to all of them.
 
     Chang, Lin, Lee, Juan, Wei, Chen 2018, "Escaping from Collapsing Modes in a Constrained Space" (BEGAN-CS, ECCV;
@@ -29,13 +38,7 @@ class LatentClosing(LossTerm):
     summary = "the discriminator's encoder must find the latents again (BEGAN-CS; its weight is 0.1)"
     needs = frozenset({"code as wide as the latent"})
 
-    class Options(gankit.Options):
-        norm: Literal["l1", "l2"] = Field("l1", description="mean absolute difference, or mean Euclidean norm")
-        network: Literal["discriminator", "generator"] = Field(
-            "discriminator", description="whose loss it is added to; the paper's: discriminator"
-        )
-
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: LatentClosingOptions) -> None:
         super().__init__(options)
         self.network = options.network
 
@@ -90,7 +93,7 @@ def energy_distance(codes: Tensor, real: Tensor) -> Tensor:
     return 2 * distances(codes, real).mean() - apart(codes) - apart(real)
 
 
-class _OfCodes(LossTerm):
+class _OfCodes(LossTerm[Chosen]):
     """What compares the codes of the generated batch with those of the real one."""
 
     network = "generator"
@@ -118,7 +121,7 @@ class _OfCodes(LossTerm):
         return self.memory["spread"]
 
 
-class EnergyDistance(_OfCodes):
+class EnergyDistance(_OfCodes[gankit.Options]):
     """The energy distance between the codes of generated pictures and of real ones, on the generator's loss.
 
     BEGAN asks of a sample only to be as easily reconstructed as the real ones, which a few smooth pictures are; this
@@ -139,7 +142,11 @@ class EnergyDistance(_OfCodes):
         return energy_distance(fake, real) / self.spread(real)
 
 
-class ImplicitLikelihood(_OfCodes):
+class ImplicitLikelihoodOptions(gankit.Options):
+    remembered: int = Field(1024, ge=1, description="samples of the last steps that the nearest is looked for among")
+
+
+class ImplicitLikelihood(_OfCodes[ImplicitLikelihoodOptions]):
     """Every real picture pulls the sample that is nearest to it, so that none is left without one.
 
     Li and Malik 2018, "Implicit Maximum Likelihood Estimation" (arXiv 1809.09087), as remembered, in the code space of
@@ -153,11 +160,6 @@ class ImplicitLikelihood(_OfCodes):
 
     name = "imle"
     summary = "every real picture pulls the nearest of the last samples, in code space (try a weight of 0.3)"
-
-    class Options(gankit.Options):
-        remembered: int = Field(
-            1024, ge=1, description="samples of the last steps that the nearest is looked for among"
-        )
 
     def __call__(self, step: Step) -> Tensor:
         """0-dim: 0 where every real code is met, about 1 where its nearest sample is as far as another real one."""

@@ -116,7 +116,13 @@ class EBGAN(Model):
         return Losses({"discriminator": D_x + F.relu(m - D_Gz), "generator": generator}, readings)
 
 
-class Margin(Controller):
+class MarginOptions(gankit.Options):
+    fixed: float | None = Field(None, gt=0, le=1e30, description="hold the margin at this value")
+    ratio: float = Field(1.5, gt=1, le=1e30, description="the margin in real energies")
+    memory: int = Field(100, ge=1, description="steps that the running mean remembers")
+
+
+class Margin(Controller[MarginOptions]):
     """m = ratio × the running mean of the real energy, and never higher than it was: it decays as that falls.
 
     The margin must be of the size of the real energy: one taken from another data set is the usual reason for
@@ -128,12 +134,7 @@ class Margin(Controller):
     margin: Tensor
     energy: Tensor
 
-    class Options(gankit.Options):
-        fixed: float | None = Field(None, gt=0, le=1e30, description="hold the margin at this value")
-        ratio: float = Field(1.5, gt=1, le=1e30, description="the margin in real energies")
-        memory: int = Field(100, ge=1, description="steps that the running mean remembers")
-
-    def __init__(self, options: Any, model: Model) -> None:
+    def __init__(self, options: MarginOptions, model: Model) -> None:
         super().__init__(options, model)
         self.register_buffer("margin", torch.zeros(()))  # before there is an energy, no hinge
         self.register_buffer("energy", torch.full((), float("nan")))

@@ -39,16 +39,17 @@ def generator(channels: int, halvings: int, latent: int, filters: int) -> nn.Mod
     return nn.Sequential(*layers, nn.Tanh())
 
 
-class DCGANPair(NetworkPair):
+class DCGANPairOptions(gankit.Options):
+    filters: int = Field(32, ge=4, description="filters at half the picture's size; twice as many at each half")
+    latent: int = Field(64, ge=1, description="numbers in a latent")
+
+
+class DCGANPair(NetworkPair[DCGANPairOptions]):
     """DCGAN's generator and discriminator, weights drawn as there, for pictures of side 16 to 256."""
 
     name = "dcgan"
     summary = "DCGAN's convolutional networks"
     sizes = (16, 32, 64, 128, 256)
-
-    class Options(gankit.Options):
-        filters: int = Field(32, ge=4, description="filters at half the picture's size; twice as many at each half")
-        latent: int = Field(64, ge=1, description="numbers in a latent")
 
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
         if len(shape) != 3:

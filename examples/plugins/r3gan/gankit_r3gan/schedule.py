@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -19,18 +18,19 @@ def fallen(number: int, steps: int, last: float) -> float:
     return last + (1 - last) * (1 + math.cos(math.pi * min(1, (number - 1) / steps))) / 2
 
 
-class Cosine(Controller):
+class CosineOptions(gankit.Options):
+    steps: int = Field(20_000, ge=1, description="steps until the rates have fallen")
+    last: float = Field(0.25, ge=0, le=1, description="what is left of them then, as a share")
+
+
+class Cosine(Controller[CosineOptions]):
     """Both learning rates fall from what the model says to a share of it, along half a cosine, and stay there."""
 
     name = "cosine"
     summary = "learning rates that fall along a cosine"
     share: Tensor
 
-    class Options(gankit.Options):
-        steps: int = Field(20_000, ge=1, description="steps until the rates have fallen")
-        last: float = Field(0.25, ge=0, le=1, description="what is left of them then, as a share")
-
-    def __init__(self, options: Any, model: Model) -> None:
+    def __init__(self, options: CosineOptions, model: Model) -> None:
         super().__init__(options, model)
         self.initial = {f"learning_rate/{name}": model.learning_rate(name) for name in ("generator", "discriminator")}
         self.register_buffer("share", torch.ones(()))

@@ -30,7 +30,11 @@ class ModeSeeking(LossTerm):
         return 1 / (apart + 1e-5)
 
 
-class Consistency(LossTerm):
+class ConsistencyOptions(gankit.Options):
+    shift: int = Field(2, ge=0, description="largest shift in pixels, each way")
+
+
+class Consistency(LossTerm[ConsistencyOptions]):
     """E[(D(x) − D(T(x)))²]: the discriminator must not care about a small shift or a mirror image.
 
     Zhang, Zhang, Odena, Lee 2020, "Consistency Regularization for Generative Adversarial Networks" (arXiv 1910.12027,
@@ -42,9 +46,6 @@ class Consistency(LossTerm):
     name = "consistency"
     summary = "D must not care about small shifts and mirror images of real pictures (CR-GAN; its weight is 10)"
     network = "discriminator"
-
-    class Options(gankit.Options):
-        shift: int = Field(2, ge=0, description="largest shift in pixels, each way")
 
     def __call__(self, step: Step) -> Tensor:
         """0-dim; one more pass of the discriminator."""

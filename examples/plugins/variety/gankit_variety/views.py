@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -12,7 +10,12 @@ import gankit
 from gankit import View
 
 
-class InstanceNoise(View):
+class InstanceNoiseOptions(gankit.Options):
+    deviation: float = Field(0.1, ge=0, le=2, description="standard deviation at the first step; white − black is 2")
+    steps: int = Field(5000, ge=1, description="steps until it is 0")
+
+
+class InstanceNoise(View[InstanceNoiseOptions]):
     """Normal noise on real and generated pictures alike, so that D cannot tell them apart by trifles; it fades out.
 
     Sønderby, Caballero, Theis, Shi, Huszár 2016, "Amortised MAP Inference for Image Super-resolution" (arXiv
@@ -22,13 +25,7 @@ class InstanceNoise(View):
     name = "instance-noise"
     summary = "noise on what the discriminator sees, which fades out (arXiv 1610.04490)"
 
-    class Options(gankit.Options):
-        deviation: float = Field(
-            0.1, ge=0, le=2, description="standard deviation at the first step; white − black is 2"
-        )
-        steps: int = Field(5000, ge=1, description="steps until it is 0")
-
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: InstanceNoiseOptions) -> None:
         super().__init__(options)
         self.deviation = options.deviation
 

@@ -23,7 +23,7 @@ from gankit.data.source import Data, Request
 from gankit.files import replacing
 from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import nearest
-from gankit.report.grid import COLUMNS, PADDING, grid
+from gankit.report.grid import grid, taken_apart
 from gankit.report.story import picture
 from gankit.runs.folder import RunFolder
 from gankit.trained.two_sides import FEWEST, Real
@@ -124,9 +124,4 @@ def _last_samples(run: RunFolder, data: Data) -> tuple[int, Tensor]:
     channels, side, _ = data.shape
     with picture(run, path) as opened:
         sheet = np.asarray(opened.convert("RGB"))
-    cell = side + PADDING
-    rows = (sheet.shape[0] - PADDING) // cell
-    if sheet.shape[:2] != (rows * cell + PADDING, COLUMNS * cell + PADDING) or not rows:
-        raise ValueError("another grid")
-    cut = sheet[PADDING:, PADDING:].reshape(rows, cell, COLUMNS, cell, 3)[:, :side, :, :side, :channels]
-    return step, to_float(torch.from_numpy(cut.transpose(0, 2, 1, 3, 4).reshape(-1, side, side, channels).copy()))
+    return step, to_float(torch.from_numpy(taken_apart(sheet, side)[..., :channels].copy()))

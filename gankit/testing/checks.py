@@ -20,7 +20,7 @@ from gankit.components import Alarm, Continue, Reading, Return, Situation, Stop
 from gankit.config import resolve as config
 from gankit.data.batches import Batches
 from gankit.data.source import Data, Request
-from gankit.errors import UserError, told
+from gankit.errors import UserError, place, told
 from gankit.model import Remedy
 from gankit.testing.subject import Failed, Subject, tensors
 from gankit.training import checkpoint
@@ -277,7 +277,8 @@ def waits_for_no_device(subject: Subject) -> None:
             setattr(Tensor, name, waits(name))
         _steps(training, batches, 2)
     except Failed as failed:
-        raise Failed(f"{failed.what}: {told(failed).rpartition(' (')[2].rstrip(')')}", failed.do) from failed
+        where = place(failed)
+        raise Failed(f"{failed.what}{f': {where}' if where else ''}", failed.do) from failed
     finally:
         for name, value in kept.items():
             if name in inherited:

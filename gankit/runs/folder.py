@@ -42,11 +42,15 @@ def strict(value: Any) -> Any:
     return value
 
 
+def json_text(value: Any) -> str:
+    """The value as strict JSON, to be read by people too."""
+    return json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON object whole or not at all."""
     with replacing(path) as beside:
-        text = json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False)
-        beside.write_text(text + "\n", encoding="utf-8")
+        beside.write_text(json_text(value) + "\n", encoding="utf-8")
 
 
 def read_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:

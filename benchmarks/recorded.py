@@ -30,6 +30,7 @@ from gankit.data.folder import Folder
 from gankit.data.source import Request
 
 SIDE = 32
+COUNT, COLUMNS = 256, 64  # pictures of each generator that are kept of a look, and how many abreast
 
 
 class Record(Diagnostic):
@@ -56,20 +57,20 @@ def gankit_diagnostics() -> list[type[Diagnostic]]:
     return [Record]
 
 
-def pack(folder: Path, name: str, streams: Path, count: int = 256, columns: int = 64, quality: int = 80) -> None:
+def pack(folder: Path, name: str, streams: Path) -> None:
     """Write streams/NAME.webp and print what belongs in streams.json."""
     from PIL import Image
 
     rows, steps, energies = [], [], []
     for path in sorted(folder.glob("*.npz")):
         look = np.load(path)
-        both = np.concatenate([look["averaged"][:count], look["raw"][:count]]).transpose(0, 2, 3, 1)
-        tall = both.reshape(-1, columns, SIDE, SIDE, 3).transpose(0, 2, 1, 3, 4)
-        rows.append(tall.reshape(-1, columns * SIDE, 3))
+        both = np.concatenate([look["averaged"][:COUNT], look["raw"][:COUNT]]).transpose(0, 2, 3, 1)
+        tall = both.reshape(-1, COLUMNS, SIDE, SIDE, 3).transpose(0, 2, 1, 3, 4)
+        rows.append(tall.reshape(-1, COLUMNS * SIDE, 3))
         steps.append(int(path.stem))
         energies.append([round(float(look[key]), 5) for key in ("energy_real", "energy_fake")])
-    Image.fromarray(np.concatenate(rows)).save(streams / f"{name}.webp", quality=quality, method=6)
-    print(json.dumps({name: {"count": count, "steps": steps, "energies": energies}}))
+    Image.fromarray(np.concatenate(rows)).save(streams / f"{name}.webp", quality=80, method=6)
+    print(json.dumps({name: {"count": COUNT, "steps": steps, "energies": energies}}))
 
 
 def recorded(streams: Path, which: str, illustrations: str | None) -> Iterator[Stream]:
@@ -95,7 +96,7 @@ def _label(entry: dict[str, Any], step: int) -> bool | None:
 def _sheet(path: Path, looks: int, count: int) -> list[tuple[Tensor, Tensor]]:
     from PIL import Image
 
-    sheet = np.asarray(Image.open(path, formats=["PNG"]).convert("RGB"))
+    sheet = np.asarray(Image.open(path, formats=["WEBP"]).convert("RGB"))
     tiles = sheet.reshape(sheet.shape[0] // SIDE, SIDE, sheet.shape[1] // SIDE, SIDE, 3).transpose(0, 2, 1, 3, 4)
     pictures = to_float(torch.from_numpy(tiles.reshape(looks, -1, SIDE, SIDE, 3).reshape(-1, SIDE, SIDE, 3).copy()))
     both = pictures.view(looks, -1, 3, SIDE, SIDE)

@@ -116,10 +116,10 @@ class Discriminator(nn.Module):
 class Loop:
     """The training loop, a step at a time."""
 
-    def __init__(self, folder: str, size: int, n: int, batch: int, device: str = "cpu") -> None:
-        self.device, self.batch = device, batch
-        self.generator = Decoder(size, n).to(device)
-        self.discriminator = Discriminator(size, n).to(device)
+    def __init__(self, folder: str, size: int, n: int, batch: int) -> None:
+        self.batch = batch
+        self.generator = Decoder(size, n)
+        self.discriminator = Discriminator(size, n)
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr=1e-4, betas=(0.5, 0.999))
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), lr=1e-4, betas=(0.5, 0.999))
         self.batches = endless(loader(folder, size, batch))
@@ -127,8 +127,8 @@ class Loop:
         self.log: list[tuple[float, ...]] = []
 
     def step(self) -> None:
-        x = next(self.batches).to(self.device)
-        z = torch.rand(self.batch, LATENT, device=self.device) * 2 - 1
+        x = next(self.batches)
+        z = torch.rand(self.batch, LATENT) * 2 - 1
 
         self.optimizer_g.zero_grad()
         fake = self.generator(z)

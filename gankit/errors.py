@@ -18,11 +18,12 @@ class TrainingError(Exception):
 def told(error: BaseException) -> str:
     """An error of a plugin's in one line: its kind, its words, and the plugin's own line that led to it."""
     words = " ".join(str(error).split())
-    return f"{type(error).__name__}{': ' if words else ''}{words}{_place(error)}"
+    where = place(error)
+    return f"{type(error).__name__}{': ' if words else ''}{words}{f' ({where})' if where else ''}"
 
 
-def _place(error: BaseException) -> str:
-    """The innermost line that is neither ours nor a library's, " (my_gan.py, line 12)"; nothing where there is none."""
+def place(error: BaseException) -> str:
+    """The innermost line that is neither ours nor a library's, "my_gan.py, line 12"; "" where there is none."""
     libraries = [os.path.dirname(__file__)]
     for name in ("torch", "pluggy", "pydantic", "numpy"):
         if getattr(sys.modules.get(name), "__file__", None):
@@ -34,5 +35,5 @@ def _place(error: BaseException) -> str:
         standard = file.startswith(python + os.sep) and "site-packages" not in file
         if not standard and not file.startswith(("<", *(library + os.sep for library in libraries))):
             folder, name = os.path.split(file)
-            found = f" ({os.path.basename(folder) + os.sep if name == '__init__.py' else ''}{name}, line {line})"
+            found = f"{os.path.basename(folder) + os.sep if name == '__init__.py' else ''}{name}, line {line}"
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -104,6 +104,16 @@ def exit_code(result: dict[str, Any]) -> int:
     if result["outcome"] == "interrupted":
         return EXIT_CODES[result["reason"]]
     return 3 if result["reason"] == "alarm" else 0
+
+
+def aligned(rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> list[str]:
+    """Rows of cells as lines in which columns stand below each other, those of `numbers` by their right side."""
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [">" if place in numbers else "<" for place in range(len(wide))]
+    return [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, wide, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:

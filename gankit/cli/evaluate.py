@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gankit.cli import plugin_option
+from gankit.cli import aligned, plugin_option
 
 if TYPE_CHECKING:
     from gankit.trained.evaluation import Evaluation
@@ -50,6 +49,7 @@ def command(
     if save and Path(save).suffix.lower() != ".png":
         raise UserError(f"--save {save}: the name must end in .png")
     from gankit.report.grid import save_grid
+    from gankit.runs.folder import json_text
     from gankit.trained.evaluation import evaluate
 
     found = evaluate(what, data=data, step=step, n=n, averaged=not raw, fid=fid, plugins=plugins)
@@ -57,8 +57,7 @@ def command(
     if save and found.closest is not None:
         save_grid(found.closest, Path(save), columns=4)
     if as_json:
-        told = found.model_dump() | ({"saved": drawn} if save else {})
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
+        click.echo(json_text(found.model_dump() | ({"saved": drawn} if save else {})))
         return
     for line in table(found):
         click.echo(line)
@@ -83,13 +82,5 @@ def table(found: Evaluation) -> list[str]:
                 *(against, f"{measure.n:,}"),
             )
         )
-    wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    numbers = (1, 2, 3, 7)
-    lines = [f"{name}: {of['n']:,} pictures against {of['data']} ({of['train']:,} to train on, {held_out})", ""]
-    for row in rows:
-        cells = [
-            cell.rjust(w) if column in numbers else cell.ljust(w)
-            for column, (cell, w) in enumerate(zip(row, wide, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return [*lines, "", *(f"note: {note}" for note in found.notes)]
+    head = f"{name}: {of['n']:,} pictures against {of['data']} ({of['train']:,} to train on, {held_out})"
+    return [head, "", *aligned(rows, numbers=(1, 2, 3, 7)), "", *(f"note: {note}" for note in found.notes)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
+
+from gankit.cli import aligned
 
 if TYPE_CHECKING:
     from gankit.runs.overview import Row
@@ -19,19 +20,18 @@ def command(folder: str, as_json: bool) -> None:
 
     Health is what the diagnostics said last; coverage is the best that mode-collapse saw, and at which step.
     """
-    from gankit.runs.folder import strict
+    from gankit.runs.folder import json_text
     from gankit.runs.overview import overview
 
     rows = overview(folder)
     if as_json:
         listed = {"schema": 1, "runs": [row.as_dict() for row in rows]}
-        click.echo(json.dumps(strict(listed), indent=2, ensure_ascii=False, allow_nan=False))
+        click.echo(json_text(listed))
         return
     good = [row for row in rows if row.error is None]
     cells = [("run", "model", "state", "step", "health", "best coverage", "started"), *map(_cells, good)]
-    wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells if good else []:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, wide, strict=True)).rstrip())
+    for line in aligned(cells) if good else []:
+        click.echo(line)
     for row in rows:
         if row.error is not None:
             reason = row.error if row.path in row.error else f"{row.path}: {row.error}"

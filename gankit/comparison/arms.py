@@ -130,7 +130,7 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
         made.append(replace(arm, resolved=_resolved(arm, shared, catalogue)))
     if networks == OWN:
         return made
-    own = [_config(arm).networks.get(networks, {}) for arm in made]
+    own = [configuration(arm).networks.get(networks, {}) for arm in made]
     said = [_said(requested(arm, shared), networks, own[n]) for n, arm in enumerate(made)]
     owner = next((own[n] for n, arm in enumerate(made) if own[n] and _own_networks(arm, networks, catalogue)), None)
     for n, arm in enumerate(made):
@@ -200,7 +200,8 @@ def _resolved(arm: Arm, shared: Mapping[str, Any], catalogue: Catalogue) -> RunC
         raise UserError(f"{arm.name}: {error}") from None
 
 
-def _config(arm: Arm) -> RunConfig:
+def configuration(arm: Arm) -> RunConfig:
+    """Of an arm that `resolve` gave."""
     assert arm.resolved is not None
     return arm.resolved
 
@@ -211,7 +212,7 @@ def assembled(arms: Sequence[Arm], data: Data, catalogue: Catalogue) -> list[Arm
 
     made = []
     for arm in arms:
-        resolved = _config(arm)
+        resolved = configuration(arm)
         try:
             with start.quiet_random(resolved.device):
                 training, batches = start.assemble(resolved, data, catalogue)
@@ -243,7 +244,7 @@ def differences(arms: Sequence[Arm]) -> list[dict[str, Any]]:
 
 
 def _facts(arm: Arm) -> dict[str, Any]:
-    resolved = _config(arm).model_dump(mode="json")
+    resolved = configuration(arm).model_dump(mode="json")
     facts = flat({key: value for key, value in resolved.items() if key not in NOT_COMPARED})
     facts = {name: value for name, value in facts.items() if value != {} and name != "model.name"}
     return {

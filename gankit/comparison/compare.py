@@ -27,6 +27,7 @@ from gankit.comparison.arms import (
     BACKBONE,
     Arm,
     assembled,
+    configuration,
     differences,
     flags,
     folder_names,
@@ -36,6 +37,7 @@ from gankit.comparison.arms import (
 )
 from gankit.comparison.work import Comparison
 from gankit.config import resolve as config
+from gankit.data.source import Data
 from gankit.errors import UserError
 from gankit.metrics.spaces import inception
 from gankit.runs.folder import RunFolder
@@ -76,33 +78,49 @@ def compare(
     if sum(given is not None for given in (options.get("steps"), images, budget)) > 1 or "time" in options:
         raise UserError("one length for all, please: --steps, --images or --budget")
     plugins = [os.path.abspath(name) if os.path.exists(name) else name for name in plugins]
-    if options.get("config_file"):
-        options["config_file"] = os.path.abspath(options["config_file"])
-    options = {"on_alarm": "warn", **{key: value for key, value in options.items() if value not in (None, (), {})}}
+    options = _settled(options)
     seconds = config.duration(budget, "--budget") if isinstance(budget, str) else budget
     catalogue = Catalogue(plugins)
-    arms = parse(models)
     shared = options | {"data": str(data) if data is not None else None, "time": seconds, "plugins": plugins}
-    arms = resolve(arms, shared, networks, catalogue)
-    first = arms[0].resolved
-    assert first is not None
-    asked = {
+    arms = resolve(parse(models), shared, networks, catalogue)
+    first = configuration(arms[0])
+    asked: dict[str, Any] = {
         "models": [arm.name for arm in arms],
         "data": first.data,
         "networks": networks,
         "images": images,
-        "budget": seconds,
-        "samples": samples,
-        "coverage": coverage,
-        "seed": seed,
-        "seeds": seeds,
-        "fid": fid,
-        **options,
     }
+    asked |= {"budget": seconds, "samples": samples, "coverage": coverage, "seed": seed, "seeds": seeds, "fid": fid}
+    asked |= options
     folder = Path(os.path.expanduser(out)) if out is not None else None
     before = _earlier(folder, asked)
     if fid:
         inception()  # refuses where it cannot be had
+    opened = _opened(first, folder, before, catalogue, watcher)
+    arms = assembled(arms, opened, catalogue)
+    plan = _plan(asked, arms, opened, plugins)
+    if folder and before:
+        _take_over(folder, before, plan)
+    else:
+        start.refuse_inside(out, first.data)
+        folder = RunFolder.create(out, "compare")
+    watcher.notice(f"comparison folder: {folder}")
+    _work_through(Comparison(folder, plan, arms, shared, plugins, watcher), jobs)
+    return {**plan, "folder": str(folder)}
+
+
+def _settled(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, and what an alarm does here; a settings file by its whole path."""
+    given = {key: value for key, value in options.items() if value not in (None, (), {})}
+    if given.get("config_file"):
+        given["config_file"] = os.path.abspath(given["config_file"])
+    return {"on_alarm": "warn", **given}
+
+
+def _opened(
+    first: config.RunConfig, folder: Path | None, before: Mapping[str, Any], catalogue: Catalogue, watcher: Watcher
+) -> Data:
+    """The pictures that all are trained on. Raises UserError where they have changed, or too few are held out."""
     opened = start.open_data(first, catalogue, watcher)
     if before and before["data"]["digest"] != opened.digest:
         raise UserError(
@@ -113,52 +131,46 @@ def compare(
             f"{first.data}: {len(opened.held_out)} pictures would be held out, and a comparison is made on them with "
             f"{FEWEST} at least: add pictures, or hold out more with --holdout"
         )
-    arms = assembled(arms, opened, catalogue)
-    if seconds is None and images is None:
-        assert first.steps is not None
-        images = first.steps * min(arm.pictures_a_step for arm in arms)
-    plan: dict[str, Any] = {
+    return opened
+
+
+def _plan(asked: Mapping[str, Any], arms: Sequence[Arm], data: Data, plugins: Sequence[str]) -> dict[str, Any]:
+    """What comparison.json holds before anything is trained."""
+    images = asked["images"]
+    if images is None and asked["budget"] is None:
+        steps = configuration(arms[0]).steps
+        assert steps is not None
+        images = steps * min(arm.pictures_a_step for arm in arms)
+    return {
         "schema": results.SCHEMA,
         "gankit": version("gankit"),
         "command": _command(asked, plugins),
         "state": "running",
         "asked": asked,
-        "data": start.describe_data(opened),
+        "data": start.describe_data(data),
         "images": images,
-        "budget": seconds,
+        "budget": asked["budget"],
         "arms": [_told(arm, images) for arm in arms],
         "differences": differences(arms),
-        "runs": _rows(arms, range(seed, seed + seeds)),
+        "runs": _rows(arms, range(asked["seed"], asked["seed"] + asked["seeds"])),
         "about": {},
         "notes": [],
         "coverage": None,
         "measures": [],
         "summary": [],
     }
-    if before:
-        old, new = ({arm["name"]: arm["config"] for arm in one["arms"]} for one in (before, plan))
-        changed = config.changes(old, new)
-        if changed:
-            raise UserError(f"{folder} was begun with another {next(iter(changed))}: choose another --out")
-        assert folder is not None
-        there = (row for row in before["runs"] if (folder / row["folder"] / "config.json").is_file())
-        done = {row["folder"]: row for row in there}  # one whose folder was deleted is made again
-        plan["runs"] = [done.get(row["folder"], row) for row in plan["runs"]]
-        plan |= {key: before[key] for key in ("about", "notes")}
-    else:
-        start.refuse_inside(out, first.data)
-        folder = RunFolder.create(out, "compare")
-    assert folder is not None
-    watcher.notice(f"comparison folder: {folder}")
-    with _locked(folder), Interrupts() as interrupts:
-        work = Comparison(folder, plan, arms, shared, plugins, watcher)
-        work.forget_other_measures()
-        work.write()
-        work.train(jobs, interrupts)
-        plan["state"] = "interrupted" if interrupts.signal else "finished"
-        plan["reason"] = interrupts.signal
-        work.write()
-    return {**plan, "folder": str(folder)}
+
+
+def _take_over(folder: Path, before: Mapping[str, Any], plan: dict[str, Any]) -> None:
+    """Let the plan keep what an earlier start has done. Raises UserError where it was begun with other arms."""
+    old, new = ({arm["name"]: arm["config"] for arm in one["arms"]} for one in (before, plan))
+    changed = config.changes(old, new)
+    if changed:
+        raise UserError(f"{folder} was begun with another {next(iter(changed))}: choose another --out")
+    there = (row for row in before["runs"] if (folder / row["folder"] / "config.json").is_file())
+    done = {row["folder"]: row for row in there}  # one whose folder was deleted is made again
+    plan["runs"] = [done.get(row["folder"], row) for row in plan["runs"]]
+    plan |= {key: before[key] for key in ("about", "notes")}
 
 
 def _command(asked: Mapping[str, Any], plugins: Sequence[str]) -> str:
@@ -170,9 +182,9 @@ def _command(asked: Mapping[str, Any], plugins: Sequence[str]) -> str:
 
 
 def _told(arm: Arm, images: int | None) -> dict[str, Any]:
-    assert arm.resolved is not None
-    steps = arm.resolved.steps if images is None else steps_of(arm, images)
-    settled = arm.resolved.model_dump(mode="json") | {"steps": steps}
+    resolved = configuration(arm)
+    steps = resolved.steps if images is None else steps_of(arm, images)
+    settled = resolved.model_dump(mode="json") | {"steps": steps}
     return {
         "name": arm.name,
         "model": arm.model,
@@ -214,6 +226,17 @@ def _earlier(folder: Path | None, asked: Mapping[str, Any]) -> dict[str, Any]:
                 "start it again as it was, or choose another --out"
             )
     return before
+
+
+def _work_through(work: Comparison, jobs: int) -> None:
+    """Train and measure what is not done yet, `jobs` runs at a time, until all is or a signal comes."""
+    with _locked(work.folder), Interrupts() as interrupts:
+        work.forget_other_measures()
+        work.write()
+        work.train(jobs, interrupts)
+        work.plan["state"] = "interrupted" if interrupts.signal else "finished"
+        work.plan["reason"] = interrupts.signal
+        work.write()
 
 
 @contextmanager

@@ -47,8 +47,8 @@ def spread(values: Sequence[float | None]) -> float | None:
     return stdev(known(values)) if len(known(values)) > 1 else None
 
 
-def interval(values: Sequence[float | None], level: float = 0.95) -> tuple[float, float] | None:
-    """The percentile bootstrap interval of the mean, the same at every call; None for fewer than two values."""
+def interval(values: Sequence[float | None]) -> tuple[float, float] | None:
+    """The 95 % percentile bootstrap interval of the mean, the same at every call; None for fewer than two values."""
     import numpy as np
     from scipy.stats import bootstrap
 
@@ -57,7 +57,7 @@ def interval(values: Sequence[float | None], level: float = 0.95) -> tuple[float
         return None
     if min(there) == max(there):
         return there[0], there[0]
-    drawn = bootstrap((there,), np.mean, confidence_level=level, method="percentile", rng=np.random.default_rng(0))
+    drawn = bootstrap((there,), np.mean, confidence_level=0.95, method="percentile", rng=np.random.default_rng(0))
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SIGNIFICANT = 0.05  # a p-value below it: some 5 % of the cells differ by chance
+
 
 class Bins(NamedTuple):
     """Cells of a real set around centres that k-means found."""
@@ -18,7 +20,7 @@ class Bins(NamedTuple):
     points: int  # real ones
 
 
-def bins(real: Tensor, k: int = 20, seed: int = 0) -> Bins:
+def bins(real: Tensor, k: int) -> Bins:
     """Cells for real features (N, D): k, or as many as there are different points. Raises ValueError for N < k."""
     from scipy.cluster.vq import kmeans2
 
@@ -28,15 +30,15 @@ def bins(real: Tensor, k: int = 20, seed: int = 0) -> Bins:
     k = min(k, len(np.unique(points, axis=0)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a cell that loses its last point does no harm: its share is 0
-        centres, cells = kmeans2(points, k, minit="++", seed=seed, missing="warn")
+        centres, cells = kmeans2(points, k, minit="++", seed=0, missing="warn")
     share = torch.bincount(torch.from_numpy(cells), minlength=k).double() / len(real)
     return Bins(torch.from_numpy(centres), share, len(real))
 
 
-def different_bins(cells: Bins, fake: Tensor, significance: float = 0.05) -> float:
+def different_bins(cells: Bins, fake: Tensor) -> float:
     """The share of the cells, in [0, 1], that features (M, D) fill significantly more or less than the real ones.
 
-    Two proportions are compared by the z test with a pooled estimate; some 5 % of the cells differ by chance.
+    Two proportions are compared by the z test with a pooled estimate.
     """
     nearest = torch.cdist(fake.double().cpu(), cells.centres).argmin(1)
     count = len(fake)
@@ -44,4 +46,4 @@ def different_bins(cells: Bins, fake: Tensor, significance: float = 0.05) -> flo
     pooled = (share * count + cells.share * cells.points) / (count + cells.points)
     error = (pooled * (1 - pooled) * (1 / count + 1 / cells.points)).sqrt()
     z = (share - cells.share).abs() / error.clamp(min=1e-12)
-    return float((torch.special.erfc(z / 2**0.5) < significance).double().mean())
+    return float((torch.special.erfc(z / 2**0.5) < SIGNIFICANT).double().mean())

@@ -198,14 +198,11 @@ def _frequent(pixels: np.ndarray) -> np.ndarray:
 def _nearest(palette: np.ndarray) -> np.ndarray:
     """The nearest of the colours for each of the 64 × 64 × 64 cells of the colour cube."""
     import numpy as np
+    from scipy.spatial import KDTree
 
-    colours = palette.astype(np.float32)
-    level = np.arange(64, dtype=np.float32) * 4 + 1.5
-    nearest = np.empty((64, 64, 64), np.uint8)
-    for n, red in enumerate(level):  # slice by slice, for memory's sake
-        cells = np.stack(np.broadcast_arrays(red, level[:, None], level[None]), axis=-1)
-        nearest[n] = ((colours**2).sum(1) - 2 * cells @ colours.T).argmin(-1)
-    return nearest
+    level = np.arange(64) * 4 + 1.5
+    cells = np.stack(np.meshgrid(level, level, level, indexing="ij"), axis=-1)
+    return np.asarray(KDTree(palette).query(cells)[1], np.uint8)
 
 
 def background(run: RunFolder) -> list[np.ndarray]:

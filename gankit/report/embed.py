@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -47,14 +46,13 @@ def still(run: RunFolder, found: tuple[int, Path] | None) -> dict[str, Any]:
 
 
 def neighbours(run: RunFolder) -> dict[str, Any]:
-    """neighbours.png as WebP, with what `draw_neighbours` wrote into it; {} if there is none that can be read."""
-    path = run.neighbours_path
+    """neighbours.png as WebP, with what neighbours.json tells; {} where one of the two cannot be read."""
     try:
-        with picture(run, path) as pairs:
-            told = json.loads(pairs.info["gankit"])
-        told = {key: told[key] for key in ("step", "looked", "train", "held_out")} | {"nearer": told.get("nearer")}
-        return told | {"source": still(run, (told["step"], path))["source"]}
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError):
+        found = run.neighbours
+        told = {key: int(found[key]) for key in ("step", "looked", "train", "held_out")}
+        nearer = None if found.get("nearer") is None else float(found["nearer"])
+        return {**told, "nearer": nearer, "source": still(run, (told["step"], run.neighbours_path))["source"]}
+    except (OSError, UserError, KeyError, TypeError, ValueError, OverflowError):
         return {}
 
 

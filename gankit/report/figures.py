@@ -24,8 +24,8 @@ KINDS = ("losses", "energies", "control", "rates")
 MARKS = 40  # vertical lines; more would hide the curves
 
 
-def draw_losses(run: RunFolder, path: Path | None = None) -> Path:
-    """Draw losses, energies, the model's own values and learning rates into a PNG, RUN/losses.png by default.
+def draw_losses(run: RunFolder) -> Path:
+    """Draw losses, energies, the model's own values and learning rates into RUN/losses.png.
 
     Alarms are vertical lines, lowered learning rates dotted ones. Returns where it was written.
     Raises UserError if the run has no metrics yet or the file cannot be written.
@@ -48,10 +48,9 @@ def draw_losses(run: RunFolder, path: Path | None = None) -> Path:
     axes[-1].set_xlabel("step", color=MUTED)
     axes[-1].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     figure.align_ylabels(list(axes))
-    path = Path(path) if path else run.losses_path
-    with replacing(path) as beside:
+    with replacing(run.losses_path) as beside:
         figure.savefig(beside, format="png")
-    return path
+    return Path(run.losses_path)
 
 
 def mathtext(letter: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gankit.files import replacing
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 COLUMNS, PADDING = 8, 2  # of a sample grid
@@ -24,6 +25,19 @@ def grid(pictures: Tensor, columns: int = COLUMNS, padding: int = PADDING) -> Te
         pictures.float().cpu(), nrow=columns, padding=padding, pad_value=-1.0 if pictures.shape[1] in (2, 4) else 1.0
     )
     return sheet.add(1).mul(127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
+
+
+def taken_apart(sheet: np.ndarray, side: int) -> np.ndarray:
+    """The pictures (n, side, side, C) of a sheet (H, W, C) that `grid` made of square ones. ValueError for another.
+
+    A run folder keeps its samples as such sheets alone.
+    """
+    cell = side + PADDING
+    rows = (sheet.shape[0] - PADDING) // cell
+    if sheet.shape[:2] != (rows * cell + PADDING, COLUMNS * cell + PADDING) or not rows:
+        raise ValueError(f"a sheet of {sheet.shape} is no grid of pictures of {side}×{side}")
+    cells = sheet[PADDING:, PADDING:].reshape(rows, cell, COLUMNS, cell, -1)[:, :side, :, :side]
+    return cells.swapaxes(1, 2).reshape(rows * COLUMNS, side, side, -1)
 
 
 def save_grid(pictures: Tensor, path: Path, columns: int = COLUMNS) -> None:

@@ -12,14 +12,17 @@ from gankit.report.story import Story, listing, mapping
 from gankit.runs.advice import command as advice_command
 from gankit.runs.folder import to_resume
 
-STATES = {"finished": "finished", "stopped": "stopped", "interrupted": "interrupted", "failed": "failed"}
+OUTCOMES = ("finished", "stopped", "interrupted", "failed")  # of result.json
 # Readings that compare the generated pictures with the real ones in how many kinds there are.
 VARIETY = re.compile(r"/(?:.*-)?(?:coverage|recall|variety)$")
 
 
 def state(story: Story) -> str:
-    """finished | stopped | interrupted | failed, or "not ended" while result.json is absent."""
-    return STATES.get(str(story.result.get("outcome")), "ended" if story.result else "not ended")
+    """One of OUTCOMES, "ended" where result.json names none of them, or "not ended" while it is absent."""
+    outcome = story.result.get("outcome")
+    if outcome in OUTCOMES:
+        return str(outcome)
+    return "ended" if story.result else "not ended"
 
 
 def steps_done(story: Story) -> int:

@@ -4,7 +4,7 @@ RUN/config.json  environment.json  data.json  result.json     one object each, w
 RUN/metrics.jsonl  alarms.jsonl  readings.jsonl  rescues.jsonl  one object a line, appended
 RUN/samples/NNNNNN.png  checkpoints/NNNNNN/                    by step
 RUN/losses.png  animation.gif  report.html                     drawn from the rest
-RUN/neighbours.png                                             the last samples beside their nearest training pictures
+RUN/neighbours.png  neighbours.json                            the last samples beside their nearest training pictures
 RUN/abandoned/N/                                               what attempt N left behind at a return
 """
 
@@ -42,11 +42,15 @@ def strict(value: Any) -> Any:
     return value
 
 
+def json_text(value: Any) -> str:
+    """The value as strict JSON, to be read by people too."""
+    return json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON object whole or not at all."""
     with replacing(path) as beside:
-        text = json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False)
-        beside.write_text(text + "\n", encoding="utf-8")
+        beside.write_text(json_text(value) + "\n", encoding="utf-8")
 
 
 def read_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
@@ -175,6 +179,11 @@ class RunFolder:
     def result(self) -> dict[str, Any]:
         """result.json, or an empty mapping while the run goes on."""
         return self._json("result.json")
+
+    @property
+    def neighbours(self) -> dict[str, Any]:
+        """neighbours.json: what was found when neighbours.png was drawn, or an empty mapping where it is not."""
+        return self._json("neighbours.json")
 
     def read(self, path: str | Path) -> bytes:
         """All of a file in this folder.

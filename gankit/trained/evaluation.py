@@ -6,7 +6,6 @@ compared. What each says and does not: docs/measures.md.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -74,10 +73,6 @@ class Evaluation:
         """As JSON has it."""
         measures = {name: asdict(measure) for name, measure in self.measures.items()}
         return strict({"schema": SCHEMA, "of": self.of, "measures": measures, "notes": self.notes})
-
-    def model_dump_json(self, indent: int | None = 2) -> str:
-        """One strict JSON object."""
-        return json.dumps(self.model_dump(), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def evaluate(

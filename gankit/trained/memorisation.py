@@ -6,7 +6,6 @@ Meehan, Chaudhuri and Dasgupta 2020, "A Non-Parametric Test to Detect Data-Copyi
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,9 @@ from gankit.data.source import Data, Request
 from gankit.files import replacing
 from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import nearest
-from gankit.report.grid import COLUMNS, PADDING, grid
+from gankit.report.grid import grid, taken_apart
 from gankit.report.story import picture
-from gankit.runs.folder import RunFolder
+from gankit.runs.folder import RunFolder, write_json
 from gankit.trained.two_sides import FEWEST, Real
 
 # When a run ends, which is to take a second at most: training pictures that are looked at, their bytes, held-out ones.
@@ -68,13 +67,14 @@ def beside(samples: Tensor, train: Real, places: Tensor) -> Tensor:
 
 
 def draw_neighbours(run: RunFolder) -> Path | None:
-    """RUN/neighbours.png: the last samples, each with its nearest training picture to its right, and what was found.
+    """RUN/neighbours.png: the last samples, each with its nearest training picture to its right.
+
+    RUN/neighbours.json: of which step, and what was found.
 
     None, and nothing is written, where there are no samples or the run's pictures are not in the cache: they are not
     decoded for this.
     """
     from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
 
     try:
         config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option")
@@ -90,11 +90,10 @@ def draw_neighbours(run: RunFolder) -> Path | None:
     told: dict[str, Any] = {"step": step, "looked": found.looked, "train": len(train), "held_out": found.held_out}
     if found.held_out >= FEWEST:
         told["nearer"] = round(found.nearer, 4)
-    notes = PngInfo()
-    notes.add_text("gankit", json.dumps(told))
     sheet = Image.fromarray(grid(beside(samples, train, found.place)).numpy())
     with replacing(run.neighbours_path) as written:
-        sheet.save(written, format="PNG", pnginfo=notes)
+        sheet.save(written, format="PNG")
+    write_json(run.folder / "neighbours.json", told)
     return run.neighbours_path
 
 
@@ -124,9 +123,4 @@ def _last_samples(run: RunFolder, data: Data) -> tuple[int, Tensor]:
     channels, side, _ = data.shape
     with picture(run, path) as opened:
         sheet = np.asarray(opened.convert("RGB"))
-    cell = side + PADDING
-    rows = (sheet.shape[0] - PADDING) // cell
-    if sheet.shape[:2] != (rows * cell + PADDING, COLUMNS * cell + PADDING) or not rows:
-        raise ValueError("another grid")
-    cut = sheet[PADDING:, PADDING:].reshape(rows, cell, COLUMNS, cell, 3)[:, :side, :, :side, :channels]
-    return step, to_float(torch.from_numpy(cut.transpose(0, 2, 1, 3, 4).reshape(-1, side, side, channels).copy()))
+    return step, to_float(torch.from_numpy(taken_apart(sheet, side)[..., :channels].copy()))

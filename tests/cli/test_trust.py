@@ -167,7 +167,7 @@ LINKED = (  # together where one does not hide what the next does
     ("checkpoints/000008",),
     (".lock",),
     ("metrics.jsonl", "alarms.jsonl", "readings.jsonl"),
-    ("environment.json", "data.json", "result.json"),
+    ("environment.json", "data.json", "result.json", "neighbours.json"),
     ("config.json",),
 )
 

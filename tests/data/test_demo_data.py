@@ -11,7 +11,6 @@ import pytest
 
 from gankit.data import Data, Demo, Request, figure
 from gankit.data.demo import ATTRIBUTES, COMBINATIONS, attribute_values, draws, label_names
-from gankit.data.recognise import nearest_kinds
 from gankit.errors import UserError
 
 
@@ -140,6 +139,45 @@ def test_flat_colours_are_few() -> None:
     pixels = figure.draw((0, 0, 0, 0, 0), 128)
     _, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
     assert np.sort(counts)[-10:].sum() > 0.9 * 128 * 128
+
+
+def nearest_kinds(
+    pictures: np.ndarray, background: tuple[int, int, int] = (255, 255, 255)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest kind of each picture, int64 (N,), and the distance to it, float32 (N,).
+
+    `pictures` are uint8 (N, S, S, 3). Each is compared with a drawing of every kind at every size that occurs
+    and moved by as much; the distance is the root of the mean squared difference, in grey levels of 0 to 255.
+    Kinds are numbered as the demo's labels.
+
+    Measured on 400 of its own pictures, at 32 and at 64 pixels: all are told rightly, at distances of 13 to
+    17 on average and 38 at most, in 3 and 9 seconds on two cores; a blank picture is at 47, noise at 120.
+    """
+    count, size = len(pictures), pictures.shape[1]
+    labels, best = np.zeros(count, np.int64), np.full(count, np.inf, np.float32)
+    values = attribute_values(np.arange(COMBINATIONS))
+    reach = max(1, round(size * (figure.NUISANCE[0] // 2) / figure.STEPS))
+    # Differences from the background, so that what is moved in at an edge is nothing.
+    shown = pictures.astype(np.float32) - np.array(background, np.float32)
+    for growth in range(figure.NUISANCE[2]):
+        drawn = np.stack([figure.draw(kind, size, background, (2, 2, growth)) for kind in values])
+        kinds = (drawn.astype(np.float32) - np.array(background, np.float32)).reshape(COMBINATIONS, -1)
+        lengths = (kinds**2).sum(axis=1)
+        for down in (-reach, 0, reach):
+            for right in (-reach, 0, reach):
+                moved = _moved(shown, down, right, reach).reshape(count, -1)
+                squares = lengths - 2 * moved @ kinds.T
+                kind = squares.argmin(axis=1)
+                square = squares[np.arange(count), kind] + (moved**2).sum(axis=1)
+                better = square < best
+                labels[better], best[better] = kind[better], square[better]
+    return labels, np.sqrt(np.maximum(best, 0) / (size * size * 3))
+
+
+def _moved(pictures: np.ndarray, down: int, right: int, reach: int) -> np.ndarray:
+    padded = np.pad(pictures, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    top, left, size = reach - down, reach - right, pictures.shape[1]
+    return padded[:, top : top + size, left : left + size]
 
 
 def test_every_kind_can_be_told_from_a_32_pixel_picture_and_nothing_else_looks_like_one() -> None:

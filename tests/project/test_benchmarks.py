@@ -1,5 +1,6 @@
-"""The measures of benchmarks/two_dimensional.py on samples whose answer is known."""
+"""The measures of benchmarks/two_dimensional.py on samples whose answer is known, and the recorded streams."""
 
+import json
 import math
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import recorded
 import two_dimensional
 from mixtures import Grid, Ring
 from two_dimensional import measure
@@ -62,6 +64,16 @@ def test_the_benchmark_goes_on_where_it_was(tmp_path, undrawn, monkeypatch):
     assert again == first
     assert any(line.startswith("| grid of 25 | EBGAN |") for line in first)
     assert (tmp_path / "figure.png").stat().st_size > 0
+
+
+def test_every_recorded_stream_opens_to_its_looks():
+    streams = ROOT / "benchmarks" / "streams"
+    entries = json.loads((streams / "streams.json").read_text())
+    assert {path.stem for path in streams.glob("*.webp")} == entries.keys()
+    for name, entry in entries.items():
+        looks = recorded._sheet(streams / f"{name}.webp", len(entry["steps"]), entry["count"])
+        shapes = {side.shape for look in looks for side in look}
+        assert (len(looks), shapes) == (len(entry["steps"]), {(entry["count"], 3, recorded.SIDE, recorded.SIDE)})
 
 
 def of(mixture):

@@ -533,7 +533,7 @@ def test_the_report_shows_each_last_sample_beside_its_nearest_training_picture(t
         assert np.array_equal(sample, samples[top : top + SIZE, there : there + SIZE])
         apart = ((train.astype(float) - sample) ** 2).sum((1, 2, 3))
         assert np.array_equal(nearest, train[apart.argmin()])
-    told = json.loads(Image.open(trained / "neighbours.png").info["gankit"])
+    told = read(trained / "neighbours.json")
     assert {name: told[name] for name in ("step", "looked", "train", "held_out")} == {
         "step": 4,
         "looked": 1080,
@@ -560,6 +560,12 @@ def test_without_the_pictures_the_report_keeps_what_there_is_or_says_that_nothin
     assert "Nearest training pictures are not shown" in (run / "report.html").read_text()
     monkeypatch.undo()
     assert draw_neighbours(Run(run)) == run / "neighbours.png"
+    told = read(run / "neighbours.json")
+    for damaged in (None, [], {}, told | {"looked": "many"}, told | {"nearer": "often"}, told | {"step": None}):
+        (run / "neighbours.json").write_text(json.dumps(damaged))
+        write_report(Run(run))
+        assert "Nearest training pictures are not shown" in (run / "report.html").read_text()
+    (run / "neighbours.json").write_text(json.dumps(told))
     (run / "neighbours.png").write_bytes(b"no picture")
     write_report(Run(run))
     assert "Nearest training pictures are not shown" in (run / "report.html").read_text()

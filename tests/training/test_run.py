@@ -83,6 +83,7 @@ def test_a_run_folder_holds_what_the_contract_names_and_nothing_half_made(finish
         "metrics.jsonl",
         "alarms.jsonl",
         "neighbours.png",
+        "neighbours.json",
         "readings.jsonl",
         "samples",
         "checkpoints",
@@ -104,7 +105,7 @@ def test_a_run_folder_holds_what_the_contract_names_and_nothing_half_made(finish
 
 def test_every_json_file_of_a_run_is_strict(finished: Path) -> None:
     found = [path for path in finished.rglob("*.json")]
-    assert len(found) == 4 + len(checkpoints(finished))
+    assert len(found) == 5 + len(checkpoints(finished))
     for path in found:
         assert isinstance(read(path), dict)
     assert lines(finished)

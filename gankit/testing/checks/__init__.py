@@ -1,0 +1,59 @@
+"""The checks of the conformance kit. Each is a promise that gankit's users are given, in its name and its docstring.
+
+A check is handed a `Subject` and raises `Failed`, or whatever the plugin's own code raises; it returns nothing, or in
+words why it does not apply. Here stands which checks a kind of component must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gankit.testing.checks.artifacts import draws_from_a_run
+from gankit.testing.checks.commands import says_how_it_is_used
+from gankit.testing.checks.datasets import opens_to_items
+from gankit.testing.checks.diagnostics import (
+    keeps_to_its_budget,
+    leaves_no_trace,
+    looks_and_says,
+    remembers_through_a_checkpoint,
+)
+from gankit.testing.checks.every import is_accepted, is_documented, round_trips_through_toml
+from gankit.testing.checks.reactions import says_what_it_did
+from gankit.testing.checks.training import (
+    builds_at_every_size,
+    follows_from_its_seed,
+    gives_plain_values,
+    keeps_gradients_apart,
+    lets_gradients_through,
+    survives_a_checkpoint,
+    trains_fifty_steps,
+    waits_for_no_device,
+    works_in_bf16,
+)
+from gankit.testing.subject import Subject
+
+Check = Callable[[Subject], str | None]
+TRAINED: tuple[Check, ...] = (
+    is_accepted,
+    is_documented,
+    round_trips_through_toml,
+    keeps_gradients_apart,
+    survives_a_checkpoint,
+    waits_for_no_device,
+    follows_from_its_seed,
+    works_in_bf16,
+    trains_fifty_steps,
+)
+ALWAYS: tuple[Check, ...] = (is_accepted, is_documented, round_trips_through_toml)
+CHECKS: dict[str, tuple[Check, ...]] = {
+    "models": (*TRAINED, builds_at_every_size),
+    "networks": (*TRAINED, builds_at_every_size),
+    "losses": TRAINED,
+    "controllers": (*TRAINED, gives_plain_values),
+    "diagnostics": (*ALWAYS, looks_and_says, leaves_no_trace, remembers_through_a_checkpoint, keeps_to_its_budget),
+    "reactions": (*ALWAYS, says_what_it_did),
+    "views": (*TRAINED, lets_gradients_through),
+    "artifacts": (*ALWAYS, draws_from_a_run),
+    "datasets": (*ALWAYS, opens_to_items),
+    "commands": (says_how_it_is_used,),
+}

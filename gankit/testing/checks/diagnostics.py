@@ -1,0 +1,96 @@
+"""What is checked of diagnostics: what they say, and that looking leaves no trace."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from gankit.components import Alarm, Reading
+from gankit.testing.checks.training import refuse_difference, steps
+from gankit.testing.subject import Failed, Subject, tensors
+from gankit.training.loop import step_once
+from gankit.training.showing import looking
+from gankit.training.state import LOOKING, Training
+
+
+def looks_and_says(subject: Subject) -> None:
+    """A diagnostic's reading: numbers, alarms with a kind and a severity, details that JSON can hold."""
+    _, _, readings = _watched(subject, "said")
+    for reading in readings:
+        if not isinstance(reading, Reading):
+            raise Failed(f"read returned {reading!r}", "return gankit.Reading(values, alarms, …)")
+        for name, value in reading.values.items():
+            float(value)
+            if not isinstance(name, str):
+                raise Failed(f"a reading is called {name!r}", "call it by a text")
+        json.dumps(dict(reading.details))
+        for alarm in reading.alarms:
+            if not isinstance(alarm, Alarm) or alarm.severity not in ("warning", "critical"):
+                raise Failed(f"{alarm!r} is no alarm", 'give gankit.Alarm(kind, "warning" or "critical", message)')
+
+
+def leaves_no_trace(subject: Subject) -> None:
+    """Looking changes no number of the training."""
+    watched, _, _ = _watched(subject, "watched")
+    unseen, batches = subject.training()
+    steps(unseen, batches, watched.number)
+    refuse_difference(
+        tensors(unseen), tensors(watched), "looking changes {}", "change no network, and put back what you set"
+    )
+
+
+def remembers_through_a_checkpoint(subject: Subject) -> None:
+    """What a diagnostic remembers comes from `state()`, as JSON, and `restore` takes it up: it reads on as before."""
+    training, session, _ = _watched(subject, "remembered")
+    old = training.diagnostics[subject.name]
+    new = type(old)(old.options)
+    new.restore(json.loads(json.dumps(old.state())))
+    line = {"step": float(training.number)}
+    said = []
+    for diagnostic in (old, new):
+        with looking(training, LOOKING, training.number):
+            said.append((diagnostic.read(session.watch.snapshot(line)), diagnostic.state()))
+    if repr(said[0]) != repr(said[1]):
+        raise Failed(
+            f"after a resume it reads {said[1][0]} instead of {said[0][0]}",
+            "return all that it remembers from `state()`, and take it up in `restore`",
+        )
+
+
+def keeps_to_its_budget(subject: Subject) -> None:
+    """Its looks take no larger share of the training's time than its `budget` says."""
+    training, batches = subject.training()
+    session = subject.session(training, batches, "timed")
+    session.recorder.close()
+    diagnostic = training.diagnostics[subject.name]
+    steps(training, batches, 2)
+    began = time.perf_counter()
+    steps(training, batches, 5)
+    between = (time.perf_counter() - began) / 5 * diagnostic.every
+    looks = []
+    for _ in range(3):
+        began = time.perf_counter()
+        with looking(training, LOOKING, 0):
+            diagnostic.read(session.watch.snapshot({"step": float(training.number)}))
+        looks.append(time.perf_counter() - began)
+    share = min(looks) / (min(looks) + between)
+    if share > diagnostic.budget:
+        raise Failed(
+            f"a look takes {min(looks):.2g} s and the {diagnostic.every} steps between two {between:.2g} s: "
+            f"{share:.0%} of the time, and its budget is {diagnostic.budget:.0%}",
+            "look at fewer pictures, or more rarely (`every`)",
+        )
+
+
+def _watched(subject: Subject, name: str) -> tuple[Training, Any, list[Any]]:
+    """A training of four steps with a look after each; what was said."""
+    training, batches = subject.training()
+    session = subject.session(training, batches, name)
+    session.recorder.close()
+    said = []
+    for _ in range(4):
+        line = session.recorder.line(step_once(training, batches))
+        with looking(training, LOOKING, training.number):
+            said.append(training.diagnostics[subject.name].read(session.watch.snapshot(line)))
+    return training, session, said

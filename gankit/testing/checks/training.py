@@ -1,0 +1,278 @@
+"""What is checked of models, networks, losses, controllers and views: the trainings that they take part in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gankit.data.batches import Batches
+from gankit.errors import UserError, place, told
+from gankit.testing.subject import Failed, Subject, tensors
+from gankit.training import checkpoint
+from gankit.training.loop import step_once, trained, update
+from gankit.training.showing import Showing, looking
+from gankit.training.state import LOOKING, Training
+
+SIZES = (16, 32, 48, 64, 128)  # sides of pictures that are tried
+USUAL = (32, 64)  # what `gankit run` takes on a CPU and on a GPU
+STEPS = 50
+WAITING = ("item", "tolist", "numpy", "cpu", "nonzero", "__bool__", "__float__", "__int__", "__index__", "__array__")
+
+
+def keeps_gradients_apart(subject: Subject) -> None:
+    """Each network learns from its own loss alone, and only in the updates that name it."""
+    training, batches = subject.training()
+    owners: dict[int, str] = {}
+    for name, network in training.networks.items():
+        for parameter in network.parameters():
+            other = owners.setdefault(id(parameter), name)
+            if other != name:
+                raise Failed(
+                    f"{other!r} and {name!r} share a weight", "give each network its own, or make them one network"
+                )
+    _refuse_secret_steps(training)
+    knobs = training.knobs()
+    for which, names in enumerate(training.updates):
+        before = _parameters(training)
+        update(training, batches, 1, which, knobs)
+        after = _parameters(training)
+        moved = {name for name in before if not torch.equal(before[name], after[name])}
+        if moved - set(names):
+            raise Failed(
+                f"update {which} moves {sorted(moved - set(names))[0]!r}", f"it names {', '.join(names)} alone"
+            )
+        if set(names) - moved:
+            raise Failed(
+                f"update {which} does not move {sorted(set(names) - moved)[0]!r}: its loss depends on no weight of it",
+                "do not detach what the network gives in its own loss; leave it out of `updates` if it never learns",
+            )
+    alone = _gradients(subject, None)
+    for larger in training.networks:
+        for name, gradient in _gradients(subject, larger).items():
+            if name != larger and not torch.allclose(gradient, alone[name], rtol=1e-3, atol=1e-9):
+                raise Failed(
+                    f"the gradient of {name!r} grows with the loss of {larger!r}",
+                    "let `losses` return a loss for each network and take no step or backward of its own",
+                )
+
+
+def _refuse_secret_steps(training: Training) -> None:
+    losses_of = training.model.losses
+
+    def watched(step: Any) -> Any:
+        before = _parameters(training)
+        losses = losses_of(step)
+        changed = [name for name, value in _parameters(training).items() if not torch.equal(value, before[name])]
+        if changed:
+            raise Failed(f"`losses` itself changes the weights of {changed[0]!r}", "leave the steps to the runner")
+        return losses
+
+    training.model.losses = watched  # type: ignore[method-assign]
+
+
+def _parameters(training: Training) -> dict[str, Tensor]:
+    return {
+        name: torch.cat([p.detach().flatten() for p in (trained(network) or network.parameters())])
+        for name, network in training.networks.items()
+    }
+
+
+def _gradients(subject: Subject, larger: str | None) -> dict[str, Tensor]:
+    """The gradients of a first update of each network; the loss of `larger` is made a thousand times as large."""
+    training, batches = subject.training()
+    losses_of, found = training.model.losses, {}
+
+    def scaled(step: Any) -> Any:
+        losses = losses_of(step)
+        if larger in losses.by_network:
+            losses.by_network[larger] = 1000 * losses.by_network[larger]
+        return losses
+
+    training.model.losses = scaled  # type: ignore[method-assign]
+    rates = {name: torch.zeros(()) if name.startswith("learning_rate/") else v for name, v in training.knobs().items()}
+    for which, names in enumerate(training.updates):  # at a rate of 0, so that all are taken at the same weights
+        update(training, batches, 1, which, rates)
+        for name in names:
+            found[name] = torch.cat([p.grad.flatten() for p in trained(training.networks[name]) if p.grad is not None])
+    return found
+
+
+def survives_a_checkpoint(subject: Subject) -> None:
+    """Three steps, a checkpoint, three more: to the bit what a new training makes of that checkpoint."""
+    whole, batches = subject.training()
+    session = subject.session(whole, batches, "checkpointed")
+    session.recorder.close()
+    steps(whole, batches, 3)
+    checkpoint.save(session.recorder.run, whole)
+    steps(whole, batches, 3)
+    again, batches = subject.training()
+    checkpoint.load(session.recorder.run, 3, again)
+    steps(again, batches, 3)
+    refuse_difference(
+        tensors(whole),
+        tensors(again),
+        "after a resume {} is another",
+        "keep all that is remembered between steps in buffers (register_buffer) or in weights: only those are saved",
+    )
+
+
+def follows_from_its_seed(subject: Subject) -> None:
+    """The same seed gives the same numbers, whoever has drawn random numbers before; another seed gives others."""
+    found, begun = [], []
+    for disturbed, seed in ((1, 0), (2, 0), (3, 1)):
+        with torch.random.fork_rng(devices=[]):
+            random.seed(disturbed)
+            np.random.seed(disturbed)
+            torch.manual_seed(disturbed)
+            training, batches = subject.training(seed=seed)
+            begun.append(_parameters(training))
+            for _ in range(2):
+                torch.rand(disturbed)
+                step_once(training, batches)
+        found.append(tensors(training))
+    refuse_difference(
+        found[0],
+        found[1],
+        "with the same seed {} is another",
+        "draw from torch's own stream (torch.rand and so on): it is seeded before every update; Python's and NumPy's "
+        "are not, nor is a generator of your own",
+    )
+    if all(torch.equal(begun[0][name], begun[2][name]) for name in begun[0]):
+        raise Failed(
+            "another seed gives the same weights", "do not seed torch yourself; draw weights in build_networks"
+        )
+
+
+def waits_for_no_device(subject: Subject) -> None:
+    """Nothing in a step reads a tensor's value: on a GPU each such place would halt the program."""
+    training, batches = subject.training()
+    kept = {name: vars(Tensor).get(name, getattr(Tensor, name)) for name in WAITING}
+
+    def waits(name: str) -> Callable[..., Any]:
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise Failed(
+                f"Tensor.{name} is called in a step, and waits for the device",
+                "compute with tensors (torch.where for an if), and let the log read the values",
+            )
+
+        return refuse
+
+    inherited = [name for name in WAITING if name not in vars(Tensor)]
+    try:
+        for name in WAITING:
+            setattr(Tensor, name, waits(name))
+        steps(training, batches, 2)
+    except Failed as failed:
+        where = place(failed)
+        raise Failed(f"{failed.what}{f': {where}' if where else ''}", failed.do) from failed
+    finally:
+        for name, value in kept.items():
+            if name in inherited:
+                delattr(Tensor, name)
+            else:
+                setattr(Tensor, name, value)
+
+
+def works_in_bf16(subject: Subject) -> None:
+    """Under bf16, as on a GPU: finite, and the losses in float32."""
+    training, batches = subject.training(precision="bf16")
+    for _ in range(3):
+        readings = step_once(training, batches)
+    half = [name for name, value in readings.items() if value.dtype != torch.float32]
+    if half:
+        raise Failed(
+            f"{half[0]} is {readings[half[0]].dtype}", "compute losses in float32; call networks by step.networks"
+        )
+    _refuse_broken(training, readings, 3)
+
+
+def trains_fifty_steps(subject: Subject) -> None:
+    """Fifty steps at its own settings without a number that is not finite."""
+    training, batches = subject.training()
+    for number in range(1, STEPS + 1):
+        _refuse_broken(training, step_once(training, batches), number)
+
+
+def _refuse_broken(training: Training, readings: Mapping[str, Tensor], number: int) -> None:
+    broken = [name for name, value in readings.items() if not value.isfinite().all()]
+    broken += [f"weights of {n!r}" for n, w in _parameters(training).items() if not w.isfinite().all()]
+    if broken:
+        raise Failed(f"{broken[0]} is not finite at step {number}", "look for a division, a root or a log of 0")
+
+
+def builds_at_every_size(subject: Subject) -> str | None:
+    """Networks of every picture size, or a refusal in one line; the usual sizes must be built."""
+    training, batches = subject.training()
+    if len(batches.data.shape) != 3:
+        _refuse_shape(training, batches)
+        return f"it is tried on points, {subject.options['data']}"
+    pair = training.model.networks
+    declared = subject.catalogue.get("networks", pair).sizes if pair else ()
+    for size in declared or SIZES:
+        try:
+            training, batches = subject.training(image_size=size)
+        except UserError as error:
+            if declared or size in USUAL:
+                raise Failed(
+                    f"pictures of {size}×{size} are refused: {error}", "build them, or declare `sizes`"
+                ) from None
+            continue
+        except Exception as error:
+            raise Failed(
+                f"at {size}×{size}: {told(error)}",
+                "raise gankit.UserError for a shape that cannot be built, or declare a pair's `sizes`",
+            ) from error
+        _refuse_shape(training, batches)
+    return None
+
+
+def _refuse_shape(training: Training, batches: Batches) -> None:
+    shape, showing = batches.data.shape, Showing(training, batches.data)
+    for n in (1, 3):
+        with looking(training, LOOKING, 0):
+            made = showing.generate(n)
+        if made.shape != (n, *shape) or not made.isfinite().all():
+            raise Failed(
+                f"{n} generated items of {shape} have the shape {tuple(made.shape)}, finite: {made.isfinite().all()}",
+                "let `generate` return (n, *model.shape), for any n and in eval mode too",
+            )
+
+
+def gives_plain_values(subject: Subject) -> None:
+    """Each knob that a controller drives has a value: a finite 0-dim float32 tensor, before and after steps."""
+    training, batches = subject.training()
+    for _ in range(2):
+        controller = training.controllers[subject.name]
+        for knob in controller.drives:
+            value = controller.value(knob)
+            if value.shape != () or value.dtype != torch.float32 or not value.isfinite():
+                raise Failed(f"the value of {knob!r} is {value!r}", "return a finite 0-dim float32 tensor")
+        steps(training, batches, 2)
+
+
+def lets_gradients_through(subject: Subject) -> None:
+    """The generator learns through a view: what is shown depends on the pictures, smoothly."""
+    training, batches = subject.training()
+    real = batches(1, 0)[0].clone().requires_grad_()
+    shown = training.view.views[0](real)
+    if not shown.requires_grad:
+        raise Failed("what is shown has no gradient", "use differentiable operations of torch alone, without detach")
+    (gradient,) = torch.autograd.grad(shown.square().sum(), real)
+    if not gradient.isfinite().all() or not gradient.any():
+        raise Failed("the gradient of what is shown is 0 or not finite", "let the view depend on the pictures' values")
+
+
+def refuse_difference(one: dict[str, Tensor], other: dict[str, Tensor], what: str, do: str) -> None:
+    for name in one.keys() | other.keys():
+        if name not in one or name not in other or not torch.equal(one[name], other[name]):
+            raise Failed(what.format(name), do)
+
+
+def steps(training: Training, batches: Batches, n: int) -> None:
+    for _ in range(n):
+        step_once(training, batches)

@@ -441,7 +441,9 @@ def test_either_shipped_model_can_be_left_out_and_the_other_trains(
     for kind, name in gone:
         with pytest.raises(UserError, match=f"unknown {KINDS[kind][0]} '{name}'"):
             catalogue.get(kind, name)
-    assert api.run(there, **QUICK, out=tmp_path / "run").result["outcome"] == "finished"
+    trained = api.run(there, **QUICK, out=tmp_path / "run")
+    assert trained.result["outcome"] == "finished"
+    assert "mode-collapse" in trained.config["diagnostics"]  # which is the core's
 
 
 def test_without_ebgan_its_loss_is_unknown_on_the_command_line(gankit, monkeypatch):

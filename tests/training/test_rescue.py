@@ -20,7 +20,7 @@ RUN = (
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
     """Look every 50 steps, so that hundreds of steps are enough; and draw nothing."""
-    from gankit_began.collapse import ModeCollapse
+    from gankit.builtin.mode_collapse import ModeCollapse
 
     monkeypatch.setattr(ModeCollapse, "every", 50)
 

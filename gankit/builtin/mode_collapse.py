@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-import gankit
-from gankit import Alarm, Diagnostic, Reading, Snapshot
+from gankit import options
+from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.features import RandomConvolutions, chroma, pixels
 from gankit.metrics.neighbours import mean_distance, neighbours, reach
@@ -67,7 +67,7 @@ class ModeCollapse(Diagnostic):
     summary = "do the samples still cover the data, in form and in colour"
     every = 500
 
-    class Options(gankit.Options):
+    class Options(options.Options):
         pictures: int = Field(
             256, ge=LEAST, le=10_000, description="generated pictures at each look, of each generator"
         )

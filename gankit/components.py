@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.model import Judged, Model, Remedy, Step
-from gankit.options import Options
+from gankit.options import Curve, Options
 
 if TYPE_CHECKING:
     from gankit.runs.folder import RunFolder
@@ -27,6 +27,7 @@ class LossTerm(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
+    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name, `term/NAME`, -> how it is shown
     network: str = "generator"  # whose loss it is added to; an option may decide
     needs: ClassVar[frozenset[str]] = frozenset()  # of "code", "code as wide as the latent"
 
@@ -67,6 +68,7 @@ class Controller(nn.Module, ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
+    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> how it is shown: of what it holds or moves
 
     class Options(Options):
         """No settings by default."""
@@ -181,6 +183,7 @@ class Diagnostic(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
+    curves: ClassVar[Mapping[str, Curve]] = {}  # reading, without the diagnostic's name, -> how it is shown
     needs: ClassVar[frozenset[str]] = frozenset()  # of "energy": a model without is refused before it trains
 
     class Options(Options):

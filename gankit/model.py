@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from gankit.options import Options
+from gankit.options import Curve, Options
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Simultaneous = (("generator", "discriminator"),)
@@ -230,6 +230,7 @@ class Model(ABC):
     diagnostics: ClassVar[Sequence[str]] = ()  # on by default, besides the core's own
     terms: ClassVar[Mapping[str, float]] = {}  # loss terms on by default where a plugin offers them: name -> weight
     shown: ClassVar[Mapping[str, str]] = {}  # in the progress line: short label -> metric name
+    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> how it is shown; has the last word over components
 
     def __init__(self, settings: Any, shape: tuple[int, ...], classes: Sequence[str] = ()) -> None:
         """`shape` is of one real item: (C, S, S) for pictures, (D,) for points.

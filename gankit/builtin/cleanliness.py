@@ -12,6 +12,7 @@ from torch import Tensor
 from gankit import options
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.metrics.cleanliness import Told, cleanliness, edge, ground_colour, over_real
+from gankit.options import Curve
 
 REAL = 1000  # pictures that samples are compared with
 BETTER = 1.1  # times as good as before counts as better
@@ -44,6 +45,12 @@ class Cleanliness(Diagnostic):
     name = "cleanliness"
     summary = "are the samples as clean and as sharp as the real pictures"
     every = 500
+    curves = {
+        "grain": Curve(note="Noise of the samples over that of the real pictures; 1 is right."),
+        "flat": Curve(note="Share of the samples that is flat, over the real pictures'; 1 is right."),
+        "ground": Curve(note="How plain the samples' ground is, over the real pictures'; 1 is right."),
+        "fine": Curve(note="Energy of the samples' finest detail over the real pictures': 1 is right, less is blur."),
+    }
 
     class Options(options.Options):
         pictures: int = Field(256, ge=20, le=10_000, description="generated pictures at each look")

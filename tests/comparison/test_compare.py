@@ -581,6 +581,21 @@ def test_a_comparisons_page_is_written_anew_from_what_is_left_of_its_folder(
     assert [grid["step"] for grid in column] == [0, 10, 20, 30, 40, 50, 60]
 
 
+def test_a_comparison_shows_a_metric_as_its_runs_say(comparison: Path, gankit: Gankit, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(comparison, tmp_path / "c"))
+    for row in compared(folder)["runs"]:
+        told = folder / row["folder"] / "environment.json"
+        environment = read(told)
+        assert "curves" in environment
+        curves = {"energy/real": {"letter": "E_r", "note": "As its author says.", "bounds": [0, None]}}
+        told.write_text(json.dumps(environment | {"curves": curves}), encoding="utf-8")
+    assert gankit("report", "c").code == 0
+    shown = {panel["title"]: panel for panel in Page(folder / "report.html").json("curves")["panels"]}
+    energy = shown["energy/real  E_r"]
+    assert (energy["note"], energy["bounds"]) == ("As its author says.", [0, None])
+    assert "energy/fake  L(G(z))" in shown
+
+
 # As it is typed.
 
 

@@ -472,6 +472,18 @@ def test_an_unknown_name_is_refused_with_what_there_is_and_the_nearest(gankit, t
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "curves", ['{"mine/x": "k_t"}', "{1: gankit.Curve()}", '["mine/x"]', '{"mine/x": gankit.Curve(leter="k")}']
+)
+def test_what_a_plugin_says_of_its_metrics_is_refused_before_a_run_where_it_is_nothing(gankit, tmp_path, curves):
+    path = tmp_path / "mine.py"
+    code = textwrap.dedent(model("mine")).replace("name = 'mine'", f"name = 'mine'\n        curves = {curves}")
+    path.write_text(code, encoding="utf-8")
+    said = gankit("run", "mine", "--plugin", path, "--data", "demo", "--steps", 0, "--out", "run")
+    refused(said, "leter" if "leter" in curves else "Mine.curves")
+    assert not (tmp_path / "run").exists()
+
+
 # Commands and notifications.
 
 

@@ -135,6 +135,10 @@ class Catalogue:
             self._kinds[kind] = dict(sorted(found.items()))
         return self._kinds[kind]
 
+    def own(self, kind: str) -> list[str]:
+        """The names of a kind that gankit's own distribution offers: its core, and the plugins that come with it."""
+        return [name for name, (_, plugins) in self.kind(kind).items() if any(p.distribution == GROUP for p in plugins)]
+
     def get(self, kind: str, name: str) -> Any:
         """The class of that name, or `UserError`: unknown (with the nearest name), or claimed by two plugins."""
         found = self.kind(kind)

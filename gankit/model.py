@@ -174,6 +174,7 @@ class NetworkPair(ABC):
     name: ClassVar[str]
     summary: ClassVar[str] = ""
     sizes: ClassVar[Sequence[int]] = ()  # sides of pictures that can be built; none: any
+    for_comparison: ClassVar[bool] = False  # `gankit compare` puts it under every model, where no other is asked for
 
     class Options(Options):
         """No settings by default."""

@@ -20,8 +20,9 @@ import torch
 from conftest import COMPARED, Gankit, InProcess, contents, process, quietly, read, refused, with_few
 from test_report import Page
 
+from gankit.catalogue import Catalogue
 from gankit.comparison import paired, results, work
-from gankit.comparison.arms import flags, folder_names, parse
+from gankit.comparison.arms import backbone, flags, folder_names, parse
 from gankit.metrics.features import pixels
 from gankit.metrics.spaces import Space
 
@@ -594,6 +595,32 @@ def test_a_comparison_shows_a_metric_as_its_runs_say(comparison: Path, gankit: G
     energy = shown["energy/real  E_r"]
     assert (energy["note"], energy["bounds"]) == ("As its author says.", [0, None])
     assert "energy/fake  L(G(z))" in shown
+
+
+def test_by_default_models_stand_on_the_pair_for_comparisons_gankits_own_before_a_strangers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = """
+import gankit
+
+class {name}(gankit.NetworkPair):
+    name = "{name}"
+    for_comparison = {said}
+
+    def build(self, shape, seen):
+        raise NotImplementedError
+
+@gankit.hookimpl
+def gankit_networks():
+    return [{name}]
+"""
+    for name, said in (("aa", True), ("bb", True), ("cc", False)):
+        (tmp_path / f"{name}.py").write_text(pair.format(name=name, said=said), encoding="utf-8")
+    files = [str(tmp_path / f"{name}.py") for name in ("bb", "aa", "cc")]
+    assert backbone(Catalogue(files)) == "began-autoencoder"
+    monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", "began")
+    assert backbone(Catalogue(files)) == "aa"
+    assert backbone(Catalogue(files[-1:])) == "own"
 
 
 # As it is typed.

@@ -156,6 +156,7 @@ class BeganAutoencoder(NetworkPair):
     name = "began-autoencoder"
     summary = "BEGAN's convolutional autoencoder and generator"
     sizes = (16, 32, 64, 128, 256)
+    for_comparison = True
 
     class Options(gankit.Options):
         filters: int = Field(16, ge=4, description="n: filters of the first convolution")

@@ -29,12 +29,12 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import planted  # noqa: E402
 from collapse_cost import costs  # noqa: E402
-from gankit_began.collapse import ONE_COLOUR, OPEN, ModeCollapse  # noqa: E402
 from planted import EVERY, KINDS, LEVELS, Stream  # noqa: E402
 from recorded import recorded  # noqa: E402
 from speed import commit, machine  # noqa: E402
 
 from gankit import Judged, Snapshot  # noqa: E402
+from gankit.builtin.mode_collapse import ONE_COLOUR, OPEN, ModeCollapse  # noqa: E402
 
 TUNE, REPORT = (0,), (101, 102)
 HEALTHY = {"tune": (0, 1), "report": tuple(range(101, 108))}  # seeds at each level: 21 stretches are reported

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from gankit_began.collapse import ModeCollapse
 from speed import assemble
 
 from gankit.builtin.cleanliness import Cleanliness
+from gankit.builtin.mode_collapse import ModeCollapse
 from gankit.components import Diagnostic, Snapshot
 from gankit.training.loop import step_once
 from gankit.training.showing import looking

@@ -27,6 +27,7 @@ GIVEN = (
         "Settings",
         "Machine",
         "Remedy",
+        "Curve",
         "Snapshot",
         "Reading",
         "Alarm",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gankit.errors import TrainingError, UserError
     from gankit.hookspecs import hookimpl
     from gankit.model import Judged, Losses, Machine, Model, NetworkPair, Remedy, Settings, Step
-    from gankit.options import Component, Options
+    from gankit.options import Component, Curve, Options
     from gankit.trained.run import Run
 
 _HOMES = {
@@ -55,7 +55,7 @@ _HOMES = {
     "gankit.hookspecs": ("hookimpl",),
     "gankit.model": ("Judged", "Losses", "Machine", "Model", "NetworkPair", "Remedy", "Settings", "Step"),
     "gankit.builtin.networks": ("ResizeConvolution",),
-    "gankit.options": ("Component", "Options"),
+    "gankit.options": ("Component", "Curve", "Options"),
     "gankit.trained.run": ("Run",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

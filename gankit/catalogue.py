@@ -15,7 +15,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -134,6 +134,10 @@ class Catalogue:
                 found[name][1].insert(0, self.plugins[0])
             self._kinds[kind] = dict(sorted(found.items()))
         return self._kinds[kind]
+
+    def own(self, kind: str) -> list[str]:
+        """The names of a kind that gankit's own distribution offers: its core, and the plugins that come with it."""
+        return [name for name, (_, plugins) in self.kind(kind).items() if any(p.distribution == GROUP for p in plugins)]
 
     def get(self, kind: str, name: str) -> Any:
         """The class of that name, or `UserError`: unknown (with the nearest name), or claimed by two plugins."""
@@ -290,7 +294,23 @@ def _checked(kind: str, item: Any) -> Any:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(f"{item.__name__}.name is {name!r}: it must be lower-case words joined by hyphens")
     _refuse_collisions(item, "Settings" if kind == "models" else "Options")
+    if hasattr(base, "curves"):
+        _refuse_other_curves(item)
     return item
+
+
+def _refuse_other_curves(item: Any) -> None:
+    """They are first looked at where a training begins to write its folder."""
+    from gankit.options import Curve
+
+    told = item.curves
+    if not isinstance(told, Mapping) or not all(isinstance(name, str) for name in told):
+        raise TypeError(
+            f"{item.__name__}.curves is {told!r}: it must be a mapping from names of metrics to gankit.Curve"
+        )
+    for name, curve in told.items():
+        if not isinstance(curve, Curve):
+            raise TypeError(f"{item.__name__}.curves has {curve!r} for {name!r}: it must be a gankit.Curve")
 
 
 def _refuse_collisions(item: Any, settings: str) -> None:

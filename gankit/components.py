@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.model import Judged, Model, Remedy, Step
-from gankit.options import Component, OptionsT
+from gankit.options import Component, Curve, OptionsT
 
 if TYPE_CHECKING:
     from gankit.runs.folder import RunFolder
@@ -40,6 +40,7 @@ class LossTerm(Component[OptionsT]):
     ```
     """
 
+    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name, `term/NAME`, -> how it is shown
     network: str = "generator"  # whose loss it is added to; an option may decide
     needs: ClassVar[frozenset[str]] = frozenset()  # of "code", "code as wide as the latent"
 
@@ -105,6 +106,8 @@ class Controller(nn.Module, Component[OptionsT]):
             self.rate *= 0.5 ** (1 / self.options.steps)
     ```
     """
+
+    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> how it is shown: of what it holds or moves
 
     def __init__(self, options: OptionsT, model: Model) -> None:
         super().__init__()
@@ -253,6 +256,7 @@ class Diagnostic(Component[OptionsT]):
     ```
     """
 
+    curves: ClassVar[Mapping[str, Curve]] = {}  # reading, without the diagnostic's name, -> how it is shown
     needs: ClassVar[frozenset[str]] = frozenset()  # of "energy": a model without is refused before it trains
 
     every: int = 500  # steps from one look to the next

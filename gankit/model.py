@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from gankit.options import Component, Options, OptionsT
+from gankit.options import Component, Curve, Options, OptionsT
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Simultaneous = (("generator", "discriminator"),)
@@ -206,6 +206,7 @@ class NetworkPair(Component[OptionsT]):
     """
 
     sizes: ClassVar[Sequence[int]] = ()  # sides of pictures that can be built; none: any
+    for_comparison: ClassVar[bool] = False  # `gankit compare` puts it under every model, where no other is asked for
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
@@ -288,6 +289,7 @@ class Model(ABC):
     diagnostics: ClassVar[Sequence[str]] = ()  # on by default, besides the core's own
     terms: ClassVar[Mapping[str, float]] = {}  # loss terms on by default where a plugin offers them: name -> weight
     shown: ClassVar[Mapping[str, str]] = {}  # in the progress line: short label -> metric name
+    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> how it is shown; has the last word over components
 
     def __init__(self, settings: Any, shape: tuple[int, ...], classes: Sequence[str] = ()) -> None:
         """`shape` is of one real item: (C, S, S) for pictures, (D,) for points.

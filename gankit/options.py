@@ -1,13 +1,13 @@
-"""What a user can set, frozen and with unknown names refused; and the base of all that is set by it."""
+"""What a user can set, the base of all that is set by it, and how a metric is shown. All of it without torch."""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypeVar, get_original_bases
 
 
@@ -48,3 +48,34 @@ class Component(ABC, Generic[OptionsT]):
                 for argument in get_args(base):
                     if inspect.isclass(argument) and argument is not Any:  # a type variable stands for one to come
                         cls.Options = argument
+
+
+def _in_one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it must be one line of printable characters")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_in_one_line)]
+Bound = Annotated[float, Field(ge=-1e30, le=1e30)]
+
+
+class Curve(BaseModel):
+    """How a metric is shown, which stands in the run folder beside its numbers: a report is drawn without the plugin.
+
+    `letter`: as in the paper, "k_t", at most 40 characters; none: the metric's name. `note`: a sentence on what it
+    says, at most 300. `bounds`: the least and the greatest value that it can have; None: there is no such bound.
+    """
+
+    letter: Line = Field("", max_length=40)
+    note: Line = Field("", max_length=300)
+    bounds: tuple[Bound | None, Bound | None] = (None, None)
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Curve:
+        low, high = self.bounds
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"bounds {self.bounds}: the first must be below the second")
+        return self

@@ -32,10 +32,11 @@ def gankit_datasets() -> list[Any]:
 @hookimpl
 def gankit_diagnostics() -> list[Any]:
     from gankit.builtin.cleanliness import Cleanliness
+    from gankit.builtin.mode_collapse import ModeCollapse
     from gankit.builtin.reconstruction_errors import ReconstructionErrors
     from gankit.builtin.vitals import Vitals
 
-    return [Cleanliness, ReconstructionErrors, Vitals]
+    return [Cleanliness, ModeCollapse, ReconstructionErrors, Vitals]
 
 
 @hookimpl

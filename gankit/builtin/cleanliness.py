@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.metrics.cleanliness import Told, cleanliness, edge, ground_colour, over_real
-from gankit.options import Options
+from gankit.options import Curve, Options
 
 REAL = 1000  # pictures that samples are compared with
 BETTER = 1.1  # times as good as before counts as better
@@ -52,6 +52,12 @@ class Cleanliness(Diagnostic[CleanlinessOptions]):
     name = "cleanliness"
     summary = "are the samples as clean and as sharp as the real pictures"
     every = 500
+    curves = {
+        "grain": Curve(note="Noise of the samples over that of the real pictures; 1 is right."),
+        "flat": Curve(note="Share of the samples that is flat, over the real pictures'; 1 is right."),
+        "ground": Curve(note="How plain the samples' ground is, over the real pictures'; 1 is right."),
+        "fine": Curve(note="Energy of the samples' finest detail over the real pictures': 1 is right, less is blur."),
+    }
 
     def __init__(self, options: CleanlinessOptions) -> None:
         super().__init__(options)

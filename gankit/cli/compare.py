@@ -45,8 +45,7 @@ def shared_options(function: Any) -> Any:
 @click.option("--budget", metavar="10m", help="Time that each run trains, instead of a length.")
 @click.option(
     "--networks",
-    default="began-autoencoder",
-    show_default=True,
+    show_default="the pair for comparisons",
     metavar="NAME",
     help="The networks of all; own: each model's own.",
 )

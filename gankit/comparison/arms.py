@@ -20,7 +20,6 @@ from gankit.data.source import Data
 from gankit.errors import UserError
 from gankit.report.words import flat
 
-BACKBONE = "began-autoencoder"  # the networks of every model, unless others are asked for
 OWN = "own"
 FLAGS = ("preset", "batch_size", "mirror", "on_alarm")
 LISTS = {"view": "views", "controller": "controllers", "diagnostic": "diagnostics"}
@@ -146,6 +145,15 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
             arm = replace(arm, options=config.merge({"set": alike}, arm.options))
             made[n] = replace(arm, resolved=_resolved(arm, shared, catalogue))
     return made
+
+
+def backbone(catalogue: Catalogue) -> str:
+    """The pair that all models stand on unless another is asked for, or "own" where none is there for it.
+
+    Of several it is gankit's own, so that what is installed beside it changes no comparison, or the first by name.
+    """
+    pairs = [name for name, (pair, _) in catalogue.kind("networks").items() if pair.for_comparison]
+    return next((name for name in catalogue.own("networks") if name in pairs), next(iter(pairs), OWN))
 
 
 def _said(request: Mapping[str, Any], networks: str, options: Mapping[str, Any]) -> set[str]:

@@ -24,9 +24,9 @@ from filelock import FileLock, Timeout
 from gankit.catalogue import Catalogue
 from gankit.comparison import results
 from gankit.comparison.arms import (
-    BACKBONE,
     Arm,
     assembled,
+    backbone,
     configuration,
     differences,
     flags,
@@ -55,7 +55,7 @@ def compare(
     seed: int = 0,
     images: int | None = None,
     budget: float | str | None = None,
-    networks: str = BACKBONE,
+    networks: str | None = None,
     coverage: float | None = None,
     samples: int = 2000,
     fid: bool = False,
@@ -68,9 +68,9 @@ def compare(
     """Train every one of `models` (MODEL or MODEL:KEY=VALUE,…) with `seeds` seeds from `seed` on, and compare them.
 
     All see as many pictures: `images`, or what `steps` steps of the smallest batch among them show; or all train for
-    `budget` ("10m"). `networks` is the pair that all are built on, or "own". `samples` pictures of each run are
-    measured, with `fid` by FID as well; `coverage` is the share to which the time is told. The other options are those
-    of `gankit.run`.
+    `budget` ("10m"). `networks` is the pair that all are built on, or "own"; by default the pair for comparisons.
+    `samples` pictures of each run are measured, with `fid` by FID as well; `coverage` is the share to which the time is
+    told. The other options are those of `gankit.run`.
     Returns what stands in comparison.json, and its "folder". Raises UserError for a request that cannot be met, before
     anything is written; a run that collapses or fails is a result.
     """
@@ -81,6 +81,7 @@ def compare(
     options = _settled(options)
     seconds = config.duration(budget, "--budget") if isinstance(budget, str) else budget
     catalogue = Catalogue(plugins)
+    networks = backbone(catalogue) if networks is None else networks
     shared = options | {"data": str(data) if data is not None else None, "time": seconds, "plugins": plugins}
     arms = resolve(parse(models), shared, networks, catalogue)
     first = configuration(arms[0])

@@ -26,7 +26,6 @@ SINGLE = {  # of which it has one, with options; and what says which
     "datasets": "`data`",
     "reactions": "`on_alarm`",
 }
-WATCHING = {"mode-collapse"}  # on by default for every model, where a plugin offers it
 AUTO = ("image_size", "batch_size", "precision", "steps", "device")  # resolved for the machine, kept by a resume
 PLAIN = (
     *("data", "seed", "time", "fit", "background", "mirror", "holdout"),
@@ -402,12 +401,7 @@ def _components(
             values["losses"][name] = {"weight": float(weight), **table}
     own = {
         "controllers": model.controllers,
-        "diagnostics": (
-            "vitals",
-            "cleanliness",
-            *(WATCHING & catalogue.kind("diagnostics").keys()),
-            *model.diagnostics,
-        ),
+        "diagnostics": ("vitals", "cleanliness", "mode-collapse", *model.diagnostics),
         "views": (),
         "artifacts": ("losses", "animation", "report"),
     }

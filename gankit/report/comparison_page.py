@@ -16,8 +16,9 @@ from gankit.comparison.results import label, shown, some
 from gankit.comparison.results import read as read_comparison
 from gankit.comparison.results import told as told_of_run
 from gankit.files import below, relative
+from gankit.options import Curve
 from gankit.report import words
-from gankit.report.curves import BOUNDS, LETTERS, NOTES, POINTS, Panel, Series, series_of, thin
+from gankit.report.curves import NOTES, POINTS, Panel, Series, series_of, thin
 from gankit.report.embed import still
 from gankit.report.figures import MARKS
 from gankit.report.page import label as in_lines
@@ -31,19 +32,6 @@ DRAWN = (  # what is drawn of metrics that more than one arm has, in this order;
     *("mode-collapse/colours", "cleanliness/", "energy/", "loss/", "reconstruction-errors/wasserstein"),
     *("learning_rate/", "images_per_second"),
 )
-READINGS = {
-    "mode-collapse/variety": "Variety of the samples, over what as many other real pictures have.",
-    "mode-collapse/coverage": "Share of the real pictures that have a sample near them, at a glance.",
-    "mode-collapse/recall": "Share of the real pictures that lie among the samples.",
-    "mode-collapse/precision": "Share of the samples that lie among real pictures.",
-    "mode-collapse/colours": "How far the samples' colours spread, over the real pictures'.",
-    "cleanliness/grain": "Noise of the samples over that of the real pictures; 1 is right.",
-    "cleanliness/flat": "Share of the samples that is flat, over the real pictures'; 1 is right.",
-    "cleanliness/ground": "How plain the samples' ground is, over the real pictures'; 1 is right.",
-    "cleanliness/fine": "Energy of the samples' finest detail over the real pictures': 1 is right, less is blur.",
-    "energy/real": "The discriminator's energy of real pictures. Its unit is the model's own.",
-    "energy/fake": "The discriminator's energy of generated pictures. Its unit is the model's own.",
-}
 
 
 def write_comparison(folder: Path) -> Path:
@@ -228,7 +216,10 @@ def _dots(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
 def _panels(
     arms: Sequence[str], seeds: Sequence[int], stories: Mapping[tuple[str, int], Story]
 ) -> list[dict[str, Any]]:
-    found = {key: series_of(story.metrics) for key, story in stories.items()}
+    curves: dict[str, Curve] = {}  # of the arms' words on one metric the first one's
+    for story in stories.values():
+        curves = story.curves | curves
+    found = {key: series_of(story.metrics, curves) for key, story in stories.items()}
     keys = sorted({key for series in found.values() for key in series})
     made = []
     for wanted in DRAWN:
@@ -252,12 +243,13 @@ def _panel(
         one = found[arm, seed][key]
         name = arm if len(seeds) == 1 else f"{arm}, seed {seed}"
         line, smooth = (thinner(line, points) if line else None for line in (one.line, one.smooth))
-        lines.append(replace(one, name=name, letter="", line=line or one.line, smooth=smooth, abandoned=[]))
+        lines.append(replace(one, name=name, line=line or one.line, smooth=smooth, abandoned=[]))
     log = key.startswith("learning_rate") and all(v is None or v > 0 for s in lines for v in s.line.values)
-    note = READINGS.get(key) or NOTES.get(key) or NOTES.get(key.partition("/")[0], "")
+    about = lines[0].about
+    note = about.note or NOTES.get(key.partition("/")[0], "")
     kind = "rates" if key.startswith("learning_rate") else "other"
-    title = f"{key}  {LETTERS[key]}" if key in LETTERS else key
-    data = panel_data(Panel(kind, title, note, lines, log, BOUNDS.get(key, (None, None))))
+    title = f"{key}  {about.letter}" if about.letter else key
+    data = panel_data(Panel(kind, title, note, lines, log, about.bounds))
     for (arm, seed), series in zip(there, data["series"], strict=True):
         series["name"] = html.escape(arm if seed == seeds[0] else f"{arm}, seed {seed}")
         series["colour"] = arms.index(arm)

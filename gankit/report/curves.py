@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+from gankit.options import Curve
 
 POINTS = 2000  # a series; more cannot be told apart on a screen
 SMOOTH_FROM = 150  # points; below, every point can be seen
 NOISY = 0.3  # of the points are a turn, up or down: two thirds in white noise, none in a calm curve
 SCALES_APART = 30.0  # readings of one diagnostic that differ by more go to panels of their own
 
-# Model and diagnostic readings are drawn under their own names; these have a letter in the papers.
-LETTERS = {
-    "loss/discriminator": "L_D",
-    "loss/generator": "L_G",
-    "energy/real": "L(x)",
-    "energy/fake": "L(G(z))",
-    "began/k": "k_t",
-    "began/balance": "γL(x) − L(G(z))",
-    "began/convergence": "M_global",
-    "ebgan/margin": "m",
+# How the core's own metrics are shown; models and components say it of theirs, and others have their names alone.
+OWN = {
+    "loss/discriminator": Curve(letter="L_D"),
+    "loss/generator": Curve(letter="L_G"),
+    "energy/real": Curve(
+        letter="L(x)", note="The discriminator's energy of real pictures. Its unit is the model's own."
+    ),
+    "energy/fake": Curve(
+        letter="L(G(z))", note="The discriminator's energy of generated pictures. Its unit is the model's own."
+    ),
 }
-NOTES = {
+NOTES = {  # of all metrics with a prefix together
     "loss": "What each network makes smaller.",
     "energy": "The discriminator's energy, batch means: of real pictures and of generated ones.",
-    "began/k": "How much the generated pictures weigh in the discriminator's loss, between 0 and 1.",
-    "began/balance": "Above 0, generated pictures have less energy than γ asks for, and k grows.",
-    "began/convergence": "L(x) + |γL(x) − L(G(z))|: how far both sides have converged. It knows no variety.",
-    "ebgan/margin": "The energy above which the discriminator no longer pushes generated pictures up.",
     "cleanliness": "Samples over real pictures, at their own size: 1 is right. Above it grain is noise; below it flat "
     "and ground are noise as well, and fine is blur. Logarithmic scale.",
     "learning_rate": "Logarithmic scale.",
     "speed": "The only curve here that depends on the clock.",
 }
 RATIOS = {"cleanliness": "How clean and how sharp"}  # diagnostics whose readings are to come to 1, and their titles
-BOUNDS: dict[str, tuple[float | None, float | None]] = {"began/k": (0.0, 1.0)}
 NOT_DRAWN = {"step", "images", "seconds", "attempt"}
 APART = {"reconstruction-errors"}  # diagnostics with a section of their own
 
@@ -56,7 +53,7 @@ class Series:
 
     key: str
     name: str
-    letter: str
+    about: Curve
     line: Line
     smooth: Line | None
     abandoned: list[Line]
@@ -76,22 +73,23 @@ class Panel:
     level: float | None = None  # a horizontal line
 
 
-def panels(lines: list[dict[str, Any]], model: str) -> list[Panel]:
+def panels(lines: list[dict[str, Any]], model: str, curves: Mapping[str, Curve] | None = None) -> list[Panel]:
     """Group what the metrics lines hold into panels, of any model: `model` is the name in config.json.
 
     Losses, energies, the model's own values, learning rates, then one panel a diagnostic, then the rest.
+    `curves`: how metrics are shown, as the run's folder says.
     """
-    found = {key: series for key, series in series_of(lines).items() if key.partition("/")[0] not in APART}
+    found = {key: series for key, series in series_of(lines, curves).items() if key.partition("/")[0] not in APART}
     made: list[Panel] = []
     for prefix, keys in _by_prefix(found, model):
         made += _panels_of(prefix, [found[key] for key in keys], model)
     return made
 
 
-def series_of(lines: list[dict[str, Any]]) -> dict[str, Series]:
+def series_of(lines: list[dict[str, Any]], curves: Mapping[str, Curve] | None = None) -> dict[str, Series]:
     """Every number of the metrics lines as a series, by its key."""
-    kept_until = attempt_ends(lines)
-    return {key: _series(key, points, kept_until) for key, points in _columns(lines).items()}
+    kept_until, about = attempt_ends(lines), {**OWN, **(curves or {})}
+    return {key: _series(key, about.get(key, Curve()), points, kept_until) for key, points in _columns(lines).items()}
 
 
 def rate_drops(panels: Iterable[Panel]) -> list[int]:
@@ -144,7 +142,7 @@ def attempt_ends(lines: list[dict[str, Any]]) -> dict[int, float]:
     }
 
 
-def _series(key: str, points: list[tuple[int, float, int]], kept_until: dict[int, float]) -> Series:
+def _series(key: str, about: Curve, points: list[tuple[int, float, int]], kept_until: dict[int, float]) -> Series:
     kept = sorted(((step, value) for step, value, n in points if step < kept_until[n]), key=lambda p: p[0])
     abandoned = []
     for attempt in sorted({n for _, _, n in points}):
@@ -157,7 +155,7 @@ def _series(key: str, points: list[tuple[int, float, int]], kept_until: dict[int
     return Series(
         key=key,
         name=key.partition("/")[2] or key,
-        letter=LETTERS.get(key, ""),
+        about=about,
         line=thin(kept),
         smooth=_smooth(kept),
         abandoned=abandoned,
@@ -234,12 +232,11 @@ def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
     if prefix == "term":
         return [Panel("other", "Extra loss terms", "Before their weights.", series)]
     if prefix == model:
-        bounds = BOUNDS.get
-        return [Panel("control", s.key, NOTES.get(s.key, ""), [s], bounds=bounds(s.key, (None, None))) for s in series]
+        return [Panel("control", s.key, s.about.note, [s], bounds=s.about.bounds) for s in series]
     if prefix == "":
         titles = {"images_per_second": "Images a second"}
         notes = {"images_per_second": NOTES["speed"]}
-        return [Panel("other", titles.get(s.key, s.key), notes.get(s.key, ""), [s]) for s in series]
+        return [Panel("other", titles.get(s.key, s.key), notes.get(s.key, s.about.note), [s]) for s in series]
     raw = [one for one in series if one.name.startswith("raw-")]
     if raw and len(raw) < len(series):  # the same readings of the bare generator: a panel of their own
         averaged = [one for one in series if one not in raw]
@@ -248,7 +245,14 @@ def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
         log = all(value is None or value > 0 for one in series for value in one.line.values)
         return [Panel("diagnostic", RATIOS[prefix], NOTES[prefix], series, log, level=1.0)]
     title = f"{prefix}, bare generator" if raw else prefix
-    return [Panel("diagnostic", _title(title, group, series), "", group) for group in _by_scale(series)]
+    return [_beside(_title(title, group, series), group) for group in _by_scale(series)]
+
+
+def _beside(title: str, group: list[Series]) -> Panel:
+    """A panel of a diagnostic; a note is of one reading alone, bounds may be those of all."""
+    bounds = {one.about.bounds for one in group}
+    note = group[0].about.note if len(group) == 1 else ""
+    return Panel("diagnostic", title, note, group, bounds=bounds.pop() if len(bounds) == 1 else (None, None))
 
 
 def _title(prefix: str, group: list[Series], whole: list[Series]) -> str:
@@ -274,7 +278,7 @@ def _merged(series: list[Series]) -> list[Series]:
         for n, other in enumerate(merged):
             if other.line == one.line:
                 names = f"{other.name} and {one.name}"
-                merged[n] = Series(other.key, names, "", other.line, other.smooth, other.abandoned, other.last)
+                merged[n] = Series(other.key, names, Curve(), other.line, other.smooth, other.abandoned, other.last)
                 break
         else:
             merged.append(one)

@@ -34,7 +34,7 @@ def draw_losses(run: RunFolder) -> Path:
     from matplotlib.figure import Figure
 
     story = read(run)
-    shown = [panel for panel in panels(story.metrics, story.model) if panel.kind in KINDS]
+    shown = [panel for panel in panels(story.metrics, story.model, story.curves) if panel.kind in KINDS]
     if not shown:
         raise UserError(f"{run.folder} has no losses yet: draw them once a step has been logged")
     figure = Figure(figsize=(10, 0.9 + 1.9 * len(shown)), dpi=120, facecolor="white", layout="constrained")
@@ -54,8 +54,14 @@ def draw_losses(run: RunFolder) -> Path:
 
 
 def mathtext(letter: str) -> str:
-    """A letter of the papers ("k_t", "M_global") as matplotlib sets it."""
+    """A letter of the papers ("k_t", "M_global") as matplotlib sets it; what it cannot set stands as it is."""
+    from matplotlib.mathtext import MathTextParser
+
     text = re.sub(r"_(\w+)", r"_{\\mathrm{\1}}", letter).replace("γ", r"\gamma ").replace("−", "-")
+    try:
+        MathTextParser("path").parse(f"${text}$")
+    except (ValueError, RecursionError):
+        return _plain(letter)
     return f"${text}$"
 
 
@@ -63,8 +69,8 @@ def _draw(panel: Panel, axis: Axes) -> None:
     for n, series in enumerate(panel.series):
         _draw_series(series, axis, COLOURS[n % len(COLOURS)], "--" if n >= len(COLOURS) else "-", panel)
     only = panel.series[0]
-    single = panel.kind == "control" and only.letter
-    axis.set_title(mathtext(only.letter) if single else _plain(panel.title), loc="left", color=INK, fontsize=11)
+    single = panel.kind == "control" and only.about.letter
+    axis.set_title(mathtext(only.about.letter) if single else _plain(panel.title), loc="left", color=INK, fontsize=11)
     if single:
         axis.set_title(_plain(panel.title), loc="right", color=MUTED, fontsize=9)
     if len(panel.series) > 1 or panel.kind != "control":
@@ -84,7 +90,7 @@ def _draw_series(series: Series, axis: Axes, colour: str, dashes: str, panel: Pa
     style: dict[str, Any] = {"drawstyle": "steps-post"} if panel.kind == "rates" else {}
     # A few points would be a hair, or nothing at all, without their marks.
     few: dict[str, Any] = {"marker": "o", "markersize": 3} if len(series.line.steps) <= 40 else {}
-    name = _plain(series.name) + (f"  {mathtext(series.letter)}" if series.letter else "")
+    name = _plain(series.name) + (f"  {mathtext(series.about.letter)}" if series.about.letter else "")
     for line in series.abandoned:
         axis.plot(line.steps, _floats(line), color=colour, alpha=0.35, linewidth=1, linestyle=":")
     faint = series.smooth is not None
@@ -116,9 +122,10 @@ def _scale(panel: Panel, axis: Axes) -> None:
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
         axis.yaxis.set_minor_formatter(NullFormatter())
-    elif panel.bounds != (None, None):
+    elif panel.bounds[0] is not None:
         # From the lower bound up, but no further than there is something to see.
-        axis.set_ylim(panel.bounds[0], max(1.08 * high, 1e-6))
+        bottom = min(panel.bounds[0], low)
+        axis.set_ylim(bottom, bottom + max(1.08 * (high - bottom), 1e-6))
     elif low < 0 < high and panel.kind == "control":
         axis.axhline(0, color=MUTED, linewidth=0.8)
 

@@ -106,7 +106,7 @@ def panel_data(panel: Panel) -> dict[str, Any]:
     values = [value for s in panel.series for value in s.line.values if value is not None]
     return {
         "title": panel.title,
-        "letter": panel.series[0].letter if panel.kind == "control" else "",
+        "letter": panel.series[0].about.letter if panel.kind == "control" else "",
         "note": panel.note,
         "kind": panel.kind,
         "log": panel.log,
@@ -118,7 +118,7 @@ def panel_data(panel: Panel) -> dict[str, Any]:
 
 
 def _one(series: Series, alone: bool) -> dict[str, Any]:
-    mark = str(letter(series.letter))
+    mark = str(letter(series.about.letter))
     name = html.escape(series.name)
     return {
         "name": (mark or name) if alone else f"{name} {mark}".strip(),

@@ -120,7 +120,8 @@
       yaxis: {
         ...axis, type: panel.log ? "log" : "linear", zeroline: panel.zero, zerolinecolor: muted, nticks: 6,
         ...(panel.kind === "rates" && panel.log ? { tickformat: "~e", dtick: "D2" } : { tickformat: ".4~g" }),
-        ...(low !== null ? { rangemode: "tozero" } : {}), ...(high !== null ? { autorangeoptions: { clipmax: high } } : {}),
+        ...(low === 0 ? { rangemode: "tozero" } : {}),
+        autorangeoptions: { ...(low ? { clipmin: low } : {}), ...(high !== null ? { clipmax: high } : {}) },
       },
       shapes: [
         ...(panel.level === null ? [] : [{

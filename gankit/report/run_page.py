@@ -39,7 +39,7 @@ def write_report(run: RunFolder, path: Path | None = None) -> Path:
 
 def _told(story: Story) -> dict[str, Any]:
     """All that the template shows but the pictures."""
-    drawn = panels(story.metrics, story.model)
+    drawn = panels(story.metrics, story.model, story.curves)
     errors = laboratory(story)
     return {
         "model": story.model or "unknown model",

@@ -6,12 +6,17 @@ import io
 import json
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from gankit.errors import UserError
 from gankit.files import Unreachable
+from gankit.options import Curve
 from gankit.runs.folder import RunFolder, is_alarm
 
 if TYPE_CHECKING:
@@ -38,6 +43,15 @@ class Story:
     def model(self) -> str:
         """The model's name, or "" where config.json does not tell."""
         return str(mapping(self.config.get("model")).get("name") or "")
+
+    @cached_property
+    def curves(self) -> dict[str, Curve]:
+        """How metrics are shown, by name, as who gives them says. What is no such word of theirs is left out."""
+        found: dict[str, Curve] = {}
+        for metric, told in mapping(self.environment.get("curves")).items():
+            with suppress(ValidationError):  # another version's may say more
+                found[metric] = Curve(**{key: one for key, one in mapping(told).items() if key in Curve.model_fields})
+        return found
 
 
 def read(run: RunFolder) -> Story:

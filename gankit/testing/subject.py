@@ -23,7 +23,6 @@ from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
 SMALL: dict[str, Any] = {"data": "demo:64", "image_size": 16, "batch_size": 4, "precision": "fp32", "device": "cpu"}
-CARRIERS = ("began", "ebgan")  # models that a component without one of its own is tried on
 
 
 class Failed(AssertionError):
@@ -47,8 +46,9 @@ def training(
 class Subject:
     """One component, and how it is put into a training.
 
-    `model`: the model that it is tried on; by default one of its own plugin's, or BEGAN or EBGAN: the first that takes
-    it. `options`: as for `gankit.run`, over `SMALL`. `plugins`: what is not installed, as for `--plugin`.
+    `model`: the model that it is tried on; by default one of its own plugin's, or of those that come with gankit: the
+    first that takes it. `options`: as for `gankit.run`, over `SMALL`. `plugins`: what is not installed, as for
+    `--plugin`.
     """
 
     kind: str
@@ -110,7 +110,7 @@ class Subject:
         models = self.catalogue.kind("models")
         givers = [plugin.name for plugin in self.catalogue.kind(self.kind)[self.name][1]]
         own = [name for name, (_, plugins) in models.items() if {p.name for p in plugins} & set(givers)]
-        return list(dict.fromkeys([*own, *(name for name in CARRIERS if name in models)]))
+        return list(dict.fromkeys([*own, *self.catalogue.own("models")]))
 
     def _resolve(self, model: str, more: Mapping[str, Any]) -> RunConfig:
         ways: dict[str, dict[str, Any]] = {

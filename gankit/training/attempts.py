@@ -19,6 +19,7 @@ from gankit.data.batches import Batches
 from gankit.device import crowded, peak_memory
 from gankit.errors import TrainingError, UserError
 from gankit.files import replacing
+from gankit.runs.environment import record_rescue
 from gankit.runs.folder import FolderGone, RunFolder, to_resume, write_json
 from gankit.training import checkpoint
 from gankit.training.interrupts import Interrupts
@@ -100,6 +101,7 @@ class Attempts:
         training.healthy = step  # what it says itself may be an older one, which is gone
         training.attempt, training.since = self.run.abandon_after(step), step
         write_json(self.run.folder / "config.json", changed.model_dump(mode="json"))
+        record_rescue(self.run, changed, self.catalogue)
         old.recorder.close()
         self.now = session(self.run, training, batches, self.catalogue, self.watcher, old.watch.refused)
         return Decided()

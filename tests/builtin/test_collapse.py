@@ -17,9 +17,9 @@ import pytest
 import scipy.stats
 import torch
 from conftest import TINY, Gankit, lines, timeless
-from gankit_began.collapse import ONE_COLOUR, PATIENCE, Health, ModeCollapse, Places
 from scipy.spatial.distance import cdist
 
+from gankit.builtin.mode_collapse import ONE_COLOUR, PATIENCE, Health, ModeCollapse, Places
 from gankit.components import Snapshot
 from gankit.data.batches import to_float
 from gankit.data.demo import Demo, attribute_values
@@ -397,12 +397,10 @@ def test_an_alarm_says_numbers_and_flags_that_can_be_pasted(demo, stream, gankit
 def test_a_runs_metrics_have_its_readings_and_no_number_of_the_training_moves(
     gankit: Gankit, undrawn, tmp_path, monkeypatch
 ):
-    from gankit.config import resolve as config
-
     monkeypatch.setattr(ModeCollapse, "every", 3)
     options = ("--set", "mode-collapse.pictures=24")
     assert gankit("run", "began", *TINY, *options, "--out", "with").code == 0
-    monkeypatch.setattr(config, "WATCHING", set())
+    monkeypatch.setattr(ModeCollapse, "every", 10**9)  # it never looks
     assert gankit("run", "began", *TINY, "--out", "without").code == 0
     watched, alone = timeless(tmp_path / "with"), timeless(tmp_path / "without")
     for step in (3, 6):

@@ -20,8 +20,9 @@ import torch
 from conftest import COMPARED, Gankit, InProcess, contents, process, quietly, read, refused, with_few
 from test_report import Page
 
+from gankit.catalogue import Catalogue
 from gankit.comparison import paired, results, work
-from gankit.comparison.arms import flags, folder_names, parse
+from gankit.comparison.arms import backbone, flags, folder_names, parse
 from gankit.metrics.features import pixels
 from gankit.metrics.spaces import Space
 
@@ -579,6 +580,47 @@ def test_a_comparisons_page_is_written_anew_from_what_is_left_of_its_folder(
     assert all(attrs["src"].startswith("data:") and attrs["alt"] for tag, attrs in page.tags if tag == "img")
     [column] = page.json("grids")
     assert [grid["step"] for grid in column] == [0, 10, 20, 30, 40, 50, 60]
+
+
+def test_a_comparison_shows_a_metric_as_its_runs_say(comparison: Path, gankit: Gankit, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(comparison, tmp_path / "c"))
+    for row in compared(folder)["runs"]:
+        told = folder / row["folder"] / "environment.json"
+        environment = read(told)
+        assert "curves" in environment
+        curves = {"energy/real": {"letter": "E_r", "note": "As its author says.", "bounds": [0, None]}}
+        told.write_text(json.dumps(environment | {"curves": curves}), encoding="utf-8")
+    assert gankit("report", "c").code == 0
+    shown = {panel["title"]: panel for panel in Page(folder / "report.html").json("curves")["panels"]}
+    energy = shown["energy/real  E_r"]
+    assert (energy["note"], energy["bounds"]) == ("As its author says.", [0, None])
+    assert "energy/fake  L(G(z))" in shown
+
+
+def test_by_default_models_stand_on_the_pair_for_comparisons_gankits_own_before_a_strangers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = """
+import gankit
+
+class {name}(gankit.NetworkPair):
+    name = "{name}"
+    for_comparison = {said}
+
+    def build(self, shape, seen):
+        raise NotImplementedError
+
+@gankit.hookimpl
+def gankit_networks():
+    return [{name}]
+"""
+    for name, said in (("aa", True), ("bb", True), ("cc", False)):
+        (tmp_path / f"{name}.py").write_text(pair.format(name=name, said=said), encoding="utf-8")
+    files = [str(tmp_path / f"{name}.py") for name in ("bb", "aa", "cc")]
+    assert backbone(Catalogue(files)) == "began-autoencoder"
+    monkeypatch.setenv("GANKIT_DISABLE_PLUGINS", "began")
+    assert backbone(Catalogue(files)) == "aa"
+    assert backbone(Catalogue(files[-1:])) == "own"
 
 
 # As it is typed.

@@ -453,7 +453,9 @@ def test_either_shipped_model_can_be_left_out_and_the_other_trains(
     for kind, name in gone:
         with pytest.raises(UserError, match=f"unknown {KINDS[kind][0]} '{name}'"):
             catalogue.get(kind, name)
-    assert api.run(there, **QUICK, out=tmp_path / "run").result["outcome"] == "finished"
+    trained = api.run(there, **QUICK, out=tmp_path / "run")
+    assert trained.result["outcome"] == "finished"
+    assert "mode-collapse" in trained.config["diagnostics"]  # which is the core's
 
 
 def test_without_ebgan_its_loss_is_unknown_on_the_command_line(gankit, monkeypatch):
@@ -479,6 +481,18 @@ def test_without_ebgan_its_loss_is_unknown_on_the_command_line(gankit, monkeypat
 )
 def test_an_unknown_name_is_refused_with_what_there_is_and_the_nearest(gankit, tmp_path, request_, words):
     refused(gankit("run", *request_, "--data", "demo", "--steps", 0, "--out", "run"), words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "curves", ['{"mine/x": "k_t"}', "{1: gankit.Curve()}", '["mine/x"]', '{"mine/x": gankit.Curve(leter="k")}']
+)
+def test_what_a_plugin_says_of_its_metrics_is_refused_before_a_run_where_it_is_nothing(gankit, tmp_path, curves):
+    path = tmp_path / "mine.py"
+    code = textwrap.dedent(model("mine")).replace("name = 'mine'", f"name = 'mine'\n        curves = {curves}")
+    path.write_text(code, encoding="utf-8")
+    said = gankit("run", "mine", "--plugin", path, "--data", "demo", "--steps", 0, "--out", "run")
+    refused(said, "leter" if "leter" in curves else "Mine.curves")
     assert not (tmp_path / "run").exists()
 
 

@@ -475,6 +475,68 @@ def test_metrics_of_a_model_nobody_has_heard_of_appear(tmp_path: Path) -> None:
     assert draw_losses(run).exists()
 
 
+CURVES = {
+    "began/k": {"letter": "k_t", "note": "How much fakes weigh.", "bounds": [0, 1]},
+    "odour/musk": {"letter": "µ_0", "note": "How strong it smells.", "bounds": [-2.5, None]},
+}
+
+
+def test_a_metric_is_shown_as_who_gives_it_says_in_the_folder(tmp_path: Path) -> None:
+    entries = [{"step": n, "began/k": 0.1 * n, "began/balance": 0.5, "odour/musk": -n} for n in (1, 2, 3)]
+    run = make_run(tmp_path / "run", environment=ENVIRONMENT | {"curves": CURVES}, metrics=entries, samples=1)
+    page = report(run)
+    shown = {panel["title"]: panel for panel in page.json("curves")["panels"]}
+    k, plain, musk = shown["began/k"], shown["began/balance"], shown["odour"]
+    assert (k["letter"], k["note"], k["bounds"]) == ("k_t", "How much fakes weigh.", [0, 1])
+    assert k["series"][0]["name"] == "k<sub>t</sub>"
+    assert (plain["letter"], plain["note"], plain["bounds"]) == ("", "", [None, None])
+    assert (musk["note"], musk["bounds"]) == ("How strong it smells.", [-2.5, None])
+    assert "How much fakes weigh." in page.text
+    assert "How strong it smells." in page.text
+    assert draw_losses(run).exists()
+
+
+def test_a_folder_of_an_older_version_which_says_nothing_of_its_metrics_is_drawn_under_their_names(run: Run) -> None:
+    shown = {panel["title"]: panel for panel in report(run).json("curves")["panels"]}
+    for name in ("began/k", "began/balance", "began/convergence"):
+        assert (shown[name]["letter"], shown[name]["note"]) == ("", "")
+    assert [one["name"] for one in shown["Energies"]["series"]] == ["real L(x)", "fake L(G(z))"]
+    assert draw_losses(run).exists()
+
+
+def test_what_a_strangers_folder_says_of_its_metrics_is_text_or_left_out(tmp_path: Path) -> None:
+    evil = "</script><script>alert(3)</script>"
+    curves = {
+        "began/k": {"letter": evil, "note": evil, "bounds": [5, 9]},  # nor is it true
+        "began/balance": {"letter": "\\frac{", "note": "of another version", "colour": "red"},
+        "began/convergence": {"letter": "x_a_b_", "bounds": [-1e30, 1e30]},
+        "loss/generator": {"letter": "a" * 41},
+        "loss/discriminator": {"note": "a" * 301},
+        "energy/real": {"letter": ["L"]},
+        "energy/fake": {"letter": "\u202eL"},
+        "learning_rate/generator": {"bounds": [-1e308, None]},
+        "learning_rate/discriminator": {"bounds": [2, 1]},
+        "images_per_second": "fast",
+        evil: {"letter": "x"},
+    }
+    run = make_run(tmp_path / "run", environment=ENVIRONMENT | {"curves": curves}, samples=1)
+    page = report(run)
+    assert sum(tag == "script" for tag, _ in page.tags) == 4
+    assert evil in "".join(page.words)
+    shown = {panel["title"]: panel for panel in page.json("curves")["panels"]}
+    assert shown["began/k"]["series"][0]["name"] == "&lt;/script&gt;&lt;script&gt;alert(3)&lt;/script&gt;"
+    assert shown["began/balance"]["note"] == "of another version"
+    assert [one["name"] for one in shown["Losses"]["series"]] == [
+        "discriminator L<sub>D</sub>",
+        "generator L<sub>G</sub>",
+    ]
+    assert [one["name"] for one in shown["Energies"]["series"]] == ["real L(x)", "fake L(G(z))"]
+    assert draw_losses(run).exists()
+    for damaged in (None, [], "k_t", 7):
+        (run.folder / "environment.json").write_text(json.dumps(ENVIRONMENT | {"curves": damaged}), encoding="utf-8")
+        assert report(run).json("curves")["panels"]
+
+
 def test_a_null_is_a_gap_and_an_absent_reading_is_none() -> None:
     entries = [{"step": 1, "a/x": 1.0, "a/y": 1}, {"step": 2, "a/x": None}, {"step": 3, "a/x": 2.0, "a/y": 2}]
     [panel] = panels(entries, "began")

@@ -20,7 +20,7 @@ RUN = (
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
     """Look every 50 steps, so that hundreds of steps are enough; and draw nothing."""
-    from gankit_began.collapse import ModeCollapse
+    from gankit.builtin.mode_collapse import ModeCollapse
 
     monkeypatch.setattr(ModeCollapse, "every", 50)
 
@@ -71,6 +71,32 @@ def test_rescue_goes_back_to_the_last_healthy_step_and_on_with_remedies_until_on
     assert 150 in checkpoints(run)  # where what the alarms advise begins
     told = shlex.split(second["advice"][0].partition("gankit ")[2])
     assert gankit(*told, "--steps", 200).code == 0
+
+
+def test_a_remedy_that_brings_a_component_brings_how_its_metric_is_shown(gankit: Gankit, tmp_path):
+    (tmp_path / "there.py").write_text(
+        """
+import gankit
+
+class There(gankit.LossTerm):
+    name = "not-there"
+    curves = {"term/not-there": gankit.Curve(letter="t_0", note="Nothing.")}
+
+    def __call__(self, step):
+        return step.judged_fake.output.mean() * 0
+
+@gankit.hookimpl
+def gankit_losses():
+    return [There]
+""",
+        encoding="utf-8",
+    )
+    rescue = ("--plugin", "there.py", "--on-alarm", "rescue")
+    assert gankit(*RUN, *rescue, "--steps", 260, "--out", "run").code == 0
+    environment = read(tmp_path / "run" / "environment.json")
+    assert "not-there" in read(tmp_path / "run" / "config.json")["losses"]
+    assert environment["curves"]["term/not-there"] == {"letter": "t_0", "note": "Nothing."}
+    assert environment["command"].startswith("gankit run planted")
 
 
 def test_stop_ends_with_exit_3_and_the_healthy_checkpoint_still_there(gankit: Gankit, tmp_path):

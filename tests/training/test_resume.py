@@ -203,6 +203,16 @@ def test_every_start_is_told_in_environment_json(gankit: Gankit, run: Path) -> N
     assert resumed["command"] == f"gankit resume {run} --steps 9"
 
 
+def test_a_resume_says_anew_how_metrics_are_shown(gankit: Gankit, run: Path) -> None:
+    environment = read(run / "environment.json")
+    first = environment.pop("curves")  # as in a folder of an older version
+    (run / "environment.json").write_text(json.dumps(environment))
+    assert gankit("resume", run, "--steps", 9).code == 0
+    environment = read(run / "environment.json")
+    assert environment["curves"] == first
+    assert "curves" not in environment["resumes"][0]
+
+
 @pytest.mark.parametrize("setting", ["filters=8", "latent=9", "networks=began-autoencoder"])
 def test_a_change_of_shape_is_refused_and_nothing_changes(setting: str, gankit: Gankit, run: Path) -> None:
     before = contents(run)

@@ -168,6 +168,15 @@ def test_environment_names_versions_device_plugins_and_the_command(finished: Pat
     assert {plugin["name"] for plugin in environment["plugins"]} >= {"gankit", "began", "ebgan"}
 
 
+def test_environment_says_how_the_metrics_are_shown(finished: Path) -> None:
+    curves = read(finished / "environment.json")["curves"]
+    assert curves["began/k"].keys() == {"letter", "note", "bounds"}
+    assert (curves["began/k"]["letter"], curves["began/k"]["bounds"]) == ("k_t", [0, 1])
+    assert curves["began/convergence"]["letter"] == "M_global"
+    assert "near them" in curves["mode-collapse/coverage"]["note"]  # a diagnostic's, under its whole name
+    assert "ebgan/margin" not in curves  # of what the run has not
+
+
 def test_data_json_counts_what_is_used_and_what_is_held_out(finished: Path) -> None:
     data = read(finished / "data.json")
     assert data["train"] + data["held_out"] == 120

@@ -31,10 +31,9 @@ def gankit_losses() -> list[Any]:
 
 @hookimpl
 def gankit_diagnostics() -> list[Any]:
-    from gankit_began.collapse import ModeCollapse
     from gankit_began.equilibrium import Equilibrium
 
-    return [ModeCollapse, Equilibrium]
+    return [Equilibrium]
 
 
 @hookimpl

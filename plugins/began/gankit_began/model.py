@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 import gankit
-from gankit import Judged, Losses, Machine, Model, Remedy, Step
+from gankit import Curve, Judged, Losses, Machine, Model, Remedy, Step
 from gankit_began.networks import reconstruction_error
 
 # Of the quick networks, docs/evidence/pictures.md; the paper's networks have the paper's rate and no pace.
@@ -33,6 +33,21 @@ class BEGAN(Model):
     diagnostics = ("equilibrium", "reconstruction-errors")
     terms = {"energy-distance": 0.3, "imle": 0.3, "critic": 0.1}
     shown = {"k": "began/k", "M": "began/convergence"}
+    curves = {
+        "began/k": Curve(
+            letter="k_t",
+            note="How much the generated pictures weigh in the discriminator's loss, between 0 and 1.",
+            bounds=(0, 1),
+        ),
+        "began/balance": Curve(
+            letter="γL(x) − L(G(z))",
+            note="Above 0, generated pictures have less energy than γ asks for, and k grows.",
+        ),
+        "began/convergence": Curve(
+            letter="M_global",
+            note="L(x) + |γL(x) − L(G(z))|: how far both sides have converged. It knows no variety.",
+        ),
+    }
     presets = {  # section 4.1 of the paper as remembered; `betas` are not given there
         "paper": {
             "model": {

@@ -171,6 +171,7 @@ class BeganAutoencoder(NetworkPair[BeganAutoencoderOptions]):
     name = "began-autoencoder"
     summary = "BEGAN's convolutional autoencoder and generator"
     sizes = (16, 32, 64, 128, 256)
+    for_comparison = True
 
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
         o = self.options

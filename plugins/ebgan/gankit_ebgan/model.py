@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 import gankit
-from gankit import Controller, Judged, Losses, Machine, Model, Remedy, Step
+from gankit import Controller, Curve, Judged, Losses, Machine, Model, Remedy, Step
 from gankit_ebgan.pulling_away import pulling_away
 
 
@@ -30,6 +30,11 @@ class EBGAN(Model):
     controllers = ("margin",)
     diagnostics = ("reconstruction-errors",)
     shown = {"m": "ebgan/margin"}
+    curves = {
+        "ebgan/margin": Curve(
+            letter="m", note="The energy above which the discriminator no longer pushes generated pictures up."
+        )
+    }
     presets = {"paper": {"model": {"energy": "norm", "pull_away": 0.1, "updates": "alternating"}}}
 
     class Settings(gankit.Settings):

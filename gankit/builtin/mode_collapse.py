@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-import gankit
-from gankit import Alarm, Diagnostic, Reading, Snapshot
+from gankit import options
+from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.features import RandomConvolutions, chroma, pixels
 from gankit.metrics.neighbours import mean_distance, neighbours, reach
+from gankit.options import Curve
 
 LEAST = 20  # real pictures, below which nothing can be said
 REAL = 500  # that samples are compared with: more make the balls so small that a few hundred samples miss most
@@ -66,8 +67,15 @@ class ModeCollapse(Diagnostic["ModeCollapse.Options"]):
     name = "mode-collapse"
     summary = "do the samples still cover the data, in form and in colour"
     every = 500
+    curves = {
+        "variety": Curve(note="Variety of the samples, over what as many other real pictures have."),
+        "coverage": Curve(note="Share of the real pictures that have a sample near them, at a glance."),
+        "recall": Curve(note="Share of the real pictures that lie among the samples."),
+        "precision": Curve(note="Share of the samples that lie among real pictures."),
+        "colours": Curve(note="How far the samples' colours spread, over the real pictures'."),
+    }
 
-    class Options(gankit.Options):
+    class Options(options.Options):
         pictures: int = Field(
             256, ge=LEAST, le=10_000, description="generated pictures at each look, of each generator"
         )

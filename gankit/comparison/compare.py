@@ -70,9 +70,8 @@ def compare(
     All see as many pictures: `images`, or what `steps` steps of the smallest batch among them show; or all train for
     `budget` ("10m"). `networks` is the pair that all are built on, or "own"; by default the pair for comparisons.
     `samples` pictures of each run are measured, with `fid` by FID as well; `coverage` is the share to which the time is
-    told. The other options are those of `gankit.run`.
-    Returns what stands in comparison.json, and its "folder". Raises UserError for a request that cannot be met, before
-    anything is written; a run that collapses or fails is a result.
+    told. The other options are those of `gankit.run`. Returns what stands in comparison.json, and its "folder".
+    Raises UserError, before anything is written. A run that collapses or fails is a result.
     """
     watcher = watcher or Watcher()
     if sum(given is not None for given in (options.get("steps"), images, budget)) > 1 or "time" in options:

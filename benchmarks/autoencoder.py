@@ -1,10 +1,10 @@
-"""What the discriminator alone can draw: its autoencoder trained without a generator, for docs/evidence/pictures.md.
+"""Trains the discriminator's autoencoder without a generator, for docs/evidence/pictures.md.
 
     python benchmarks/autoencoder.py DIR [--learning-rate 1e-4]... [--filters 32]... [--latent 128]... [--steps 3000]
 
 A row for each combination: energy of training and held-out pictures, their reconstructions' cleanliness over the real
-pictures' own, and KID by EfficientNet-Lite0 against the held-out pictures. Samples can hardly be better than that: a
-generator is asked for what D reconstructs. The time is the processor's, of the training alone.
+pictures' own, and KID by EfficientNet-Lite0 against the held-out pictures. Samples can hardly be better than that:
+BEGAN's generator learns to draw pictures that D reconstructs. The time is processor time of the training alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The mode-collapse detector on labelled streams of samples: `make bench-collapse`.
 
-Planted streams (planted.py) and recorded ones (streams/, made by `record` below) go look by look through
-`ModeCollapse.read`, as a training would hand them over. Beside it the obvious alternatives. What thresholds were chosen
-on (seeds below 100, the streams marked so) is kept apart from what is reported (other seeds).
+Planted streams (planted.py) and recorded ones (streams/, from recorded.py) go look by look through
+`ModeCollapse.read`, as in a training. The table also has the obvious alternatives. The streams for the choice of
+thresholds (seeds below 100, and marked streams) are separate from those of the report (other seeds).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from gankit.builtin.mode_collapse import ONE_COLOUR, OPEN, ModeCollapse  # noqa:
 
 TUNE, REPORT = (0,), (101, 102)
 HEALTHY = {"tune": (0, 1), "report": tuple(range(101, 108))}  # seeds at each level: 21 stretches are reported
-NO_MODEL: Any = None  # the detector does not ask for it
+NO_MODEL: Any = None  # the detector does not use it
 WARM = ModeCollapse.Options().warm_up
-WITHIN = 3  # looks from the first collapsed one in which an alarm counts as in time: a delay of two intervals at most
+WITHIN = 3  # an alarm is in time within these looks from the first collapsed one: a delay of two intervals at most
 
 
 @dataclass
 class Seen:
-    """What was measured of a stream, look by look."""
+    """The measurements of a stream, look by look."""
 
     name: str
     kind: str
@@ -58,9 +58,9 @@ class Seen:
 
     @property
     def onset(self) -> int | None:
-        """The look from which an alarm is due: the first that has lost something.
+        """The look from which an alarm is due: the first with a loss.
 
-        A recorded training may be collapsed from the start, as every one is: there it is due once the training is warm.
+        Every training starts collapsed, and a recorded one may stay so: then the alarm is due after warm-up.
         """
         lost = [i for i, lost in enumerate(self.collapsed) if lost]
         if self.kind == "recorded":
@@ -89,7 +89,7 @@ def watch(stream: Stream) -> Seen:
         values, share = reading.values, detector.health.share
         variety, colours = ((values[k] + values[f"raw-{k}"]) / 2 for k in ("variety", "colours"))
         found = {
-            "gankit": 1 - min(share, variety / OPEN, colours / ONE_COLOUR),  # below what it speaks at
+            "gankit": 1 - min(share, variety / OPEN, colours / ONE_COLOUR),  # relative to its thresholds
             "coverage alone": 1 - coverage.share(values["coverage"]),
             "pairwise distance": 1 - distance.share(values["diversity"]),
             "MS-SSIM": 1 - alike.share(1 - ms_ssim(shown[0])),
@@ -105,7 +105,7 @@ def watch(stream: Stream) -> Seen:
 
 
 class Best:
-    """A number's share of its own best so far, as held for two looks."""
+    """A number's share of its own best so far; a best must last two looks."""
 
     def __init__(self) -> None:
         self.best = self.last = 0.0
@@ -119,7 +119,7 @@ class Best:
 def ms_ssim(pictures: Tensor, pairs: int = 64) -> float:
     """Mean MS-SSIM of pairs of pictures in [-1, 1] (Wang, Simoncelli, Bovik 2003): window 7, two scales at 32×32.
 
-    The weights of the paper's first two scales, scaled to a sum of 1, as remembered.
+    The weights of the paper's first two scales, from memory, scaled to a sum of 1.
     """
     x, y = (pictures[part : 2 * pairs : 2] / 2 + 0.5 for part in (0, 1))
     place = torch.arange(-3.0, 4.0)
@@ -141,7 +141,7 @@ def ms_ssim(pictures: Tensor, pairs: int = 64) -> float:
 
 
 def streams(which: str, illustrations: str | None) -> Iterator[Stream]:
-    """Those to tune on or those to report."""
+    """The streams for tuning or for the report."""
     for kind in KINDS:
         seeds = HEALTHY[which] if kind == "healthy" else TUNE if which == "tune" else REPORT
         for level in LEVELS:
@@ -151,7 +151,7 @@ def streams(which: str, illustrations: str | None) -> Iterator[Stream]:
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """The share of pairs of a collapsed and a healthy look that a score puts in order."""
+    """The share of pairs of a collapsed and a healthy look that a score orders correctly."""
     p, n = np.array(positive)[:, None], np.array(negative)[None]
     return float(((p > n) + 0.5 * (p == n)).mean()) if p.size and n.size else math.nan
 
@@ -167,16 +167,16 @@ def looks(seen: Sequence[Seen], score: str, kind: str | None = None) -> tuple[li
 
 
 def watched(which: str, index: int, illustrations: str | None) -> tuple[str, Seen]:
-    """What a worker does: a stream, made of functions, cannot be sent to it."""
+    """The work of a process. It builds the stream itself: a stream has functions, which cannot be sent."""
     torch.set_num_threads(1)
     with torch.no_grad():
         return which, watch(next(islice(streams(which, illustrations), index, None)))
 
 
 def alarmed(stream: Seen, score: str, threshold: float) -> list[int]:
-    """The looks at which an alarm is raised: the detector's own, or two looks in a row above a threshold.
+    """The looks with a new alarm: the detector's own, or two looks in a row above a threshold.
 
-    An alarm that goes on is one: like the detector's own it is raised anew only after it was over.
+    A lasting alarm counts once; like the detector's, it can come again only after its end.
     """
     if score == "gankit":
         return [i for i, alarms in enumerate(stream.alarms) if alarms]
@@ -187,18 +187,18 @@ def alarmed(stream: Seen, score: str, threshold: float) -> list[int]:
 
 @dataclass
 class Found:
-    """How a detector did on streams."""
+    """A detector's results on streams."""
 
     delays: list[int | None]  # intervals from the look at which an alarm is due; None: never seen
-    false: int  # alarms while nothing was lost
-    steps: int  # that they were watched for until then
+    false: int  # alarms without a loss
+    steps: int  # steps without a loss
 
 
 def judge(seen: Sequence[Seen], score: str, threshold: float, kind: str | None = None) -> Found:
     found = Found([], 0, 0)
     for stream in seen:
         raised, onset = alarmed(stream, score, threshold), stream.onset
-        # Planted: all that comes before is known to lose nothing. Recorded: what is called healthy.
+        # Planted: no look before the onset has a loss. Recorded: the looks with the label healthy.
         healthy = [
             i
             for i, lost in enumerate(stream.collapsed)
@@ -244,7 +244,7 @@ def table(tune: Sequence[Seen], report: Sequence[Seen]) -> str:
 
 
 def told(seen: Sequence[Seen]) -> str:
-    """Markdown: what was said of recorded streams, and when."""
+    """Markdown: the alarms on recorded streams, with their steps."""
     rows = ["| recorded | called collapsed, steps | called healthy | said |", "|---|---|---|---|"]
     for stream in (s for s in seen if s.kind == "recorded"):
         spans = []
@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    measured = commit()  # what is loaded now, whatever is committed until it ends
+    measured = commit()  # of the loaded code, even if later commits follow
     found: dict[str, list[Seen]] = {"tune": [], "report": []}
     if chosen.kept:
         found = {which: [Seen(**seen) for seen in some] for which, some in json.loads(chosen.kept.read_text()).items()}
@@ -299,14 +299,14 @@ def main() -> None:
 
 EXPLAINED = f"""\
 Each kind's cell: ROC AUC of its collapsed looks against all healthy looks; median delay in intervals of 500 steps to
-the first alarm, from the first look that lost something; streams told within two intervals. Recorded streams are
-collapsed from the start or nearly so: their delay counts from step {WARM:,}, by when a training is to be told. gankit's
-alarms are its own; an alternative's are two looks in a row above the highest score of a healthy look among the streams
-for tuning. A false alarm is one raised at a look that lost nothing.
+the first alarm, from the first look with a loss; streams with an alarm within two intervals. Recorded streams are
+collapsed almost from the start: their delay counts from step {WARM:,}, the end of warm-up. gankit's alarms are its own;
+an alternative raises one at two looks in a row above the highest score of a healthy look among the streams for tuning.
+A false alarm comes at a look without a loss.
 
-Planted streams are scored on 2 seeds × 3 levels of quality for each kind and 21 healthy ones; the recorded are few,
-their labels are one look at the sheets, and "loss fall" exists for them alone. The delay of "slow" counts from the
-first of eight looks over which the loss is spread; AUC counts its looks from the one that has lost 60 %."""
+Planted streams have 2 seeds × 3 levels of quality for each kind, and 21 healthy ones. Recorded streams are few, their
+labels come from one look at the sheets, and only they have "loss fall". A "slow" loss is spread over eight looks: its
+delay counts from the first, its AUC from the look that has lost 60 %."""
 
 
 if __name__ == "__main__":

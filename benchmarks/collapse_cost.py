@@ -1,6 +1,6 @@
-"""What a look of a diagnostic costs, as a share of the steps between two: BEGAN on the demo, batch 16.
+"""The cost of a diagnostic's reading, as a share of the steps between two: BEGAN on the demo, batch 16.
 
-Processor time of one thread in one process, medians; what other programs do does not count.
+Processor time of one thread in one process, medians; other programs do not count.
 """
 
 from __future__ import annotations

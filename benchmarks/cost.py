@@ -1,8 +1,8 @@
-"""What the parts of BEGAN's defaults cost: processor milliseconds a step, all variants in turn in one process.
+"""The cost of each part of BEGAN's defaults: processor milliseconds a step, all variants in turn in one process.
 
     OMP_NUM_THREADS=1 python benchmarks/cost.py [--turns 12]
 
-Medians over the turns, and over that of the defaults. On the demo figures at 32×32, batch 16; no diagnostics.
+Medians over the turns, and their ratio to the defaults. On the demo figures at 32×32, batch 16; no diagnostics.
 """
 
 from __future__ import annotations

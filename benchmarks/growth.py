@@ -1,8 +1,8 @@
 """How the cost of a step grows: `python benchmarks/growth.py --figure docs/images/growth.png`.
 
 Images/s and peak memory of BEGAN with gankit's defaults over the side of the pictures, n and the batch, one varied at a
-time from 32×32, n = 32, a batch of 16; and batches/s of the data path over the number of pictures, which are drawn at
-random and not stored. Each point is a process of its own, one after the other.
+time from 32×32, n = 32, a batch of 16; and batches/s of the data path over the number of pictures, which are random
+and not stored. Each point runs in its own process, one after the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIDES = (16, 32, 64, 128, 256)
 FILTERS = (8, 16, 32, 64, 128)
 BATCHES = (4, 8, 16, 32, 64, 128)
 PICTURES = (1_000, 10_000, 100_000, 1_000_000)
-SECONDS, FEWEST = 5.0, 3  # that a point is measured for, and steps at least
+SECONDS, FEWEST = 5.0, 3  # for each point; the least number of steps
 
 
 def rate(step: Callable[[], object], warm: int) -> float:
@@ -75,7 +75,7 @@ def reading(pipe: Any, pictures: int) -> None:
 
 
 def alone(act: Callable[..., None], *arguments: Any) -> tuple[float, float]:
-    """What `act` sends, from a process of its own."""
+    """The result of `act`, from its own process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=act, args=(theirs, *arguments))
@@ -83,7 +83,7 @@ def alone(act: Callable[..., None], *arguments: Any) -> tuple[float, float]:
     theirs.close()
     try:
         return ours.recv()
-    except EOFError:  # ended by the system, for want of memory
+    except EOFError:  # the system ended it: too little memory
         return math.nan, math.nan
     finally:
         process.join()

@@ -1,15 +1,15 @@
-"""How the samples of runs compare with the pictures that they were trained on: the tables of docs/evidence.
+"""Compares the samples of runs with their training pictures: the tables of docs/evidence.
 
     python benchmarks/measure.py RUN... [--step N]... [--n 2000] [--raw] [--plugin FILE]...
 
-A row for every checkpoint, and first, for scale, one of real pictures: half of those trained on against the other half.
+A row for every checkpoint. The first row gives the scale: one half of the training pictures against the other half.
 
 precision, recall, coverage  Naeem et al. 2020, k = 5, of `n` samples against `n` training pictures, by the pixels
                              averaged to 16×16 and by all pixels; `gankit evaluate` takes held-out ones
 grain, flat, ground, fine    gankit/metrics/cleanliness.py, over the real pictures' own: 1 is right
 KID                          by EfficientNet-Lite0 where it is installed, against the held-out pictures
-copies                       share of samples that are nearer to a training picture than 99 % of the held-out pictures
-                             are, by all pixels; 0.01 without copies
+copies                       share of samples nearer to a training picture than 99 % of the held-out pictures, by all
+                             pixels; 0.01 without copies
 
 `--raw` takes the bare generator and not the averaged one.
 """
@@ -38,7 +38,7 @@ HEAD = (
 
 
 class Table:
-    """Training and held-out pictures, and what is computed of them once."""
+    """Training and held-out pictures, with values that are computed once."""
 
     def __init__(self, train: Real, held_out: Real, n: int, space: Space) -> None:
         self.everything, self.real, held = train[: len(train)], train[:n], held_out[: len(held_out)]
@@ -48,7 +48,7 @@ class Table:
         self.close = torch.quantile(nearest(held, self.everything), 0.01)
 
     def row(self, samples: Tensor, real: Tensor | None = None, others: Tensor | None = None) -> str:
-        """The cells after run and step; of other `real` pictures, and copies of `others`, where they are given."""
+        """The cells after run and step; against `real` and with copies of `others` if given."""
         real = self.real if real is None else real
         cells: list[str] = []
         for by in (lambda some: pixels(some, SIDE), lambda some: some.flatten(1)):

@@ -1,4 +1,4 @@
-"""Points instead of pictures: two mixtures of Gaussians, and dense networks for them. A plugin of one file.
+"""Points instead of pictures: two mixtures of Gaussians, and dense networks for them. A one-file plugin.
 
 gankit run began --plugin benchmarks/mixtures.py --data ring --set networks=dense --set latent=2 --loss critic=0
 """
@@ -18,7 +18,7 @@ from gankit import Data, DataSource, Judged, NetworkPair, Request, UserError, ho
 
 
 class Mixture(DataSource):
-    """Points (x, y) around `centres` (M, 2), equally many of each on average, labelled with the centre's number.
+    """Points (x, y) around `centres` (M, 2), equally many of each on average; the label is the centre's number.
 
     In the units of the protocol (Lin, Khetan, Fanti, Oh 2018, "PacGAN"; their published code), not scaled.
     """
@@ -88,7 +88,7 @@ class DenseAutoencoder(nn.Module):
 
 
 class Dense(NetworkPair):
-    """A dense generator and a dense autoencoder, for points; the generator is a decoder with weights of its own."""
+    """A dense generator and a dense autoencoder, for points; the generator is a decoder with its own weights."""
 
     name = "dense"
     summary = "hidden layers of one width, for points"

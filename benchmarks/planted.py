@@ -1,8 +1,8 @@
-"""Streams of samples with a collapse planted at a known step, on gankit's own demo data, whose kinds are all known.
+"""Streams of samples with a planted collapse at a known step, on gankit's demo data, whose kinds are all known.
 
-A look is what a generator would show: demo pictures that the reference does not hold, chosen by weights on their
-attributes, then made worse as a GAN's samples are (blurred, mixed, noisy, off in colour). A stream opens up from one
-grey blob, as every training does; then its weights wander, and at a known look it loses what its kind says.
+A look imitates a generator: demo pictures outside the reference, chosen by weights on their attributes, with the
+faults of GAN samples (blur, mixtures, noise, wrong colours). A stream opens up from one grey blob, as every training
+does. Then its weights drift, and at a known look it suffers the loss of its kind.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gankit.data.source import Request
 
 EVERY = 500  # steps between two looks
 LOOKS = 20
-POOL = 8192  # pictures that samples are chosen from
+POOL = 8192  # pictures to choose samples from
 HALVES = {"half the shirts": "shirt", "half the styles": "style", "half the skins": "skin"}
 KINDS = ("healthy", *HALVES, "fifth", "twentieth", "one", "hue", "duplicates", "slow")
 LEVELS = ("fine", "middling", "poor")
@@ -31,22 +31,22 @@ NAMES = tuple(ATTRIBUTES)
 
 @dataclass(frozen=True)
 class Stream:
-    """Samples of one training, look by look, and what is true of them."""
+    """Samples of one training, look by look, and their labels."""
 
     name: str
     kind: str
     looks: Sequence[Callable[[], tuple[Tensor, Tensor]]]  # averaged, raw (N, 3, 32, 32) in [-1, 1]
     steps: Sequence[int]
-    collapsed: Sequence[bool | None]  # per look; None: neither is claimed
+    collapsed: Sequence[bool | None]  # per look; None: no label
     real: Tensor
     held_out: Tensor
-    energies: Sequence[tuple[float, float]] = field(default_factory=list)  # real, fake; where there was a training
+    energies: Sequence[tuple[float, float]] = field(default_factory=list)  # real, fake; only for real trainings
     code: Sequence[float] = field(default_factory=list)
 
 
 @cache
 def reference() -> tuple[Tensor, Tensor]:
-    """What the detector of a run on `--data demo` is shown: the training pictures and those held out."""
+    """The detector's input in a run on `--data demo`: the training pictures and the held-out ones."""
     data = Demo().open(None, Request(32))
     return to_float(torch.from_numpy(data.train.copy())), to_float(torch.from_numpy(data.held_out.copy()))
 
@@ -67,7 +67,7 @@ def planted(kind: str, level: str, seed: int) -> Stream:
     rng = np.random.default_rng((seed, KINDS.index(kind), LEVELS.index(level)))
     worse = LEVELS.index(level)
     at = int(rng.integers(9, 13))
-    opening = int(rng.integers(4, 8))  # looks until it shows all that it will
+    opening = int(rng.integers(4, 8))  # looks until it shows its full variety
     values = _pool()[1]
     missing = _missing(rng, (0.0, 0.3, 0.6)[worse])
     lost = _lost(rng, "twentieth" if kind == "slow" else kind)
@@ -77,7 +77,7 @@ def planted(kind: str, level: str, seed: int) -> Stream:
     for look in range(LOOKS):
         gone = 0.0 if look < at else min(1.0, (look - at + 1) / 8) if kind == "slow" else float(kind != "healthy")
         log = sum(wander[look][a][values[:, a]] for a in range(len(NAMES))) + np.where(missing, -6.0, 0.0)
-        # A slow loss takes the others' weight away bit by bit: to a thousandth at the end.
+        # A slow loss reduces the others' weight bit by bit, to a thousandth at the end.
         log = log + np.where(lost, -7.0 * gone if kind == "slow" else -99.0 * gone, 0.0)
         weights = np.exp(log)
         hue = rng.integers(0, 6) if (look - at) % 4 == 0 or look == 0 else hue  # noqa: F821
@@ -104,7 +104,7 @@ def _before(wander: Sequence[np.ndarray], values: np.ndarray, missing: np.ndarra
 
 
 def _wander(rng: np.random.Generator, size: float) -> list[list[np.ndarray]]:
-    """Log weights of each attribute's values, look by look: each drifts, and is drawn back to even."""
+    """Log weights of each attribute's values, look by look: each drifts, with a pull back to even."""
     now = [rng.normal(0, 2 * size, len(ATTRIBUTES[name])) for name in NAMES]
     found = []
     for _ in range(LOOKS):
@@ -114,14 +114,14 @@ def _wander(rng: np.random.Generator, size: float) -> list[list[np.ndarray]]:
 
 
 def _missing(rng: np.random.Generator, share: float) -> np.ndarray:
-    """(POOL,) bool: what this generator never shows, some pairs of hair and shirt."""
+    """(POOL,) bool: the pictures that this generator never shows, some pairs of hair and shirt."""
     values = _pool()[1]
     gone = rng.permutation(30) < round(30 * share)
     return gone[values[:, NAMES.index("hair")] * 6 + values[:, NAMES.index("shirt")]]
 
 
 def _lost(rng: np.random.Generator, kind: str) -> np.ndarray:
-    """(POOL,) bool: what the collapse takes away."""
+    """(POOL,) bool: the pictures that the collapse removes."""
     values = _pool()[1]
 
     def only(name: str, count: int) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""What plugins cost: the start of a command with 50 of them, and the way from `plugins new` to a first sample grid.
+"""The cost of plugins: the start of a command with 50 of them, and the time from `plugins new` to a first sample grid.
 
     python benchmarks/plugins.py [--save]
 
-Each installed plugin is a package with an entry point that offers a model, as a stranger's would. Seconds are of the
-processor (user and system), the least of several starts, so that other programs on the machine hardly count.
+Each installed plugin is a package with an entry point and a model, like any other plugin. Seconds are processor
+time (user and system), the minimum of several starts, so that other programs on the machine hardly count.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from speed import commit, machine, save
 
 PLUGINS = 50
 STARTS = 5
-COMMANDS = (("--help",),)  # it looks for all plugins, whose commands it lists
+COMMANDS = (("--help",),)  # it lists the commands of all plugins
 CODE = '''"""A stranger's plugin."""
 
 from gankit import hookimpl
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def install(site: Path, n: int) -> None:
-    """Packages with an entry point each, as pip leaves them."""
+    """Packages with an entry point each, as pip installs them."""
     for i in range(n):
         package, metadata = site / f"stranger_{i}", site / f"stranger_{i}-1.0.dist-info"
         package.mkdir(parents=True)
@@ -82,7 +82,7 @@ def install(site: Path, n: int) -> None:
 
 
 def starts(command: tuple[str, ...], site: Path) -> tuple[float, float]:
-    """Seconds of the processor without and with the plugins, turn by turn."""
+    """Processor seconds without and with the plugins, turn by turn."""
     path = os.environ.get("PYTHONPATH", "")
     found: dict[str, list[float]] = {path: [], os.pathsep.join([str(site), path]): []}
     for _ in range(STARTS + 1):  # the first fills the caches of the disk and of Python
@@ -93,7 +93,7 @@ def starts(command: tuple[str, ...], site: Path) -> tuple[float, float]:
 
 
 def spend(command: list[str], path: str, cwd: Path | None = None) -> float:
-    """Seconds of the processor that a command takes."""
+    """Processor seconds of a command."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {"PYTHONPATH": path}
     subprocess.run(command, check=True, capture_output=True, env=environment, cwd=cwd)
@@ -103,12 +103,12 @@ def spend(command: list[str], path: str, cwd: Path | None = None) -> float:
 
 def to_a_first_grid(folder: Path) -> tuple[float, float, int]:
     """Wall seconds, the processor's, and the step of the first grid after training."""
-    began, steps = time.perf_counter(), 250  # sample_every, as it comes
+    began, steps = time.perf_counter(), 250  # the default of sample_every
     path = os.environ.get("PYTHONPATH", "")
     cold = os.pathsep.join([str(folder / "fresh"), path])
     spent = spend([sys.executable, "-m", "gankit", "plugins", "new", "fresh"], path, folder)
     install_one(folder / "fresh")
-    os.environ["GANKIT_CACHE"] = str(folder / "cache")  # the demo's pictures are drawn as on the first day
+    os.environ["GANKIT_CACHE"] = str(folder / "cache")  # an empty cache: the demo's pictures are drawn anew
     run = [sys.executable, "-m", "gankit", "run", "fresh", "--data", "demo", "--steps", str(steps), "--out", "run"]
     spent += spend(run, cold, folder)
     grid = folder / "run" / "samples" / f"{steps:06d}.png"

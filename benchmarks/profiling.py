@@ -3,10 +3,10 @@
     python benchmarks/profiling.py began --image-size 32 --set filters=32
     python benchmarks/profiling.py ebgan --threads 1
 
-Self time of each operation of `step_once`, forward and backward, grouped by the shapes that it is given, which tell the
-layers apart: a convolution's weight is (filters out, filters in, height, width). Profiling costs time itself; the
-step's own is measured without it and printed first. (Not called
-profile.py: torch would import it in place of the standard library's.)
+Self time of each operation of `step_once`, forward and backward, grouped by the shapes of its arguments. The shapes
+distinguish the layers: a convolution's weight is (filters out, filters in, height, width). Profiling costs time, so
+the first line gives the step's time without it. (The file is not profile.py: torch would import it in place of the
+standard library's.)
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Samples of real trainings, look by look: a plugin that records them, the packing, and their streams for collapse.py.
 
 gankit run began --plugin benchmarks/recorded.py --diagnostic record --set record.folder=LOOKS ... --out RUN
-python benchmarks/recorded.py LOOKS NAME        writes streams/NAME.webp, to be entered in streams/streams.json
+python benchmarks/recorded.py LOOKS NAME        writes streams/NAME.webp; enter it in streams/streams.json
 
-A stream's sheet has a row of pictures a look: first the averaged generator's, then the bare one's. streams.json says
-with what command each was made and, as a person who looked at the sheet saw it, from which step on which looks are
-collapsed or not; nothing is claimed of those between.
+A stream's sheet has a row of pictures a look: first the averaged generator's, then the bare one's. streams.json has
+the command of each stream and the labels of a person who looked at the sheet: the steps of collapsed and of healthy
+looks. The looks between have no label.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COUNT, COLUMNS = 256, 64  # pictures of each generator that are kept of a look, 
 
 
 class Record(Diagnostic):
-    """Keeps what both generators show at each look."""
+    """Keeps the samples of both generators at each look."""
 
     name = "record"
     summary = "keeps samples, for the benchmark of the collapse detector"
@@ -58,7 +58,7 @@ def gankit_diagnostics() -> list[type[Diagnostic]]:
 
 
 def pack(folder: Path, name: str, streams: Path) -> None:
-    """Write streams/NAME.webp and print what belongs in streams.json."""
+    """Write streams/NAME.webp and print the entry for streams.json."""
     from PIL import Image
 
     rows, steps, energies = [], [], []
@@ -74,7 +74,7 @@ def pack(folder: Path, name: str, streams: Path) -> None:
 
 
 def recorded(streams: Path, which: str, illustrations: str | None) -> Iterator[Stream]:
-    """The recorded streams to tune on or those to report; without the illustrations only those of the demo data."""
+    """The recorded streams for tuning or for the report; without the illustrations only those of the demo data."""
     for name, entry in json.loads((streams / "streams.json").read_text(encoding="utf-8")).items():
         if entry["for"] != which or (entry["data"] != "demo" and not illustrations):
             continue
@@ -86,7 +86,7 @@ def recorded(streams: Path, which: str, illustrations: str | None) -> Iterator[S
 
 
 def _label(entry: dict[str, Any], step: int) -> bool | None:
-    """Whether a look is collapsed, as {"healthy": [[from, to], …], "collapsed": […]} says, both ends included."""
+    """Whether a look is collapsed, by {"healthy": [[from, to], …], "collapsed": […]}, both ends included."""
     for name, truth in (("healthy", False), ("collapsed", True)):
         if any(low <= step <= high for low, high in entry.get(name, [])):
             return truth

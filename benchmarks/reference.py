@@ -1,12 +1,12 @@
-"""The plain loop that gankit's speed is a ratio to: BEGAN as public implementations train it. Not to be made faster.
+"""The plain loop, the reference of gankit's speed: BEGAN as public implementations train it. Do not make it faster.
 
 Eager float32 in torch's default memory layout; the generator's step, then the discriminator's, with three
-discriminator passes in all, D(G(z)), D(x) and D(G(z).detach()); Adam as `torch.optim.Adam` is by default; `.item()`
+discriminator passes in all, D(G(z)), D(x) and D(G(z).detach()); `torch.optim.Adam` with its defaults; `.item()`
 of the losses, k and M_global at every step; torchvision's `ImageFolder` and a `DataLoader` with two workers, which
 decode, resize and normalise every picture anew each epoch (transparent ones composited on white by the loader).
 
-The networks are gankit_began's written down as one would by hand, with torch's own `F.elu` (gankit's are faster on
-CPUs) and nothing else: same layers, same widths. `same_networks` checks that both compute the same.
+The networks are plain versions of gankit_began's, with torch's own `F.elu` (gankit's is faster on CPUs): same layers,
+same widths. `same_networks` checks that both compute the same.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GAMMA, LAMBDA_K = 0.5, 0.001
 
 
 def on_white(path: str) -> Image.Image:
-    """The picture, RGB; what is transparent in it is white."""
+    """The picture, RGB; transparency is white."""
     with Image.open(path) as image:
         layered = image.convert("RGBA")
     page = Image.new("RGBA", layered.size, (255, 255, 255, 255))
@@ -151,7 +151,7 @@ class Loop:
 
 @torch.no_grad()
 def written_plainly(networks: Mapping[str, nn.Module], size: int, n: int) -> tuple[Decoder, Discriminator]:
-    """gankit's networks (float32, on the CPU) as these, with the same weights; raises where some are missing."""
+    """These networks with the weights of gankit's (float32, on the CPU); raises if weights are missing."""
     generator, discriminator = Decoder(size, n), Discriminator(size, n)
     for plain, fast in ((generator, networks["generator"]), (discriminator, networks["discriminator"])):
         theirs = dict(fast.named_parameters())
@@ -163,7 +163,7 @@ def written_plainly(networks: Mapping[str, nn.Module], size: int, n: int) -> tup
 
 
 def name_of(name: str) -> str:
-    """What gankit calls a weight: blocks.0.0 here is blocks.0.layers.0 there, and 2 the second of a pair, 1."""
+    """gankit's name of a weight: blocks.0.0 here is blocks.0.layers.0 there, and 2, the second of a pair, is 1."""
     head, _, tail = name.partition("blocks.")
     if not tail:
         return name

@@ -1,13 +1,13 @@
 """gankit's speed as ratios to the plain loop of reference.py, in one run: `make bench`, or see --help.
 
-Both sides are processes of their own that wait while the other computes. They take turns (A B, A B, …); a ratio is
-of two turns that follow each other, so that a machine that grows slower or busier slows both. Medians are printed
-with the smallest and the largest. A turn of gankit is what its runner does at each step: the batch, `step_once`, and
-a line of metrics.jsonl at the default interval.
+Each side is a process that waits while the other computes. They take turns (A B, A B, …). A ratio compares two
+successive turns, so a machine that grows slower or busier slows both. The table has the median, the smallest and the
+largest. A turn of gankit does the runner's work at each step: the batch, `step_once`, and a line of metrics.jsonl at
+the default interval.
 
-Where other programs compute at the same time, threads wait for each other and every number is wrong: the share of
-the machine's cores that others had during a row is printed with it. `--patience 600` waits for quiet so many seconds
-altogether, and repeats the turns that were disturbed.
+If other programs compute at the same time, threads wait for each other and every number is wrong. So each row has
+the share of the machine's cores that other programs used. `--patience 600` waits at most 600 seconds in all for a
+quiet machine, and repeats disturbed turns.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ BATCH = 16
 SETTINGS = ((32, 16), (32, 32), (64, 32))  # side of the pictures, n
 GOAL = 2.5  # images/s to the reference
 ROOF = 2048  # side of the square matrices whose product is the machine's rate
-DISTURBED = 0.05  # share of the machine's cores that other programs have
+DISTURBED = 0.05  # share of the machine's cores that other programs use
 
 
-# What the processes do. ---------------------------------------------------------------------------------------------
+# The work of the processes. -------------------------------------------------------------------------------------------
 
 
 def peak_memory() -> float:
-    """The most that this process had resident, in MiB."""
+    """The peak resident memory of this process, in MiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
@@ -52,7 +52,7 @@ PAPER = {"networks": "began-autoencoder", "latent": 64, "edges": 0, "balance.flo
 
 
 def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None = None, **options: Any) -> Any:
-    """A run of BEGAN in a new folder: what `gankit.run` does before the first step. By default with its defaults."""
+    """A run of BEGAN in a new folder, as `gankit.run` prepares it before the first step. Defaults by default."""
     from gankit import Run
     from gankit.catalogue import Catalogue
     from gankit.config import resolve as config
@@ -76,7 +76,7 @@ def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None
 
 
 def steps_of(run: Any) -> Callable[[], None]:
-    """A step as the runner makes it: what `assemble` gives, a line of metrics.jsonl now and then."""
+    """A step of the run of `assemble`, as the runner makes it, with a line of metrics.jsonl at intervals."""
     from gankit.training.loop import scheduled, step_once
 
     at, _ = run
@@ -122,8 +122,7 @@ def roof_steps() -> Callable[[], None]:
 def arithmetic(size: int, n: int) -> int:
     """Floating-point operations of a step's matrix products and convolutions, in the reference's plain layers.
 
-    As gankit's step does it: one pass of D for each batch, a backward pass for each loss. The reference itself does
-    more, with its third pass.
+    For gankit's step: one pass of D for each batch, a backward pass for each loss. The reference has a third pass.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -183,7 +182,7 @@ class Side:
     """A process that computes when it is its turn."""
 
     def __init__(self, make: Callable[..., Callable[[], None]], arguments: tuple[Any, ...], warm: int) -> None:
-        context = multiprocessing.get_context("spawn")  # not as a copy of what this process holds
+        context = multiprocessing.get_context("spawn")  # not a copy of this process
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(make, arguments, warm, theirs))
         self.process.start()
@@ -191,7 +190,7 @@ class Side:
         self.warming = self.pipe.recv()  # seconds of the first steps
 
     def turn(self, seconds: float) -> float:
-        """Steps/s over so many seconds."""
+        """Steps/s over a number of seconds."""
         self.pipe.send(seconds)
         steps, taken = self.pipe.recv()
         return steps / taken
@@ -205,7 +204,7 @@ class Side:
 
 
 class Patience:
-    """Waits for other programs to end, so many seconds altogether, and knows what they took. Linux only."""
+    """Waits for other programs to end, up to a total of seconds, and measures their share. Linux only."""
 
     def __init__(self, seconds: float) -> None:
         self.left = seconds
@@ -213,12 +212,12 @@ class Patience:
         self.cores = len(os.sched_getaffinity(0)) if self.known else 1
 
     def busy(self) -> float:
-        """Seconds that all cores have computed since the machine was started."""
+        """Busy seconds of all cores since the start of the machine."""
         user, nice, system, _, _, irq, soft, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
         return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
 
     def own(self, pid: int) -> float:
-        """Seconds that a process and those that it started have computed."""
+        """Processor seconds of a process and its children."""
         total = 0.0
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -233,12 +232,12 @@ class Patience:
         return time.perf_counter(), self.busy() if self.known else 0.0, self.own(os.getpid()) if self.known else 0.0
 
     def others(self, since: tuple[float, float, float]) -> float:
-        """The share of all cores that other programs had since a mark."""
+        """The share of all cores that other programs used since a mark."""
         taken, busy, own = (now - then for now, then in zip(self.mark(), since, strict=True))
         return max(0.0, busy - own) / taken / self.cores if self.known else float("nan")
 
     def wait(self) -> None:
-        """Until others leave the machine alone, or patience is at its end."""
+        """Wait until other programs leave the machine alone, or patience ends."""
         while self.left > 0 and self.known:
             since = self.mark()
             time.sleep(1)
@@ -247,7 +246,7 @@ class Patience:
             self.left -= 1
 
     def repeat(self, others: float, since: tuple[float, float, float]) -> bool:
-        """Whether what was measured since a mark is to be measured again."""
+        """Whether to repeat the measurements since a mark."""
         if others < DISTURBED or self.left <= 0:
             return False
         self.left -= time.perf_counter() - since[0]
@@ -255,15 +254,15 @@ class Patience:
 
 
 class Unstarted(RuntimeError):
-    """A side that ended before its first turn, by the name of what makes its steps."""
+    """A side that ended before its first turn, by the name of its step function."""
 
 
 @dataclass
 class Turns:
-    """What `alternate` measured, a list for each side."""
+    """The results of `alternate`, a list for each side."""
 
     rates: list[list[float]]  # steps/s of each turn
-    others: list[float]  # the cores' share that others had in each round
+    others: list[float]  # the cores' share of other programs in each round
     warming: list[float]  # seconds of the first steps
     peaks: list[float]  # MiB
 
@@ -274,7 +273,7 @@ class Turns:
 def alternate(
     makes: Sequence[tuple[Any, tuple[Any, ...]]], rounds: int, seconds: float, warm: int, patience: Patience
 ) -> Turns:
-    """Sides that take turns: what makes the steps of each, and with what arguments."""
+    """Sides that take turns: the step function of each, and its arguments."""
     rates: list[list[float]] = [[] for _ in makes]
     shares: list[float] = []
     sides: list[Side] = []
@@ -300,7 +299,7 @@ def alternate(
 
 
 def overhead(data: str, steps: int, scratch: Path, pipe: Any) -> None:
-    """Seconds in `train` and, of these, in `step_once`, with all that a run does by default at 32×32."""
+    """Seconds in `train` and, of these, in `step_once`, for a default run at 32×32."""
     import torch
 
     from gankit.training import loop as runner
@@ -352,7 +351,7 @@ def first_step(data: str, out: Path) -> float:
 
 
 def build_rate(data: str, folder: Path) -> tuple[int, float]:
-    """Pictures, and pictures/s at which they are decoded into the cache at 64×64."""
+    """The number of pictures, and pictures/s of decoding into the cache at 64×64."""
     from gankit.data.folder import Folder
     from gankit.data.source import Request
 
@@ -384,7 +383,7 @@ def whole_run_memory(data: str, folder: Path) -> float:
 
 @contextmanager
 def pictures(given: str | None, scratch: Path) -> Iterator[str]:
-    """The folder to read: that given, the illustrations, or the demo data as PNG files."""
+    """The folder to read: the argument, the illustrations, or the demo data as PNG files."""
     if given or ILLUSTRATIONS.is_dir():
         yield str(given or ILLUSTRATIONS)
         return
@@ -439,7 +438,7 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """What is measured."""
+    """The commit of the measured code."""
     words = ("git", "-C", str(HERE), "describe", "--always", "--dirty")
     try:
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
@@ -496,7 +495,7 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
     say("|---|---|---|---|")
 
     def single(what: str, goal: str, times: int, one: Callable[[int], str | float], digits: int = 0) -> None:
-        """A row of one number, measured several times."""
+        """A row of one number with repeated measurements."""
         values, shares, number = [], [], 0
         while len(values) < times:
             patience.wait()
@@ -529,7 +528,7 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
 
 
 def save(title: str, name: str, lines: list[str]) -> None:
-    """Keep what was said as benchmarks/results/DATE<name>.md."""
+    """Save the output as benchmarks/results/DATE<name>.md."""
     path = HERE / "results" / f"{date.today()}{name}.md"
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"# {title}, {date.today()}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")

@@ -1,12 +1,12 @@
-"""Modes caught of the 1,000 of stacked digits, and KL to their law: `make bench-digits`, or see --help.
+"""Caught modes of the 1,000 of stacked digits, and KL to their distribution: `make bench-digits`, or see --help.
 
-BEGAN and EBGAN, plain and cured, trained by `gankit.run` on `--data stacked-digits`. Started again with the same --out
-it leaves finished runs as they are and goes on with those that were interrupted; more --steps lengthen them.
+BEGAN and EBGAN, plain and cured, trained by `gankit.run` on `--data stacked-digits`. A restart with the same --out
+keeps finished runs and resumes interrupted ones; more --steps lengthen them.
 
-The protocol is that of VEEGAN and PacGAN for stacked MNIST (Lin, Khetan, Fanti, Oh 2018, arXiv 1712.04086; their
-published code): 26,000 samples, each channel told by a classifier that was trained on single real digits; a mode is
-caught by one sample; KL is that of the samples' modes against the data's. Here the digits are scikit-learn's, of 8×8
-pixels, and the data's law is the product of the digits' shares.
+The protocol is VEEGAN's and PacGAN's for stacked MNIST (Lin, Khetan, Fanti, Oh 2018, arXiv 1712.04086; their
+published code): 26,000 samples; a classifier of single real digits reads each channel; one sample catches a mode; KL
+compares the samples' modes with the data's. Here the digits are scikit-learn's, of 8×8 pixels, and the data's
+distribution is the product of the digits' shares.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from two_dimensional import mean_and_deviation  # noqa: E402
 
 SAMPLES = 26_000
 STEPS = 20_000
-TESTED = 0.2  # share of the single digits that the classifier is tested on
+TESTED = 0.2  # share of the single digits in the classifier's test set
 
 MODELS: dict[str, tuple[str, str | None, dict[str, Any]]] = {  # model, preset, settings
     "BEGAN": ("began", "paper", {}),
@@ -47,7 +47,7 @@ MODELS: dict[str, tuple[str, str | None, dict[str, Any]]] = {  # model, preset, 
 }
 CURE = "Cured: BEGAN with gankit's defaults, the plain one is the paper's; EBGAN with pulling-away 0.1."
 
-# Stacked MNIST as PacGAN's tables have it: modes and KL, means. Larger networks, 28×28, other digits.
+# Stacked MNIST in PacGAN's tables: modes and KL, means. Larger networks, 28×28, other digits.
 PUBLISHED: dict[str, tuple[float, float]] = {
     "ALI": (16, 5.40),
     "Unrolled GAN": (48.7, 4.32),
@@ -60,21 +60,21 @@ PUBLISHED: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one set of samples."""
+    """Measures of one set of samples."""
 
     modes: int  # with at least one sample
     kl: float  # nats, of the samples' modes against the data's
 
 
 def measure(labels: np.ndarray, law: np.ndarray) -> Measured:
-    """Of samples' modes (N,) in 0..999, where the data's come with probabilities `law` (1000,), all above 0."""
+    """Measures of samples' modes (N,) in 0..999; the data's modes have probabilities `law` (1000,), all above 0."""
     shares = np.bincount(labels, minlength=len(law)) / len(labels)
     there = shares > 0
     return Measured(int(there.sum()), float((shares[there] * np.log(shares[there] / law[there])).sum()))
 
 
 def law_of(targets: np.ndarray) -> np.ndarray:
-    """The probability of each mode, (1000,), where three digits are drawn of `targets` (N,), each on its own."""
+    """The probability of each mode, (1000,), for three independent draws from the digits `targets` (N,)."""
     share = np.bincount(targets, minlength=10) / len(targets)
     return np.einsum("a,b,c->abc", share, share, share).ravel()
 
@@ -87,11 +87,11 @@ def as_digits(channels: Tensor) -> np.ndarray:
 class Reader:
     """Tells which mode a picture shows: a support vector machine, trained on single real digits, for each channel.
 
-    The digits are split at random, so that the same hands may have written what it is tested on.
+    The split of the digits is random, so the same hands may have written training and test digits.
     """
 
     def __init__(self, size: int) -> None:
-        """`size`: side of the pictures, since a digit is blurred a little by being enlarged and averaged back."""
+        """`size`: side of the pictures, since enlarging and averaging back blurs a digit a little."""
         from sklearn.svm import SVC
 
         digits, targets = single_digits()
@@ -111,7 +111,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line asks of every run."""
+    """The command line's settings for every run."""
 
     seeds: int = 1
     steps: int = STEPS
@@ -129,7 +129,7 @@ class Asked:
 
 
 def train(model: str, seed: int, asked: Asked, folder: Path) -> gankit.Run:
-    """The finished run in `folder`: as it is, gone on with, or new. Its settings are those that it began with."""
+    """The finished run in `folder`: finished before, resumed, or new. A resumed run keeps its settings."""
     if (folder / "checkpoints").is_dir():
         run = gankit.Run(folder)
         done = run.result.get("outcome") == "finished" and run.result["steps"] >= asked.steps
@@ -153,7 +153,7 @@ def train(model: str, seed: int, asked: Asked, folder: Path) -> gankit.Run:
 
 
 def real_pictures(asked: Asked) -> Tensor:
-    """As many of the data as there are samples, or all, (N, 3, S, S)."""
+    """Real pictures, as many as samples or all of them, (N, 3, S, S)."""
     data = StackedDigits().open(str(asked.pictures), gankit.Request(asked.image_size, holdout=0))
     return to_float(torch.from_numpy(data.train[: asked.samples].copy()))
 

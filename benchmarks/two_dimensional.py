@@ -1,12 +1,12 @@
-"""Modes caught, share of good samples and reverse KL on a ring of 8 and a grid of 25 Gaussians: `make bench-2d`.
+"""Caught modes, share of good samples and reverse KL on a ring of 8 and a grid of 25 Gaussians: `make bench-2d`.
 
 BEGAN, EBGAN and EBGAN-PT with the networks of mixtures.py, each over five seeds, trained by `gankit.run` like any
-other run: nothing here knows that the data are points but the measures. Started again with the same --out it leaves
-finished runs as they are and goes on with those that were interrupted.
+other run: only the measures know that the data are points. A restart with the same --out keeps finished runs and
+resumes interrupted ones.
 
 The protocol is PacGAN's (Lin, Khetan, Fanti, Oh 2018, arXiv 1712.04086; their published code): 2,500 samples; one is
-good within 3σ of its nearest mode; a mode is caught by one good sample; reverse KL is that of the good samples' modes
-against the uniform distribution.
+good within 3σ of its nearest mode; one good sample catches a mode; reverse KL compares the good samples' modes with
+the uniform distribution.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MIXTURES: tuple[type[Mixture], ...] = (Ring, Grid)
 SAMPLES = 2500
 STEPS = 4000
 
-# The same for all; docs/evidence/two-dimensional.md has what else was tried.
+# The same for all; docs/evidence/two-dimensional.md lists other experiments.
 SETTINGS: dict[str, Any] = {
     "networks": "dense",
     "latent": 4,
@@ -52,7 +52,7 @@ MODELS: dict[str, tuple[str, str | None, dict[str, Any]]] = {  # model, preset, 
     "EBGAN-PT": ("ebgan", None, {"pull_away": 0.1}),
 }
 
-# PacGAN's own tables, means of ten runs of 400 epochs with larger networks: modes, good samples in %, reverse KL.
+# PacGAN's tables, means of ten runs of 400 epochs with larger networks: modes, good samples in %, reverse KL.
 PUBLISHED: dict[str, dict[str, tuple[float, float, float]]] = {
     "GAN": {"ring": (6.3, 98.2, 0.45), "grid": (17.3, 94.8, 0.70)},
     "ALI": {"ring": (6.6, 97.6, 0.36), "grid": (24.1, 95.7, 0.14)},
@@ -63,7 +63,7 @@ PUBLISHED: dict[str, dict[str, tuple[float, float, float]]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one set of samples."""
+    """Measures of one set of samples."""
 
     modes: int  # with at least one good sample
     good: float  # share of samples within 3σ of their nearest mode, 0..1
@@ -81,7 +81,7 @@ def measure(points: np.ndarray, centres: np.ndarray, sigma: float) -> Measured:
 
 
 def train(model: str, mixture: type[Mixture], seed: int, steps: int, folder: Path) -> gankit.Run:
-    """The finished run in `folder`: as it is, gone on with, or new. Its settings are those that it began with."""
+    """The finished run in `folder`: finished before, resumed, or new. A resumed run keeps its settings."""
     if (folder / "checkpoints").is_dir():
         run = gankit.Run(folder)
         done = run.result.get("outcome") == "finished" and run.result["steps"] >= steps
@@ -109,7 +109,7 @@ def train(model: str, mixture: type[Mixture], seed: int, steps: int, folder: Pat
 
 
 def mean_and_deviation(values: Sequence[float], digits: int, scale: float = 1) -> str:
-    """Over the seeds for which there is a value; how many, where not for all."""
+    """Over the seeds with a value; their number if some have none."""
     known = [scale * value for value in values if not math.isnan(value)]
     if not known:
         return "–"
@@ -118,7 +118,7 @@ def mean_and_deviation(values: Sequence[float], digits: int, scale: float = 1) -
 
 
 def rows(measured: Mapping[str, Sequence[tuple[Measured, float]]], mixture: type[Mixture]) -> list[str]:
-    """Table rows of one mixture: what was measured here, with seconds, and PacGAN's."""
+    """Table rows of one mixture: our measurements with seconds, and PacGAN's."""
     total = len(mixture.centres)
     lines = []
     for model, of_seeds in measured.items():

@@ -98,6 +98,11 @@ def test_a_k_that_has_sunk_and_trembles_at_0_is_told():
     assert (alarm.kind, step) == ("k-sinks", 5100)
 
 
+def test_where_a_critic_pushes_the_fakes_away_a_k_of_0_is_no_alarm():
+    lines = over(100, 20_000, began__k=lambda step: 0.1 if step <= 3000 else 0.0, loss__critic=0.9)
+    assert told(Equilibrium(Equilibrium.Options()), lines) == []
+
+
 @pytest.mark.parametrize("late", [50, 1000])
 def test_an_energy_that_explodes_is_told_also_before_the_first_reading(late: int):
     """At a wild learning rate L(x) is 5·10⁵ after 50 steps, and falls from there."""

@@ -37,7 +37,7 @@ class _Balanced(Controller[Gains]):
 class BalanceOptions(gankit.Options):
     lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain")
     floor: float = Field(
-        0.1, ge=0, lt=1, description="k is not below this, so that D does not forget the fakes; the paper's is 0"
+        0, ge=0, lt=1, description="k is not below this, so that D does not forget the fakes (measured with no critic)"
     )
 
 

@@ -20,7 +20,8 @@ class EquilibriumOptions(gankit.Options):
 class Equilibrium(Diagnostic[EquilibriumOptions]):
     """Looks at the logged k and energies alone, so it costs nothing.
 
-    k-at-0      k has been 0 for `patience` steps: the discriminator has forgotten the fakes
+    k-at-0      k has been 0 for `patience` steps: the discriminator has forgotten the fakes. Where a critic learns
+                beside it, that pushes them away, and neither this nor `k-sinks` is an alarm (docs/evidence/pictures.md)
     k-at-1      k has been 1 for as long: the discriminator cares for nothing else
     k-sinks     k is below `sunk` of the most it was, for as long: an early sign of narrowing samples
                 (docs/evidence/collapse.md)
@@ -46,10 +47,11 @@ class Equilibrium(Diagnostic[EquilibriumOptions]):
         self.most = max(self.most, k)
         ratio = snapshot.line["energy/fake"] / max(snapshot.line["energy/real"], 1e-9)
         self.ratio = 0.9 * (ratio if self.ratio is None else self.ratio) + 0.1 * ratio
+        alone = "loss/critic" not in snapshot.line
         holds = {
-            "k-at-0": k <= 1e-6,
+            "k-at-0": alone and k <= 1e-6,
             "k-at-1": k >= 1 - 1e-6,
-            "k-sinks": k < self.options.sunk * self.most,
+            "k-sinks": alone and k < self.options.sunk * self.most,
             "outrun": k > 1e-6 and self.ratio > self.options.outrun,
         }
         self.since = {kind: self.since.get(kind, step) for kind, true in holds.items() if true}

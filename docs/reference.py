@@ -49,7 +49,8 @@ def page() -> str:
             "Written by `python docs/reference.py` from `gankit/hookspecs.py` and the classes: change it there.",
             "",
             f"These are version {hookspecs.VERSION} of the hooks. A plugin says which it was written for with "
-            f"`GANKIT_HOOKS = {hookspecs.VERSION}` in its module; one for another version is refused by name.",
+            f"`GANKIT_HOOKS = {hookspecs.VERSION}` in its module. One for a later version is refused by name; "
+            "of one for an earlier version a class is refused whose form has changed since, with what to write.",
             "",
             paragraphs(hookspecs),
             "",

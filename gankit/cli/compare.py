@@ -82,14 +82,14 @@ def command(models: tuple[str, ...], sets: tuple[str, ...], losses: tuple[str, .
     """
     from gankit.cli.progress import Progress
     from gankit.comparison import compare
-    from gankit.config import resolve as config
+    from gankit.config.values import parse_pairs
     from gankit.training.interrupts import EXIT_CODES
 
     with Progress() as progress:
         found = compare.compare(
             models,
-            set=config.parse_pairs(sets, "--set"),
-            losses=config.parse_pairs(losses, "--loss"),
+            set=parse_pairs(sets, "--set"),
+            losses=parse_pairs(losses, "--loss"),
             watcher=progress,
             **options,
         )

@@ -28,14 +28,14 @@ def command(run: str, sets: tuple[str, ...], losses: tuple[str, ...], **options:
     """
     from gankit import api
     from gankit.cli.progress import Progress
-    from gankit.config import resolve as config
+    from gankit.config.values import parse_pairs
     from gankit.runs.environment import command_line
 
     with Progress() as progress:
         made = api.resume(
             run,
-            set=config.parse_pairs(sets, "--set"),
-            losses=config.parse_pairs(losses, "--loss"),
+            set=parse_pairs(sets, "--set"),
+            losses=parse_pairs(losses, "--loss"),
             watcher=progress,
             command=command_line(),
             **options,

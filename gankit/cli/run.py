@@ -71,14 +71,14 @@ def command(model: str | None, sets: tuple[str, ...], losses: tuple[str, ...], *
         raise click.UsageError("name a model: gankit run began --data DIR (`gankit plugins list` shows what there is)")
     from gankit import api
     from gankit.cli.progress import Progress
-    from gankit.config import resolve as config
+    from gankit.config.values import parse_pairs
     from gankit.runs.environment import command_line
 
     with Progress() as progress:
         made = api.run(
             model,
-            set=config.parse_pairs(sets, "--set"),
-            losses=config.parse_pairs(losses, "--loss"),
+            set=parse_pairs(sets, "--set"),
+            losses=parse_pairs(losses, "--loss"),
             watcher=progress,
             command=command_line(),
             **options,

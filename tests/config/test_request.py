@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from gankit import UserError
-from gankit.config.request import RunRequest, merge, read_toml
+from gankit.cli.flags import flags
+from gankit.config.request import FLAGS, RESUMED, RunRequest, merge, read_toml
+from gankit.config.schema import RunConfig
 
 # One form.
 
@@ -143,3 +147,51 @@ def test_three_requests_are_one_whichever_pair_is_joined_first():
 
 def test_tables_are_merged_key_by_key_and_nothing_else_is():
     assert merge({"a": {"b": 1, "c": [1]}}, {"a": {"c": [2]}}, {"d": 3}) == {"a": {"b": 1, "c": [2]}, "d": 3}
+
+
+# Flags follow from the fields.
+
+
+def asked_by(*typed: str, **how: Any) -> dict[str, Any]:
+    """What a command that has the flags hands on, but for what was not typed."""
+    found: dict[str, Any] = {}
+
+    @click.command()
+    @flags(**how)
+    def command(**options: Any) -> None:
+        found.update(options)
+
+    done = CliRunner().invoke(command, typed, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return RunRequest(**found).table()
+
+
+def test_flags_ask_what_their_fields_say():
+    typed = "--data demo --steps 3 --time 2m --holdout 0.2 --mirror --fit crop --device auto --background navy"
+    parts = "--set gamma=0.3 --set balance.floor=0.1 --loss imle=0 --view packing --view augment --controller pace"
+    assert asked_by(*typed.split(), *parts.split()) == {
+        **{"data": "demo", "steps": 3, "time": 120.0, "holdout": 0.2, "mirror": True, "fit": "crop"},
+        **{"device": "auto", "background": "navy", "model": {"gamma": 0.3}, "set": {"balance.floor": 0.1}},
+        **{"losses": {"imle": {"weight": 0}}, "views": {"packing": {}, "augment": {}}, "controllers": {"pace": {}}},
+    }
+    assert asked_by() == {}
+
+
+def test_a_resume_has_flags_of_what_it_may_change_and_nothing_else():
+    @click.command()
+    @flags(resumed=True)
+    def command(**options: Any) -> None: ...
+
+    assert {parameter.name for parameter in command.params} == RESUMED
+    device = next(parameter for parameter in command.params if parameter.name == "device")
+    assert list(device.type.choices) == ["cpu", "cuda", "mps"]  # `auto` is decided once
+
+
+def test_a_new_field_of_the_schema_has_its_flag_and_its_place_in_a_request():
+    """Every field but the tables without a flag and what a run records of itself; and each flag is its field's."""
+    without = {"gankit", "model", "plugins", "requested", "history", "networks", "datasets", "reactions"}
+    assert FLAGS.keys() == (RunConfig.model_fields.keys() - without) | {"preset", "set"}
+    for name, flag in FLAGS.items():
+        words = CliRunner().invoke(click.command()(flags(name)(lambda **options: None)), ["--help"]).output
+        assert f"--{flag.name or name.replace('_', '-')}" in words
+        assert " ".join((RunRequest.model_fields[name].description or "").split())[1:12] in " ".join(words.split())

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from gankit.builtin.networks import StridedAutoencoder
 from gankit.catalogue import Catalogue
-from gankit.config.resolve import open_source
 from gankit.data.batches import to_float
+from gankit.data.open import open_source
 from gankit.data.source import Request
 from gankit.metrics import cleanliness
 from gankit.metrics.distances import kernel_distance

@@ -46,7 +46,8 @@ def training(pipe: Any, side: int, n: int, batch: int, threads: int | None) -> N
     import torch
 
     from gankit.catalogue import Catalogue
-    from gankit.config import resolve as config
+    from gankit.config.request import RunRequest
+    from gankit.config.resolve import resolve
     from gankit.training import start
     from gankit.training.loop import step_once
     from gankit.training.watcher import Watcher
@@ -54,8 +55,8 @@ def training(pipe: Any, side: int, n: int, batch: int, threads: int | None) -> N
     if threads:
         torch.set_num_threads(threads)
     catalogue = Catalogue([])
-    asked = config.request(data="demo", image_size=side, batch_size=batch, set={"filters": n})
-    resolved = config.resolve("began", asked, catalogue)
+    asked = RunRequest(data="demo", image_size=side, batch_size=batch, set={"filters": n})
+    resolved = resolve("began", asked, catalogue)
     started, batches = start.assemble(resolved, start.open_data(resolved, catalogue, Watcher()), catalogue)
     pipe.send((batch * rate(lambda: step_once(started, batches), 2), peak_memory()))
 

@@ -41,7 +41,9 @@ def main(
     model: str, data: str, settings: list[str], losses: list[str], threads: int | None, rows: int, **options: object
 ) -> None:
     from gankit.catalogue import Catalogue
-    from gankit.config import resolve as config
+    from gankit.config.request import RunRequest
+    from gankit.config.resolve import resolve
+    from gankit.config.values import parse_pairs
     from gankit.training import start
     from gankit.training.loop import step_once
     from gankit.training.watcher import Watcher
@@ -49,13 +51,13 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     catalogue = Catalogue([])
-    asked = config.request(
+    asked = RunRequest(
         data=data,
-        set=config.parse_pairs(settings, "--set"),
-        losses=config.parse_pairs(losses, "--loss"),
+        set=parse_pairs(settings, "--set"),
+        losses=parse_pairs(losses, "--loss"),
         **options,
     )
-    resolved = config.resolve(model, asked, catalogue)
+    resolved = resolve(model, asked, catalogue)
     opened = start.open_data(resolved, catalogue, Watcher())
     training, batches = start.assemble(resolved, opened, catalogue)
     cuda = resolved.device == "cuda"

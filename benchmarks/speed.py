@@ -55,7 +55,8 @@ def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None
     """A run of BEGAN in a new folder, as `gankit.run` prepares it before the first step. Defaults by default."""
     from gankit import Run
     from gankit.catalogue import Catalogue
-    from gankit.config import resolve as config
+    from gankit.config.request import RunRequest
+    from gankit.config.resolve import resolve
     from gankit.runs.folder import write_json
     from gankit.training import start
     from gankit.training.attempts import session
@@ -65,12 +66,12 @@ def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None
     catalogue = Catalogue([])
     if settings:
         options |= {"set": settings, "losses": {"energy-distance": 0, "imle": 0, "critic": 0}}
-    asked = config.request(data=data, image_size=size, batch_size=BATCH, **options)
-    resolved = config.resolve("began", asked, catalogue)
+    asked = RunRequest(data=data, image_size=size, batch_size=BATCH, **options)
+    resolved = resolve("began", asked, catalogue)
     opened = start.open_data(resolved, catalogue, Watcher())
     training, batches = start.assemble(resolved, opened, catalogue)
     Run.create(folder, "began")
-    write_json(folder / "config.json", resolved.model_dump(mode="json"))
+    write_json(folder / "config.json", training.config.model_dump(mode="json"))
     run = Run(folder)
     return session(run, training, batches, catalogue, Watcher()), Interrupts()
 
@@ -448,7 +449,8 @@ def commit() -> str:
 
 def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Callable[[str], None]) -> None:
     from gankit.catalogue import Catalogue
-    from gankit.config import resolve as config
+    from gankit.config.request import RunRequest
+    from gankit.config.resolve import resolve
 
     # The same networks on both sides, and the cache built before anything is timed.
     sys.path.insert(0, str(HERE))
@@ -457,7 +459,7 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
     for size, n in SETTINGS:
         _, training, *_ = assemble(data, size, scratch / f"check-{size}-{n}", PAPER | {"filters": n})
         reference.same_networks(training.networks, size, n)
-    resolved = config.resolve("began", {"data": data}, Catalogue([]))
+    resolved = resolve("began", RunRequest(data=data), Catalogue([]))
     say(f"gankit runs in {resolved.precision}, the reference in fp32; batch {BATCH}.\n")
 
     say("| | reference, images/s | gankit, images/s | ratio, median [min–max] | goal | of the roof | MiB | others |")

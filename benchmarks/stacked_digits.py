@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import gankit
-from gankit.config.resolve import parse_pairs
+from gankit.config.values import parse_pairs
 from gankit.data.batches import to_float
 from gankit.data.digits import COUNT, SIDE, StackedDigits, enlarged, single_digits
 

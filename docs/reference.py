@@ -1,8 +1,9 @@
-"""Writes docs/plugins/reference.md: every hook, and every class that a plugin meets, in their own words.
+"""Writes the pages that follow from the code: every hook and every class that a plugin meets, in their own words; and
+every setting of a run.
 
     python docs/reference.py
 
-A test fails where the page is not what this gives.
+A test fails where a page is not what this gives.
 """
 
 from __future__ import annotations
@@ -17,8 +18,23 @@ from typing import Any
 import gankit
 from gankit import hookspecs
 from gankit.catalogue import KINDS
+from gankit.config.request import FLAGS, RESUMED, RunRequest
+from gankit.config.schema import ASKED, RunConfig
+from gankit.options import allowed
 
 PAGE = Path(__file__).parent / "plugins" / "reference.md"
+SETTINGS = Path(__file__).parent / "settings.md"
+ABOUT_SETTINGS = """# Settings of a run
+
+Written by `python docs/reference.py` from `gankit/config/schema.py` and `request.py`: change it there.
+
+A setting has one name: as a key of a TOML file (`--config`), as an argument of `gankit.run`, and in config.json; its
+flag goes with `gankit run` and `gankit compare`, and with `gankit resume` where a resume may change it. A later one of
+these wins: default, preset, file, flag. What is `auto` is decided for the machine. `gankit run MODEL --help` shows a
+model's own settings.
+
+| name | flag | allowed | default | what it is | at a resume |
+|---|---|---|---|---|---|"""
 GIVEN = (
     *(
         "Step",
@@ -49,7 +65,8 @@ def page() -> str:
             "Written by `python docs/reference.py` from `gankit/hookspecs.py` and the classes: change it there.",
             "",
             f"These are version {hookspecs.VERSION} of the hooks. A plugin says which it was written for with "
-            f"`GANKIT_HOOKS = {hookspecs.VERSION}` in its module; one for another version is refused by name.",
+            f"`GANKIT_HOOKS = {hookspecs.VERSION}` in its module. One for a later version is refused by name; "
+            "of one for an earlier version a class is refused whose form has changed since, with what to write.",
             "",
             paragraphs(hookspecs),
             "",
@@ -60,6 +77,23 @@ def page() -> str:
             *[line for name in GIVEN for line in described(getattr(gankit, name))],
         ]
     )
+
+
+def settings() -> str:
+    """The page of a run's settings."""
+    rows = []
+    for name, asked in RunRequest.model_fields.items():
+        field, flag = RunConfig.model_fields.get(name, asked), FLAGS.get(name)
+        metavar = f" {flag.metavar}" if flag and flag.metavar else ""
+        written = f"`--{flag.name or name.replace('_', '-')}{metavar}`" if flag else ""
+        default = "" if field.is_required() or field.default in (None, {}) else str(field.default)
+        default = "auto" if flag and flag.auto else {"True": "true", "False": "false"}.get(default, default)
+        cells = (f"`{name}`", written, allowed(field), default, asked.description, "yes" if name in RESUMED else "")
+        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    records = [
+        f"- `{name}`: {field.description}" for name, field in RunConfig.model_fields.items() if name not in ASKED
+    ]
+    return "\n".join([ABOUT_SETTINGS, *rows, "", "config.json has besides:", "", *records, ""])
 
 
 def hooks() -> list[str]:
@@ -145,3 +179,4 @@ def _prose(text: str) -> str:
 if __name__ == "__main__":
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(), encoding="utf-8")
+    SETTINGS.write_text(settings(), encoding="utf-8")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gankit.catalogue import Catalogue
-from gankit.config import resolve as config
+from gankit.config.amend import amend
+from gankit.config.request import RESUMED, RunRequest, read_toml
+from gankit.config.resolve import resolve
+from gankit.errors import UserError
 from gankit.runs.environment import another_machine, environment, record_resume
 from gankit.runs.folder import RunFolder, write_json
 from gankit.runs.lock import locked
@@ -28,9 +31,7 @@ def run(
     data: str | Path | None = None,
     *,
     out: str | Path | None = None,
-    preset: str | None = None,
     config_file: str | Path | None = None,
-    set: Mapping[str, Any] | None = None,  # the flag's name
     plugins: Sequence[str] = (),
     watcher: Watcher | None = None,
     command: str | None = None,
@@ -38,25 +39,24 @@ def run(
 ) -> Run:
     """Train `model` on `data` into a new run folder and return it. The words are those of `gankit run`.
 
-    `set`: settings of the model, or `COMPONENT.FIELD`, e.g. {"gamma": 0.7}. `options`: steps, time (seconds or "2h"),
-    image_size, batch_size, seed, device, precision, on_alarm, fit, background, mirror, holdout, log_every,
-    sample_every, checkpoint_every, losses ({name: weight}), controllers, diagnostics, views, artifacts (names).
+    `options`: those of docs/settings.md by name. `set`: settings of the model, or `COMPONENT.FIELD`, e.g.
+    {"gamma": 0.7}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or "2h".
     Raises `UserError` for a request that cannot be met, before anything is written; `TrainingError` for a training
     that failed. How it ended is in `Run.result`.
     """
     watcher = watcher or Watcher()
     if out is not None and Path(os.path.expanduser(out)).exists():
         RunFolder.create(out, model)  # refuses
-    from_file = config.read_toml(config_file, plugins) if config_file else {}
+    from_file = read_toml(config_file, plugins) if config_file else RunRequest()
     catalogue = Catalogue(plugins)
-    flags = config.request(data=str(data) if data is not None else None, set=set, preset=preset, **options)
-    asked = config.combine(from_file, flags)
-    resolved = config.resolve(model, asked, catalogue)
+    asked = RunRequest(data=str(data) if data is not None else None, **options).over(from_file)
+    resolved = resolve(model, asked, catalogue)
     resolved = resolved.model_copy(update={"gankit": version("gankit"), "plugins": list(plugins)})
     refuse_inside(out, resolved.data)
     opened = open_data(resolved, catalogue, watcher)
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, opened, catalogue)
+        resolved = training.config
         watcher.notice(chosen(resolved, asked, opened, training))
         with Interrupts() as interrupts:
             folder = RunFolder.create(out, model)
@@ -73,44 +73,35 @@ def run(
 def resume(
     run: str | Path | RunFolder,
     *,
-    steps: int | None = None,
-    time: float | str | None = None,
     from_step: int | None = None,
     out: str | Path | None = None,
-    set: Mapping[str, Any] | None = None,
-    losses: Mapping[str, float] | None = None,
-    on_alarm: str | None = None,
-    device: str | None = None,
-    precision: str | None = None,
     plugins: Sequence[str] = (),
     watcher: Watcher | None = None,
     command: str | None = None,
+    **options: Any,
 ) -> Run:
-    """Go on with a run from its last checkpoint, or that of `from_step`; `steps` is the total length.
+    """Go on with a run from its last checkpoint, or that of `from_step`. The words are those of `gankit resume`.
 
+    `options`: steps (the total length), time, set, losses, on_alarm, device, precision, as `run` takes them.
     The result is bit-identical to a training that was never stopped, on the same machine and thread count. Changed
     settings are added to `history` in config.json; `out` branches off into a new folder. Raises as `run` does.
     """
     watcher = watcher or Watcher()
+    request = RunRequest(**options)
+    fixed = sorted(options.keys() - RESUMED)
+    if fixed:
+        raise UserError(f"{fixed[0]} cannot be changed at a resume; what can: {', '.join(sorted(RESUMED))}")
     made = run if isinstance(run, Run) else Run(run.folder if isinstance(run, RunFolder) else run)
     made.refuse_links()
     with locked(made) if out is None else nullcontext():  # before anything is read that another resume would change
-        return _resumed(
-            made, steps, time, from_step, out, set, losses, on_alarm, device, precision, plugins, watcher, command
-        )
+        return _resumed(made, request, from_step, out, plugins, watcher, command)
 
 
 def _resumed(
     made: Run,
-    steps: int | None,
-    time: float | str | None,
+    request: RunRequest,
     from_step: int | None,
     out: str | Path | None,
-    set: Mapping[str, Any] | None,
-    losses: Mapping[str, float] | None,
-    on_alarm: str | None,
-    device: str | None,
-    precision: str | None,
     plugins: Sequence[str],
     watcher: Watcher,
     command: str | None,
@@ -118,12 +109,7 @@ def _resumed(
     old = made.config
     step = checkpoint.choose(made, from_step)
     catalogue = Catalogue(plugins, made_with=old.get("plugins", ()))
-    if steps is not None:
-        steps = max(steps, step)  # what is done is done
-    flags = config.request(
-        steps=steps, time=time, set=set, losses=losses, on_alarm=on_alarm, device=device, precision=precision
-    )
-    resolved, differing = config.amend(old | {"plugins": list(plugins) or old["plugins"]}, flags, catalogue, step)
+    resolved, differing = amend(old | {"plugins": list(plugins) or old["plugins"]}, request, catalogue, step)
     opened = open_data(resolved, catalogue, watcher)
     if opened.digest != made.data.get("digest"):
         watcher.notice(
@@ -132,6 +118,7 @@ def _resumed(
         )
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, opened, catalogue)
+        resolved = training.config
         if out is not None:
             refuse_inside(out, resolved.data)
             checkpoint.load(made, step, training)  # what does not fit is refused before there is a folder

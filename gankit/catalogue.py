@@ -7,7 +7,6 @@ goes on; a name that two plugins claim is refused until one of them is left out.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -15,7 +14,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 import pluggy
 
 from gankit import hookspecs
-from gankit.errors import UserError, told
+from gankit.errors import UserError, nearest, told
 
 GROUP = "gankit"
 KINDS = {  # what one thing of each kind is called, and the base class it must have
@@ -156,6 +155,11 @@ class Catalogue:
                 f"leave one out{self._how_to_leave_out(plugins)}"
             )
         return item
+
+    def source_of(self, data: str) -> str | None:
+        """The name of the data source in NAME[:ARGUMENT], or None for the path of a folder."""
+        name = data.partition(":")[0]
+        return name if name in self.kind("datasets") and name != "folder" else None
 
     def notify(self, hook: str, **arguments: Any) -> list[str]:
         """Tell every plugin; return one line for each that raised (it is not told again)."""
@@ -296,6 +300,7 @@ def _checked(kind: str, item: Any) -> Any:
     _refuse_collisions(item, "Settings" if kind == "models" else "Options")
     if hasattr(base, "curves"):
         _refuse_other_curves(item)
+    _refuse_ended_forms(kind, item, base)
     return item
 
 
@@ -311,6 +316,17 @@ def _refuse_other_curves(item: Any) -> None:
     for name, curve in told.items():
         if not isinstance(curve, Curve):
             raise TypeError(f"{item.__name__}.curves has {curve!r} for {name!r}: it must be a gankit.Curve")
+
+
+def _refuse_ended_forms(kind: str, item: Any, base: type) -> None:
+    """A class of a plugin that was written for an earlier version of the hooks, if it is one that the change broke."""
+    for form in hookspecs.FORMS:
+        written = inspect.getattr_static(item, form.attribute, None)
+        if form.kind == kind and written is not vars(base).get(form.attribute) and form.ended(written):
+            raise ValueError(
+                f"{item.__name__}.{form.attribute} has its form of before version {form.version} of gankit's "
+                f"hooks; {form.instead}"
+            )
 
 
 def _refuse_collisions(item: Any, settings: str) -> None:
@@ -329,9 +345,3 @@ def _refuse_collisions(item: Any, settings: str) -> None:
         if field in taken or hasattr(pydantic.BaseModel, field):
             what = taken.get(field, f"pydantic's BaseModel.{field}")
             raise ValueError(f"{item.__name__}.{settings} has a field {field!r}, which collides with {what}: rename it")
-
-
-def nearest(name: str, among: Iterable[str]) -> str:
-    """What to add to a refusal: did you mean X? Nothing where no name is near."""
-    near = difflib.get_close_matches(name, list(among), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import traceback
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -13,6 +15,12 @@ class UserError(Exception):
 
 class TrainingError(Exception):
     """A training could not go on (a network, a loss or the disk failed). The command line exits with 1."""
+
+
+def nearest(name: str, among: Iterable[str]) -> str:
+    """What to add to a refusal: did you mean X? Nothing where no name is near."""
+    near = difflib.get_close_matches(name, list(among), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def told(error: BaseException) -> str:

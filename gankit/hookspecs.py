@@ -8,7 +8,8 @@ Import torch inside the hook: the module itself is imported by every command.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -26,6 +27,39 @@ CHANGED = {  # version -> hook -> what a plugin of an earlier version writes ins
         "and no words",
     }
 }
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of an attribute that a version of the hooks ended; a class that has it is refused, with what to write."""
+
+    version: int
+    kind: str  # of the classes, as in the hook's name
+    attribute: str
+    ended: Callable[[Any], bool]  # whether an attribute, as a class's body has it, is of that form
+    instead: str
+
+
+FORMS = (
+    Form(
+        *(2, "models", "controller_options"),
+        lambda written: not isinstance(written, classmethod | staticmethod),
+        "no model is made to ask it: write @classmethod def controller_options(cls, settings, controller)",
+    ),
+    *(
+        Form(
+            *(2, "models", name),
+            lambda written: isinstance(written, property),
+            f"no model is made to ask it: write {name} = … in the class, or @classmethod def {name}(cls, settings)",
+        )
+        for name in ("terms", "controllers", "diagnostics")
+    ),
+    Form(
+        *(2, "models", "networks"),
+        lambda written: isinstance(written, property),
+        "no model is made to ask it: give the model's Settings a field `networks`, which `resolve` may decide",
+    ),
+)
 
 hookspec = pluggy.HookspecMarker("gankit")
 hookimpl = pluggy.HookimplMarker("gankit")

@@ -279,6 +279,8 @@ class Model(ABC):
             discriminator = (real - 1).square().mean() + fake.square().mean()
             return gankit.Losses({"discriminator": discriminator, "generator": (fake - 1).square().mean()})
     ```
+
+    `controllers`, `diagnostics` and `terms` that hang on the settings are classmethods of them in place of attributes.
     """
 
     name: ClassVar[str]
@@ -312,7 +314,7 @@ class Model(ABC):
 
     @property
     def networks(self) -> str | None:
-        """The name of the network pair to build, or None where `build_networks` is overridden."""
+        """The name of the network pair to build: the setting `networks`; None where `build_networks` is overridden."""
         return getattr(self.settings, "networks", None)
 
     def build_networks(self, pair: NetworkPair | None, seen: tuple[int, ...]) -> dict[str, nn.Module]:
@@ -321,7 +323,8 @@ class Model(ABC):
             raise NotImplementedError(f"model {self.name!r} names no networks and builds none")
         return pair.build(self.shape, seen)
 
-    def controller_options(self, controller: str) -> dict[str, Any]:
+    @classmethod
+    def controller_options(cls, settings: Any, controller: str) -> dict[str, Any]:
         """Options of a default controller that follow from the model's settings (lambda_k, say)."""
         return {}
 

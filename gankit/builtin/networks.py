@@ -22,10 +22,10 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from gankit.config.resolve import hexadecimal
+from gankit.config.values import Colour
 from gankit.errors import UserError
 from gankit.model import Judged, NetworkPair
 from gankit.options import Options
@@ -194,12 +194,7 @@ class StridedAutoencoderOptions(Options):
     output: Literal["opacity", "linear"] = Field(
         "opacity", description="colours and an opacity laid over the run's --background, or plain numbers"
     )
-    background: str = Field("#ffffff", description="what the opacity is laid over; by default the run's")
-
-    @field_validator("background")
-    @classmethod
-    def _hex(cls, value: str) -> str:
-        return hexadecimal(value)
+    background: Colour = Field("#ffffff", description="what the opacity is laid over; by default the run's")
 
 
 class StridedAutoencoder(NetworkPair[StridedAutoencoderOptions]):

@@ -33,7 +33,7 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        from gankit.catalogue import nearest
+        from gankit.errors import nearest
 
         try:
             return super().resolve_command(ctx, args)

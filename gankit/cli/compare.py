@@ -10,27 +10,10 @@ import click
 
 from gankit.cli import plugin_option
 from gankit.cli.evaluate import fid_option
+from gankit.cli.flags import flags
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-SHARED = (  # options of `gankit run` that are the same for all
-    *("data", "steps", "image_size", "batch_size", "device", "precision", "preset", "config_file"),
-    *("diagnostics", "views", "controllers", "artifacts", "fit", "background", "mirror", "holdout"),
-    *("log_every", "sample_every", "checkpoint_every"),
-)
-
-
-def shared_options(function: Any) -> Any:
-    """The options of `gankit run` that a comparison takes, with their words."""
-    from gankit.cli.run import command as run
-
-    options = {parameter.name: parameter for parameter in run.params if isinstance(parameter, click.Option)}
-    for name in reversed(
-        ("data", "steps", *(name for name in SHARED if name not in ("data", "steps")), "sets", "losses")
-    ):
-        function.__dict__.setdefault("__click_params__", []).append(options[name])
-    return function
 
 
 @click.command("compare")
@@ -66,10 +49,11 @@ def shared_options(function: Any) -> Any:
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Runs side by side.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder of the comparison; one that is there goes on.")
-@shared_options
-@click.option("--on-alarm", metavar="NAME", help="At a critical alarm: warn (default), stop or rescue.")
+@flags("data", "steps", "preset", "set")
+@click.option("--config", "config_file", type=click.Path(), metavar="FILE.toml", help="Flags and settings from a file.")
 @plugin_option
-def command(models: tuple[str, ...], sets: tuple[str, ...], losses: tuple[str, ...], **options: Any) -> int:
+@flags(but=("data", "steps", "preset", "set", "time", "seed"), defaults={"on_alarm": "warn"})
+def command(models: tuple[str, ...], **options: Any) -> int:
     """Train several models on the same pictures, several seeds each, and say which is better in what.
 
     A model may have settings of its own: those of --set, loss.NAME for --loss, view, controller or diagnostic, preset,
@@ -82,14 +66,11 @@ def command(models: tuple[str, ...], sets: tuple[str, ...], losses: tuple[str, .
     """
     from gankit.cli.progress import Progress
     from gankit.comparison import compare
-    from gankit.config import resolve as config
     from gankit.training.interrupts import EXIT_CODES
 
     with Progress() as progress:
         found = compare.compare(
             models,
-            set=config.parse_pairs(sets, "--set"),
-            losses=config.parse_pairs(losses, "--loss"),
             watcher=progress,
             **options,
         )

@@ -7,6 +7,9 @@ from typing import Any
 import click
 
 from gankit.cli import exit_code, plugin_option
+from gankit.cli.flags import flags
+
+FIRST = ("steps", "time", "preset", "set")  # what is asked for most
 
 
 class RunCommand(click.Command):
@@ -28,39 +31,13 @@ class RunCommand(click.Command):
 
 @click.command("run", cls=RunCommand)
 @click.argument("model", required=False)
-@click.option("--data", metavar="DIR|NAME[:ARG]", help="Folder of pictures, or a data source: try demo.")
+@flags("data")
 @click.option("--out", type=click.Path(), metavar="DIR", help="New folder for the run; by default one under runs/.")
-@click.option("--steps", type=click.IntRange(0), metavar="N", help="Total length.")
-@click.option("--time", metavar="2h", help="End in good order after so long: 90s, 30m, 2h.")
-@click.option("--image-size", type=int, metavar="S", help="Side of the pictures in pixels.")
-@click.option("--batch-size", type=int, metavar="B", help="Pictures in a batch.")
-@click.option("--seed", type=int, metavar="N", help="Decides weights, batches and latents.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="Where to compute.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the networks' arithmetic.")
-@click.option("--preset", metavar="NAME", help="A recipe of the model, e.g. paper.")
+@flags(*FIRST)
 @click.option("--config", "config_file", type=click.Path(), metavar="FILE.toml", help="Flags and settings from a file.")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A setting of the model, or COMPONENT.FIELD.")
-@click.option("--loss", "losses", multiple=True, metavar="NAME=WEIGHT", help="An extra loss term.")
-@click.option(
-    "--controller",
-    "controllers",
-    multiple=True,
-    metavar="NAME",
-    help="A controller; replaces that of its knob.",
-)
-@click.option("--diagnostic", "diagnostics", multiple=True, metavar="NAME", help="A further diagnostic.")
-@click.option("--view", "views", multiple=True, metavar="NAME", help="What the discriminator is shown.")
-@click.option("--artifact", "artifacts", multiple=True, metavar="NAME", help="A further thing to draw or log.")
 @plugin_option
-@click.option("--on-alarm", metavar="NAME", help="At a critical alarm: stop (default), rescue or warn.")
-@click.option("--fit", type=click.Choice(["pad", "crop"]), help="How a picture becomes square; default pad.")
-@click.option("--background", metavar="COLOUR", help="Under transparency and in the padding; default white.")
-@click.option("--mirror", is_flag=True, default=None, help="Mirror pictures at random.")
-@click.option("--holdout", type=float, metavar="SHARE", help="Share of the pictures never trained on; default 0.1.")
-@click.option("--log-every", type=int, metavar="N", help="Steps between lines of metrics.jsonl; default 50.")
-@click.option("--sample-every", type=int, metavar="N", help="Steps between sample grids; default 250.")
-@click.option("--checkpoint-every", type=int, metavar="N", help="Steps between checkpoints; default 1000.")
-def command(model: str | None, sets: tuple[str, ...], losses: tuple[str, ...], **options: Any) -> int:
+@flags(but=("data", *FIRST))
+def command(model: str | None, **options: Any) -> int:
     """Train MODEL on pictures into a new run folder.
 
     \b
@@ -71,14 +48,11 @@ def command(model: str | None, sets: tuple[str, ...], losses: tuple[str, ...], *
         raise click.UsageError("name a model: gankit run began --data DIR (`gankit plugins list` shows what there is)")
     from gankit import api
     from gankit.cli.progress import Progress
-    from gankit.config import resolve as config
     from gankit.runs.environment import command_line
 
     with Progress() as progress:
         made = api.run(
             model,
-            set=config.parse_pairs(sets, "--set"),
-            losses=config.parse_pairs(losses, "--loss"),
             watcher=progress,
             command=command_line(),
             **options,

@@ -12,7 +12,9 @@ import click
 
 from gankit.catalogue import Catalogue
 from gankit.comparison.arms import flags
-from gankit.config.resolve import COMPONENTS, SINGLE, allowed, normalised
+from gankit.config.request import RunRequest
+from gankit.config.schema import COMPONENTS, TABLES
+from gankit.options import allowed
 
 
 def describe(model: str, plugins: Sequence[str]) -> str:
@@ -52,11 +54,11 @@ def describe(model: str, plugins: Sequence[str]) -> str:
 
 def _as_flags(preset: Mapping[str, Any]) -> str:
     """A preset as it would be typed."""
-    asked = normalised(preset)
+    asked = RunRequest(**preset).table()
     settings = {**asked.pop("model", {}), **asked.pop("set", {})}
     weights: dict[str, Any] = {}
     named: dict[str, list[str]] = {}
-    for kind in (*COMPONENTS, *SINGLE, "losses"):
+    for kind in TABLES:
         tables = asked.pop(kind, {})
         if kind in COMPONENTS:
             named[kind] = list(tables)

@@ -1,7 +1,7 @@
 """What is compared: MODEL[:KEY=VALUE,…] as an arm with a configuration of its own, alike in all that was not asked.
 
 A key is one of `--set`'s (`gamma`, `balance.floor`), `loss.NAME` for `--loss NAME=VALUE`, `view`, `controller` or
-`diagnostic` for a further component, or one of the flags in FLAGS.
+`diagnostic` for a further component, or one of the flags in OWN_FLAGS.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gankit.catalogue import Catalogue
-from gankit.config import resolve as config
-from gankit.config.resolve import RunConfig
+from gankit.config.request import FLAGS, RunRequest, merge, read_toml
+from gankit.config.resolve import resolve as settled
+from gankit.config.schema import RunConfig
+from gankit.config.values import parse_pairs
 from gankit.data.source import Data
 from gankit.errors import UserError
 from gankit.report.words import flat
 
 OWN = "own"
-FLAGS = ("preset", "batch_size", "mirror", "on_alarm")
+OWN_FLAGS = ("preset", "batch_size", "mirror", "on_alarm")
 LISTS = {"view": "views", "controller": "controllers", "diagnostic": "diagnostics"}
+NAMES = {"config_file": "config", "plugins": "plugin", **{name: flag.name for name, flag in FLAGS.items()}}
 NOT_COMPARED = ("requested", "history", "seed", "gankit", "plugins", "artifacts")
 
 
@@ -60,12 +63,12 @@ def _parse(text: str) -> Arm:
         raise UserError(f"{text}: write MODEL or MODEL:KEY=VALUE,KEY=VALUE, e.g. began:gamma=0.7,loss.pulling-away=0.1")
     options: dict[str, Any] = {}
     for pair in pairs:
-        for key, value in config.parse_pairs([pair], text).items():
+        for key, value in parse_pairs([pair], text).items():
             if key.startswith("loss."):
                 options.setdefault("losses", {})[key.removeprefix("loss.")] = value
             elif key in LISTS:
                 options.setdefault(LISTS[key], []).append(str(value))
-            elif key in FLAGS:
+            elif key in OWN_FLAGS:
                 options[key] = value
             else:
                 options.setdefault("set", {})[key] = value
@@ -74,7 +77,7 @@ def _parse(text: str) -> Arm:
 
 def together(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """The shared options with an arm's own over them; lists of components are joined."""
-    merged = config.merge(shared, own)
+    merged = merge(shared, own)
     for key in LISTS.values():
         if shared.get(key) and own.get(key):
             merged[key] = list(dict.fromkeys([*shared[key], *own[key]]))
@@ -87,12 +90,11 @@ def flags(options: Mapping[str, Any]) -> list[str]:
     for key, value in options.items():
         if value is None or value is False or value == () or value == {}:
             continue
-        flag = "--config" if key == "config_file" else f"--{key.replace('_', '-')}"
+        flag = f"--{NAMES.get(key) or key.replace('_', '-')}"
         if key in ("set", "losses"):
-            flag = {"losses": "--loss"}.get(key, flag)
             typed += [part for name, one in value.items() for part in (flag, f"{name}={_typed(one)}")]
         elif isinstance(value, list | tuple):
-            typed += [part for one in value for part in (flag.removesuffix("s"), str(one))]
+            typed += [part for one in value for part in (flag, str(one))]
         elif value is True:
             typed.append(flag)
         else:
@@ -104,12 +106,12 @@ def _typed(value: Any) -> str:
     return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
 
 
-def requested(arm: Arm, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """The request that `gankit run` would make of an arm's flags, as `config.resolve` takes it."""
+def requested(arm: Arm, shared: Mapping[str, Any]) -> RunRequest:
+    """The request that `gankit run` would make of an arm's flags."""
     options = together(shared, arm.options)
     plugins = options.pop("plugins", None) or ()
     file = options.pop("config_file", None)
-    return config.combine(config.read_toml(file, plugins) if file else {}, config.request(**options))
+    return RunRequest(**options).over(read_toml(file, plugins) if file else RunRequest())
 
 
 def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catalogue: Catalogue) -> list[Arm]:
@@ -122,10 +124,10 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
     made = []
     for arm in arms:
         fields = _class(arm, catalogue).Settings.model_fields
-        settings = requested(arm, shared).get("model", {})
+        settings = requested(arm, shared).model
         asked = networks != OWN and "networks" in fields and "networks" not in settings
         if asked and _alike(arm, networks, catalogue):
-            arm = replace(arm, options=config.merge({"set": {"networks": networks}}, arm.options))
+            arm = replace(arm, options=merge({"set": {"networks": networks}}, arm.options))
         made.append(replace(arm, resolved=_resolved(arm, shared, catalogue)))
     if networks == OWN:
         return made
@@ -142,7 +144,7 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
             if value != own[n][key]:
                 alike[key if key in fields else f"{networks}.{key}"] = value
         if alike:
-            arm = replace(arm, options=config.merge({"set": alike}, arm.options))
+            arm = replace(arm, options=merge({"set": alike}, arm.options))
             made[n] = replace(arm, resolved=_resolved(arm, shared, catalogue))
     return made
 
@@ -156,10 +158,10 @@ def backbone(catalogue: Catalogue) -> str:
     return next((name for name in catalogue.own("networks") if name in pairs), next(iter(pairs), OWN))
 
 
-def _said(request: Mapping[str, Any], networks: str, options: Mapping[str, Any]) -> set[str]:
+def _said(request: RunRequest, networks: str, options: Mapping[str, Any]) -> set[str]:
     """Which of the options of a pair are asked for, in any of the ways in which they can be."""
-    dotted = {key for key in options if f"{networks}.{key}" in request.get("set", {})}
-    named = request.get("networks", {}).get(networks, {}).keys() | request.get("model", {}).keys()
+    dotted = {key for key in options if f"{networks}.{key}" in request.set}
+    named = request.networks.get(networks, {}).keys() | request.model.keys()
     return dotted | (named & options.keys())
 
 
@@ -181,7 +183,7 @@ def _alike(arm: Arm, networks: str, catalogue: Catalogue) -> bool:
 
     What cannot be asked is taken for alike: what is built from it is refused with the reason.
     """
-    own = config.resolve(arm.model, {"data": "."}, catalogue).networks
+    own = settled(arm.model, RunRequest(data="."), catalogue).networks
     return bool(own) and len({_reconstructs(name, catalogue) for name in (*own, networks)} - {None}) < 2
 
 
@@ -203,7 +205,7 @@ def _reconstructs(networks: str, catalogue: Catalogue) -> bool | None:
 
 def _resolved(arm: Arm, shared: Mapping[str, Any], catalogue: Catalogue) -> RunConfig:
     try:
-        return config.resolve(arm.model, requested(arm, shared), catalogue)
+        return settled(arm.model, requested(arm, shared), catalogue)
     except UserError as error:
         raise UserError(f"{arm.name}: {error}") from None
 
@@ -227,7 +229,11 @@ def assembled(arms: Sequence[Arm], data: Data, catalogue: Catalogue) -> list[Arm
         except UserError as error:
             raise UserError(f"{arm.name}: {error}") from None
         weights = {name: sum(p.numel() for p in net.parameters()) for name, net in training.networks.items()}
-        made.append(replace(arm, pictures_a_step=batches.batch_size * batches.updates, weights=weights))
+        made.append(
+            replace(
+                arm, resolved=training.config, pictures_a_step=batches.batch_size * batches.updates, weights=weights
+            )
+        )
     return made
 
 

@@ -36,7 +36,9 @@ from gankit.comparison.arms import (
     steps_of,
 )
 from gankit.comparison.work import Comparison
-from gankit.config import resolve as config
+from gankit.config.amend import changes
+from gankit.config.schema import RunConfig
+from gankit.config.values import duration
 from gankit.data.source import Data
 from gankit.errors import UserError
 from gankit.metrics.spaces import inception
@@ -78,7 +80,7 @@ def compare(
         raise UserError("one length for all, please: --steps, --images or --budget")
     plugins = [os.path.abspath(name) if os.path.exists(name) else name for name in plugins]
     options = _settled(options)
-    seconds = config.duration(budget, "--budget") if isinstance(budget, str) else budget
+    seconds = duration(budget, "--budget") if isinstance(budget, str) else budget
     catalogue = Catalogue(plugins)
     networks = backbone(catalogue) if networks is None else networks
     shared = options | {"data": str(data) if data is not None else None, "time": seconds, "plugins": plugins}
@@ -118,7 +120,7 @@ def _settled(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _opened(
-    first: config.RunConfig, folder: Path | None, before: Mapping[str, Any], catalogue: Catalogue, watcher: Watcher
+    first: RunConfig, folder: Path | None, before: Mapping[str, Any], catalogue: Catalogue, watcher: Watcher
 ) -> Data:
     """The pictures that all are trained on. Raises UserError where they have changed, or too few are held out."""
     opened = start.open_data(first, catalogue, watcher)
@@ -164,7 +166,7 @@ def _plan(asked: Mapping[str, Any], arms: Sequence[Arm], data: Data, plugins: Se
 def _take_over(folder: Path, before: Mapping[str, Any], plan: dict[str, Any]) -> None:
     """Let the plan keep what an earlier start has done. Raises UserError where it was begun with other arms."""
     old, new = ({arm["name"]: arm["config"] for arm in one["arms"]} for one in (before, plan))
-    changed = config.changes(old, new)
+    changed = changes(old, new)
     if changed:
         raise UserError(f"{folder} was begun with another {next(iter(changed))}: choose another --out")
     there = (row for row in before["runs"] if (folder / row["folder"] / "config.json").is_file())

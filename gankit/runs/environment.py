@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gankit.catalogue import Catalogue
-from gankit.config.resolve import RunConfig
+from gankit.config.schema import RunConfig
 from gankit.device import describe
 from gankit.errors import UserError
 from gankit.options import Curve

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from gankit.catalogue import GROUP, KINDS, Catalogue, Plugin, nearest
-from gankit.errors import UserError, told
+from gankit.catalogue import GROUP, KINDS, Catalogue, Plugin
+from gankit.errors import UserError, nearest, told
 from gankit.testing.checks import CHECKS, is_accepted
 from gankit.testing.subject import Failed, Subject
 

@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from gankit.catalogue import KINDS, Catalogue
-from gankit.config import resolve as config
-from gankit.config.resolve import RunConfig
+from gankit.config.request import RunRequest, merge
+from gankit.config.resolve import resolve
+from gankit.config.schema import RunConfig
 from gankit.data.batches import Batches
 from gankit.errors import TrainingError, UserError
 from gankit.runs.folder import RunFolder, write_json
@@ -38,7 +39,7 @@ def training(
 ) -> tuple[Training, Batches]:
     """A training in memory at step 0 as `gankit run` would build it, and its batches; options as for `gankit.run`."""
     catalogue = Catalogue(plugins)
-    resolved = config.resolve(model, config.request(**config.merge(options or {}, more)), catalogue)
+    resolved = resolve(model, RunRequest(**merge(options or {}, more)), catalogue)
     return start.assemble(resolved, start.open_data(resolved, catalogue, Watcher()), catalogue)
 
 
@@ -89,8 +90,8 @@ class Subject:
         )
 
     def config(self, **more: Any) -> RunConfig:
-        """The whole configuration of a small run with the component."""
-        return self._resolve(self.carrier, more)
+        """The whole configuration of a small run with the component, as it is built."""
+        return self.training(**more)[0].config
 
     def training(self, **more: Any) -> tuple[Training, Batches]:
         """A new training at step 0 with the component, and its batches."""
@@ -121,8 +122,8 @@ class Subject:
             "datasets": {"data": self.name},
         }
         joined = ways.get(self.kind, {self.kind: [self.name]})
-        asked = config.merge(SMALL, joined, {"steps": 0}, self.options, more)
-        return config.resolve(model, config.request(**asked), self.catalogue)
+        asked = merge(SMALL, joined, {"steps": 0}, self.options, more)
+        return resolve(model, RunRequest(**asked), self.catalogue)
 
     def _assemble(self, model: str, more: Mapping[str, Any]) -> tuple[Training, Batches]:
         resolved = self._resolve(model, more)

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from gankit.catalogue import Catalogue
-from gankit.config.resolve import RunConfig, open_source, validate
+from gankit.config.schema import RunConfig
 from gankit.data.batches import to_float
+from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.files import replacing
 from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import nearest
+from gankit.options import validate
 from gankit.report.grid import grid, taken_apart
 from gankit.report.story import picture
 from gankit.runs.folder import RunFolder, write_json
@@ -77,7 +79,7 @@ def draw_neighbours(run: RunFolder) -> Path | None:
     from PIL import Image
 
     try:
-        config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option")
+        config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option", flags=True)
         data = _cached(config)
         if data.digest != run.data.get("digest"):
             return None

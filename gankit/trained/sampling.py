@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from gankit.builtin.networks import Opacity
 from gankit.catalogue import Catalogue
-from gankit.config.resolve import RunConfig, validate
+from gankit.config.schema import RunConfig
 from gankit.data.batches import seed_of
 from gankit.errors import UserError
 from gankit.model import Judged, Model, Networks
+from gankit.options import validate
 from gankit.runs.folder import RunFolder
 from gankit.training import checkpoint
 from gankit.training.build import build_model
@@ -79,7 +80,7 @@ def rebuild(
 
     Raises `UserError` where the run has no checkpoint, or needs a plugin that is not given.
     """
-    config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option")
+    config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option", flags=True)
     data = run.data
     if "shape" not in data:
         raise UserError(

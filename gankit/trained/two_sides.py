@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from gankit.catalogue import Catalogue
-from gankit.config.resolve import RunConfig, open_source
+from gankit.config.schema import RunConfig
 from gankit.data.batches import to_float
+from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.device import choose_device
 from gankit.errors import UserError

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from gankit.catalogue import Catalogue
-from gankit.components import LossTerm
-from gankit.config.resolve import RunConfig, controller_instances, validate
+from gankit.components import Controller, LossTerm
+from gankit.config.schema import RunConfig
 from gankit.data.batches import seed_of
 from gankit.errors import UserError
 from gankit.model import Model
+from gankit.options import validate
 from gankit.training.state import WEIGHTS, Training, Views
 
 
@@ -30,11 +31,9 @@ def build_model(
     given = {**cls.Settings.absent, **{key: value for key, value in config.model.items() if key != "name"}}
     model = cls(validate(cls.Settings, given, f"model {name!r}", "setting"), shape, classes)
     views = Views([_component(catalogue, "views", view, table) for view, table in config.views.items()])
-    pair = (
-        _component(catalogue, "networks", model.networks, config.networks[model.networks]) if model.networks else None
-    )
+    pairs = [_component(catalogue, "networks", pair, table) for pair, table in config.networks.items()]
     torch.manual_seed(seed_of(config.seed, WEIGHTS))
-    return model, model.build_networks(pair, views.shape(shape)), views
+    return model, model.build_networks(pairs[0] if pairs else None, views.shape(shape)), views
 
 
 def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()) -> Training:
@@ -55,8 +54,10 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         # Convolutions are faster so, and their gradients come in this layout: fused Adam was measured to go
         # wrong without a word where a gradient's strides are not its weight's.
         network.to(memory_format=torch.channels_last)
+    controllers = _controllers(config, model, catalogue)
+    remaining = {name: config.controllers[name] for name in controllers}
     return Training(
-        config=config,
+        config=config.model_copy(update={"controllers": remaining}).with_yielding(()),
         model=model,
         device=device,
         networks=networks,
@@ -65,7 +66,7 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
             name: terms[name][1].optimizer(parameters) if name in terms else model.optimizer(name, parameters)
             for name, parameters in ((name, list(network.parameters())) for name, network in networks.items())
         },
-        controllers={name: item.to(device) for name, item in controller_instances(config, model, catalogue).items()},
+        controllers={name: controller.to(device) for name, controller in controllers.items()},
         terms=terms,
         view=view,
         diagnostics={
@@ -73,6 +74,22 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         },
         paced=[m for n in networks.values() for m in n.modules() if hasattr(m, "at_step")] + view.views,
     )
+
+
+def _controllers(config: RunConfig, model: Model, catalogue: Catalogue) -> dict[str, Controller]:
+    """One for each knob: a controller that the user named replaces the model's own; two by name are refused."""
+    driver: dict[str, str] = {}
+    kept: dict[str, Controller] = {}
+    for name, table in config.controllers.items():  # those that are named come first
+        cls = catalogue.get("controllers", name)
+        controller = cls(cls.Options(**table), model)
+        taken = [knob for knob in controller.drives if knob in driver]
+        if taken and name not in config.yielding:
+            raise UserError(f"controllers {driver[taken[0]]!r} and {name!r} both drive {taken[0]!r}: name one of them")
+        if not taken:
+            kept[name] = controller
+            driver |= dict.fromkeys(controller.drives, name)
+    return kept
 
 
 def _component(catalogue: Catalogue, kind: str, name: str | None, table: Mapping[str, Any]) -> Any:

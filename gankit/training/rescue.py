@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from gankit.catalogue import Catalogue
-from gankit.config import resolve as config
-from gankit.config.resolve import RunConfig
+from gankit.config.amend import amend
+from gankit.config.request import RunRequest
+from gankit.config.schema import COMPONENTS, RunConfig
 from gankit.errors import UserError
 from gankit.model import Model, Remedy
 from gankit.runs.folder import rescues
@@ -23,7 +24,7 @@ def open_remedies(current: RunConfig, model: Model, catalogue: Catalogue, alarm:
     What a user has set higher, a weight or a component's number, stays as it is; or lower, where the rung lowers it.
     """
     old = current.model_dump(mode="json")
-    parts = {name: table for kind in config.COMPONENTS for name, table in old[kind].items()}
+    parts = {name: table for kind in COMPONENTS for name, table in old[kind].items()}
     for remedy in model.remedies(alarm):
         weights = {n: w for n, w in remedy.losses.items() if w > old["losses"].get(n, {}).get("weight", -math.inf)}
         settings = {key: v for key, v in remedy.settings.items() if "." not in key or _goes_on(v, key, remedy, parts)}
@@ -38,8 +39,8 @@ def open_remedies(current: RunConfig, model: Model, catalogue: Catalogue, alarm:
 
 def amended(current: RunConfig, remedy: Remedy, catalogue: Catalogue, step: int) -> tuple[RunConfig, set[str]]:
     """The configuration with a remedy from `step` on, and the names of what it changes."""
-    asked = config.request(set=remedy.settings, losses=remedy.losses)
-    return config.amend(current.model_dump(mode="json"), asked, catalogue, step, by="rescue")
+    asked = RunRequest(set=remedy.settings, losses=remedy.losses)
+    return amend(current.model_dump(mode="json"), asked, catalogue, step, by="rescue")
 
 
 def _goes_on(value: float, key: str, remedy: Remedy, parts: Mapping[str, Mapping[str, float]]) -> bool:

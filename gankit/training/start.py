@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from gankit.catalogue import Catalogue
-from gankit.config import resolve as config
-from gankit.config.resolve import RunConfig
+from gankit.config.request import RunRequest
+from gankit.config.schema import RunConfig
 from gankit.data.batches import Batches
+from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.device import describe
 from gankit.errors import TrainingError, UserError, told
@@ -26,7 +27,7 @@ from gankit.training.watcher import Watcher
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
     """Open a folder, or the data source NAME[:ARGUMENT]."""
     asked = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
-    data = config.open_source(resolved.data, asked, catalogue, resolved.datasets)
+    data = open_source(resolved.data, asked, catalogue, resolved.datasets)
     if data.skipped:
         first = data.skipped[0]
         watcher.notice(
@@ -69,12 +70,12 @@ def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Tra
     return training, batches
 
 
-def chosen(resolved: RunConfig, asked: Mapping[str, Any], data: Data, training: Training) -> str:
+def chosen(resolved: RunConfig, asked: RunRequest, data: Data, training: Training) -> str:
     """One line: what will be trained, and why so."""
     free = [
         key
         for key in ("image_size", "batch_size", "precision", "steps")
-        if asked.get(key) is None and not (key == "steps" and resolved.time)
+        if getattr(asked, key) is None and not (key == "steps" and resolved.time)
     ]
     size = "×".join(map(str, data.shape[1:])) if len(data.shape) == 3 else f"points of {data.shape[0]} numbers"
     filters = f", {resolved.model['filters']} filters" if "filters" in resolved.model else ""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.components import Controller, Diagnostic, LossTerm, View
-from gankit.config.resolve import RunConfig
+from gankit.config.schema import RunConfig
 from gankit.model import Judged, Model, Networks
 
 # Streams of random numbers, kept apart: SeedSequence(seed, stream, …).

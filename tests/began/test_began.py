@@ -177,7 +177,7 @@ def test_what_a_controller_remembers_is_in_its_state_so_that_a_checkpoint_has_it
 def test_lambda_k_of_the_model_reaches_whichever_controller_drives_k():
     began = model(lambda_k=0.02)
     for controller in (Balance, ProportionalIntegral):
-        assert controller.Options(**began.controller_options(controller.name)).lambda_k == 0.02
+        assert controller.Options(**began.controller_options(began.settings, controller.name)).lambda_k == 0.02
 
 
 # The learning rate.

@@ -127,7 +127,7 @@ def test_the_margin_is_its_ratio_of_the_real_energy_wherever_that_has_come_to_re
 
 def test_a_margin_that_is_set_is_held():
     ebgan = model(margin=0.3)
-    controller = Margin(Margin.Options(**ebgan.controller_options("margin")), ebgan)
+    controller = Margin(Margin.Options(**ebgan.controller_options(ebgan.settings, "margin")), ebgan)
     controller.update(1, {"energy/real": torch.tensor(2.0)})
     assert float(controller.value("margin")) == pytest.approx(0.3)
 

@@ -21,9 +21,10 @@ from conftest import ROOT, read, timeless, weights, with_few
 from test_report import Page
 
 import gankit as public
-from gankit import api
 from gankit.catalogue import Catalogue
 from gankit.cli import cli
+from gankit.config.request import RunRequest, merge
+from gankit.config.resolve import resolve
 from gankit.data import Demo, Request
 from gankit.metrics.distances import frechet_distance
 from gankit.metrics.features import pixels
@@ -104,7 +105,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def trained(what: str, data: str, out: Path, **more: Any) -> public.Run:
     model, options = TRAINED[what]
-    return public.run(model, data, out=out, **api.config.merge(QUICK | {"set": SMALL} | options, more))
+    return public.run(model, data, out=out, **merge(QUICK | {"set": SMALL} | options, more))
 
 
 # Found, and trained.
@@ -295,7 +296,7 @@ def test_a_view_is_told_of_each_step_before_it_and_of_a_checkpoint_s_when_its_ru
 
 def test_a_module_deep_in_a_network_is_told_of_each_step():
     settings = SMALL | {"vanishing_residuals": True}
-    config = api.config.resolve("began", api.config.request(data="demo:60", **QUICK, set=settings), Catalogue())
+    config = resolve("began", RunRequest(data="demo:60", **QUICK, set=settings), Catalogue())
     training, batches = start.assemble(config, start.open_data(config, Catalogue(), Watcher()), Catalogue())
     for _ in range(3):
         step_once(training, batches)

@@ -24,6 +24,8 @@ import gankit as public
 from gankit import UserError, api, hookspecs
 from gankit.catalogue import KINDS, Catalogue
 from gankit.cli import cli
+from gankit.config.request import RunRequest
+from gankit.config.resolve import resolve
 from gankit.training import start
 from gankit.training.loop import step_once
 from gankit.training.watcher import Watcher
@@ -77,8 +79,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         sys.modules.pop(package, None)
 
 
-def model(name: str = "x", hook: str = "gankit_models") -> str:
-    """The code of a plugin that offers one model, a BEGAN of another name."""
+def model(name: str = "x", hook: str = "gankit_models", body: str = "") -> str:
+    """The code of a plugin that offers one model, a BEGAN of another name and with a further line in its class."""
     return f"""
         import gankit
 
@@ -88,6 +90,7 @@ def model(name: str = "x", hook: str = "gankit_models") -> str:
 
             class Mine(BEGAN):
                 name = {name!r}
+                {body}
 
             return [Mine]
         """
@@ -205,12 +208,14 @@ BROKEN = {
     ),
     "a badly named class": (model("My GAN"), "Mine.name is 'My GAN': it must be lower-case words joined by hyphens"),
     "hooks of a newer gankit": (
-        "import gankit\nGANKIT_HOOKS = 3\n",
-        "it was written for version 3 of gankit's hooks, and this gankit has version 2: install a newer gankit",
+        f"import gankit\nGANKIT_HOOKS = {hookspecs.VERSION + 1}\n",
+        f"it was written for version {hookspecs.VERSION + 1} of gankit's hooks, and this gankit has version "
+        f"{hookspecs.VERSION}: install a newer gankit",
     ),
     "hooks of an older gankit": (
         "import gankit\nGANKIT_HOOKS = 0\n",
-        "it was written for version 0 of gankit's hooks, and this gankit has version 2: install a newer release of the",
+        "it was written for version 0 of gankit's hooks, and this gankit has version "
+        f"{hookspecs.VERSION}: install a newer release of the",
     ),
     "a reaction of version 1 of the hooks": (
         "import gankit\nGANKIT_HOOKS = 1\n@gankit.hookimpl\ndef gankit_reactions(): return []",
@@ -218,8 +223,20 @@ BROKEN = {
     ),
     "hooks of a version that is no number": (
         "import gankit\nGANKIT_HOOKS = '1'\n",
-        "GANKIT_HOOKS is '1': it must be a whole number, here 2",
+        f"GANKIT_HOOKS is '1': it must be a whole number, here {hookspecs.VERSION}",
     ),
+    "a model of version 1 whose options of controllers an instance gives": (
+        model(body="def controller_options(self, controller): return {'lambda_k': self.settings.lambda_k}"),
+        "Mine.controller_options has its form of before version 2 of gankit's hooks; no model is made to ask it: write "
+        "@classmethod def controller_options(cls, settings, controller)",
+    ),
+    **{
+        f"a model of version 1 whose {name} are a property": (
+            model(body=f"{name} = property(lambda self: ())"),
+            f"Mine.{name} has its form of before version 2 of gankit's hooks",
+        )
+        for name in ("terms", "controllers", "diagnostics", "networks")
+    },
     "a notification that asks for too much": (
         "import gankit\n@gankit.hookimpl\ndef gankit_run_started(rum): pass",
         "gankit_run_started asks for 'rum' (did you mean 'run'?), and gankit gives it run",
@@ -288,6 +305,34 @@ BROKEN = {
         "gankit_models returned two with the name 'x'",
     ),
 }
+
+
+def test_a_plugin_of_an_earlier_version_is_as_good_where_nothing_of_it_changed(install):
+    install("old", "GANKIT_HOOKS = 1\n" + textwrap.dedent(model("x", body="controllers = ('balance-pi', 'halving')")))
+    found = Catalogue()
+    assert found.broken == []
+    config = resolve("x", RunRequest(data="demo"), found)
+    assert list(config.controllers) == ["balance-pi", "halving"]
+
+
+def test_what_a_model_brings_can_hang_on_its_settings(install):
+    body = "controllers = classmethod(lambda cls, settings: ('balance', *(('pace',) if settings.gamma < 0.5 else ())))"
+    install("my-gan", model("x", body=body))
+    for gamma, controllers in ((0.3, ["balance", "pace"]), (0.7, ["balance"])):
+        config = resolve("x", RunRequest(data="demo", set={"gamma": gamma}), Catalogue())
+        assert list(config.controllers) == controllers
+
+
+def test_a_configuration_is_settled_without_a_model_a_network_or_a_controller(install, monkeypatch):
+    from gankit_began import balance
+    from gankit_began import model as began
+
+    def refuse(self, *given):
+        raise AssertionError(f"{type(self).__name__} was made")
+
+    for cls in (began.BEGAN, balance.Balance, balance.Halving, balance.Pace):
+        monkeypatch.setattr(cls, "__init__", refuse)
+    resolve("began", RunRequest(data="demo", controllers=["pace"], set={"pace.gain": 0.1}), Catalogue())
 
 
 @pytest.mark.parametrize("way", BROKEN)
@@ -962,8 +1007,8 @@ def test_no_hook_is_called_inside_a_step(install, monkeypatch):
     monkeypatch.setattr(pluggy.HookCaller, "__call__", lambda self, **kw: calls.append(self.name) or called(self, **kw))
 
     catalogue = Catalogue()
-    config = api.config.resolve(
-        "began", api.config.request(**QUICK, losses={"everything-term": 0.1}, views=["everything-view"]), catalogue
+    config = resolve(
+        "began", RunRequest(**QUICK, losses={"everything-term": 0.1}, views=["everything-view"]), catalogue
     )
     training, batches = start.assemble(config, start.open_data(config, catalogue, Watcher()), catalogue)
     assert "gankit_models" in calls  # it does count

@@ -10,6 +10,8 @@ from conftest import ROOT
 
 import gankit
 from gankit import hookspecs
+from gankit.config.request import RunRequest
+from gankit.config.schema import RunConfig
 
 PLUGINS = (ROOT / "docs" / "plugins" / "index.md").read_text()
 
@@ -34,6 +36,18 @@ def test_the_reference_of_the_hooks_is_what_they_say_of_themselves():
     text = reference["PAGE"].read_text(encoding="utf-8")
     assert text == reference["page"](), "run: python docs/reference.py"
     assert all(f"\n## {name}\n" in text for name in dir(hookspecs) if name.startswith("gankit_"))
+
+
+def test_the_page_of_settings_is_what_the_fields_say_of_themselves():
+    reference = runpy.run_path(str(ROOT / "docs" / "reference.py"))
+    assert reference["SETTINGS"].read_text(encoding="utf-8") == reference["settings"](), "run: python docs/reference.py"
+
+
+@pytest.mark.parametrize("name", [*RunConfig.model_fields, *RunRequest.model_fields])
+def test_every_setting_of_a_run_has_words_and_is_on_the_page_of_settings(name):
+    fields = RunConfig.model_fields | RunRequest.model_fields
+    assert fields[name].description
+    assert f"`{name}`" in (ROOT / "docs" / "settings.md").read_text()
 
 
 @pytest.mark.parametrize("name", gankit.__all__)

@@ -13,8 +13,8 @@ HOUSE = ROOT / "gankit"
 FILES_AT_THE_ROOT, LINES_OF_A_FUNCTION, LINES_OF_A_FILE = 12, 60, 400
 
 # What is still too long. One that no longer is has to leave this list.
-LONG_FILES = {"config/resolve.py"}
-LONG_FUNCTIONS = {"config/resolve.py: resolve", "config/resolve.py: _components"}
+LONG_FILES: set[str] = set()
+LONG_FUNCTIONS: set[str] = set()
 
 
 def sources(house: Path) -> dict[str, str]:

@@ -114,7 +114,7 @@ def test_every_json_file_of_a_run_is_strict(finished: Path) -> None:
 def test_config_writes_out_every_default(finished: Path) -> None:
     from gankit_began.model import BEGAN
 
-    from gankit.config.resolve import RunConfig
+    from gankit.config.schema import RunConfig
 
     config = read(finished / "config.json")
     assert set(config) == set(RunConfig.model_fields)
@@ -458,7 +458,7 @@ def test_what_depends_on_the_machine_is_chosen_and_said_in_one_line(gankit: Gank
     ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1d", 86400), ("45", 45)]
 )
 def test_time_is_written_as_people_write_it(text: str, seconds: float) -> None:
-    from gankit.config.resolve import duration
+    from gankit.config.values import duration
 
     assert duration(text) == seconds
 

@@ -19,7 +19,8 @@ from conftest import ROOT, STRANGER, refused, timeless, weights
 from torch import Tensor, nn
 
 import gankit as public
-from gankit import Run, UserError, api
+from gankit import Run, UserError
+from gankit.config.request import merge
 from gankit.testing import Subject, checks
 from gankit.testing import training as prepare
 from gankit.training.loop import step_once
@@ -110,7 +111,7 @@ def _one_thread() -> Iterator[None]:
 
 def run(what: tuple[str, list[str], dict[str, Any]], out: Path, **more: Any) -> Run:
     model, plugins, options = what
-    return public.run(model, plugins=plugins, out=out, **api.config.merge(options, more))
+    return public.run(model, plugins=plugins, out=out, **merge(options, more))
 
 
 def state(training: Training) -> dict[str, Tensor]:

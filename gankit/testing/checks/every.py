@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from gankit.config import resolve as config
+from gankit.config.amend import changes
+from gankit.config.request import read_toml
+from gankit.config.resolve import resolve
 from gankit.testing.subject import Failed, Subject
 
 
@@ -35,8 +37,8 @@ def round_trips_through_toml(subject: Subject) -> None:
     model = told_of["model"].pop("name")
     path = subject.folder / "settings.toml"
     path.write_text(toml(told_of), encoding="utf-8")
-    again = config.resolve(model, config.read_toml(path), subject.catalogue)
-    differing = config.changes(resolved.model_dump(mode="json"), again.model_dump(mode="json"))
+    again = resolve(model, read_toml(path), subject.catalogue)
+    differing = changes(resolved.model_dump(mode="json"), again.model_dump(mode="json"))
     differing = {key: value for key, value in differing.items() if key.split(".")[0] != "requested"}
     if differing:
         key = next(iter(differing))

@@ -211,7 +211,7 @@ def builds_at_every_size(subject: Subject) -> str | None:
     if len(batches.data.shape) != 3:
         _refuse_shape(training, batches)
         return f"it is tried on points, {subject.options['data']}"
-    pair = training.model.networks
+    pair = next(iter(training.config.networks), None)
     declared = subject.catalogue.get("networks", pair).sizes if pair else ()
     for size in declared or SIZES:
         try:

@@ -133,8 +133,9 @@ class BEGAN(Model):
         rate = PAPER_RATE if rate == "auto" else rate  # before anything is resolved
         return min(pace * rate, 1e30) if network == "generator" and pace != "auto" else rate
 
-    def controller_options(self, controller: str) -> dict[str, Any]:
-        return {"lambda_k": self.settings.lambda_k} if controller in ("balance", "balance-pi") else {}
+    @classmethod
+    def controller_options(cls, settings: Any, controller: str) -> dict[str, Any]:
+        return {"lambda_k": settings.lambda_k} if controller in ("balance", "balance-pi") else {}
 
     def remedies(self, alarm: str) -> Sequence[Remedy]:
         """Against a collapse: terms that ask for the spread of the real ones, then a k that does not die, then slower.

@@ -70,9 +70,10 @@ class EBGAN(Model):
             return settings
         return settings.model_copy(update={"filters": 32 if machine.device == "cpu" else 64})
 
-    def controller_options(self, controller: str) -> dict[str, Any]:
-        fixed = controller == "margin" and self.settings.margin != "auto"
-        return {"fixed": self.settings.margin} if fixed else {}
+    @classmethod
+    def controller_options(cls, settings: Any, controller: str) -> dict[str, Any]:
+        fixed = controller == "margin" and settings.margin != "auto"
+        return {"fixed": settings.margin} if fixed else {}
 
     def remedies(self, alarm: str) -> Sequence[Remedy]:
         """Against a collapse: the pulling-away term, then a stronger one, then slower."""

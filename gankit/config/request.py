@@ -1,0 +1,208 @@
+"""What a user asks of a run, in one form, whether flags, a file, a preset, a rescue or a call in Python asks it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+
+from gankit.config.schema import ASKED, COMPONENTS, SINGLE, TABLES, Flag, RunConfig, Tables, flags_of
+from gankit.config.values import duration, hexadecimal
+from gankit.errors import UserError, nearest
+
+
+def _field(name: str) -> Any:
+    """A field of `RunConfig` as it is asked for. Types and ranges of single values are left to `RunConfig`."""
+    settled = RunConfig.model_fields[name]
+    of: Any = Tables if name in TABLES else Any
+    for item in settled.metadata:
+        of = Annotated[of, item] if isinstance(item, Flag) else of
+    return of, Field({} if name in TABLES else None, description=settled.description)
+
+
+_Fields: Any = create_model("_Fields", **{name: _field(name) for name in ASKED})
+
+
+class RunRequest(_Fields):
+    """What is asked of a run: fields of `RunConfig`, and those below. What is not in `model_fields_set` is not asked.
+
+    Components and loss terms are tables of options by name, the weight of a term among them; `set` has COMPONENT.FIELD
+    alone, as settings of the model stand in `model`; a duration is seconds. Raises `UserError` for what has no form.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    if TYPE_CHECKING:  # what comes from `RunConfig` is there at run time only
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    preset: Annotated[Any, Flag("NAME")] = Field(None, description="a recipe of the model, e.g. paper")
+    model: dict[str, Any] = Field({}, description="settings of the model")
+    set: Annotated[dict[str, Any], Flag("KEY=VALUE", resumed=True)] = Field(
+        {}, description="a setting of the model, or COMPONENT.FIELD"
+    )
+
+    def __init__(self, **asked: Any) -> None:
+        try:
+            super().__init__(**asked)
+        except ValidationError as error:  # a call in Python can hold what neither a flag nor a file can
+            first = error.errors()[0]
+            key = first["loc"][0]
+            raise UserError(f"{key} is {asked.get(str(key))!r}: {first['msg']}") from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_form(cls, asked: dict[str, Any]) -> dict[str, Any]:
+        """Without what asks for nothing, and with the model's settings apart from the components' options."""
+        asked = {key: value for key, value in asked.items() if value is not None and value not in ((), {})}
+        unknown = sorted(asked.keys() - cls.model_fields.keys())
+        if unknown:
+            raise UserError(f"unknown option {unknown[0]!r}{nearest(unknown[0], cls.model_fields)}")
+        for key, value in asked.items():
+            if isinstance(value, str) and "\0" in value:
+                raise UserError(f"{key} is {value!r}: no name has a NUL in it")
+            named = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+            if key in ("model", "set") and not named:
+                raise UserError(f"{key} is {value!r}: it must be a table of settings")
+        settings, components = {}, {}
+        for key, value in asked.pop("set", {}).items():
+            if "." in key:
+                components[key] = value
+            elif isinstance(value, Mapping):  # in a file, `a.b = 1` is a table within a table
+                components |= {f"{key}.{field}": one for field, one in value.items()}
+            else:
+                settings[key] = value
+        if settings:
+            asked["model"] = {**asked.get("model", {}), **settings}
+        return {**asked, "set": components} if components else asked
+
+    @field_validator("preset", "on_alarm", "device", "data", mode="before")
+    @classmethod
+    def _text(cls, value: Any, field: Any) -> str:
+        if not isinstance(value, str):
+            raise UserError(f"{field.field_name} is {value!r}: it must be a text")
+        return value
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        return duration(value) if isinstance(value, str) else value
+
+    @field_validator("background")
+    @classmethod
+    def _colour(cls, value: Any) -> Any:
+        try:
+            hexadecimal(str(value))
+        except ValueError as error:
+            raise UserError(f"--background {value} is refused: {error}") from None
+        return value
+
+    @field_validator(*COMPONENTS, mode="before")
+    @classmethod
+    def _by_name(cls, value: Any, field: Any) -> Any:
+        if _names(value) is None and not _nested(value):
+            raise UserError(f"{field.field_name} is {value!r}: it must be a list of names, or a table of tables")
+        return value if _nested(value) else {name: {} for name in _names(value) or ()}
+
+    @field_validator(*SINGLE, mode="before")
+    @classmethod
+    def _options(cls, value: Any, field: Any) -> Any:
+        if not _nested(value):
+            says = SINGLE[field.field_name]
+            raise UserError(
+                f"{field.field_name} is {value!r}: it must be a table of options by name; {says} says which is used"
+            )
+        return value
+
+    @field_validator("losses", mode="before")
+    @classmethod
+    def _weights(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: one if isinstance(one, Mapping) else {"weight": one} for name, one in value.items()}
+        if _names(value) is None:
+            raise UserError(f"losses is {value!r}: it must be a table of weights by name")
+        return {name: {} for name in _names(value) or ()}
+
+    def table(self) -> dict[str, Any]:
+        """All that is asked, and nothing else: what stands in `requested` of config.json."""
+        return self.model_dump(exclude_unset=True)
+
+    def over(self, before: RunRequest) -> RunRequest:
+        """Both in one, this one over that before it: also its table of a component over COMPONENT.FIELD there."""
+        below, above = before.table(), self.table()
+        for kind in TABLES:
+            for name, table in above.get(kind, {}).items():
+                for field in table:
+                    below.get("set", {}).pop(f"{name}.{field}", None)
+        for name, table in above.get("losses", {}).items():
+            if "weight" not in table and below.get("losses", {}).get(name, {}).get("weight") == 0:
+                del below["losses"][name]  # named after it was left out: it is wanted
+        return RunRequest(**merge(below, above))
+
+    def component_options(self) -> dict[str, dict[str, Any]]:
+        """What `set` has of each component: {name: {field: value}}."""
+        options: dict[str, dict[str, Any]] = {}
+        for key, value in self.set.items():
+            component, _, name = key.partition(".")
+            options.setdefault(component, {})[name] = value
+        return options
+
+
+FLAGS = flags_of(RunRequest)
+RESUMED = {name for name, flag in FLAGS.items() if flag.resumed}  # what a resume may change
+
+
+def _names(value: Any) -> list[str] | None:
+    """The names in a list of names, or in one name; None for anything else."""
+    names = [value] if isinstance(value, str) else value
+    return list(names) if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else None
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(table, Mapping) for table in value.values())
+
+
+def read_toml(path: str | Path, plugins: Iterable[str] = ()) -> RunRequest:
+    """The request that a TOML file makes: the fields of `RunConfig`, a [model] table, lists or tables of components.
+
+    The file may be somebody else's. It may say which `plugins` it is for, but only flags load them.
+    """
+    try:
+        with open(os.path.expanduser(path), "rb") as file:
+            asked = tomllib.load(file)
+        given = asked.pop("plugins", [])
+        request = RunRequest(**asked)
+    except OSError as error:
+        raise UserError(f"--config {path} cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise UserError(f"--config {path} is no file of settings: it is nested too deeply") from None
+    except ValueError as error:  # no TOML, no UTF-8, a number of five thousand digits, a name with a NUL
+        raise UserError(f"--config {path} is no TOML file: {error}") from None
+    wanted = _names(given)
+    if wanted is None:
+        raise UserError(f"plugins is {given!r}: it must be a list of files and modules")
+    missing = [name for name in wanted if name not in plugins]
+    if missing:
+        flags = shlex.join(part for name in missing for part in ("--plugin", name))
+        raise UserError(
+            f"--config {path} names plugins, and a file alone runs no code: look at what they do, and give {flags} "
+            "if you trust them"
+        )
+    return request
+
+
+def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Later tables win; tables within them are merged key by key."""
+    result: dict[str, Any] = {}
+    for table in tables:
+        for key, value in table.items():
+            if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+                result[key] = merge(result[key], value)
+            else:
+                result[key] = value
+    return result

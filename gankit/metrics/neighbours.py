@@ -13,19 +13,19 @@ from torch import Tensor
 
 
 class Neighbours(NamedTuple):
-    """Shares in [0, 1], but for the density, which is 1 on average where both sets come from one distribution."""
+    """Shares in [0, 1]; the density is ≥ 0, and 1 on average for two sets from one distribution."""
 
-    precision: float  # of the generated ones that lie in some real one's ball
-    recall: float  # of the real ones that lie in some generated one's ball
-    density: float  # real balls that a generated one lies in, in units of k
-    coverage: float  # of the real ones with a generated one in their ball
+    precision: float  # share of generated points in at least one real point's ball
+    recall: float  # share of real points in at least one generated point's ball
+    density: float  # mean number of real balls around a generated point, divided by k
+    coverage: float  # share of real points with a generated point in their ball
 
 
 def neighbours(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None) -> Neighbours:
     """Compare features (N, D) of real pictures with those (M, D) of generated ones; N, M > k.
 
-    `real_reach` is `reach(real, k)`, where it is known from before. All four depend on N, M and k: compare only what
-    was measured with the same, and beside it real against real. Raises ValueError for too few.
+    `real_reach`: `reach(real, k)`, if already computed. All four depend on N, M and k: compare only values of the same
+    three, and look at real against real as well. Raises ValueError for N or M ≤ k.
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"{len(real)} real and {len(fake)} generated: at least {k + 1} of each are needed")
@@ -42,20 +42,20 @@ def neighbours(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None
 
 
 def reach(points: Tensor, k: int) -> Tensor:
-    """(N, D) -> (N,): the distance from each to its k-th nearest neighbour."""
+    """(N, D) -> (N,): the distance from each point to its k-th nearest neighbour, k < N."""
     distances = torch.cdist(points.double(), points.double())
     distances.fill_diagonal_(float("inf"))
     return distances.kthvalue(k, dim=1).values
 
 
 def mean_distance(features: Tensor) -> float:
-    """Mean Euclidean distance between two different ones of features (N, D), N ≥ 2."""
+    """Mean Euclidean distance over all pairs of different rows of features (N, D), N ≥ 2."""
     n, exact = len(features), "donot_use_mm_for_euclid_dist"
-    between = torch.cdist(features, features, compute_mode=exact)  # `torch.pdist` is not there on every device
+    between = torch.cdist(features, features, compute_mode=exact)  # not every device has `torch.pdist`
     return float(between.sum() / (n * (n - 1)))
 
 
 def nearest(points: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
-    """For points (N, D) the distance to the nearest of `among` (M, D), and its place: (N,) and (N,)."""
-    found = torch.cdist(points.double(), among.double()).min(1)
-    return found.values, found.indices
+    """For each of points (N, D), the distance to the nearest of `among` (M, D) and its index: (N,) and (N,)."""
+    minimum = torch.cdist(points.double(), among.double()).min(1)
+    return minimum.values, minimum.indices

@@ -1,4 +1,4 @@
-"""Whether numbers are normally distributed: a test, and quantiles to look at."""
+"""Whether numbers are normally distributed: a test, and quantiles for a plot."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ FEWEST = 20  # numbers; with fewer the approximation behind the test is poor
 
 
 def normality(values: Tensor) -> float:
-    """The p-value of D'Agostino and Pearson's test (1973) on values (N,): small where they are not normal.
+    """The p-value, in [0, 1], of D'Agostino and Pearson's test (1973) on values (N,): small where they are not normal.
 
-    It looks at skewness and kurtosis together. A normal sample gives less than 0.05 once in twenty. NaN for fewer
-    than 20 values, for equal ones, and where one is not finite.
+    It tests skewness and kurtosis together. NaN for fewer than 20 values, for equal values, and if one is not finite.
     """
     if len(values) < FEWEST or _degenerate(values):
         return math.nan
-    from scipy.stats import normaltest  # slow to import, and only needed here
+    from scipy.stats import normaltest  # slow to import
 
     return float(normaltest(_standardised(values).cpu().numpy()).pvalue)
 
 
 def beside_normal(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`count` quantiles for a quantile plot: of the normal distribution, and of values (N,) minus mean over deviation.
+    """Quantiles for a quantile plot: of the standard normal distribution, and of the standardised values (N,).
 
-    At the probabilities (i − ½)/count. Both (count,), double; a normal sample lies on the diagonal. The second is NaN
-    for equal values and where one is not finite.
+    Both are (count,), double, at the probabilities (i − ½)/count; a normal sample lies on the diagonal. The second is
+    NaN for equal values, and if one is not finite.
     """
     probabilities = (torch.arange(count, dtype=torch.double) + 0.5) / count
     normal = torch.special.ndtri(probabilities)

@@ -1,6 +1,6 @@
-"""MS-SSIM, how alike two pictures look: Wang, Simoncelli and Bovik 2003, "Multiscale structural similarity".
+"""MS-SSIM, the similarity of two pictures: Wang, Simoncelli and Bovik 2003, "Multiscale structural similarity".
 
-As a measure of a generator's diversity: Odena, Olah and Shlens 2017 (arXiv 1610.09585), section 4.2.
+For a generator's diversity: Odena, Olah and Shlens 2017 (arXiv 1610.09585), section 4.2.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ C1, C2 = 0.01**2, 0.03**2  # for values in [0, 1]
 
 
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
-    """MS-SSIM of pictures (N, C, S, S) in [-1, 1] with those of the same place: (N,), at most 1; 1 for equal ones.
+    """MS-SSIM of each picture of `a` with that of `b`, both (N, C, S, S) in [-1, 1]: (N,) in [0, 1], 1 for equal ones.
 
-    Five scales need 176 pixels. Smaller pictures have as many as leave room for the window, with the weights scaled to
-    add up to 1: two at 32 pixels. Negative structure counts as none. Channels are measured alone and averaged.
+    Five scales need 176 pixels. Smaller pictures get as many as the window fits into (two at 32 pixels), with the
+    weights scaled to add up to 1. Negative terms count as 0. The result is the mean over the channels.
     """
     x, y = (pictures.float().add(1).div(2) for pictures in (a, b))
     side = x.shape[-1]
     scales = max(1, sum(side // 2**scale >= WINDOW for scale in range(len(WEIGHTS))))
     weights = [weight / sum(WEIGHTS[:scales]) for weight in WEIGHTS[:scales]]
     window = _window(min(WINDOW, side - 1 + side % 2)).to(x)
-    found = torch.ones(len(x), x.shape[1], device=x.device)
+    product = torch.ones(len(x), x.shape[1], device=x.device)
     for scale, weight in enumerate(weights):
         light, structure = _terms(x, y, window)
         last = scale == scales - 1
-        found = found * ((light * structure if last else structure).mean((2, 3)).relu() ** weight)
+        product = product * ((light * structure if last else structure).mean((2, 3)).relu() ** weight)
         x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-    return found.mean(1)
+    return product.mean(1)
 
 
 def _terms(x: Tensor, y: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
-    """The luminance term and that of contrast and structure, at each place where the window fits."""
+    """The luminance term and the contrast-structure term at each place where the window fits."""
     stacked = torch.cat([x, y, x * x, y * y, x * y])
     channels = stacked.shape[1]
     rows, columns = (window.view(shape).expand(channels, 1, -1, -1) for shape in ((1, 1, -1, 1), (1, 1, 1, -1)))

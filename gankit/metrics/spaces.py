@@ -1,4 +1,4 @@
-"""What a network makes of pictures, chosen by what is installed."""
+"""Feature spaces of networks, chosen by what is installed."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from gankit.device import choose_device
 from gankit.errors import UserError
 from gankit.metrics.features import RandomConvolutions
 
-BATCH = 16  # pictures that pass together: on CPUs what lies between two layers stays in the cache
+BATCH = 16  # pictures in one pass: on CPUs a layer's output then stays in the cache
 
 
 @dataclass(frozen=True)
 class Space:
-    """Features (N, D), on the CPU, of pictures (N, C, S, S) in [-1, 1]."""
+    """A function from pictures (N, C, S, S) in [-1, 1] to features (N, D) on the CPU, and its name."""
 
     name: str
     features: Callable[[Tensor], Tensor]
 
 
 def deep(channels: int) -> Space:
-    """EfficientNet-Lite0's features where its weights are installed and pictures have colours, or else those of
-    random convolutions."""
+    """EfficientNet-Lite0's features if its weights are installed and C = 3, else those of random convolutions."""
     from gankit.metrics.efficientnet import EfficientNetLite0, weights
 
     path = weights()
@@ -37,9 +36,9 @@ def deep(channels: int) -> Space:
 
 
 def inception() -> Space:
-    """The features of FID, by torch-fidelity, whose weights it fetches when they are first used.
+    """The Inception features of FID, by torch-fidelity, which downloads the weights at the first use.
 
-    Raises `UserError` where it is not installed, or the weights cannot be had.
+    Raises `UserError` where it is not installed, or the download fails.
     """
     if find_spec("torch_fidelity") is None:
         raise UserError("--fid needs torch-fidelity: pip install 'gankit[fid]', or leave --fid out")
@@ -49,7 +48,7 @@ def inception() -> Space:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network = create_feature_extractor("inception-v3-compat", ["2048"], cuda=False, verbose=False)
-    except Exception as error:  # no network, no proxy, a cut-off file: whatever a download may end in
+    except Exception as error:  # a download fails in many ways: no network, a proxy, a cut-off file
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"--fid: Inception's weights cannot be had ({type(error).__name__}: {reason}); "

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gankit.errors import UserError
 from gankit.metrics.bins import bins, different_bins
-from gankit.metrics.cleanliness import SHARED, edge, ground_colour, look, over_real, told
+from gankit.metrics.cleanliness import SHARED, edge, ground_colour, over_real, over_set, per_picture
 from gankit.metrics.distances import frechet_distance, kernel_distance
 from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import Neighbours, neighbours, reach
@@ -232,8 +232,8 @@ class _Comparison:
                 f"the real pictures share no plain ground (one colour for at least {SHARED:.0%} of their outermost "
                 "pixels), so how plain the samples' ground is was not measured"
             )
-        real = told(self.real.map(partial(look, colour=colour), self.sides.real))
-        fake = told(look(self.samples, colour))
+        real = over_set(self.real.map(partial(per_picture, colour=colour), self.sides.real))
+        fake = over_set(per_picture(self.samples, colour))
         fake["fine"], real["fine"] = over_real(fake, real)["fine"], over_real(real, real)["fine"]  # energies say little
         space = f"pixels-{self.samples.shape[-1]}"
         sizes = self.sides.real.stop - self.sides.real.start, len(self.samples)

@@ -24,7 +24,7 @@ from gankit.data import figure
 from gankit.data.batches import to_float
 from gankit.data.demo import attribute_values, draws
 from gankit.metrics import cleanliness as measures
-from gankit.metrics.cleanliness import Told, cleanliness, edge, fine, flat, grain, ground, over_real
+from gankit.metrics.cleanliness import Estimate, cleanliness, edge, fine, flat, grain, ground, over_real
 
 WHITE = torch.tensor([255.0, 255.0, 255.0])
 
@@ -55,7 +55,7 @@ def noisy(pictures: Tensor, sigma: float | Tensor = 4.0) -> Tensor:
     return (pictures + sigma / 127.5 * noise).clamp(-1, 1)
 
 
-def values(told: Mapping[str, Told]) -> dict[str, float]:
+def values(told: Mapping[str, Estimate]) -> dict[str, float]:
     return {name: one.value for name, one in told.items()}
 
 

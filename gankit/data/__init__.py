@@ -1,6 +1,6 @@
-"""Pictures and points to train on: folders, the built-in demo, stacked digits, and what any data source must give.
+"""Pictures and points to train on: folders, the built-in demo, stacked digits, and the base class of data sources.
 
-Nothing in here imports torch.
+Only `batches` imports torch.
 """
 
 from gankit.data.demo import Demo

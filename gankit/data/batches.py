@@ -1,6 +1,6 @@
-"""Batches on the device, from (seed, step, update) alone: there is no loader state to lose.
+"""Batches on the device, determined by (seed, step, update): there is no loader state to save.
 
-Every picture comes once an epoch, in an order of its own each epoch.
+Every picture comes once an epoch; each epoch has its own order.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from gankit.data.source import Data
 
-RESIDENT = 2 << 30  # bytes of pictures that are kept on a GPU whole
+RESIDENT = 2 << 30  # bytes: a smaller set of pictures stays on the GPU
 
 
 def seed_of(*numbers: int) -> int:
-    """A 63-bit seed from whole numbers, unlike for unlike numbers."""
+    """A 63-bit seed from whole numbers, a different one for different numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -27,7 +27,7 @@ class Batches:
     def __init__(
         self, data: Data, batch_size: int, seed: int, device: torch.device, mirror: bool, updates: int
     ) -> None:
-        """`updates`: how many updates of one step draw a batch each."""
+        """`updates`: the number of updates in one step, each of which draws a batch."""
         self.data, self.batch_size, self.seed, self.device = data, batch_size, seed, device
         self.mirror, self.updates = mirror, updates
         self.resident = None
@@ -48,14 +48,18 @@ class Batches:
         )
         flip = labels = None
         if self.mirror:
-            flip = self._sent(np.random.default_rng((self.seed, 2, step, update)).random(size) < 0.5)
+            flip = self._to_device(np.random.default_rng((self.seed, 2, step, update)).random(size) < 0.5)
         if self.data.labels is not None:
-            labels = self._sent(self.data.labels[chosen])
-        raw = self._sent(self.data.train[chosen]) if self.resident is None else self.resident[self._sent(chosen)]
+            labels = self._to_device(self.data.labels[chosen])
+        raw = (
+            self._to_device(self.data.train[chosen])
+            if self.resident is None
+            else self.resident[self._to_device(chosen)]
+        )
         return to_float(raw, flip), labels
 
-    def _sent(self, array: np.ndarray) -> Tensor:
-        """The array on the device, without waiting for it."""
+    def _to_device(self, array: np.ndarray) -> Tensor:
+        """The array on the device, without waiting for the copy."""
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
@@ -63,9 +67,9 @@ class Batches:
 
 
 def to_float(raw: Tensor, flip: Tensor | None = None) -> Tensor:
-    """uint8 pictures (B, S, S, C) as float32 (B, C, S, S) in [-1, 1], channels last; points as they are.
+    """uint8 pictures (B, S, S, C) as float32 (B, C, S, S) in [-1, 1], channels last; points (B, D) as float32.
 
-    `flip` (B,) bool: which pictures are mirrored left to right.
+    `flip` (B,) bool: which pictures to mirror left to right.
     """
     if raw.dtype != torch.uint8:
         return raw.float()

@@ -1,9 +1,9 @@
-"""Decoded pictures on disk: one memory-mapped file a folder and setting, built once and never half.
+"""Decoded pictures on disk: one memory-mapped file for each set of files and settings, written once and atomically.
 
     CACHE/pictures/KEY/pictures.npy    uint8 (N, S, S, 3), sorted by content, so that copies lie side by side
-    CACHE/pictures/KEY/index.json      which file each picture is of, and what was skipped
+    CACHE/pictures/KEY/index.json      the file of each picture, and the skipped files
 
-CACHE is the environment's GANKIT_CACHE or else the user's cache folder.
+CACHE is the environment variable GANKIT_CACHE, or else the user's cache folder.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from gankit.errors import UserError
 
 _FORMAT = 1  # of the files below
 _DAY = 86400
-_UNUSED_DAYS = 60  # after which a cache entry makes room
+_UNUSED_DAYS = 60  # older entries are removed
 _BLOCK, _BLOCKS = 1 << 16, 1024  # the checksum reads at most this much: 64 MiB
 
 
 @dataclass
 class Notes:
-    """What a builder knows of the pictures besides their pixels."""
+    """A builder's information about the pictures, besides their pixels."""
 
-    labels: list[int] | None = None  # in the order in which the pictures were added
+    labels: list[int] | None = None  # in the order of `Writer.add`
     label_names: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     warned: list[dict[str, str]] = field(default_factory=list)
@@ -59,9 +59,9 @@ class Entry:
     digest: str
 
     def as_data(self, name: str, holdout: float, skipped: Sequence[dict[str, str]] = ()) -> Data:
-        """Cut into the part to train on and the part held out, without copying a pixel.
+        """Split into the part to train on and the held-out part, without a copy.
 
-        `skipped` is what was skipped besides the files that were decoded.
+        `skipped`: files skipped before decoding.
         """
         cut = held_out_count(self.contents, holdout)
         return Data(
@@ -83,16 +83,16 @@ def root() -> Path:
 
 
 def fetch(settings: Mapping[str, Any], identity: Any, size: int, build: Callable[[Writer], Notes]) -> Entry:
-    """Return the pictures that `settings` (all that alters pixels) make of `identity` (the files), cached.
+    """Return the cached pictures of `identity` (the files) under `settings` (everything that alters pixels).
 
-    Both are JSON-able. If they are not in the cache, `build` adds every picture, (size, size, 3), to the
-    writer. Raises `UserError` if the cache folder cannot be written to, and whatever `build` raises.
+    Both must be JSON-serialisable. If they are not in the cache, `build` adds every picture, (size, size, 3), to the
+    writer. Raises `UserError` if the cache folder is not writable, and whatever `build` raises.
     """
     place = root() / "pictures"
     folder = place / _hash([_FORMAT, settings, identity])[:32]
     if (entry := _load(folder)) is not None:
         with suppress(OSError):
-            os.utime(folder / "index.json")  # in use: `_tidy` goes by this
+            os.utime(folder / "index.json")  # `_tidy` reads the last use from it
         return entry
     scratch = place / f".building-{uuid.uuid4().hex}"
     try:
@@ -123,7 +123,7 @@ class Writer:
             self._unsorted = open(folder / "unsorted", "wb")  # noqa: SIM115 - `close` closes it
 
     def add(self, pixels: np.ndarray, file: str, content: str) -> None:
-        """Add a picture, uint8 (S, S, 3), of a file; `content` is a hash (hex) that copies have in common."""
+        """Add the picture, uint8 (S, S, 3), of a file; `content` is a hash (hex), equal for copies."""
         if pixels.shape != (self._size, self._size, 3) or pixels.dtype != np.uint8:
             raise ValueError(f"a picture of shape {pixels.shape} and type {pixels.dtype} from {file}")
         with _explained(self._place):
@@ -159,7 +159,7 @@ class Writer:
     def _write_sorted(self, order: list[int]) -> int:
         shape = (len(order), self._size, self._size, 3)
         unsorted = np.memmap(self._folder / "unsorted", np.uint8, "r", shape=shape)
-        # Plain writes: a full disk is an error here, but the end of the process in a memory-mapped file.
+        # Plain writes: a full disk raises an error here, but kills the process in a memory-mapped file.
         with open(self._folder / "pictures.npy", "wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
@@ -173,7 +173,7 @@ class Writer:
 
 
 def _load(folder: Path) -> Entry | None:
-    """The entry in a folder, or None if there is none or not a whole one."""
+    """The entry in a folder, or None if it is missing or damaged."""
     try:
         index = json.loads((folder / "index.json").read_text())
         count = index["shape"][0]
@@ -198,7 +198,7 @@ def _load(folder: Path) -> Entry | None:
 
 
 def _load_again(folder: Path) -> Entry:
-    """Load what was just installed, even while another process that found the same damage puts in its own."""
+    """Load the entry just installed; another process that repairs the same damage may be replacing it."""
     for _ in range(20):
         if (entry := _load(folder)) is not None:
             return entry
@@ -211,7 +211,7 @@ def _install(scratch: Path, folder: Path) -> None:
         scratch.rename(folder)
     except OSError:
         if _load(folder) is not None:
-            return  # another process was quicker; its pictures are the same
+            return  # another process was faster; its pictures are the same
         with suppress(FileNotFoundError):
             damaged = folder.rename(folder.with_name(f".building-{uuid.uuid4().hex}"))
             shutil.rmtree(damaged, ignore_errors=True)
@@ -219,7 +219,7 @@ def _install(scratch: Path, folder: Path) -> None:
 
 
 def _tidy(place: Path) -> None:
-    """Remove what killed processes left half-built, and entries that nobody has used for long."""
+    """Remove unfinished entries of killed processes, and entries that nobody has used for long."""
     for folder in place.iterdir():
         with suppress(OSError):
             if folder.name.startswith(".building-"):
@@ -233,7 +233,7 @@ def _tidy(place: Path) -> None:
 
 
 def _checksum(path: Path) -> int:
-    """Of a file's size and bytes; of a long file, only of blocks at even distances from start to end."""
+    """CRC-32 of a file's size and bytes; for a long file, of evenly spaced blocks only."""
     size = path.stat().st_size
     checksum = zlib.crc32(str(size).encode())
     with open(path, "rb") as file:

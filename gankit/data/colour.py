@@ -1,4 +1,4 @@
-"""Pictures of every pixel format to flat 8-bit sRGB on a background."""
+"""Convert pictures of every pixel format to opaque 8-bit sRGB on a background."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-# PNG gives its transparent colour at the file's own depth, while Pillow scales the pixels to 8 bits.
+# PNG gives its transparent colour at the file's bit depth, while Pillow scales the pixels to 8 bits.
 _KEY_TO_8_BITS = {
     "1": lambda value: 255 if value else 0,
     "L;2": lambda value: value * 85,
@@ -19,17 +19,17 @@ _KEY_TO_8_BITS = {
 
 
 class Unusable(Exception):
-    """A file that cannot be used; the message is the reason, in a few words."""
+    """A file is unusable; the message is the reason, in a few words."""
 
 
 def flatten(image: Image.Image, background: tuple[int, int, int], raw_mode: str = "") -> Image.Image:
-    """Return a loaded picture in mode RGB, sRGB, with what is transparent filled by `background`.
+    """Return a loaded picture in mode RGB, sRGB, over `background` (RGB, 0..255) where it is transparent.
 
-    `raw_mode` is how a PNG stores its pixels (Pillow's name for it). Raises `Unusable` for numbers that have
-    no defined brightness.
+    `raw_mode`: Pillow's name for how a PNG stores its pixels. Raises `Unusable` for numbers without a defined
+    brightness.
     """
     profile = image.info.get("icc_profile")
-    colours, alpha = _apart(image, raw_mode)
+    colours, alpha = _colours_and_alpha(image, raw_mode)
     colours = _to_srgb(colours, profile)
     if alpha is None or alpha.getextrema() == (255, 255):
         return colours
@@ -38,7 +38,7 @@ def flatten(image: Image.Image, background: tuple[int, int, int], raw_mode: str 
     return page
 
 
-def _apart(image: Image.Image, raw_mode: str) -> tuple[Image.Image, Image.Image | None]:
+def _colours_and_alpha(image: Image.Image, raw_mode: str) -> tuple[Image.Image, Image.Image | None]:
     """The colours, in mode RGB or CMYK, and the opacity, in mode L."""
     mode = image.mode
     if mode in ("P", "PA", "LA", "La", "RGBA", "RGBa"):
@@ -57,7 +57,7 @@ def _apart(image: Image.Image, raw_mode: str) -> tuple[Image.Image, Image.Image 
         return grey.convert("RGB"), alpha
     if mode == "1":
         image = image.convert("L")
-    alpha = None if key is None or image.mode not in ("L", "RGB") else _all_but(image, key, raw_mode)
+    alpha = None if key is None or image.mode not in ("L", "RGB") else _key_alpha(image, key, raw_mode)
     return image.convert("RGB"), alpha
 
 
@@ -65,7 +65,7 @@ def _grey_numbers(image: Image.Image, key: Any) -> tuple[Image.Image, Image.Imag
     """16-bit and floating-point grey, scaled: clipping would turn nearly every 16-bit picture white."""
     values = np.asarray(image)
     if image.mode == "F":
-        if not (values.min() >= 0 and values.max() <= 1):  # so written, "not a number" fails too
+        if not (values.min() >= 0 and values.max() <= 1):  # in this form NaN fails too
             raise Unusable("floating-point brightness outside 0 to 1")
         return Image.fromarray((values * 255 + 0.5).astype(np.uint8)), None
     if values.min() < 0 or values.max() > 65535:
@@ -75,8 +75,8 @@ def _grey_numbers(image: Image.Image, key: Any) -> tuple[Image.Image, Image.Imag
     return Image.fromarray(grey.astype(np.uint8)), alpha
 
 
-def _all_but(image: Image.Image, key: Any, raw_mode: str) -> Image.Image | None:
-    """Opacity where one colour of a grey or RGB picture is declared transparent."""
+def _key_alpha(image: Image.Image, key: Any, raw_mode: str) -> Image.Image | None:
+    """The opacity of a grey or RGB picture that declares one colour transparent."""
     scale = _KEY_TO_8_BITS.get(raw_mode, lambda value: value)
     values = np.asarray(image).reshape(image.height, image.width, -1)
     colour = [scale(value) for value in (key if isinstance(key, tuple) else (key,)) if isinstance(value, int)]
@@ -90,13 +90,13 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         try:
             return _cms(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
         except (ImageCms.PyCMSError, OSError, ValueError):
-            pass  # a profile that cannot be applied is as good as none
+            pass  # ignore a profile that cannot be applied
     return image.convert("RGB")
 
 
 @lru_cache(maxsize=64)  # the pictures of a folder mostly share one profile
 def _profile_space(profile: bytes) -> str:
-    """ "RGB" or "CMYK" for a profile worth applying, "" for sRGB itself and for the unreadable."""
+    """The colour space of a profile ("RGB", "CMYK"), or "" for sRGB and for an unreadable one."""
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(opened).lower():
@@ -109,5 +109,5 @@ def _profile_space(profile: bytes) -> str:
 def _cms(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
-    assert converted is not None  # None is for a conversion in place
+    assert converted is not None  # it is None only for a conversion in place
     return converted

@@ -1,4 +1,4 @@
-"""One picture file to one square uint8 picture."""
+"""Decode a picture file to a square uint8 picture."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from gankit.data.colour import Unusable, flatten
 from gankit.data.source import Request
 
-VERSION = 1  # raise it when the same file would give other pixels, so that old caches are not used
+VERSION = 1  # raise it when the same file gives other pixels, so that old caches are not used
 
-# By content, whatever the suffix says. No more than these: some of Pillow's other readers start programs.
+# Recognised by content, not by suffix. Only these, because some of Pillow's other readers start programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 _SMALL = 1 << 25  # bytes; larger files are not read into memory at once
-_UPRIGHT = {  # EXIF orientation -> what makes it upright
+_UPRIGHT = {  # EXIF orientation -> the operation that makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -28,7 +28,7 @@ _UPRIGHT = {  # EXIF orientation -> what makes it upright
     8: Image.Transpose.ROTATE_90,
 }
 _DAMAGED = "damaged or cut short"
-_NOT_FOR_US = (  # what else is found among pictures, by its first bytes, in lower case
+_NOT_FOR_US = (  # other files among pictures, by their first bytes in lower case
     (b"<!doctype html", "a web page, not a picture (a failed download?)"),
     (b"<html", "a web page, not a picture (a failed download?)"),
     (b"version https://git-lfs", "a Git LFS pointer, not the picture: fetch it with `git lfs pull`"),
@@ -46,7 +46,7 @@ _NOT_FOR_US = (  # what else is found among pictures, by its first bytes, in low
 def read(path: str | Path, request: Request) -> tuple[np.ndarray, str]:
     """Return a file's picture, uint8 (S, S, 3), and the hash of its bytes (hex).
 
-    Raises `Unusable` with the reason if there is no usable picture in it.
+    Raises `Unusable` with the reason if it holds no usable picture.
     """
     try:
         with open(path, "rb") as file:
@@ -61,24 +61,24 @@ def read(path: str | Path, request: Request) -> tuple[np.ndarray, str]:
 
 
 def picture(file: BinaryIO, request: Request) -> np.ndarray:
-    """Return the picture in an open file, uint8 (S, S, 3), as `request` wants it. Raises `Unusable`."""
+    """Return the picture in an open file, uint8 (S, S, 3), sized and fitted by `request`. Raises `Unusable`."""
     image, raw_mode = _load(file, request)
     try:
         return np.asarray(_square(flatten(_upright(image), request.background, raw_mode), request))
     except Unusable:
         raise
-    except Exception:  # one odd picture among a hundred thousand is no reason to stop
+    except Exception:  # one odd picture among a hundred thousand must not end the run
         raise Unusable(f"its pixels ({image.mode}) cannot be converted") from None
 
 
 def is_blank(pixels: np.ndarray) -> bool:
-    """Whether a picture (S, S, 3) is all of one colour, but for rounding."""
+    """Whether a picture (S, S, 3) has one colour only, up to rounding."""
     flat = pixels.reshape(-1, 3)
     return bool((flat.max(axis=0) - flat.min(axis=0)).max() <= 2)
 
 
 def opened(file: BinaryIO | Path) -> ImageFile.ImageFile:
-    """A picture of one of the formats that gankit reads, where Pillow has it; no other decoder looks at the file."""
+    """Open a picture with the decoders of the supported formats only."""
     Image.init()
     return Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
 
@@ -100,7 +100,7 @@ def _load(file: BinaryIO, request: Request) -> tuple[Image.Image, str]:
         raise Unusable("too large: more than 178 million pixels") from None
     except MemoryError:
         raise Unusable("too large for the memory of this machine") from None
-    except Exception:  # on damaged files Pillow's readers raise all manner of things
+    except Exception:  # Pillow's readers raise many kinds of errors for damaged files
         raise Unusable(_DAMAGED) from None
     return image, raw_mode if isinstance(raw_mode, str) else ""
 
@@ -133,7 +133,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _square(image: Image.Image, request: Request) -> Image.Image:
-    """An RGB picture, cropped or padded to a square of the size asked for."""
+    """Crop or pad an RGB picture to a square of the requested size."""
     side, (width, height) = request.image_size, image.size
     if request.fit == "crop":
         edge = min(width, height)

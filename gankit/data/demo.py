@@ -1,4 +1,4 @@
-"""Demo data drawn by gankit itself: flat-colour people on white, of whom everything is known."""
+"""Demo data that gankit draws itself: flat-colour people on white, with every attribute known."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class DemoOptions(Options):
 
 
 class Demo(DataSource[DemoOptions]):
-    """People who differ in `ATTRIBUTES`, each drawn at random on its own, and a little in place and size.
+    """People with random, independent `ATTRIBUTES` and slightly different places and sizes.
 
-    The label of a picture is the number of its combination: see `attribute_values`.
+    A picture's label is the number of its combination: see `attribute_values`.
     """
 
     name: ClassVar[str] = "demo"
     summary: ClassVar[str] = f"{COUNT} (or demo:COUNT) drawn people, {COMBINATIONS} known kinds, made on the spot"
 
     def open(self, argument: str | None, request: Request) -> Data:
-        """Return the drawn pictures; `argument` is their number, where given.
+        """Return the pictures; `argument` is their number, or None for the option's.
 
-        The first pictures drawn of a longer series are those of a shorter one. Raises `UserError` for an
-        argument that is not a number of pictures, and if the cache cannot be written.
+        A longer series begins with the pictures of a shorter one. Raises `UserError` for an argument that is no
+        number of pictures, and if the cache is not writable.
         """
         count = self.options.count if argument is None else _count(argument)
         settings = {
@@ -59,13 +59,13 @@ class Demo(DataSource[DemoOptions]):
 
 
 def attribute_values(labels: Any) -> np.ndarray:
-    """Return int64 (N, n_attributes): for labels (N,), an index into the values of each of `ATTRIBUTES`."""
+    """Return int64 (N, n_attributes): for labels (N,), the index of the value of each of `ATTRIBUTES`."""
     shape = tuple(len(values) for values in ATTRIBUTES.values())
     return np.stack(np.unravel_index(np.asarray(labels, dtype=np.int64), shape), axis=1)
 
 
 def label_names() -> tuple[str, ...]:
-    """What each label means, such as "tan skin, red hair, long, yellow shirt, arms up"."""
+    """The name of each label, such as "tan skin, red hair, long, yellow shirt, arms up"."""
     names = []
     for indices in attribute_values(np.arange(COMBINATIONS)):
         skin, hair, style, shirt, arms = (values[i] for values, i in zip(ATTRIBUTES.values(), indices, strict=True))
@@ -74,9 +74,9 @@ def label_names() -> tuple[str, ...]:
 
 
 def draws(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels, int64 (N,), and the small differences, int64 (N, 3), of the pictures of a seed.
+    """Return labels, int64 (N,), and steps of `figure.NUISANCE`, int64 (N, 3), for the pictures of a seed.
 
-    Taken from the raw bits of PCG64, which numpy promises to keep, unlike what its Generator makes of them.
+    They come from the raw bits of PCG64, which numpy keeps stable, unlike the methods of its Generator.
     """
     raw = np.random.PCG64(seed).random_raw((count, 4)).astype(np.uint64)
     sizes = np.array([COMBINATIONS, *figure.NUISANCE], dtype=np.uint64)

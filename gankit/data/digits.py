@@ -1,8 +1,7 @@
-"""Three handwritten digits in one picture, one on each colour channel: 1,000 modes that can be counted.
+"""Three handwritten digits in one picture, one on each colour channel: 1,000 modes to count.
 
 After the stacked MNIST of Metz, Poole, Pfau, Sohl-Dickstein 2016, "Unrolled Generative Adversarial Networks" (arXiv
-1611.02163), with the 1,797 digits of 8×8 pixels that come with scikit-learn in place of MNIST's, so that nothing is
-downloaded and a CPU is enough.
+1611.02163), with scikit-learn's 1,797 digits of 8×8 pixels in place of MNIST's: no download, and a CPU is enough.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from gankit.data.source import Data, DataSource, Request
 from gankit.errors import UserError
 from gankit.options import Options
 
-SEED = 20161107  # the day on which the unrolled GANs, and stacked MNIST with them, were put on arXiv
+SEED = 20161107  # the date of the unrolled GANs, with stacked MNIST, on arXiv
 COUNT = 32_768
 MODES = 1000
-SIDE = 8  # of a digit as it comes
-FULL = 16  # its whitest value
+SIDE = 8  # pixels of an original digit
+FULL = 16  # the value of white in it
 _FEWEST, _MOST = 2, 1_000_000
 
 
@@ -33,21 +32,20 @@ class StackedDigitsOptions(Options):
 
 
 class StackedDigits(DataSource[StackedDigitsOptions]):
-    """Digits a, b and c, drawn at random on their own, as red, green and blue on black; the label is 100a + 10b + c.
+    """Independent random digits a, b and c as red, green and blue on black; the label is 100a + 10b + c.
 
-    They are enlarged with straight lines between the pixels' centres (bilinear): smooth strokes, where whole blocks
-    would have edges that no digit has. Any picture size from 8 will do; 16 and 32 fit the networks of both models.
-    A run's background is not used. A label names its three digits, "307"; models that take no labels see none.
+    Bilinear enlargement keeps the strokes smooth. Any picture size from 8 works; 16 and 32 fit the networks of both
+    models. The run's background is not used. A label's name is its three digits, "307".
     """
 
     name: ClassVar[str] = "stacked-digits"
     summary: ClassVar[str] = f"{COUNT} (or stacked-digits:COUNT) triples of 8×8 digits as colours, {MODES} known modes"
 
     def open(self, argument: str | None, request: Request) -> Data:
-        """Return the pictures; `argument` is their number, where given.
+        """Return the pictures; `argument` is their number, or None for the option's.
 
-        Raises `UserError` for an argument that is not a number of pictures, without scikit-learn, and if the cache
-        cannot be written.
+        Raises `UserError` for an argument that is no number of pictures, without scikit-learn, and if the cache is not
+        writable.
         """
         count = self.options.count if argument is None else _count(argument)
         entry = cache.fetch(
@@ -60,23 +58,23 @@ class StackedDigits(DataSource[StackedDigitsOptions]):
 
 
 def single_digits() -> tuple[np.ndarray, np.ndarray]:
-    """The 1,797 digits as they come, int64 (N, 8, 8) of 0..16, and which they are, int64 (N,)."""
+    """scikit-learn's 1,797 digits, int64 (N, 8, 8) in 0..16, and their classes, int64 (N,) in 0..9."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise UserError(f"--data stacked-digits: it needs scikit-learn ({error}): pip install scikit-learn") from None
-    found: Any = load_digits()
-    return found.images.astype(np.int64), found.target.astype(np.int64)
+    dataset: Any = load_digits()
+    return dataset.images.astype(np.int64), dataset.target.astype(np.int64)
 
 
 def enlarged(digits: np.ndarray, size: int) -> np.ndarray:
-    """Digits (N, 8, 8) of 0..16 as uint8 (N, S, S), bilinear, beyond the outermost centres constant.
+    """Digits (N, 8, 8) in 0..16 as uint8 (N, S, S): bilinear, and constant beyond the outermost pixel centres.
 
-    In whole numbers, so that every machine makes the same pictures.
+    Integer arithmetic gives the same pictures on every machine.
     """
-    twice = SIDE * (2 * np.arange(size) + 1) - size  # a centre's place on the digit, in 1/(2S) pixels
+    twice = SIDE * (2 * np.arange(size) + 1) - size  # a pixel centre's place on the digit, in 1/(2S) pixels
     before, part = np.divmod(twice, 2 * size)
-    weights = np.zeros((size, SIDE), np.int64)  # each row adds up to 2S
+    weights = np.zeros((size, SIDE), np.int64)  # each row sums to 2S
     np.add.at(weights, (np.arange(size), before.clip(0, SIDE - 1)), 2 * size - part)
     np.add.at(weights, (np.arange(size), (before + 1).clip(0, SIDE - 1)), part)
     whole = FULL * (2 * size) ** 2
@@ -84,7 +82,7 @@ def enlarged(digits: np.ndarray, size: int) -> np.ndarray:
 
 
 def draws(seed: int, count: int, digits: int) -> np.ndarray:
-    """Which digits of how many are stacked, int64 (N, 3): from the raw bits of PCG64, which numpy promises to keep."""
+    """The indices, below `digits`, of the stacked digits, int64 (N, 3), from raw PCG64 bits, which stay stable."""
     raw = np.random.PCG64(seed).random_raw((count, 3)).astype(np.uint64)
     return (raw % np.uint64(digits)).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""The person in the demo pictures, drawn from flat shapes without outlines, so that 32 pixels are enough."""
+"""The person in the demo pictures: flat shapes without outlines, so that 32 pixels are enough."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
-VERSION = 1  # raise it with every change of the drawing, so that old caches are not used
+VERSION = 1  # raise it with each change of the drawing, so that old caches are not used
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "skin": ("pale", "tan", "brown", "dark"),
@@ -20,19 +20,18 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "arms": ("down", "out", "up"),
 }
 
-# What differs besides, in so many steps: the place across and down (each step 1/64 of the picture's side) and
-# the size (each step 2.5 %).
+# The number of steps of the place across and down (one step is 1/64 of the side) and of the size (one is 2.5 %).
 NUISANCE = (5, 5, 5)
 STEPS = 64
 _MIDDLE = (2, 2, 2)
-_SCALE = 0.91  # keeps the largest of them, moved furthest, inside the picture
+_SCALE = 0.91  # keeps the largest person at the extreme places inside the picture
 
 _SKIN = ("#ffe0c4", "#f0b98a", "#bd7c4d", "#784b32")
 _HAIR = ("#22222a", "#a8b2c0", "#ffd34d", "#e0512f", "#4a7be0")
 _SHIRT = ("#e63946", "#ff9a2e", "#ffe04a", "#3fb55a", "#3f8fe8", "#9a56c8")
 _TROUSERS, _SHOES, _EYES, _MOUTH, _CHEEKS = "#34496b", "#6b4630", "#2b2320", "#b0403c", "#f28b82"
 
-_OVER = 4  # drawn so many times larger, then averaged
+_OVER = 4  # supersampling: the drawing is this many times larger, then averaged
 
 
 def draw(
@@ -43,7 +42,7 @@ def draw(
 ) -> np.ndarray:
     """Return the person with these `ATTRIBUTES` (an index each), uint8 (size, size, 3).
 
-    `differences` are steps of `NUISANCE`; by default the person stands in the middle at full size.
+    `differences` are steps of `NUISANCE`; by default the person stands in the middle at middle size.
     """
     from PIL import Image, ImageDraw
 
@@ -126,6 +125,6 @@ def _head(pen: _Pen, skin: str, hair: str, style: str) -> None:
 
 
 def _darker(colour: str) -> str:
-    """Sets the arms off from the body."""
+    """A darker shade, so that the arms stand out from the body."""
     red, green, blue = (int(colour[i : i + 2], 16) * 88 // 100 for i in (1, 3, 5))
     return f"#{red:02x}{green:02x}{blue:02x}"

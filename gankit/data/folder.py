@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from gankit.data import cache
-from gankit.data.scan import Found, scan, shown
+from gankit.data.scan import File, scan, shown
 from gankit.data.source import Data, DataSource, Request
 from gankit.errors import UserError
 
@@ -23,19 +23,19 @@ _ADVICE = f"put {_KINDS} pictures in it"
 
 
 class Folder(DataSource):
-    """Any folder, flat or nested, of pictures; their content decides what they are, not their suffix.
+    """Any folder of pictures, flat or nested. A file's content decides its format, not its suffix.
 
-    With pictures in subfolders, the first-level subfolder is the label, "." for pictures beside them.
+    With subfolders, a picture's label is its first-level subfolder, or "." outside of them.
     """
 
     name: ClassVar[str] = "folder"
     summary: ClassVar[str] = f"a folder, flat or nested, of {_KINDS} pictures"
 
     def open(self, argument: str | None, request: Request) -> Data:
-        """Return the pictures below the folder `argument`: decoded once, then from the cache.
+        """Return the pictures below the folder `argument`: decoded once, then read from the cache.
 
-        Raises `UserError` if there is no such folder, if it cannot be read, if it holds no usable picture, or
-        if the cache cannot be written.
+        Raises `UserError` if the folder is missing or unreadable, if it holds no usable picture, or if the cache is not
+        writable.
         """
         folder = _existing(argument)
         try:
@@ -78,25 +78,25 @@ def _settings(request: Request) -> dict[str, object]:
     }
 
 
-def _build(argument: str, folder: Path, files: list[Found], request: Request, writer: cache.Writer) -> cache.Notes:
+def _build(argument: str, folder: Path, files: list[File], request: Request, writer: cache.Writer) -> cache.Notes:
     from gankit.data import decode
 
     notes = cache.Notes()
     labels: list[str] = []
     first_with: dict[str, str] = {}  # content -> the first file that has it
-    # Threads, since Pillow decodes without the interpreter's lock.
+    # Threads, because Pillow decodes without the interpreter's lock.
     with ThreadPoolExecutor(_cores()) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of oddities that are dealt with or reported below
-        for done, (file, pixels, found_out) in enumerate(_decoded(pool, folder, files, request), start=1):
+        warnings.simplefilter("ignore")  # Pillow's: the code below handles or reports their causes
+        for done, (file, pixels, content_or_reason) in enumerate(_decoded(pool, folder, files, request), start=1):
             name = shown(file.path)
             if pixels is None:
-                notes.skipped.append({"file": name, "reason": found_out})
+                notes.skipped.append({"file": name, "reason": content_or_reason})
             else:
-                writer.add(pixels, name, found_out)
+                writer.add(pixels, name, content_or_reason)
                 labels.append(file.label)
                 if decode.is_blank(pixels):
                     notes.warned.append({"file": name, "reason": _BLANK})
-                if (first := first_with.setdefault(found_out, name)) != name:
+                if (first := first_with.setdefault(content_or_reason, name)) != name:
                     notes.warned.append({"file": name, "reason": f"same bytes as {first}"})
             if request.progress is not None:
                 request.progress(done, len(files))
@@ -113,18 +113,18 @@ def _build(argument: str, folder: Path, files: list[Found], request: Request, wr
 
 
 def _decoded(
-    pool: ThreadPoolExecutor, folder: Path, files: list[Found], request: Request
-) -> Iterator[tuple[Found, np.ndarray | None, str]]:
-    """Each file in turn with its picture and content hash, or with None and why it is skipped."""
+    pool: ThreadPoolExecutor, folder: Path, files: list[File], request: Request
+) -> Iterator[tuple[File, np.ndarray | None, str]]:
+    """Each file in order, with its picture and content hash, or with None and the reason for skipping it."""
     from gankit.data import decode
 
-    def one(file: Found) -> tuple[Found, np.ndarray | None, str]:
+    def one(file: File) -> tuple[File, np.ndarray | None, str]:
         try:
             return file, *decode.read(folder / file.path, request)
         except decode.Unusable as reason:
             return file, None, str(reason)
 
-    window = 16 * _cores()  # not all at once: what is decoded waits in memory
+    window = 16 * _cores()  # not all at once: decoded pictures wait in memory
     for start in range(0, len(files), window):
         yield from pool.map(one, files[start : start + window])
 

@@ -1,4 +1,4 @@
-"""Which files lie in a data folder, in an order that is the same on every machine."""
+"""The files in a data folder, in the same order on every machine."""
 
 from __future__ import annotations
 
@@ -9,46 +9,45 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-# What systems leave lying in folders; nobody means these as pictures, so nobody is told of them.
+# Files that operating systems leave in folders; they are ignored without a message.
 _LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"}
 
 
 @dataclass(frozen=True)
-class Found:
-    """One file: its path relative to the folder, and what shows that it was changed."""
+class File:
+    """One file: its path relative to the folder, and the values that reveal a change of it."""
 
     path: str
     size: int  # bytes
     changed: int  # nanoseconds
-    readable: int  # the permission bits for reading, since making a file readable does not touch its time
+    readable: int  # the read permission bits: changing them does not change the time
 
     @property
     def label(self) -> str:
-        """The first-level folder that it lies in, "." for the data folder itself."""
+        """Its first-level subfolder, or "." without one."""
         first, _, rest = self.path.replace(os.sep, "/").partition("/")
         return shown(first) if rest else "."
 
 
 def shown(path: str) -> str:
-    """A path as it is written in messages: with forward slashes and, whatever its bytes, in valid Unicode."""
+    """A path for messages: with forward slashes and in valid Unicode, whatever its bytes."""
     return os.fsencode(path.replace(os.sep, "/")).decode("utf-8", "replace")
 
 
-def scan(root: Path, leave_out: Path | None = None) -> tuple[list[Found], list[dict[str, str]]]:
-    """Return the files below `root` sorted by path, and what could not be looked at as {"file", "reason"}.
+def scan(root: Path, leave_out: Path | None = None) -> tuple[list[File], list[dict[str, str]]]:
+    """Return the files below `root` sorted by path, and the unreadable ones as {"file", "reason"}.
 
-    Hidden files and folders are passed over. Links to folders are followed, each folder once, so that a loop
-    ends; but not one to a folder that `root` lies in, such as `/`. `leave_out` is a folder not to look into.
-    Raises OSError if `root` itself cannot be listed.
+    It ignores hidden files and folders and the folder `leave_out`. It follows links to folders, each folder once, but
+    none to a folder that contains `root`, such as `/`. Raises OSError if `root` itself cannot be listed.
     """
     os.scandir(root).close()
     walk = _Walk(root, leave_out)
     walk.visit("")
-    # Links come last: a folder that is also there in its own right is found under its own name.
+    # Links come last, so that a folder with a link to it keeps its own name.
     while walk.links:
         walk.visit(walk.links.popleft())
-    walk.found.sort(key=lambda found: found.path)
-    return walk.found, walk.problems
+    walk.files.sort(key=lambda file: file.path)
+    return walk.files, walk.problems
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -58,10 +57,10 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 class _Walk:
     def __init__(self, root: Path, leave_out: Path | None) -> None:
         self.root = root
-        self.found: list[Found] = []
+        self.files: list[File] = []
         self.problems: list[dict[str, str]] = []
         self.links: deque[str] = deque()
-        self._seen: set[tuple[int, int]] = set()  # folders, by what tells one from another whatever its path
+        self._seen: set[tuple[int, int]] = set()  # folders, by device and inode
         if leave_out:
             with suppress(OSError):
                 self._seen.add(_identity(os.stat(leave_out)))
@@ -92,7 +91,7 @@ class _Walk:
                     continue
                 try:
                     is_folder = entry.is_dir()
-                except OSError as error:  # a link in a loop, or to what cannot be reached
+                except OSError as error:  # a link in a loop, or to an unreachable place
                     self._problem(path, f"cannot be read: {(error.strerror or 'error').lower()}")
                     continue
                 if is_folder:
@@ -110,7 +109,7 @@ class _Walk:
         else:
             if stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
                 readable = status.st_mode & 0o444
-                self.found.append(Found(path, status.st_size, status.st_mtime_ns, readable))
+                self.files.append(File(path, status.st_size, status.st_mtime_ns, readable))
             else:
                 self._problem(path, "not an ordinary file")
 

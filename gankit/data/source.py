@@ -1,4 +1,4 @@
-"""What a data source is: an object that opens to arrays the runner can draw batches from."""
+"""The base class of data sources, and the arrays that they return."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gankit.options import Component, OptionsT
 
 @dataclass(frozen=True)
 class Request:
-    """How the user wants the data: the settings of `gankit run` that a source may need."""
+    """The settings of `gankit run` that a data source may need."""
 
-    image_size: int  # side in pixels of the square pictures asked for
+    image_size: int  # side of the square pictures in pixels
     fit: str = "pad"  # "pad": the whole picture, padded to a square; "crop": the central square
     background: tuple[int, int, int] = (255, 255, 255)  # RGB, 0..255, under transparency and in the padding
-    holdout: float = 0.1  # share of the pictures that is never trained on, 0 <= holdout < 1
+    holdout: float = 0.1  # share of held-out pictures, which are never trained on, 0 <= holdout < 1
     progress: Callable[[int, int], None] | None = None  # called with (done, total) while pictures are decoded
 
 
@@ -28,7 +28,7 @@ class Data:
 
     `train` and `held_out` are uint8 (N, S, S, 3) pictures, often memory-mapped, or float32 (N, D) points.
     `labels` are int64 (N,) indices into `label_names`, or None. `skipped` and `warned` are lists of
-    {"file": str, "reason": str}. `digest` (hex) names the content, whatever the folder is called.
+    {"file": str, "reason": str}. `digest` (hex) identifies the content, whatever the folder's name.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Data:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one item as a network sees it: (3, S, S) for pictures, (D,) for points."""
+        """The shape of one item as a network sees it: (3, S, S) for pictures, (D,) for points."""
         if self.train.ndim == 4:
             _, height, width, channels = self.train.shape
             return (channels, height, width)
@@ -51,12 +51,12 @@ class Data:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The labels' names, in the order of their numbers; empty where the data has no labels."""
+        """The names of the labels, in the order of their numbers; empty without labels."""
         return self.label_names if self.labels is not None else ()
 
 
 class DataSource(Component[OptionsT]):
-    """Base class of what the hook `gankit_datasets` offers; used as `--data NAME[:ARGUMENT]`.
+    """Base class of data sources, offered by the hook `gankit_datasets` and used as `--data NAME[:ARGUMENT]`.
 
     ```python
     import hashlib

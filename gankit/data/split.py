@@ -1,4 +1,4 @@
-"""Which pictures are never trained on."""
+"""The held-out pictures, which are never trained on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Sequence
 def held_out_count(contents: Sequence[str], share: float) -> int:
     """How many of the first pictures to hold out, so that copies stay on one side.
 
-    `contents` are the content hashes (N,) in sorted order: being hashes, the first are a random sample of
-    the pictures, whatever their names and folders. `share` is in [0, 1). The answer is the cut nearest to
-    `share * N` that lies between two different contents, so it is at least 1 and at most N - 1; it is 0 where
-    `share` is 0 or where all contents are the same.
+    `contents` are the sorted content hashes (N,), so the first are a random sample of the pictures. `share` is in
+    [0, 1). The result is the cut nearest to `share * N` between two different contents, from 1 to N - 1; it is 0 if
+    `share` is 0 or all contents are equal.
     """
     if share <= 0:
         return 0

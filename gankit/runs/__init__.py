@@ -1,1 +1,1 @@
-"""Run folders: what stands in them."""
+"""Run folders and their contents."""

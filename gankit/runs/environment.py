@@ -1,4 +1,4 @@
-"""environment.json: where and how a run was started, and started again."""
+"""environment.json: the machine, versions and command of each start of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gankit.runs.folder import RunFolder, write_json
 
 
 def environment(resolved: RunConfig, catalogue: Catalogue, command: str | None) -> dict[str, Any]:
-    """environment.json."""
+    """The contents of environment.json."""
     packages = ("torch", "torchvision", "numpy", "pillow", "pydantic", "safetensors")
     return {
         "gankit": version("gankit"),
@@ -71,7 +71,7 @@ def record_rescue(made: RunFolder, resolved: RunConfig, catalogue: Catalogue) ->
 
 
 def another_machine(made: RunFolder, resolved: RunConfig) -> str:
-    """A warning where it is not the machine or the torch of before, or "": only there is a resume bit-identical."""
+    """A warning if the machine or torch has changed since the start, so that the resume is not bit-identical, or ""."""
     old = made.environment
     now = {"torch": _version("torch"), "device": describe(resolved.device)}
     other = [f"{key} was {old.get(key)}, is {value}" for key, value in now.items() if old.get(key) != value]
@@ -80,7 +80,7 @@ def another_machine(made: RunFolder, resolved: RunConfig) -> str:
 
 
 def command_line() -> str:
-    """The command as it was typed."""
+    """The command line of this process."""
     return shlex.join(["gankit", *sys.argv[1:]])
 
 

@@ -1,11 +1,11 @@
-"""The run folder: the one place that knows its file names. Reading one needs no model and no torch.
+"""The run folder. Only this module knows its file names; reading needs neither the model nor torch.
 
-RUN/config.json  environment.json  data.json  result.json     one object each, written whole or not at all
+RUN/config.json  environment.json  data.json  result.json     one object each, written atomically
 RUN/metrics.jsonl  alarms.jsonl  readings.jsonl  rescues.jsonl  one object a line, appended
 RUN/samples/NNNNNN.png  checkpoints/NNNNNN/                    by step
-RUN/losses.png  animation.gif  report.html                     drawn from the rest
+RUN/losses.png  animation.gif  report.html                     drawn from the other files
 RUN/neighbours.png  neighbours.json                            the last samples beside their nearest training pictures
-RUN/abandoned/N/                                               what attempt N left behind at a return
+RUN/abandoned/N/                                               attempt N's samples and checkpoints after a return
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from gankit.files import replacing
 
 OBJECTS = ("config.json", "environment.json", "data.json", "result.json")
 LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl", "rescues.jsonl")
-COVERAGE = "mode-collapse/coverage"  # the metric that a run's coverage goes by: it is measured while the run goes on
+COVERAGE = "mode-collapse/coverage"  # the metric for a run's coverage, measured during the run
 
 
 def strict(value: Any) -> Any:
-    """The value with every number that is not finite replaced by None, as strict JSON needs it."""
+    """The value with None in place of numbers that are not finite, which strict JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -43,18 +43,18 @@ def strict(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """The value as strict JSON, to be read by people too."""
+    """The value as strict, indented JSON."""
     return json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one JSON object whole or not at all."""
+    """Write a JSON object atomically."""
     with replacing(path) as beside:
         beside.write_text(json_text(value) + "\n", encoding="utf-8")
 
 
 def read_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
-    """The objects of a .jsonl file, each of a step; what a crash cut short or is damaged is left out."""
+    """The objects of a .jsonl file that have a step; damaged and cut-off lines are left out."""
     try:
         file = os.fdopen(files.opened(folder, name), "rb")
     except FileNotFoundError:
@@ -63,31 +63,31 @@ def read_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
         for line in file:
             if line.endswith(b"\n"):
                 try:
-                    found = json.loads(line)
+                    record = json.loads(line)
                 except ValueError:  # damaged: the report counts such lines
                     continue
-                if isinstance(found, dict) and isinstance(found.get("step"), int):
-                    yield found
+                if isinstance(record, dict) and isinstance(record.get("step"), int):
+                    yield record
 
 
 def is_alarm(line: Mapping[str, Any]) -> bool:
-    """Whether a line of alarms.jsonl is one: gankit 0.1 wrote what came of rescues there, as `info`."""
+    """Whether a line of alarms.jsonl is an alarm: gankit 0.1 also wrote the outcomes of rescues there, as `info`."""
     return line.get("severity") != "info"
 
 
 def rescues(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The entries of a configuration's history that are of rescues."""
+    """The rescues in a configuration's history."""
     return [entry for entry in history if entry.get("by") == "rescue"]
 
 
 def to_resume(folder: Path, plugins: Sequence[object]) -> str:
-    """The command line that goes on with a run that was made with those plugins."""
+    """The command line that resumes a run with these plugins."""
     flags = [part for name in plugins for part in ("--plugin", str(name))]
     return shlex.join(["gankit", "resume", str(folder), *flags])
 
 
 class FolderGone(Exception):
-    """A run folder was deleted, or moved out of sight, while a training wrote into it."""
+    """A run folder was deleted, or moved to an unknown place, during its training."""
 
 
 class RunFolder:
@@ -102,7 +102,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, out: str | Path | None, model: str) -> Path:
-        """Make a new, empty folder: `out`, which must not exist, or the next free name under runs/."""
+        """Make a new, empty folder: `out`, or a free name under runs/. Raises UserError if `out` exists."""
         if out is not None:
             folder = Path(os.path.expanduser(out))
             if folder.exists():
@@ -127,17 +127,17 @@ class RunFolder:
             return folder
         raise UserError(f"no free name for a run like runs/{stem}: give one with --out")
 
-    # Where it is, while a training writes into it.
+    # Its place during a training.
 
     def hold(self) -> None:
-        """Know the folder again wherever it is moved to."""
-        if hasattr(os, "O_DIRECTORY"):  # not on Windows, where no folder in use can be moved
+        """Keep the folder open, so that `follow` finds it after a move."""
+        if hasattr(os, "O_DIRECTORY"):  # not on Windows, where a folder in use cannot be moved
             self._held = os.open(self.folder, os.O_RDONLY)
 
     def follow(self) -> bool:
-        """Whether the folder that is held has been moved since the last look; `folder` is then where it is now.
+        """Whether the held folder has moved since the last call; then `folder` is its new place.
 
-        Raises `FolderGone` where it is nowhere any more: nothing is to be made under its old name.
+        Raises `FolderGone` if it no longer exists: the training must not make a new one under the old name.
         """
         if self._held is None:
             return False
@@ -153,12 +153,12 @@ class RunFolder:
         raise FolderGone(self.folder)
 
     def let_go(self) -> None:
-        """The folder is no longer held."""
+        """Close the folder that `hold` opened."""
         if self._held is not None:
             os.close(self._held)
             self._held = None
 
-    # What stands in it.
+    # Contents.
 
     @property
     def config(self) -> dict[str, Any]:
@@ -172,32 +172,32 @@ class RunFolder:
 
     @property
     def data(self) -> dict[str, Any]:
-        """data.json: pictures used, held out, skipped, warned of."""
+        """data.json: training and held-out pictures, skipped files, warnings."""
         return self._json("data.json")
 
     @property
     def result(self) -> dict[str, Any]:
-        """result.json, or an empty mapping while the run goes on."""
+        """result.json, or an empty mapping during the run."""
         return self._json("result.json")
 
     @property
     def neighbours(self) -> dict[str, Any]:
-        """neighbours.json: what was found when neighbours.png was drawn, or an empty mapping where it is not."""
+        """neighbours.json: the numbers for neighbours.png, or an empty mapping without it."""
         return self._json("neighbours.json")
 
     def read(self, path: str | Path) -> bytes:
-        """All of a file in this folder.
+        """The bytes of a file in this folder.
 
-        Raises UserError where it is reached through a link, which a stranger's folder may hold, or is no ordinary file.
+        Raises UserError if a link leads to it (the folder is not trusted), or if it is no ordinary file.
         """
         return files.read(self.folder, path)
 
     def append_to(self, path: str | Path) -> files.Lines:
-        """A file of lines in this folder, open for more, made where it is not there. Raises as `read` does."""
+        """Open a file of lines in this folder for appending; create it if needed. Raises as `read` does."""
         return files.Lines(files.opened(self.folder, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
 
     def refuse_links(self) -> None:
-        """Raise UserError where something that a training writes is a link: it must not be found out on the way."""
+        """Raise UserError if a link stands where a training will write, before the training starts."""
         for name in ("samples", "checkpoints", "abandoned", "tensorboard"):
             files.below(self.folder, name)
         for path in (self.folder / "checkpoints").glob("[0-9]*"):
@@ -208,7 +208,7 @@ class RunFolder:
                 os.close(files.opened(self.folder, name))
 
     def make(self, *parts: str) -> Path:
-        """A folder in this folder, made where it is not there. Raises UserError where a link is in its place."""
+        """A subfolder, created if needed. Raises UserError if a link stands in its place."""
         return files.below(self.folder, *parts, make=True)
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -220,19 +220,19 @@ class RunFolder:
             raise UserError(f"{self.folder / name} is damaged: {error}") from None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged steps, in the order in which they were written."""
+        """The lines of metrics.jsonl, in the order of writing."""
         return list(read_lines(self.folder, "metrics.jsonl"))
 
     def alarms(self) -> list[dict[str, Any]]:
-        """The alarms, in the order in which they were raised."""
+        """The alarms, in order."""
         return [line for line in read_lines(self.folder, "alarms.jsonl") if is_alarm(line)]
 
     def rescues(self) -> list[dict[str, Any]]:
-        """What came of rescues, in order."""
+        """The outcomes of rescues, in order."""
         return list(read_lines(self.folder, "rescues.jsonl"))
 
     def readings(self) -> list[dict[str, Any]]:
-        """What diagnostics saw besides numbers, in the order in which they looked."""
+        """The `details` of diagnostics' readings, in order."""
         return list(read_lines(self.folder, "readings.jsonl"))
 
     def samples(self) -> list[tuple[int, Path]]:
@@ -243,23 +243,23 @@ class RunFolder:
         return [(int(path.stem), path) for path in self._numbered("[0-9]{6,18}[.]png", *parts) if not path.is_dir()]
 
     def _numbered(self, pattern: str, *parts: str) -> list[Path]:
-        """What has a name of digits in a folder of ours, by number; what is a link is passed over."""
+        """The entries of a subfolder whose number-like names match, in order; links are left out."""
         with suppress(UserError, OSError), os.scandir(files.below(self.folder, *parts)) as entries:
-            found = [e.path for e in entries if re.fullmatch(pattern, e.name) and not e.is_symlink()]
-            return sorted(map(Path, found), key=lambda path: int(path.stem))
+            paths = [e.path for e in entries if re.fullmatch(pattern, e.name) and not e.is_symlink()]
+            return sorted(map(Path, paths), key=lambda path: int(path.stem))
         return []
 
     def sample_at(self, step: int, attempt: int = 1) -> tuple[int, Path] | None:
-        """The last sample grid up to `step` as that attempt had it, also where a later one has replaced it."""
+        """The attempt's last sample grid up to `step`, even if a later attempt has replaced it."""
         aside = self._grids("abandoned", str(attempt), "samples")
-        found = [(number, path) for number, path in (*self.samples(), *aside) if number <= step]
-        return max(found, key=lambda one: (one[0], one in aside), default=None)
+        grids = [(number, path) for number, path in (*self.samples(), *aside) if number <= step]
+        return max(grids, key=lambda one: (one[0], one in aside), default=None)
 
     def checkpoints(self) -> list[int]:
-        """The steps that have a checkpoint, in order."""
+        """The steps with a checkpoint, in order."""
         return [int(path.name) for path in self._numbered("[0-9]{6,18}", "checkpoints") if path.is_dir()]
 
-    # Where things go.
+    # Paths.
 
     metrics_path = property(lambda self: self.folder / "metrics.jsonl")
     alarms_path = property(lambda self: self.folder / "alarms.jsonl")
@@ -277,19 +277,19 @@ class RunFolder:
     def checkpoint_path(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"{step:06d}"
 
-    # Going back.
+    # Returns to an earlier step.
 
     @property
     def attempt(self) -> int:
-        """The number of the attempt under way, from 1."""
+        """The number of the current attempt, from 1."""
         aside = self._numbered("[1-9][0-9]{0,8}", "abandoned")
-        told = [line.get("attempt", 1) for line in read_lines(self.folder, "metrics.jsonl")]
-        return max([1, *(1 + int(path.name) for path in aside), *told])
+        logged = [line.get("attempt", 1) for line in read_lines(self.folder, "metrics.jsonl")]
+        return max([1, *(1 + int(path.name) for path in aside), *logged])
 
     def drop_lines(self, gone: Callable[[int], bool], attempt: int | None = None) -> None:
-        """Forget the lines of the steps that are `gone`; the same training is to write them again.
+        """Remove the lines of the steps for which `gone` is true (of `attempt` only, if given), and cut-off lines.
 
-        With `attempt`, of that attempt alone. A line that a crash cut short is forgotten as well.
+        The training will write them again.
         """
         for name in LINES:
             if not (self.folder / name).exists():
@@ -305,9 +305,9 @@ class RunFolder:
                 )
 
     def abandon_after(self, step: int) -> int:
-        """Move the pictures and checkpoints of later steps to abandoned/N and return the next attempt's number.
+        """Move later samples and checkpoints to abandoned/N and return the next attempt's number.
 
-        The lines of metrics.jsonl stay; those of the next attempt carry its number.
+        The lines of metrics.jsonl stay; the next attempt's lines carry its number.
         """
         attempt = self.attempt
         later = [path for number, path in self.samples() if number > step]

@@ -1,4 +1,4 @@
-"""No second process trains in the same run folder."""
+"""The lock of a run folder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gankit import files
 from gankit.errors import UserError
 from gankit.runs.folder import FolderGone, RunFolder
 
-BRIEFLY = 0.5  # seconds to wait for a lock: who only looks whether a training goes on holds it for a moment
+BRIEFLY = 0.5  # seconds to wait: `overview` holds the lock for a moment
 
 
 @contextmanager
 def locked(made: RunFolder) -> Iterator[None]:
-    """No second process trains in the same folder."""
-    # A link, whose end a lock would empty, is refused.
+    """Keep other processes from training in the folder. Raises UserError if one does already."""
+    # Refuses a link: locking would truncate its target.
     os.close(files.opened(made.folder, made.lock_path, os.O_RDWR | os.O_CREAT))
     lock = FileLock(made.lock_path, timeout=BRIEFLY)
     try:
@@ -31,7 +31,7 @@ def locked(made: RunFolder) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError, FolderGone):  # ours alone: another folder may have the name by now
+        with suppress(OSError, FolderGone):  # another folder may have the old name by now
             made.follow()
             os.unlink(made.lock_path)
         lock.release()

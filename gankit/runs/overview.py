@@ -1,4 +1,4 @@
-"""All runs below a folder: what they are, how they stand. Reads run folders alone, without torch."""
+"""A list of all runs below a folder and their state, without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gankit.runs.folder import COVERAGE, RunFolder
 
 @dataclass(frozen=True)
 class Row:
-    """One run. What is not known is None; of a run that cannot be read only `path` and `error` are."""
+    """One run; unknown values are None. An unreadable run has only `path` and `error`."""
 
     path: str
     error: str | None = None
@@ -26,8 +26,8 @@ class Row:
     state: str | None = None  # training | finished | stopped | interrupted | failed | broken off
     step: int | None = None
     steps: int | None = None  # total length
-    health: str | None = None  # well, a kind of alarm, or None where nothing has judged it
-    coverage: float | None = None  # the best that mode-collapse saw, of the averaged generator
+    health: str | None = None  # "well", an alarm's kind, or None without a verdict
+    coverage: float | None = None  # the averaged generator's best, by mode-collapse
     coverage_step: int | None = None
     started: str | None = None  # ISO date
 
@@ -36,20 +36,20 @@ class Row:
 
 
 def overview(folder: str | Path) -> list[Row]:
-    """The runs at or below a folder, the last started first; those that cannot be read come last, with the reason.
+    """The runs at or below a folder, the latest first; unreadable ones come last, with the reason.
 
-    Raises `UserError` where there is no such folder.
+    Raises `UserError` if there is no such folder.
     """
     top = Path(os.path.expanduser(folder))
     if not top.is_dir():
         raise UserError(f"there is no folder {folder}: give the folder that your runs lie in, by default runs")
-    rows = [_row(path) for path in _found(top)]
+    rows = [_row(path) for path in _run_folders(top)]
     rows.sort(key=lambda row: row.started or "", reverse=True)
     return sorted(rows, key=lambda row: row.error is not None)
 
 
-def _found(top: Path) -> list[Path]:
-    """Folders with a config.json; there is no run within a run."""
+def _run_folders(top: Path) -> list[Path]:
+    """Folders with a config.json; it does not look inside a run."""
     runs = []
     for where, folders, files in os.walk(top):
         if "config.json" in files:
@@ -89,7 +89,7 @@ def _row(path: Path) -> Row:
 
 
 def _unended(run: RunFolder) -> str:
-    """Whether a run without a result is under way: its process holds the lock, which a killed one does not."""
+    """ "training" if the process of a run without a result holds its lock, else "broken off"."""
     if not run.lock_path.exists():
         return "broken off"
     try:
@@ -97,7 +97,7 @@ def _unended(run: RunFolder) -> str:
     except FileNotFoundError:
         return "broken off"
     try:
-        if fcntl:  # shared, and let go at once: to look is not to take
+        if fcntl:  # a shared lock, released at once
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return "broken off"
         with FileLock(run.lock_path, timeout=0):
@@ -109,7 +109,7 @@ def _unended(run: RunFolder) -> str:
 
 
 def _health(run: RunFolder, result: dict[str, Any], alarms: list[dict[str, Any]]) -> str | None:
-    """What the diagnostics said last: by alarms that are younger than the last checkpoint, or by the verdicts in it."""
+    """The last verdict: of alarms after the last checkpoint, else of the checkpoint's diagnostics."""
     critical = [alarm for alarm in alarms if alarm.get("severity") == "critical"]
     if result.get("reason") == "alarm" and critical:
         return str(critical[-1].get("kind"))
@@ -127,6 +127,6 @@ def _health(run: RunFolder, result: dict[str, Any], alarms: list[dict[str, Any]]
     verdicts = state.get("verdicts") or {}
     ill = [name for name, well in verdicts.items() if not well]
     if ill:
-        told = [str(alarm.get("kind")) for alarm in alarms if alarm.get("diagnostic") == ill[0]]
-        return told[-1] if told else ill[0]
+        kinds = [str(alarm.get("kind")) for alarm in alarms if alarm.get("diagnostic") == ill[0]]
+        return kinds[-1] if kinds else ill[0]
     return "well" if verdicts else None

@@ -1,4 +1,4 @@
-"""gankit: a plugin-based GAN toolkit. These are its public names; importing them is cheap until one is used."""
+"""gankit: a plugin-based GAN toolkit. These are its public names; each is imported at its first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gankit.run` and `gankit.resume`: what the commands do, in the same words."""
+"""`gankit.run` and `gankit.resume`, with the options of the commands."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def run(
     command: str | None = None,
     **options: Any,
 ) -> Run:
-    """Train `model` on `data` into a new run folder and return it. The words are those of `gankit run`.
+    """Train `model` on `data` into a new run folder and return it. The options are those of `gankit run`.
 
     `options`: those of docs/settings.md by name. `set`: settings of the model, or `COMPONENT.FIELD`, e.g.
     {"gamma": 0.7}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or "2h".
-    Raises `UserError` for a request that cannot be met, before anything is written; `TrainingError` for a training
-    that failed. How it ended is in `Run.result`.
+    Raises `UserError` for an invalid request, before it writes anything, and `TrainingError` if the training fails.
+    `Run.result` says how the training ended.
     """
     watcher = watcher or Watcher()
     if out is not None and Path(os.path.expanduser(out)).exists():
-        RunFolder.create(out, model)  # refuses
+        RunFolder.create(out, model)  # raises the UserError
     from_file = read_toml(config_file, plugins) if config_file else RunRequest()
     catalogue = Catalogue(plugins)
     asked = RunRequest(data=str(data) if data is not None else None, **options).over(from_file)
@@ -80,11 +80,11 @@ def resume(
     command: str | None = None,
     **options: Any,
 ) -> Run:
-    """Go on with a run from its last checkpoint, or that of `from_step`. The words are those of `gankit resume`.
+    """Continue a run from its last checkpoint, or that of `from_step`. The options are those of `gankit resume`.
 
-    `options`: steps (the total length), time, set, losses, on_alarm, device, precision, as `run` takes them.
-    The result is bit-identical to a training that was never stopped, on the same machine and thread count. Changed
-    settings are added to `history` in config.json; `out` branches off into a new folder. Raises as `run` does.
+    `options`: steps (the total length), time, set, losses, on_alarm, device, precision, as for `run`.
+    On the same machine and thread count the result is bit-identical to an unbroken training. Changed settings go into
+    `history` in config.json; `out` branches off into a new folder. Raises as `run` does.
     """
     watcher = watcher or Watcher()
     request = RunRequest(**options)
@@ -93,7 +93,7 @@ def resume(
         raise UserError(f"{fixed[0]} cannot be changed at a resume; what can: {', '.join(sorted(RESUMED))}")
     made = run if isinstance(run, Run) else Run(run.folder if isinstance(run, RunFolder) else run)
     made.refuse_links()
-    with locked(made) if out is None else nullcontext():  # before anything is read that another resume would change
+    with locked(made) if out is None else nullcontext():  # first, because another resume could change the files
         return _resumed(made, request, from_step, out, plugins, watcher, command)
 
 
@@ -121,11 +121,11 @@ def _resumed(
         resolved = training.config
         if out is not None:
             refuse_inside(out, resolved.data)
-            checkpoint.load(made, step, training)  # what does not fit is refused before there is a folder
+            checkpoint.load(made, step, training)  # raises a misfit before `branch` makes a folder
             made = Run(branch(made, step, out, training.healthy).folder)
         with Interrupts() as interrupts, nullcontext() if out is None else locked(made):
             checkpoint.load(made, step, training)
-            # With other settings it is to be tried first whether they help.
+            # With other settings the training goes on first: they may help.
             trains_alike = differing <= {"steps", "time", "on_alarm"}
             alarms = standing(made, training) if "on_alarm" in differing and trains_alike else []
             go_back(made, training, step, differing - {"steps", "time"})

@@ -1,8 +1,8 @@
-"""Discover, load, name, refuse or quarantine plugins; the catalogue of named components.
+"""Discover, load and check plugins; the catalogue of named components.
 
-pluggy alone would let one broken import kill every command, let a second `began` silently replace the first, and
-ignore a misspelt hook. Here each plugin is loaded under guard: a broken one is listed with its reason and the rest
-goes on; a name that two plugins claim is refused until one of them is left out.
+With pluggy alone a broken import ends every command, a second `began` silently replaces the first, and a misspelt hook
+is ignored. Here a broken plugin is quarantined with its reason while the others work, and a name that two plugins
+offer is refused until one of them is disabled.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any
 import pluggy
 
 from gankit import hookspecs
-from gankit.errors import UserError, nearest, told
+from gankit.errors import UserError, in_one_line, nearest
 
 GROUP = "gankit"
-KINDS = {  # what one thing of each kind is called, and the base class it must have
+KINDS = {  # kind -> its name in messages, its base class
     "models": ("model", "gankit.model:Model"),
     "networks": ("network pair", "gankit.model:NetworkPair"),
     "losses": ("loss term", "gankit.components:LossTerm"),
@@ -44,28 +44,28 @@ NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 @dataclass
 class Plugin:
-    """One plugin as `gankit plugins list` shows it."""
+    """One plugin, as in `gankit plugins list`."""
 
     name: str
     distribution: str
     version: str
     where: str
-    installed: bool = False  # found by its entry point, so that GANKIT_DISABLE_PLUGINS can leave it out
-    broken: str | None = None
+    installed: bool = False  # it has an entry point, so GANKIT_DISABLE_PLUGINS can disable it
+    broken: str | None = None  # the reason
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}".strip()
 
 
 class Catalogue:
-    """Everything that the core and the plugins offer, by kind and name. Hooks are called when first needed."""
+    """All components of the core and the plugins, by kind and name. It calls a hook when it first needs it."""
 
     def __init__(self, extra: Sequence[str] = (), made_with: Sequence[str] = ()) -> None:
-        """`extra`: what `--plugin` names, each a file or a module. Raises `UserError` if one of those fails.
+        """`extra`: the files and modules of `--plugin`. Raises `UserError` if one of them fails.
 
-        `made_with`: what it named when the run was made, for the refusal of a name that one of them had offered.
+        `made_with`: those of the run's start, which the message for an unknown component names.
         """
-        self.left_out = [given for given in made_with if given not in extra]
+        self.left_out = [name for name in made_with if name not in extra]
         self.strict = os.environ.get("GANKIT_STRICT", "") not in ("", "0")
         self.plugins: list[Plugin] = []
         self._manager = pluggy.PluginManager("gankit")
@@ -79,11 +79,11 @@ class Catalogue:
             if not disabled & {entry.name, _distribution(entry)}:
                 version = entry.dist.version if entry.dist else ""
                 self._add(Plugin(entry.name, _distribution(entry), version, entry.value, installed=True), entry.load)
-        for given in dict.fromkeys(extra):
-            plugin = Plugin(Path(given).stem, f"--plugin {given}", "", given)
-            self._add(plugin, lambda given=given: _load(given))  # type: ignore[misc]
+        for name in dict.fromkeys(extra):
+            plugin = Plugin(Path(name).stem, f"--plugin {name}", "", name)
+            self._add(plugin, lambda name=name: _load(name))  # type: ignore[misc]
             if plugin.broken:
-                raise UserError(f"--plugin {given} cannot be used: {plugin.broken}")
+                raise UserError(f"--plugin {name} cannot be used: {plugin.broken}")
 
     def _add(self, plugin: Plugin, load: Callable[[], Any]) -> None:
         self.plugins.append(plugin)
@@ -92,7 +92,7 @@ class Catalogue:
             _refuse_another_version(module)
             _refuse_unmarked(module)
             _refuse_unknown_arguments(module)
-            if self._manager.is_registered(module):  # what it offers is then refused, with both that claim it
+            if self._manager.is_registered(module):  # a copy, so that `get` refuses its names with both plugins
                 module = SimpleNamespace(**vars(module))
             self._manager.register(module, name=f"{plugin.name} ({plugin})")
             unknown = [hook.name for hook in self._manager.get_hookcallers(module) or () if not hook.has_spec()]
@@ -106,7 +106,7 @@ class Catalogue:
     def _quarantine(self, plugin: Plugin, error: BaseException) -> None:
         if self.strict:
             raise error
-        plugin.broken = told(error)
+        plugin.broken = in_one_line(error)
 
     def _calls(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
         by_name = {f"{plugin.name} ({plugin})": plugin for plugin in self.plugins}
@@ -116,9 +116,9 @@ class Catalogue:
                 yield plugin, implementation.function
 
     def kind(self, kind: str) -> dict[str, tuple[Any, list[Plugin]]]:
-        """All of a kind: name -> (class or command, the plugins that offer it)."""
+        """All components of a kind: name -> (class or command, the plugins that offer it)."""
         if kind not in self._kinds:
-            found: dict[str, tuple[Any, list[Plugin]]] = {}
+            offered: dict[str, tuple[Any, list[Plugin]]] = {}
             for plugin, function in self._calls(f"gankit_{kind}"):
                 try:
                     classes = _several(kind, [_checked(kind, item) for item in _listed(kind, function())])
@@ -126,12 +126,12 @@ class Catalogue:
                     self._quarantine(plugin, error)
                     continue
                 for item in classes:
-                    first = found.setdefault(item.name, (item, []))
+                    first = offered.setdefault(item.name, (item, []))
                     if plugin not in first[1]:
                         first[1].append(plugin)
-            for name in found.keys() & self._own_commands if kind == "commands" else ():
-                found[name][1].insert(0, self.plugins[0])
-            self._kinds[kind] = dict(sorted(found.items()))
+            for name in offered.keys() & self._own_commands if kind == "commands" else ():
+                offered[name][1].insert(0, self.plugins[0])
+            self._kinds[kind] = dict(sorted(offered.items()))
         return self._kinds[kind]
 
     def own(self, kind: str) -> list[str]:
@@ -139,16 +139,16 @@ class Catalogue:
         return [name for name, (_, plugins) in self.kind(kind).items() if any(p.distribution == GROUP for p in plugins)]
 
     def get(self, kind: str, name: str) -> Any:
-        """The class of that name, or `UserError`: unknown (with the nearest name), or claimed by two plugins."""
-        found = self.kind(kind)
+        """The class of that name. Raises `UserError` for an unknown name (with the nearest one) or an ambiguous one."""
+        known = self.kind(kind)
         what = KINDS[kind][0]
-        if name not in found:
+        if name not in known:
             if self.left_out:
-                again = " ".join(f"--plugin {shlex.quote(given)}" for given in self.left_out)
+                again = " ".join(f"--plugin {shlex.quote(plugin)}" for plugin in self.left_out)
                 raise UserError(f"{what} {name!r} is not here: the run was made with {again}: give it again")
-            there = f"There are: {', '.join(found) or 'none'}{self.failures()}"
-            raise UserError(f"unknown {what} {name!r}{nearest(name, found)}. {there}")
-        item, plugins = found[name]
+            there = f"There are: {', '.join(known) or 'none'}{self.failures()}"
+            raise UserError(f"unknown {what} {name!r}{nearest(name, known)}. {there}")
+        item, plugins = known[name]
         if len(plugins) > 1:
             raise UserError(
                 f"{what} {name!r} is offered by {' and by '.join(f'{p.name!r} ({p})' for p in plugins)}: "
@@ -162,7 +162,7 @@ class Catalogue:
         return name if name in self.kind("datasets") and name != "folder" else None
 
     def notify(self, hook: str, **arguments: Any) -> list[str]:
-        """Tell every plugin; return one line for each that raised (it is not told again)."""
+        """Call the hook of every plugin. A plugin that raises is quarantined; return one line for each."""
         failed = []
         for plugin, function in self._calls(hook):
             wanted = inspect.signature(function).parameters
@@ -179,13 +179,13 @@ class Catalogue:
         return [plugin for plugin in self.plugins if plugin.broken]
 
     def failures(self) -> str:
-        """What to add to a refusal: each broken plugin, which may be the one that was to offer what is asked for."""
+        """A suffix for an error message: the broken plugins, one of which may be the cause."""
         return "".join(f"; plugin {p.name!r} ({p}) failed to load: {p.broken}" for p in self.broken)
 
     def clashes(self, of: Sequence[Plugin] | None = None) -> list[str]:
-        """One line for each name that several plugins claim; a distribution's name is its own plugins' alone.
+        """One line for each name that several plugins offer. Only a distribution's own plugins may have its name.
 
-        `of`: only those that one of these takes part in.
+        `of`: only the clashes of these plugins.
         """
         claimed: list[tuple[str, list[Plugin]]] = []
         bearers = [plugin for plugin in self.plugins if plugin.installed or plugin.name == GROUP]
@@ -201,7 +201,7 @@ class Catalogue:
         ]
 
     def _how_to_leave_out(self, plugins: Sequence[Plugin]) -> str:
-        """What to set so that one of these is left out: its name, or its distribution where others have the name."""
+        """How to disable one of these: by its name, or by its distribution if the name is not unique."""
         names = [name for p in self.plugins for name in {p.name, p.distribution}]
         switches = [p.name if names.count(p.name) == 1 else p.distribution for p in plugins if p.installed]
         return (
@@ -213,34 +213,34 @@ def _distribution(entry: EntryPoint) -> str:
     return (entry.dist and entry.dist.name) or "?"
 
 
-def _load(given: str) -> ModuleType:
-    """Import what `--plugin` names."""
-    path = Path(given).expanduser()
+def _load(file_or_module: str) -> ModuleType:
+    """Import an argument of `--plugin`."""
+    path = Path(file_or_module).expanduser()
     if path.suffix != ".py" and not path.exists():
-        return importlib.import_module(given)
+        return importlib.import_module(file_or_module)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file")
     if path.suffix != ".py":
         raise ValueError(f"{path.name} is no Python file: its name must end in .py")
-    name = f"gankit_plugin_{path.stem.replace('-', '_')}"  # so that a file random.py hides no other module
+    name = f"gankit_plugin_{path.stem.replace('-', '_')}"  # a prefix, so that a file random.py hides no module
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pydantic look their module up
+    sys.modules[spec.name] = module  # dataclasses and pydantic look it up
     spec.loader.exec_module(module)
     return module
 
 
 def _refuse_unmarked(module: Any) -> None:
-    """A hook without its marker would be ignored in silence."""
+    """Raise ValueError for a hook without its marker, which pluggy silently ignores."""
     for name, value in vars(module).items():
         if name.startswith("gankit_") and inspect.isfunction(value) and not hasattr(value, "gankit_impl"):
             raise ValueError(f"{name} is not marked: put @gankit.hookimpl above it")
 
 
 def _refuse_another_version(module: Any) -> None:
-    """A plugin may state which version of the hooks it was written for; a hook that has changed since is refused."""
+    """Raise ValueError if the plugin states a version of the hooks that does not fit, or uses a hook changed since."""
     stated = getattr(module, "GANKIT_HOOKS", hookspecs.VERSION)
     if type(stated) is not int:
         raise ValueError(f"GANKIT_HOOKS is {stated!r}: it must be a whole number, here {hookspecs.VERSION}")
@@ -254,18 +254,18 @@ def _refuse_another_version(module: Any) -> None:
 
 
 def _refuse_unknown_arguments(module: Any) -> None:
-    """pluggy would refuse them as well, in words of its own."""
+    """Raise TypeError for an argument that the hook does not have; pluggy's message is harder to read."""
     for name, value in vars(module).items():
         spec = getattr(hookspecs, name, None)
         if not hasattr(value, "gankit_impl") or not hasattr(spec, "gankit_spec"):
             continue
-        given = inspect.signature(spec).parameters  # type: ignore[arg-type]
+        known = inspect.signature(spec).parameters  # type: ignore[arg-type]
         for argument in inspect.signature(value).parameters.values():
             needed = argument.default is argument.empty and argument.kind is argument.POSITIONAL_OR_KEYWORD
-            if needed and argument.name not in given:
+            if needed and argument.name not in known:
                 raise TypeError(
-                    f"{name} asks for {argument.name!r}{nearest(argument.name, given)}, and gankit gives it "
-                    f"{' and '.join(given) or 'nothing'}"
+                    f"{name} asks for {argument.name!r}{nearest(argument.name, known)}, and gankit gives it "
+                    f"{' and '.join(known) or 'nothing'}"
                 )
 
 
@@ -276,7 +276,7 @@ def _listed(kind: str, offered: Any) -> list[Any]:
 
 
 def _several(kind: str, classes: list[Any]) -> list[Any]:
-    """What one plugin offers of a kind, if no two share a name."""
+    """The classes; raises ValueError if two share a name."""
     names = [item.name for item in classes]
     for name in names:
         if names.count(name) > 1:
@@ -285,7 +285,7 @@ def _several(kind: str, classes: list[Any]) -> list[Any]:
 
 
 def _checked(kind: str, item: Any) -> Any:
-    """The class as it was offered, if it is one of that kind with a proper name."""
+    """The item; raises TypeError or ValueError if it is not of that kind or its name is invalid."""
     module, _, base_name = KINDS[kind][1].partition(":")
     base = getattr(importlib.import_module(module), base_name)
     if kind == "commands":
@@ -330,7 +330,7 @@ def _refuse_ended_forms(kind: str, item: Any, base: type) -> None:
 
 
 def _refuse_collisions(item: Any, settings: str) -> None:
-    """A field of a component's settings that would take the place of something else."""
+    """Raise ValueError for a field of a component's settings that hides another name."""
     import pydantic
 
     cls: Any = getattr(item, settings)

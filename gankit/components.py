@@ -1,4 +1,4 @@
-"""The objects that a plugin's hooks offer besides models: each inert until a model or a user's setting names it."""
+"""The components that a plugin's hooks offer besides models. A model or a user's setting activates them by name."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class LossTerm(Component[OptionsT]):
-    """An extra term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`.
+    """An extra loss term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`.
 
-    What it remembers from step to step lies in `memory`, tensors by name, and so in the checkpoint. A term can have a
-    network of its own (a critic, say), which learns beside the model's: `build` and `own_loss`.
+    It keeps its state from step to step in `memory`, tensors by name, which the checkpoint saves. A term can train a
+    network of its own (a critic, say) beside the model's: `build` and `own_loss`.
 
     ```python
     import gankit
@@ -40,9 +40,9 @@ class LossTerm(Component[OptionsT]):
     ```
     """
 
-    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name, `term/NAME`, -> how it is shown
-    network: str = "generator"  # whose loss it is added to; an option may decide
-    needs: ClassVar[frozenset[str]] = frozenset()  # of "code", "code as wide as the latent"
+    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name, `term/NAME` -> its curve
+    network: str = "generator"  # the term adds to the loss of this network; an option may set it
+    needs: ClassVar[frozenset[str]] = frozenset()  # a subset of "code", "code as wide as the latent"
 
     def __init__(self, options: OptionsT) -> None:
         super().__init__(options)
@@ -50,32 +50,32 @@ class LossTerm(Component[OptionsT]):
 
     @abstractmethod
     def __call__(self, step: Step) -> Tensor:
-        """The term's value before its weight, 0-dim float32. It may call `step.networks` again."""
+        """The term's value without its weight, 0-dim float32. It may call `step.networks` again."""
 
     def build(self, seen: tuple[int, ...]) -> nn.Module | None:
-        """The network of the term's own, or None: by default it has none.
+        """The term's own network, or None (the default).
 
-        `seen` is the shape of one item as D is shown it: (C, S, S), or (D,) for points.
+        `seen` is the shape of one of D's input items: (C, S, S), or (D,) for points.
 
-        It stands in `step.networks` by the term's name, learns in the updates that move `self.network`, and is in
-        the checkpoint, but in no folder of samples. Raise `gankit.UserError` for a shape that cannot be built.
+        The network is in `step.networks` under the term's name, learns in the updates that move `self.network`, and is
+        saved in the checkpoint. Raise `gankit.UserError` for a shape that does not fit.
         """
         return None
 
     def own_loss(self, step: Step) -> Tensor:
-        """What the network of the term's own minimises, 0-dim float32; no other network learns from it."""
+        """The loss of the term's own network, 0-dim float32; no other network learns from it."""
         raise NotImplementedError(f"loss term {self.name!r} builds a network and has no `own_loss`")
 
     def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """That of its network: Adam at 1e-4, for which a term should know better."""
+        """The optimizer of the term's own network: by default Adam at 1e-4, which a term should override."""
         return torch.optim.Adam(parameters, lr=1e-4, fused=True)
 
 
 class Controller(nn.Module, Component[OptionsT]):
     """A feedback controller: `--controller NAME`, from the hook `gankit_controllers`.
 
-    What it remembers lies in buffers, so that it is on the device, in the checkpoint, and free of host syncs.
-    It declares what it drives: `k`, `margin`, `learning_rate/NETWORK`, or any knob that a model asks for.
+    It keeps its state in buffers: they are on the device, in the checkpoint, and need no host sync. `drives` names
+    its knobs: `k`, `margin`, `learning_rate/NETWORK`, or any other knob that a model reads.
 
     ```python
     import torch
@@ -117,19 +117,19 @@ class Controller(nn.Module, Component[OptionsT]):
     @property
     @abstractmethod
     def drives(self) -> tuple[str, ...]:
-        """The knobs whose value it gives."""
+        """The names of the knobs that it sets."""
 
     @abstractmethod
     def value(self, knob: str) -> Tensor:
-        """The value that the next step uses, a 0-dim float32 tensor on the controller's device."""
+        """The knob's value for the next step, a 0-dim float32 tensor on the controller's device."""
 
     @abstractmethod
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
-        """Look at the readings of step `number` (0-dim tensors by metric name) and adjust; no `.item()`."""
+        """Adjust to the readings of step `number`, 0-dim tensors by metric name; without `.item()`."""
 
 
 class View(Component[OptionsT]):
-    """What the discriminator is shown instead of the bare picture: `--view NAME`, from the hook `gankit_views`.
+    """A transform of the discriminator's input, real and generated: `--view NAME`, from the hook `gankit_views`.
 
     ```python
     import torch
@@ -146,7 +146,7 @@ class View(Component[OptionsT]):
         "Normal noise over real and generated items alike (Arjovsky, Bottou 2017, arXiv 1701.04862)."
 
         name = "noise"
-        summary = "noise over what the discriminator is shown"
+        summary = "noise over the discriminator's input"
 
         def __call__(self, batch):
             return batch + self.options.deviation * torch.randn_like(batch)
@@ -155,50 +155,49 @@ class View(Component[OptionsT]):
 
     @property
     def together(self) -> int:
-        """How many items are shown as one: a batch must be a multiple of it."""
+        """How many items form one input of the discriminator; a batch must be a multiple of it."""
         return 1
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one item after the view, from that before it: (C, S, S), or (D,) for points.
+        """The shape of one item after the view, for the shape before it: (C, S, S), or (D,) for points.
 
-        Raise `gankit.UserError` for a shape that it is not for.
+        Raise `gankit.UserError` for a shape that the view does not support.
         """
         return shape
 
     def at_step(self, number: int) -> None:
-        """Called before each step, counted from 1: what changes as the training goes on follows from the number."""
+        """Called before each step, counted from 1, for a view that changes with the step number."""
         return None
 
     @abstractmethod
     def __call__(self, batch: Tensor) -> Tensor:
-        """(B, *shape) -> (B / together, *self.shape(shape)): the batch as it is shown, by differentiable operations.
+        """(B, *shape) -> (B / together, *self.shape(shape)), differentiable.
 
-        Real items are in [-1, 1]. Random choices come from torch's own stream.
+        Real items are in [-1, 1]. Draw random numbers from torch's global stream.
         """
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that a person should know: what happened, and what to try.
+    """A message for the user: what happened, and what to try.
 
-    `advice`: remedies, each of which is told with the command that tries it, or plain sentences.
+    `advice`: remedies, which gankit shows with the command that tries them, or plain sentences.
     """
 
     kind: str
-    severity: Literal["warning", "critical"]  # the reaction is asked at a critical one
+    severity: Literal["warning", "critical"]  # a critical alarm calls the reaction
     message: str
     advice: Sequence[Remedy | str] = ()
     readings: Mapping[str, float] = field(default_factory=dict)  # the evidence
-    before: int | None = None  # the last step at which all was well, for comparison
+    before: int | None = None  # the last healthy step, for comparison
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a diagnostic saw: numbers for the metrics line (`<diagnostic>/<name>`), alarms, a word for the progress.
+    """The result of a diagnostic: numbers for the metrics line (`<diagnostic>/<name>`) and alarms.
 
-    `healthy` is its verdict, where it has one: the last checkpoint of a healthy step is kept for a return to it.
-
-    `details` is JSON that a report can show besides the curves; it becomes a line of readings.jsonl.
+    `health` is a word for the progress line. `healthy` is the verdict, or None without one: the last checkpoint of a
+    healthy step is kept for a return to it. `details` is JSON for the report; it becomes a line of readings.jsonl.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
@@ -210,37 +209,37 @@ class Reading:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The training as a diagnostic sees it: in eval mode, without gradients, with a random stream of its own.
+    """The training for a diagnostic: in eval mode, without gradients, with its own random stream.
 
-    Looking changes no number of the training.
+    Using it changes no number of the training.
     """
 
-    number: int  # of the step just done
+    number: int  # of the last step
     line: Mapping[str, float]  # this step's metrics, on the host
     model: Model
     generate: Callable[..., Tensor]  # (n, averaged=True) -> pictures (n, C, S, S) in [-1, 1]
-    real: Callable[..., Tensor]  # (n, held_out=False) -> the same, at most as many as there are
-    judge: Callable[..., Judged]  # (pictures, labels=None) -> D's answer
-    since: int = 0  # the step that this attempt began at: where a rescue or a return set in
-    remedies: Callable[[str], Sequence[Remedy]] = lambda alarm: ()  # what the model has against it and this run has not
+    real: Callable[..., Tensor]  # (n, held_out=False) -> at most n real pictures, as above
+    judge: Callable[..., Judged]  # (pictures, labels=None) -> D's output
+    since: int = 0  # the step at which this attempt began: 0, or that of a rescue or return
+    remedies: Callable[[str], Sequence[Remedy]] = lambda alarm: ()  # the model's, if they change something in this run
     start: Mapping[str, float] = field(default_factory=dict)  # losses, readings, learning rates before the first step
 
     def advice(self, kind: str) -> list[Remedy]:
-        """What an alarm of that kind advises: the remedies of the model that change something in this run."""
+        """The model's remedies for an alarm of that kind that change something in this run."""
         return list(self.remedies(kind))
 
 
 class Diagnostic(Component[OptionsT]):
     """An observer with readings and alarms: `--diagnostic NAME`, from the hook `gankit_diagnostics`.
 
-    It looks after every `every` steps. One that raises is switched off and reported once; the training goes on.
+    The training calls `read` every `every` steps. A diagnostic that raises is switched off and reported once.
 
     ```python
     import gankit
 
 
     class Spread(gankit.Diagnostic):
-        "How much generated pictures differ: the deviation at a place, the mean over all places; 0 where all are one."
+        "How much generated pictures differ: the mean over all pixels of the standard deviation; 0 for equal pictures."
 
         name = "spread"
         summary = "how much generated pictures differ"
@@ -250,34 +249,34 @@ class Diagnostic(Component[OptionsT]):
             spread = snapshot.generate(64).std(0).mean().item()
             if spread > 0.01:
                 return gankit.Reading({"spread": spread}, healthy=True)
-            words = f"Generated pictures differ by {spread:.4f} alone."
+            words = f"Generated pictures differ by {spread:.4f} only."
             alarm = gankit.Alarm("alike", "critical", words, snapshot.advice("alike"), {"spread": spread})
             return gankit.Reading({"spread": spread}, [alarm], healthy=False)
     ```
     """
 
-    curves: ClassVar[Mapping[str, Curve]] = {}  # reading, without the diagnostic's name, -> how it is shown
-    needs: ClassVar[frozenset[str]] = frozenset()  # of "energy": a model without is refused before it trains
+    curves: ClassVar[Mapping[str, Curve]] = {}  # reading, without the diagnostic's name -> its curve
+    needs: ClassVar[frozenset[str]] = frozenset()  # {"energy"} refuses a model without energy, before it trains
 
-    every: int = 500  # steps from one look to the next
-    budget: float = 0.25  # the share of a training's time that it may take; beyond, the user is told once
+    every: int = 500  # steps between two readings
+    budget: float = 0.25  # its largest share of the training's time; gankit warns once about a larger one
 
     @abstractmethod
     def read(self, snapshot: Snapshot) -> Reading:
-        """Look, and return numbers and alarms."""
+        """Return numbers and alarms."""
 
     def state(self) -> dict[str, Any]:
-        """What it remembers between readings, as JSON."""
+        """The state between readings, as JSON."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state` returned."""
+        """Restore a value of `state`."""
         return None
 
 
 @dataclass(frozen=True)
 class Continue:
-    """The training goes on. `words`, a few, are the alarm's `action` in alarms.jsonl."""
+    """The training goes on. `words` become the alarm's `action` in alarms.jsonl."""
 
     words: str = "warned"
 
@@ -286,7 +285,7 @@ class Continue:
 class Stop:
     """The training ends after this step, with exit code 3.
 
-    `keep_best`: what came after the last healthy checkpoint is set aside.
+    `keep_best`: move samples and checkpoints after the last healthy checkpoint to abandoned/.
     """
 
     words: str = "stopped"
@@ -295,7 +294,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Return:
-    """After this step the training goes back to the checkpoint of `step`, and on from there with `remedy`."""
+    """The training returns to the checkpoint of `step` and continues from there with `remedy`."""
 
     step: int
     remedy: Remedy
@@ -307,15 +306,15 @@ Decision = Continue | Stop | Return
 
 @dataclass(frozen=True)
 class Situation:
-    """What a reaction decides by, besides the alarm."""
+    """The run's state, for a reaction."""
 
-    healthy: int | None  # the step of the last healthy checkpoint, None where there is none to go back to
-    rescues: int  # how often this run went back to try a remedy
-    remedies: Sequence[Remedy]  # of the model against this alarm: those that a training can go on with, and has not had
+    healthy: int | None  # the step of the last healthy checkpoint, or None
+    rescues: int  # how many remedies this run has tried
+    remedies: Sequence[Remedy]  # the model's untried remedies for this alarm, without those for a new run
 
 
 class Reaction(Component[OptionsT]):
-    """What is done at a critical alarm: `--on-alarm NAME`, from the hook `gankit_reactions`.
+    """The response to a critical alarm: `--on-alarm NAME`, from the hook `gankit_reactions`.
 
     ```python
     import gankit
@@ -337,11 +336,11 @@ class Reaction(Component[OptionsT]):
 
     @abstractmethod
     def react(self, alarm: Alarm, situation: Situation) -> Decision:
-        """Decide what is done: `Continue`, `Stop` or `Return`. What else it does (send a letter) is its own affair."""
+        """Return `Continue`, `Stop` or `Return`. It may do other things as well, such as send mail."""
 
 
 class Artifact(Component[OptionsT]):
-    """What is drawn or logged from a run: `--artifact NAME`, from the hook `gankit_artifacts`.
+    """A file drawn or logged from a run: `--artifact NAME`, from the hook `gankit_artifacts`.
 
     ```python
     import gankit
@@ -367,13 +366,13 @@ class Artifact(Component[OptionsT]):
         self.run = run
 
     def line(self, line: Mapping[str, Any]) -> None:
-        """Handed every line of metrics.jsonl as it is written: numbers by metric name, None for one not finite."""
+        """Called with each new line of metrics.jsonl: numbers by metric name, None for one that is not finite."""
         return None
 
     def sampled(self, step: int, path: Path) -> None:
-        """Told of every sample grid, a PNG, when it has been written."""
+        """Called with each new sample grid, a PNG."""
         return None
 
     def finish(self) -> Path | None:
-        """Called at the end of a run, however it ended; returns the file that was made, if any."""
+        """Called at the end of a run, however it ends; returns the new file, or None."""
         return None

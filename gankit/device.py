@@ -1,4 +1,4 @@
-"""Which device, what it is good at, and what to say of it."""
+"""The device: its choice, its abilities and its description."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from gankit.errors import UserError
 from gankit.model import Machine
 
 
-def choose_device(asked: str) -> str:
-    """ "cpu", "cuda" or "mps", from what was asked (`auto` takes the fastest that is there)."""
+def choose_device(name: str) -> str:
+    """ "cpu", "cuda" or "mps" for one of these or "auto" (the fastest available). Raises UserError for another."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if asked == "auto":
+    if name == "auto":
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    if asked not in there:
-        raise UserError(f"--device {asked}: it must be auto, cpu, cuda or mps")
-    if not there[asked]:
-        usable = ", ".join(name for name, usable in there.items() if usable)
-        raise UserError(f"--device {asked}: torch {torch.__version__} finds none here; usable: {usable}")
-    return asked
+    if name not in there:
+        raise UserError(f"--device {name}: it must be auto, cpu, cuda or mps")
+    if not there[name]:
+        usable = ", ".join(other for other, usable in there.items() if usable)
+        raise UserError(f"--device {name}: torch {torch.__version__} finds none here; usable: {usable}")
+    return name
 
 
 def machine_of(device: str) -> Machine:
-    """What `auto` settings need to know of the machine."""
+    """The machine, for `auto` settings."""
     if device == "cuda":
         return Machine(device, fast_bf16=torch.cuda.get_device_capability()[0] >= 8)
     return Machine(device, fast_bf16=device == "cpu" and _cpu_has("avx512_bf16", "amx_bf16"))
 
 
 def describe(device: str) -> str:
-    """The device in words: its name, and how many threads compute on a CPU."""
+    """The device in words: its name, and the number of threads on a CPU."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     if device == "mps":
@@ -44,19 +44,19 @@ def describe(device: str) -> str:
 
 
 def peak_memory(device: str) -> int | None:
-    """Bytes at the most so far: of a CUDA device what torch held there, else of this process. None if unknown."""
+    """The peak memory in bytes: torch's on a CUDA device, else this process's. None if unknown."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")  # `getrusage` also counts what the process that started this one held
+    status = Path("/proc/self/status")  # `getrusage` also counts the memory of the parent process
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def crowded(device: str) -> str | None:
-    """One line if other programs keep this CPU busy, or None.
+    """A warning in one line if other programs keep this CPU busy, or None.
 
-    Threads that wait for each other spin, and where another program holds a core they wait long: with one busy
-    program beside it a training on two of two cores was measured at a third of its pace, on one thread at all of it.
+    Threads spin while they wait for each other, and wait long where another program holds a core: beside one busy
+    program a training with two threads on two cores ran at a third of its pace, with one thread at the full pace.
     """
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     if device != "cpu" or threads == 1 or not Path("/proc/loadavg").exists():
@@ -65,7 +65,7 @@ def crowded(device: str) -> str | None:
     for _ in range(5):
         running.append(int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))
         time.sleep(0.02)
-    others = sorted(running)[2] - 1  # less this process, at most of the five looks
+    others = sorted(running)[2] - 1  # the median, without this process
     if others + threads <= cores:
         return None
     fewer = max(1, threads - others)

@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all, and files below a folder that no link leads out of.
+"""Atomic writes, and access below a folder that follows no link out of it.
 
-A run folder or a comparison may be somebody else's. What is read and written there is reached through no link, and a
-path that stands in one of its files cannot leave it. The folder itself is the user's to name, and may be a link.
+A run folder or a comparison is not trusted: gankit follows no link inside it, and a path in one of its files cannot
+leave it. The folder itself may be a link, because the user names it.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 _FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-# What is opened must not make us wait, as a named pipe would.
+# O_NONBLOCK, because opening a named pipe would wait.
 _FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _FILE |= getattr(os, "O_BINARY", 0)
 
 
 class Unreachable(UserError):
-    """A file of a run's folder that is not read or written: a link leads to it, or it is no ordinary file."""
+    """A file below a folder that gankit does not open: a link leads to it, or it is no ordinary file."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path` (with its suffix) to write to; it takes the name `path` once all went well.
+    """Yield a temporary file beside `path` (with its suffix) to write to; without an error it then replaces `path`.
 
-    A link that has the name is replaced, not followed. Raises UserError if nothing can be written there.
+    A link at `path` is replaced, not followed. Raises UserError for an OSError.
     """
     beside = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o666))
         yield beside
-        with open(beside, "rb") as written:  # on the disk before it takes the name
+        with open(beside, "rb") as written:  # on the disk before the rename
             os.fsync(written.fileno())
         os.replace(beside, path)
     except OSError as error:
@@ -53,7 +53,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def relative(name: str) -> PurePosixPath:
-    """A path that stands in a file, below the folder of that file. Raises ValueError where it leads out of it."""
+    """A relative path from a file. Raises ValueError if it leads out of the file's folder."""
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         raise ValueError(f"{name!r} does not lie below it")
@@ -61,10 +61,7 @@ def relative(name: str) -> PurePosixPath:
 
 
 def below(root: Path, *parts: str, make: bool = False) -> Path:
-    """The folder `parts` below `root`, which it is through no link; with `make` it is made where it is not there.
-
-    Raises Unreachable where one of `parts` is a link, or no folder.
-    """
+    """The folder `parts` below `root`, which `make` creates. Raises Unreachable if a part is a link or no folder."""
     folder = root
     for part in parts:
         folder = folder / part
@@ -82,10 +79,10 @@ def below(root: Path, *parts: str, make: bool = False) -> Path:
 
 
 def opened(root: Path, path: str | Path, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of an ordinary file below `root`, reached through no link and without waiting.
+    """Open an ordinary file below `root` without following links or waiting; return the descriptor.
 
-    `path` is relative, or begins with `root`. Raises Unreachable where it or a folder on the way is a link, where it is
-    no ordinary file or leads out of `root`; OSError as `os.open` does.
+    `path` is relative, or begins with `root`. Raises Unreachable if it or a folder on the way is a link, if it is no
+    ordinary file, or if it leads out of `root`; OSError as `os.open` does.
     """
     parts = Path(path).relative_to(root).parts if Path(path).is_relative_to(root) else Path(path).parts
     where = root.joinpath(*parts)
@@ -114,7 +111,7 @@ def opened(root: Path, path: str | Path, flags: int = os.O_RDONLY) -> int:
 
 
 def read(root: Path, path: str | Path) -> bytes:
-    """All of a file below `root`. Raises as `opened` does."""
+    """The bytes of a file below `root`. Raises as `opened` does."""
     with os.fdopen(opened(root, path), "rb") as file:
         return file.read()
 
@@ -127,13 +124,13 @@ def _ordinary(descriptor: int, where: Path) -> int:
 
 
 class Lines:
-    """Lines at the end of a file, each whole. What a full disk does not take waits in memory for the next one."""
+    """Appends whole lines to a file. Text that a full disk refuses waits in memory for the next write."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._waiting, self._closed = descriptor, b"", False
 
     def write(self, line: str = "") -> None:
-        """Add a line, which ends with a line feed, after those that wait. Raises OSError where it has to wait."""
+        """Append a line, which must end with a line feed, after the waiting ones. Raises OSError if it has to wait."""
         if self._closed:
             raise ValueError("these lines are closed")
         self._waiting += line.encode()
@@ -141,8 +138,8 @@ class Lines:
             self._waiting = self._waiting[os.write(self._descriptor, self._waiting) :]
 
     def close(self) -> None:
-        """Write what waits, if there is room by now. Once is enough: the number may be another file's by then."""
-        if self._closed:
+        """Write the waiting lines, if there is room now, and close."""
+        if self._closed:  # by now the descriptor may be another file's
             return
         with suppress(OSError):
             self.write()
@@ -151,7 +148,7 @@ class Lines:
 
 
 def place_of(descriptor: int) -> str:
-    """Where an open folder is now. Raises OSError where the system does not tell."""
+    """The current path of an open folder. Raises OSError if the system does not provide it."""
     if os.path.isdir("/proc/self/fd"):
         return os.readlink(f"/proc/self/fd/{descriptor}")
     if hasattr(fcntl, "F_GETPATH"):  # macOS
@@ -160,5 +157,5 @@ def place_of(descriptor: int) -> str:
 
 
 def linked(where: Path) -> Unreachable:
-    """What is said of a link in a run's folder."""
+    """The error for a link in a run's folder."""
     return Unreachable(f"{where} is a link, and no link in a run's folder is followed: put there what it leads to")

@@ -1,9 +1,9 @@
-"""Every hook that a plugin may implement. Hooks say what exists and what happened; ordinary objects do the work.
+"""Every hook that a plugin may implement. Hooks offer components and report events; the components do the work.
 
-A plugin is a module (or object) found by the entry-point group `gankit`, or named with `--plugin FILE|MODULE`.
-It implements only the hooks that it needs, each marked with `@gankit.hookimpl`. All hooks collect; none is called
-inside a training step, and nothing that is offered takes effect until a model or a user's setting names it.
-Import torch inside the hook: the module itself is imported by every command.
+A plugin is a module (or object) with an entry point in the group `gankit`, or an argument of `--plugin FILE|MODULE`.
+It implements only the hooks that it needs, each marked with `@gankit.hookimpl`. gankit calls every plugin's hooks, but
+never inside a training step. A component takes effect only when a model or a user's setting names it.
+Import torch inside the hook, because every command imports the module.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from gankit import components, data, model
     from gankit.runs.folder import RunFolder
 
-VERSION = 2  # a plugin says in GANKIT_HOOKS which one it was written for; higher when one that was written breaks
-CHANGED = {  # version -> hook -> what a plugin of an earlier version writes instead
+VERSION = 2  # raise it when existing plugins break; a plugin states its own in GANKIT_HOOKS
+CHANGED = {  # version -> hook -> the change that a plugin of an earlier version needs
     2: {
         "gankit_reactions": "Reaction.react(alarm, situation) returns gankit.Continue, gankit.Stop or gankit.Return, "
         "and no words",
@@ -103,19 +103,19 @@ def gankit_diagnostics() -> Sequence[type[components.Diagnostic]]:
 
 @hookspec
 def gankit_reactions() -> Sequence[type[components.Reaction]]:
-    """What to do at a critical alarm, for `--on-alarm NAME`: `return [SendMail]`."""
+    """Responses to a critical alarm, for `--on-alarm NAME`: `return [SendMail]`."""
     raise NotImplementedError
 
 
 @hookspec
 def gankit_views() -> Sequence[type[components.View]]:
-    """What the discriminator is shown instead of the bare picture, for `--view NAME`: `return [Packing]`."""
+    """Transforms of the discriminator's input, for `--view NAME`: `return [Packing]`."""
     raise NotImplementedError
 
 
 @hookspec
 def gankit_artifacts() -> Sequence[type[components.Artifact]]:
-    """What is drawn or logged from a run, for `--artifact NAME`: `return [TensorBoard]`."""
+    """Files drawn or logged from a run, for `--artifact NAME`: `return [TensorBoard]`."""
     raise NotImplementedError
 
 
@@ -127,20 +127,20 @@ def gankit_datasets() -> Sequence[type[data.DataSource]]:
 
 @hookspec
 def gankit_commands() -> Sequence[click.Command]:
-    """Further commands, for `gankit NAME`: `return [my_command]`. Keep what they import inside them."""
+    """Further commands, for `gankit NAME`: `return [my_command]`. Import their modules inside them."""
     raise NotImplementedError
 
 
 @hookspec
 def gankit_run_started(run: RunFolder) -> None:
-    """A training is about to do its first step, or its first after a resume: `notify(f"started {run.folder}")`."""
+    """Called before the first step of a training, or of a resume: `notify(f"started {run.folder}")`."""
 
 
 @hookspec
 def gankit_alarm_raised(run: RunFolder, alarm: dict[str, Any]) -> None:
-    """An alarm was raised and reacted to; `alarm` is its line of alarms.jsonl: `notify(alarm["message"])`."""
+    """Called after the reaction to an alarm; `alarm` is its line of alarms.jsonl: `notify(alarm["message"])`."""
 
 
 @hookspec
 def gankit_run_finished(run: RunFolder, result: dict[str, Any]) -> None:
-    """A training ended, however it ended; `result` is its result.json: `notify(result["outcome"])`."""
+    """Called at the end of a training, however it ends; `result` is its result.json: `notify(result["outcome"])`."""

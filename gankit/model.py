@@ -1,6 +1,6 @@
-"""What a model is: its settings, its networks, its losses; and the step that it is asked about.
+"""The base class of models, and the values that it exchanges with the runner.
 
-A model knows no file, no clock and no terminal. One update of the runner is, in its words:
+A model uses no files, no clock and no terminal. One update of the runner is:
 
     noise = model.latents(n)                        fake = model.generate(networks, noise, labels)
     seen_real, seen_fake = view(real), view(fake)   judged = model.judge(networks, seen, labels)
@@ -31,14 +31,14 @@ Alternating = (("discriminator",), ("generator",))
 
 @dataclass(frozen=True)
 class Machine:
-    """What `auto` settings are resolved for."""
+    """The machine for which `auto` settings are resolved."""
 
     device: str  # "cpu", "cuda" or "mps"
     fast_bf16: bool  # bf16 matrix products run natively
 
 
 class Settings(Options):
-    """What every model can be told with `--set` or in the `[model]` table of a TOML file."""
+    """The settings of every model, for `--set` or the `[model]` table of a TOML file."""
 
     learning_rate: float = Field(1e-4, gt=0, le=1e30, description="Adam's learning rate")
     learning_rate_generator: float | None = Field(
@@ -56,10 +56,10 @@ class Settings(Options):
 
 @dataclass
 class Judged:
-    """What a discriminator says of a batch.
+    """A discriminator's output for a batch.
 
-    `output`: its raw answer, a score (B,) or a reconstruction of the same shape as what it saw. `code`: the
-    encoder's output (B, N_h), where it has an encoder. `energy` (B,), float32: low for what looks real.
+    `output`: a score (B,), or a reconstruction of the same shape as the input. `code`: the encoder's output (B, N_h),
+    if it has one. `energy` (B,), float32: low for items that look real.
     """
 
     output: Tensor
@@ -69,7 +69,7 @@ class Judged:
 
 @dataclass
 class Losses:
-    """One scalar for each network to minimise, and 0-dim readings for the log and the controllers, by name."""
+    """A scalar loss for each network, and 0-dim readings by name for the log and the controllers."""
 
     by_network: dict[str, Tensor]
     readings: dict[str, Tensor] = field(default_factory=dict)
@@ -80,23 +80,23 @@ Networks = Mapping[str, Callable[..., Any]]
 
 @dataclass
 class Step:
-    """One update: what was drawn, what the networks made of it, and the networks to be asked again.
+    """One update: its batch and latents, the networks' outputs for them, and the networks as callables.
 
-    `number` counts training steps from 1; `updating` names the networks that this update moves. What a model's
-    losses never look at is never computed, and each batch passes a network once.
-    `knobs` are the controllers' values that this step uses, 0-dim float32 tensors by name (`k`, `margin`, …).
+    `number` counts training steps from 1; `updating` names the networks that this update moves. An output is computed
+    when a loss first reads it, and only once. `knobs` are the controllers' values for this step, 0-dim float32 tensors
+    by name (`k`, `margin`, …).
     """
 
     model: Model
     number: int
     updating: Sequence[str]
     real: Tensor  # (B, C, S, S) in [-1, 1], or points (B, D)
-    labels: Tensor | None  # (B,) int64, places in `model.classes`
+    labels: Tensor | None  # (B,) int64, indices into `model.classes`
     noise: Tensor  # (B, N_z)
     networks: Networks
     knobs: Mapping[str, Tensor]
     view: Callable[[Tensor], Tensor]
-    shared: dict[str, Any] = field(default_factory=dict)  # what a term computes once for several uses, by its name
+    shared: dict[str, Any] = field(default_factory=dict)  # a term's results for several uses, by its name
 
     @cached_property
     def fake(self) -> Tensor:
@@ -105,29 +105,29 @@ class Step:
 
     @cached_property
     def seen_real(self) -> Tensor:
-        """The real batch as the discriminator is shown it: by default the batch itself."""
+        """The real batch after the views, the discriminator's input."""
         return self.view(self.real)
 
     @cached_property
     def seen_fake(self) -> Tensor:
-        """The generated batch as the discriminator is shown it."""
+        """The generated batch after the views, the discriminator's input."""
         return self.view(self.fake)
 
     @cached_property
     def judged_real(self) -> Judged:
-        """D's answer to `seen_real`."""
+        """D's output for `seen_real`."""
         return self.model.judge(self.networks, self.seen_real, self.labels)
 
     @cached_property
     def judged_fake(self) -> Judged:
-        """D's answer to `seen_fake`."""
+        """D's output for `seen_fake`."""
         return self.model.judge(self.networks, self.seen_fake, self.labels)
 
     def redraw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """G(z) of other latents than this step's, chosen ones perhaps.
+        """G(z), (B, *shape), for latents (B, N_z) other than this step's.
 
-        Batch normalisation goes by the batch as ever, and its running statistics, with which samples are shown, are
-        left as they are: they are those of latents that were drawn.
+        Batch normalisation uses the batch, but does not update its running statistics: samples need those of random
+        latents, and these may be chosen ones.
         """
         with _keeping_statistics(self.networks):
             return self.model.generate(self.networks, noise, labels)
@@ -145,7 +145,7 @@ class Step:
 
 @contextmanager
 def _keeping_statistics(networks: Networks) -> Iterator[None]:
-    """Normalisation in any of them goes by the batch as before, and does not move its running statistics."""
+    """Keep batch normalisation from updating its running statistics."""
     modules = [getattr(network, "module", network) for network in networks.values()]
     parts = [part for module in modules if isinstance(module, nn.Module) for part in module.modules()]
     tracking = [part for part in parts if isinstance(part, _NormBase) and part.training and part.track_running_stats]
@@ -167,8 +167,8 @@ def _mean_energy(judged: Judged) -> Tensor:
 class NetworkPair(Component[OptionsT]):
     """A named generator and discriminator, for a model's `networks` setting.
 
-    Options that a model's settings have by the same name (`filters`, `latent`) are taken from there. A module of a
-    network with a method `at_step(number)` has it called before each step (vanishing residuals).
+    An option takes its value from the model's setting of the same name (`filters`, `latent`). A module of a network
+    may have a method `at_step(number)`, which the runner calls before each step (vanishing residuals).
 
     ```python
     from math import prod
@@ -205,49 +205,49 @@ class NetworkPair(Component[OptionsT]):
     ```
     """
 
-    sizes: ClassVar[Sequence[int]] = ()  # sides of pictures that can be built; none: any
-    for_comparison: ClassVar[bool] = False  # `gankit compare` puts it under every model, where no other is asked for
+    sizes: ClassVar[Sequence[int]] = ()  # supported picture sides; empty: any
+    for_comparison: ClassVar[bool] = False  # whether it is the default pair of all models in `gankit compare`
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
         """Return {"generator": …, "discriminator": …}.
 
-        `shape` is of one real item, (C, S, S) or (D,); `seen` of one item as the discriminator is shown it.
+        `shape` is that of one real item, (C, S, S) or (D,); `seen` that of one of the discriminator's input items.
         The generator maps (B, N_z) to (B, *shape); the discriminator maps (B, *seen) to `Judged`.
-        Raise `gankit.UserError` for a shape that cannot be built.
+        Raise `gankit.UserError` for a shape that does not fit.
         """
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to change against a collapse, and why: a rung of the ladder that a model declares.
+    """A change of settings to try after an alarm, and the reason for it.
 
-    `settings` as for --set, `losses` as for --loss. What changes a network's shape is advice for a `new_run`, as are
-    further `flags_of_run`: no training can go on with it.
+    `settings` as for --set, `losses` as for --loss. A change that a training cannot continue with, such as one of a
+    network's shape, is for a `new_run`, with further flags in `flags_of_run`.
     """
 
     why: str
     settings: Mapping[str, float] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
-    lowers: bool = False  # the settings of components are to be lower than they are, and not higher
-    new_run: bool = False  # said, and never tried by a rescue
+    lowers: bool = False  # it lowers the settings of components instead of raising them
+    new_run: bool = False  # advice only: a rescue never tries it
     flags_of_run: Sequence[str] = ()  # of `gankit run`, such as ("--view", "augment")
 
     @property
     def arguments(self) -> list[str]:
-        """As the words of a command line."""
-        given = [part for key, value in self.settings.items() for part in ("--set", f"{key}={value:g}")]
-        given += [part for name, weight in self.losses.items() for part in ("--loss", f"{name}={weight:g}")]
-        return [*given, *self.flags_of_run]
+        """The change as command-line arguments."""
+        flags = [part for key, value in self.settings.items() for part in ("--set", f"{key}={value:g}")]
+        flags += [part for name, weight in self.losses.items() for part in ("--loss", f"{name}={weight:g}")]
+        return [*flags, *self.flags_of_run]
 
     @property
     def flags(self) -> str:
-        """As they are typed."""
+        """The arguments as one shell-quoted string."""
         return shlex.join(self.arguments)
 
 
 class Model(ABC):
-    """Base class of what the hook `gankit_models` offers. Its docstring is shown by `gankit run NAME --help`.
+    """Base class of models, from the hook `gankit_models`. `gankit run NAME --help` shows a model's docstring.
 
     ```python
     from math import prod
@@ -287,16 +287,16 @@ class Model(ABC):
     summary: ClassVar[str] = ""
     Settings: ClassVar[type[Settings]] = Settings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # recipes for --preset: settings by name
-    controllers: ClassVar[Sequence[str]] = ()  # on by default, by name
-    diagnostics: ClassVar[Sequence[str]] = ()  # on by default, besides the core's own
-    terms: ClassVar[Mapping[str, float]] = {}  # loss terms on by default where a plugin offers them: name -> weight
-    shown: ClassVar[Mapping[str, str]] = {}  # in the progress line: short label -> metric name
-    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> how it is shown; has the last word over components
+    controllers: ClassVar[Sequence[str]] = ()  # names of the default controllers
+    diagnostics: ClassVar[Sequence[str]] = ()  # names of the default diagnostics, besides the core's
+    terms: ClassVar[Mapping[str, float]] = {}  # default loss terms, if a plugin offers them: name -> weight
+    shown: ClassVar[Mapping[str, str]] = {}  # for the progress line: short label -> metric name
+    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> its curve; overrides those of components
 
     def __init__(self, settings: Any, shape: tuple[int, ...], classes: Sequence[str] = ()) -> None:
-        """`shape` is of one real item: (C, S, S) for pictures, (D,) for points.
+        """`shape` is that of one real item: (C, S, S) for pictures, (D,) for points.
 
-        `classes` are the names of the data's labels, in the order of their numbers; empty where it has none.
+        `classes` are the names of the data's labels, in the order of their numbers; empty without labels.
         """
         self.settings = settings
         self.shape = shape
@@ -304,21 +304,21 @@ class Model(ABC):
 
     @classmethod
     def resolve(cls, settings: Any, machine: Machine) -> Any:
-        """Return the settings with every `auto` that depends on the machine replaced by its value."""
+        """Return the settings with a value for every `auto` that depends on the machine."""
         return settings
 
     @property
     def updates(self) -> Sequence[Sequence[str]]:
-        """The networks that are updated together, in order; each update draws its own batch and latents."""
+        """The networks of each update, in order; each update draws its own batch and latents."""
         return Simultaneous if self.settings.updates == "simultaneous" else Alternating
 
     @property
     def networks(self) -> str | None:
-        """The name of the network pair to build: the setting `networks`; None where `build_networks` is overridden."""
+        """The pair to build: the setting `networks`, or None if the model overrides `build_networks`."""
         return getattr(self.settings, "networks", None)
 
     def build_networks(self, pair: NetworkPair | None, seen: tuple[int, ...]) -> dict[str, nn.Module]:
-        """Return all networks by name; "generator" must be one of them. By default those of the named pair."""
+        """Return all networks by name, by default those of the pair; "generator" must be one of them."""
         if pair is None:
             raise NotImplementedError(f"model {self.name!r} names no networks and builds none")
         return pair.build(self.shape, seen)
@@ -329,21 +329,21 @@ class Model(ABC):
         return {}
 
     def learning_rate(self, network: str) -> float:
-        """The learning rate at the start."""
+        """The initial learning rate of a network."""
         if network == "generator" and self.settings.learning_rate_generator is not None:
             return self.settings.learning_rate_generator
         return self.settings.learning_rate
 
     def optimizer(self, network: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of one network: Adam. Its learning rate is set anew in every step."""
+        """The optimizer of one network: Adam. The runner sets its learning rate before every step."""
         return torch.optim.Adam(parameters, lr=self.learning_rate(network), betas=self.settings.betas, fused=True)
 
     def remedies(self, alarm: str) -> Sequence[Remedy]:
-        """What to try against the trouble that an alarm's kind names, first things first; by default to go slower.
+        """The remedies for an alarm of this kind, best first; by default a lower learning rate.
 
-        A rung that changes nothing in the run, or does not fit it, is left out: it is what was tried before.
+        gankit leaves out a remedy that changes nothing in the run or does not fit it.
         """
-        if alarm in ("rate-vanished", "memorises", "grainy", "blurred"):  # slower does not help
+        if alarm in ("rate-vanished", "memorises", "grainy", "blurred"):  # a lower rate does not help
             return ()
         rates = {"learning_rate": self.learning_rate("discriminator") / 4}
         if self.settings.learning_rate_generator is not None:
@@ -352,20 +352,20 @@ class Model(ABC):
 
     @abstractmethod
     def latents(self, n: int, device: torch.device) -> Tensor:
-        """Draw latents (n, N_z). The runner has seeded torch for this update, so draw from torch's own stream."""
+        """Draw latents (n, N_z) from torch's global random stream, which the runner seeds for each update."""
 
     def generate(self, networks: Networks, noise: Tensor, labels: Tensor | None) -> Tensor:
         """G(z): (B, *shape). Override it to use the labels or further networks."""
         return networks["generator"](noise)
 
     def judge(self, networks: Networks, seen: Tensor, labels: Tensor | None) -> Judged:
-        """D's answer to what it is shown. Override it to compute the energy or to use the labels."""
+        """D's output for `seen`. Override it to compute the energy or to use the labels."""
         return networks["discriminator"](seen)
 
     @abstractmethod
     def losses(self, step: Step) -> Losses:
-        """The equations: one scalar to minimise for each network that `step.updating` names, and readings.
+        """The equations: a scalar loss for each network in `step.updating`, and readings.
 
-        Readings are 0-dim tensors; names that a controller or the log rely on: `energy/real`, `energy/fake`,
-        and the model's own as `<model>/<reading>`.
+        Readings are 0-dim tensors. Controllers and the log rely on the names `energy/real` and `energy/fake`; name
+        the model's own readings `<model>/<reading>`.
         """

@@ -1,4 +1,4 @@
-"""What a user can set, the base of all that is set by it, what a refusal says, and how a metric is shown; no torch."""
+"""The base classes of settings and components, the validation of settings, and curves of metrics; without torch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gankit.errors import UserError, nearest
 
 
 class Options(BaseModel):
-    """Settings of one component. Give every field a `Field(..., description=...)`; ranges refuse the meaningless."""
+    """Settings of one component. Give every field a `Field(..., description=...)` and a range of sensible values."""
 
-    absent: ClassVar[Mapping[str, Any]] = {}  # by name, what holds in a run folder that is older than a setting
+    absent: ClassVar[Mapping[str, Any]] = {}  # name -> its value in run folders older than the setting
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
@@ -26,17 +26,17 @@ OptionsT = TypeVar("OptionsT", bound=Options, default=Any)
 
 
 class Component(ABC, Generic[OptionsT]):
-    """What all components have, of whatever kind: a name, a line that says what they are, and options.
+    """Base class of all components: a name, a one-line summary, and options.
 
-    The class of the options is given in brackets, `class Blur(gankit.View[BlurOptions])`: a type checker then knows
-    what `self.options` has. Or it is nested, `class Options(gankit.Options)` in the component's own body: that goes
-    before the brackets, and to a type checker `self.options` is `Any`. A component with neither has no settings.
+    Give the class of the options in brackets, `class Blur(gankit.View[BlurOptions])`: a type checker then knows the
+    type of `self.options`. Or nest it, `class Options(gankit.Options)` in the component's body: it takes precedence
+    over the brackets, and for a type checker `self.options` is `Any`. A component with neither has no settings.
     """
 
-    name: ClassVar[str]  # lower-case words joined by hyphens, as it is typed
+    name: ClassVar[str]  # lower-case words joined by hyphens
     summary: ClassVar[str] = ""  # one line for the lists and `--help`
-    Options: ClassVar[type[Any]] = Options  # the nested class, or that of the brackets
-    options: OptionsT  # as the user has set them
+    Options: ClassVar[type[Any]] = Options  # the nested class, or the one in brackets
+    options: OptionsT  # the user's
 
     def __init__(self, options: OptionsT) -> None:
         self.options = options
@@ -49,7 +49,7 @@ class Component(ABC, Generic[OptionsT]):
             origin = get_origin(base)
             if inspect.isclass(origin) and issubclass(origin, Component):
                 for argument in get_args(base):
-                    if inspect.isclass(argument) and argument is not Any:  # a type variable stands for one to come
+                    if inspect.isclass(argument) and argument is not Any:  # not a type variable
                         cls.Options = argument
 
 
@@ -64,10 +64,10 @@ Bound = Annotated[float, Field(ge=-1e30, le=1e30)]
 
 
 class Curve(BaseModel):
-    """How a metric is shown, which stands in the run folder beside its numbers: a report is drawn without the plugin.
+    """How a report shows a metric. The run folder stores it, so that a report needs no plugin.
 
-    `letter`: as in the paper, "k_t", at most 40 characters; none: the metric's name. `note`: a sentence on what it
-    says, at most 300. `bounds`: the least and the greatest value that it can have; None: there is no such bound.
+    `letter`: the paper's symbol, such as "k_t", at most 40 characters; by default the metric's name. `note`: a sentence
+    on its meaning, at most 300. `bounds`: its least and its greatest possible value, or None.
     """
 
     letter: Line = Field("", max_length=40)
@@ -85,10 +85,10 @@ class Curve(BaseModel):
 
 
 def validate(cls: type[BaseModel], values: Mapping[str, Any], where: str, what: str, flags: bool = False) -> Any:
-    """The validated settings, or `UserError`: which setting, what was given, what is allowed.
+    """The validated settings. Raises `UserError` with the setting, its value and the allowed values.
 
-    `where` and `what` name the settings' owner and one of them ("model 'began'", "setting"); with `flags` a setting is
-    named as its flag instead.
+    `where` and `what` name the settings' owner and one of them ("model 'began'", "setting"); with `flags` the message
+    names the flag instead.
     """
     try:
         return cls(**values)

@@ -1,4 +1,4 @@
-"""`gankit plugins new`: a whole package of a plugin from templates, which works before a line of it is changed."""
+"""`gankit plugins new`: a plugin package from templates, which works without a change."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gankit.catalogue import KINDS, NAME, Catalogue
 from gankit.errors import UserError
 from gankit.hookspecs import VERSION
 
-PARTS = {  # what a package of each kind has, a file each
+PARTS = {  # kind of package -> its modules
     "model": ("model", "loss", "controller", "diagnostic"),
     **{kind: (kind,) for kind in ("loss", "controller", "diagnostic", "dataset", "logger")},
 }
-HOOKS = {  # part -> the hook, what is added to the package's name, the class of tests
+HOOKS = {  # module -> its hook, a suffix for the package's name, its test class
     "model": ("gankit_models", "", "ModelTests"),
     "loss": ("gankit_losses", "r1", "LossTests"),
     "controller": ("gankit_controllers", "warm-up", "ControllerTests"),
@@ -27,14 +27,14 @@ HOOKS = {  # part -> the hook, what is added to the package's name, the class of
     "dataset": ("gankit_datasets", "", "DatasetTests"),
     "logger": ("gankit_artifacts", "", "ArtifactTests"),
 }
-LONGEST = 40  # letters of a name, so that no line of a template grows too long for the linter
+LONGEST = 40  # letters of a name, so that every line of a template passes the linter
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
 
 
 def create(name: str, kind: str, where: Path) -> Path:
-    """Write the package `name` into the new folder `where`/`name`, whole or not at all; return it.
+    """Write the package `name` into the new folder `where`/`name`, atomically; return it.
 
-    Raises `UserError` for a name that Python, gankit or an installed plugin has taken, and where the folder exists.
+    Raises `UserError` for a name that Python, gankit or an installed plugin uses, and if the folder exists.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -66,8 +66,9 @@ def create(name: str, kind: str, where: Path) -> Path:
     try:
         for path, template in files.items():
             about = by_part.get(template.removesuffix(".py.j2"), {})
-            told = words | {"cls": about.get("cls"), "own_name": about.get("name")}
-            text = environment.get_template(template).render(told)
+            text = environment.get_template(template).render(
+                words | {"cls": about.get("cls"), "own_name": about.get("name")}
+            )
             (beside / path).parent.mkdir(parents=True, exist_ok=True)
             (beside / path).write_text(text, encoding="utf-8")
         beside.rename(folder)
@@ -79,12 +80,12 @@ def create(name: str, kind: str, where: Path) -> Path:
 
 
 def flag(kind: str) -> str:
-    """The flag of `gankit run` that names what a package of that kind offers."""
+    """The flag of `gankit run` that uses a package of that kind."""
     return {"model": "", "dataset": "--data", "logger": "--artifact"}.get(kind, f"--{kind}")
 
 
 def camel(name: str) -> str:
-    """The name as a class: wgan-gp is WganGp."""
+    """The name of its class: WganGp for wgan-gp."""
     return "".join(word.capitalize() for word in name.split("-"))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from gankit.catalogue import GROUP, KINDS, Catalogue, Plugin
-from gankit.errors import UserError, nearest, told
+from gankit.errors import UserError, in_one_line, nearest
 from gankit.testing.checks import CHECKS, is_accepted
 from gankit.testing.subject import Failed, Subject
 
@@ -68,7 +68,7 @@ def _run(subject: Subject, say: Callable[[str], None]) -> tuple[int, int]:
         except Failed as error:
             what, do = error.what, error.do
         except Exception as error:
-            what, do = told(error), "mend the line that it names"
+            what, do = in_one_line(error), "mend the line that it names"
         else:
             passed += 1
             say(f"    ok    it {words}{f' ({skipped})' if skipped else ''}")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gankit.components import Controller, LossTerm
 from gankit.data.batches import Batches
-from gankit.errors import UserError, told
+from gankit.errors import UserError, in_one_line
 from gankit.model import Model, Step
 from gankit.training.showing import looking
 from gankit.training.state import LOOKING, Training
@@ -135,7 +135,8 @@ def _refuse_unsaved(name: str, before: Controller, after: Controller) -> None:
         safetensors.torch.save({key: t.detach().contiguous().cpu() for key, t in after.state_dict().items()})
     except Exception as error:
         raise UserError(
-            f"--controller {name}: its state cannot be saved ({told(error)}); keep it in buffers of their own memory"
+            f"--controller {name}: its state cannot be saved ({in_one_line(error)}); "
+            "keep it in buffers of their own memory"
         ) from None
     for attribute, value in vars(after).items():
         was = vars(before).get(attribute)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gankit.catalogue import Catalogue
 from gankit.components import Artifact
-from gankit.errors import UserError, told
+from gankit.errors import UserError, in_one_line
 from gankit.files import Lines
 from gankit.report.grid import save_grid
 from gankit.runs.folder import RunFolder, strict
@@ -161,4 +161,4 @@ class Recorder:
             yield
         except Exception as error:
             self.artifacts.pop(name, None)
-            self.watcher.notice(f"artifact {name!r} failed and is left out: {told(error)}")
+            self.watcher.notice(f"artifact {name!r} failed and is left out: {in_one_line(error)}")

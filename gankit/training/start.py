@@ -17,7 +17,7 @@ from gankit.data.batches import Batches
 from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.device import describe
-from gankit.errors import TrainingError, UserError, told
+from gankit.errors import TrainingError, UserError, in_one_line
 from gankit.training.build import build
 from gankit.training.dry_run import refuse_misfits
 from gankit.training.state import Training
@@ -64,8 +64,8 @@ def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Tra
         if catalogue.strict:
             raise
         raise TrainingError(
-            f"model {resolved.model['name']!r} failed before its first step, and nothing was written: {told(error)}; "
-            "GANKIT_STRICT=1 shows the traceback"
+            f"model {resolved.model['name']!r} failed before its first step, and nothing was written: "
+            f"{in_one_line(error)}; GANKIT_STRICT=1 shows the traceback"
         ) from error
     return training, batches
 

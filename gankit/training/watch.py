@@ -21,7 +21,7 @@ from gankit.components import (
     Snapshot,
     Stop,
 )
-from gankit.errors import told
+from gankit.errors import in_one_line
 from gankit.model import Remedy
 from gankit.runs.advice import sentences
 from gankit.runs.folder import rescues, strict
@@ -148,7 +148,7 @@ class Watch:
             self.words[name] = reading.health
 
     def _switch_off(self, name: str, error: Exception) -> Alarm:
-        reason = self.training.disabled[name] = told(error)
+        reason = self.training.disabled[name] = in_one_line(error)
         self.training.verdicts.pop(name, None)
         self.words.pop(name, None)
         self.watcher.notice(f"diagnostic {name!r} failed and is switched off: {reason}")
@@ -208,7 +208,7 @@ class Watch:
             if isinstance(answer, Return) and answer.step not in there:
                 raise ValueError(f"there is no checkpoint of step {answer.step} to return to")
         except Exception as error:  # a failing notification must not end the training
-            answer = Continue(f"the reaction failed: {told(error)}")
+            answer = Continue(f"the reaction failed: {in_one_line(error)}")
             self.watcher.notice(f"alarm {alarm.kind!r}: {answer.words}")
         return answer
 
@@ -218,7 +218,7 @@ class Watch:
         try:
             found = list(open_remedies(training.config, training.model, self.catalogue, alarm))
         except Exception as error:  # a model's broken ladder must not silence the alarm
-            self.watcher.notice(f"the remedies of {training.model.name!r} failed: {told(error)}")
+            self.watcher.notice(f"the remedies of {training.model.name!r} failed: {in_one_line(error)}")
             return []
         return [remedy for remedy in found if remedy.flags not in self.refused]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gankit.data.batches import Batches
-from gankit.errors import UserError, place, told
+from gankit.errors import UserError, in_one_line, place
 from gankit.testing.subject import Failed, Subject, tensors
 from gankit.training import checkpoint
 from gankit.training.loop import step_once, trained, update
@@ -224,7 +224,7 @@ def builds_at_every_size(subject: Subject) -> str | None:
             continue
         except Exception as error:
             raise Failed(
-                f"at {size}×{size}: {told(error)}",
+                f"at {size}×{size}: {in_one_line(error)}",
                 "raise gankit.UserError for a shape that cannot be built, or declare a pair's `sizes`",
             ) from error
         _refuse_shape(training, batches)

@@ -20,7 +20,7 @@ from gankit.options import validate
 from gankit.runs.folder import RunFolder
 from gankit.training import checkpoint
 from gankit.training.build import build_model
-from gankit.training.state import LATENTS, Asked, Views
+from gankit.training.state import LATENTS, Autocast, Views
 
 BATCH = 64  # pictures that pass the networks together
 
@@ -56,7 +56,7 @@ class Rebuilt:
 
     def generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """G(z): (n, *shape), as the network gives it, 64 at a time."""
-        asked = self._asked()
+        asked = self._callables()
         parts = range(0, len(z), BATCH)
         return torch.cat(
             [
@@ -67,10 +67,10 @@ class Rebuilt:
 
     def judge(self, seen: Tensor, labels: Tensor | None) -> Judged:
         """D's answer to what it is shown."""
-        return self.model.judge(self._asked(), seen, labels)
+        return self.model.judge(self._callables(), seen, labels)
 
-    def _asked(self) -> Networks:
-        return {name: Asked(network, self.device.type, bf16=False) for name, network in self.networks.items()}
+    def _callables(self) -> Networks:
+        return {name: Autocast(network, self.device.type, bf16=False) for name, network in self.networks.items()}
 
 
 def rebuild(

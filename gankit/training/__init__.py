@@ -1,1 +1,1 @@
-"""One training in memory: built, stepped, recorded, saved, taken up again."""
+"""One training: build, step, record, save and resume it."""

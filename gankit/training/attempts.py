@@ -1,4 +1,4 @@
-"""A training to its end: attempt after attempt where rescues lead back, and how it ended, whatever happens."""
+"""Run a training to its end, through the attempts that rescues begin, and write its result, whatever happens."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from gankit.training.state import Training
 from gankit.training.watch import Decided, Watch
 from gankit.training.watcher import Watcher
 
-RESERVE = 1 << 16  # bytes
+RESERVE = 1 << 16  # bytes of disk kept free for result.json
 
 
 def session(
@@ -43,7 +43,7 @@ def session(
     watcher: Watcher,
     refused: Iterable[str] = (),
 ) -> Session:
-    """A training with its recorder and its watch; `refused`: flags of remedies that do not fit it."""
+    """A training with its recorder and its watch; `refused`: the flags of remedies that do not fit it."""
     recorder = Recorder(run, training, batches.batch_size * batches.updates, catalogue, watcher)
     showing = Showing(training, batches.data)
     watch = Watch(recorder, training, showing, catalogue, watcher, refused)
@@ -51,13 +51,13 @@ def session(
 
 
 class Attempts:
-    """The training of one start, and those that rescues go on with."""
+    """The attempts of one start: the first session, and one after each rescue."""
 
     def __init__(self, run: RunFolder, first: Session, catalogue: Catalogue, watcher: Watcher) -> None:
         self.run, self.now, self.catalogue, self.watcher = run, first, catalogue, watcher
 
     def drive(self, interrupts: Interrupts, alarms: Sequence[tuple[str, Alarm]]) -> dict[str, Any]:
-        """Train until no rescue is to follow. `alarms`: those to act on before the first step. Returns the result."""
+        """Train until no rescue follows; return the result. `alarms`: alarms to react to before the first step."""
         training, recorder = self.now.training, self.now.recorder
         if not self.run.checkpoints():
             checkpoint.save(self.run, training)
@@ -73,7 +73,7 @@ class Attempts:
             decided = self._return(ending.decided, ending.decided.decision)
             if isinstance(decided.decision, Stop):
                 ending = replace(ending, reason="alarm", decided=decided)
-            elif isinstance(decided.decision, Return):  # another remedy
+            elif isinstance(decided.decision, Return):  # with another remedy
                 ending = replace(ending, decided=decided)
             else:
                 self.watcher.begin(self.now.training)
@@ -83,14 +83,14 @@ class Attempts:
     def _attempt(self, interrupts: Interrupts, deadline: float, decided: Decided) -> Ending:
         ending = train(self.now, interrupts, deadline, decided)
         kind = ending.decided.alarm.kind if ending.decided.alarm else ""
-        came = outcome(self.now.training.config, ending.steps, kind)
-        if came:
-            self.now.recorder.rescue(came)
-            self.watcher.notice(came["message"])
+        rescue = outcome(self.now.training.config, ending.steps, kind)
+        if rescue:
+            self.now.recorder.rescue(rescue)
+            self.watcher.notice(rescue["message"])
         return ending
 
     def _return(self, decided: Decided, decision: Return) -> Decided:
-        """Go back as was decided, with what is abandoned kept aside; where the remedy does not fit, decide anew."""
+        """Return to the decided step and set later files aside; if the remedy does not fit, decide again."""
         old, step = self.now, decision.step
         try:
             changed, _ = amended(old.training.config, decision.remedy, self.catalogue, step)
@@ -98,7 +98,7 @@ class Attempts:
             checkpoint.load(self.run, step, training)
         except (UserError, TrainingError, torch.OutOfMemoryError) as error:
             return old.watch.reconsider(decided, error)
-        training.healthy = step  # what it says itself may be an older one, which is gone
+        training.healthy = step  # the checkpoint's own value may be an older step, whose checkpoint is gone
         training.attempt, training.since = self.run.abandon_after(step), step
         write_json(self.run.folder / "config.json", changed.model_dump(mode="json"))
         record_rescue(self.run, changed, self.catalogue)
@@ -107,7 +107,7 @@ class Attempts:
         return Decided()
 
     def _healthy(self, ending: Ending) -> dict[str, int]:
-        """Where an alarm ended the training: its last healthy step, after which nothing stays if so decided."""
+        """The last healthy step, if an alarm ended the training; with `keep_best`, set later files aside."""
         if ending.reason != "alarm":
             return {}
         healthy, decision = self.now.training.healthy, ending.decided.decision
@@ -125,9 +125,9 @@ def go(
     interrupts: Interrupts,
     alarms: Sequence[tuple[str, Alarm]] = (),
 ) -> None:
-    """Train, write result.json, draw, tell; and say in result.json how it ended, whatever happens.
+    """Train, write result.json (whatever happens), draw the artifacts and call the plugins' hooks.
 
-    `alarms`: those of diagnostics that are to be acted on at once. Raises `TrainingError` for a training that failed.
+    `alarms`: (diagnostic, alarm) to react to before the first step. Raises `TrainingError` if the training fails.
     """
     attempts = Attempts(run, session(run, training, batches, catalogue, watcher), catalogue, watcher)
     for line in filter(None, [crowded(training.config.device)]):
@@ -165,15 +165,15 @@ def go(
 
 
 def _reserve(run: RunFolder) -> ExitStack:
-    """Room for result.json on a disk that fills up, until it is closed."""
-    held = ExitStack()
+    """Reserve room for result.json on a disk that fills up; closing it frees the room."""
+    reserve = ExitStack()
     with suppress(OSError):
-        held.enter_context(tempfile.TemporaryFile(dir=run.folder, buffering=0)).write(bytes(RESERVE))  # noqa: SIM115
-    return held
+        reserve.enter_context(tempfile.TemporaryFile(dir=run.folder, buffering=0)).write(bytes(RESERVE))  # noqa: SIM115
+    return reserve
 
 
 def _failed(run: RunFolder, training: Training, error: BaseException) -> dict[str, Any]:
-    """The result of a training that an error ended; the traceback goes into the run folder."""
+    """The result of a failed training; writes its traceback into the run folder."""
     with suppress(UserError), replacing(run.folder / "traceback.txt") as beside:
         beside.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     return {
@@ -187,7 +187,7 @@ def _failed(run: RunFolder, training: Training, error: BaseException) -> dict[st
 
 
 def _raise(failure: BaseException, run: RunFolder, training: Training) -> None:
-    """An error of a training as one line that says how to go on; what is no error is raised as it is."""
+    """Raise a `TrainingError` in one line that says how to go on; raise a KeyboardInterrupt and the like as it is."""
     if not isinstance(failure, Exception):
         raise failure
     command = to_resume(run.folder, training.config.plugins)

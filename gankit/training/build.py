@@ -1,4 +1,4 @@
-"""A training at step 0, built from its configuration."""
+"""Build a training at step 0 from its configuration."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from gankit.training.state import WEIGHTS, Training, Views
 def build_model(
     config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()
 ) -> tuple[Model, dict[str, nn.Module], Views]:
-    """The model, its networks with the weights that the seed gives, and what D is shown.
+    """The model, its networks with the seed's initial weights, and the views.
 
-    `classes`: the names of the data's labels.
+    `shape` is that of one real item; `classes` are the names of the data's labels.
     """
     name = config.model["name"]
     cls = catalogue.get("models", name)
-    given = {**cls.Settings.absent, **{key: value for key, value in config.model.items() if key != "name"}}
-    model = cls(validate(cls.Settings, given, f"model {name!r}", "setting"), shape, classes)
+    settings = {**cls.Settings.absent, **{key: value for key, value in config.model.items() if key != "name"}}
+    model = cls(validate(cls.Settings, settings, f"model {name!r}", "setting"), shape, classes)
     views = Views([_component(catalogue, "views", view, table) for view, table in config.views.items()])
     pairs = [_component(catalogue, "networks", pair, table) for pair, table in config.networks.items()]
     torch.manual_seed(seed_of(config.seed, WEIGHTS))
@@ -37,7 +37,7 @@ def build_model(
 
 
 def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()) -> Training:
-    """A training at step 0. `shape` is of one real item; `classes` are the names of the data's labels."""
+    """A training at step 0. `shape` is that of one real item; `classes` are the names of the data's labels."""
     model, networks, view = build_model(config, shape, catalogue, classes)
     device = torch.device(config.device)
     terms: dict[str, tuple[float, LossTerm]] = {}
@@ -51,8 +51,8 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
             networks[name] = critic
     for network in networks.values():
         network.to(device)
-        # Convolutions are faster so, and their gradients come in this layout: fused Adam was measured to go
-        # wrong without a word where a gradient's strides are not its weight's.
+        # Convolutions are faster so, and their gradients have this layout: fused Adam silently computes wrong
+        # weights where a gradient's strides differ from its weight's.
         network.to(memory_format=torch.channels_last)
     controllers = _controllers(config, model, catalogue)
     remaining = {name: config.controllers[name] for name in controllers}

@@ -1,12 +1,12 @@
-"""Checkpoints: safetensors and JSON, written beside and renamed, checksummed, never pickle.
+"""Checkpoints: safetensors and JSON with checksums, written atomically; never pickle.
 
     checkpoints/NNNNNN/networks.safetensors    NETWORK/PARAMETER
                        averaged.safetensors    PARAMETER of the averaged generator
                        training.safetensors    optimizer/NETWORK/INDEX/STATE, controller/NAME/BUFFER,
-                                                loss/NAME/WHAT of what a term remembers
+                                                loss/NAME/KEY of a term's memory
                        state.json              step, seconds, diagnostics' states, sha256 of each file and of itself
 
-Random streams need no place in it: each update's stream follows from (seed, step, update).
+They hold no random state: (seed, step, update) determines each update's stream.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from gankit.training.state import Training
 FORMAT = 1
 KEPT = 3
 FILES = ("networks", "averaged", "training")
-UNFINISHED = re.compile(r"\.\d{6,}\.\d+")  # a checkpoint that is being written or removed
-OWN = re.compile(rf"({'|'.join(FILES)})\.safetensors|(\.\w+\.)?state\.json")  # what is written into one
+UNFINISHED = re.compile(r"\.\d{6,}\.\d+")  # a checkpoint during its writing or removal
+OWN = re.compile(rf"({'|'.join(FILES)})\.safetensors|(\.\w+\.)?state\.json")  # the files of a checkpoint
 
 
 def save(run: RunFolder, training: Training) -> Path:
-    """Write the checkpoint of the last step done, whole or not at all.
+    """Write the checkpoint of the last step, atomically.
 
-    All but the last three, the last healthy one and those that rescues returned to are let go of.
+    Then remove all but the last three, the last healthy one and those that rescues returned to.
     """
     path = run.checkpoint_path(training.number)
     run.make(path.parent.name)
@@ -50,15 +50,15 @@ def save(run: RunFolder, training: Training) -> Path:
     beside.mkdir()
     try:
         _write(beside, training)
-    except BaseException:  # a full disk, say, on which it must not lie
+    except BaseException:  # on a full disk, say, a partial checkpoint must not take room
         _remove(beside)
         raise
     os.replace(beside, path)
     kept = {training.healthy, *(entry["step"] for entry in rescues(training.config.history))}
     for step in run.checkpoints()[:-KEPT]:
         if step < training.number and step not in kept:
-            with suppress(OSError):  # the new one is whole; this one is let go of next time
-                _let_go(run.checkpoint_path(step))
+            with suppress(OSError):  # the next save tries again
+                _discard(run.checkpoint_path(step))
     return path
 
 
@@ -91,16 +91,16 @@ def _write(beside: Path, training: Training) -> None:
     write_json(beside / "state.json", state | {"checksum": _checksum(state)})
 
 
-def _let_go(path: Path) -> None:
-    """Remove a checkpoint, unless somebody has put something else into it."""
+def _discard(path: Path) -> None:
+    """Remove a checkpoint, unless it holds foreign files."""
     if all(OWN.fullmatch(name) for name in os.listdir(path)):
         beside = _beside(path)
-        os.replace(path, beside)  # first, so that a kill leaves no half of it listed
+        os.replace(path, beside)  # first, so that a kill leaves no partial checkpoint under its name
         _remove(beside)
 
 
 def _beside(path: Path) -> Path:
-    """A free name beside a checkpoint, which is no checkpoint's: .NNNNNN.NUMBER."""
+    """A free temporary name beside a checkpoint: .NNNNNN.NUMBER."""
     number = os.getpid()
     while os.path.lexists(beside := path.with_name(f".{path.name}.{number}")):
         number += 1
@@ -108,7 +108,7 @@ def _beside(path: Path) -> Path:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what killed processes left half-made in checkpoints/; the run's lock is ours."""
+    """Remove partial checkpoints of killed processes; this process holds the run's lock."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if UNFINISHED.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
@@ -116,7 +116,7 @@ def _clear(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the files of a checkpoint and then its folder, which stays where anything else lies in it."""
+    """Remove the files of a checkpoint, and its folder unless it holds foreign files."""
     with suppress(OSError):
         for entry in os.listdir(folder):
             if OWN.fullmatch(entry):
@@ -125,23 +125,23 @@ def _remove(folder: Path) -> None:
 
 
 def load(run: RunFolder, step: int, training: Training) -> None:
-    """Take up what the checkpoint of `step` holds. Raises `UserError` if it is damaged or does not fit."""
+    """Load the checkpoint of `step` into `training`. Raises `UserError` if it is damaged or does not fit."""
     state, tensors = read(run, step)
     where = run.checkpoint_path(step)
     for name, network in training.networks.items():
-        found = _below(tensors["networks"], name)
-        if found or name not in training.terms:  # that of a term that was named at this resume begins anew
-            _take(network, found, f"network {name!r}", where)
-    _take(training.averaged, tensors["averaged"], "the averaged generator", where)
+        saved = _below(tensors["networks"], name)
+        if saved or name not in training.terms:  # a term added at this resume starts with a new network
+            _load_module(network, saved, f"network {name!r}", where)
+    _load_module(training.averaged, tensors["averaged"], "the averaged generator", where)
     for name, optimizer in training.optimizers.items():
-        _take_optimizer(optimizer, name, tensors["training"])
+        _load_optimizer(optimizer, name, tensors["training"])
     for name, controller in training.controllers.items():
-        found = _below(tensors["training"], f"controller/{name}")
-        if found:  # a controller that was named at this resume begins anew
-            _take(controller, found, f"controller {name!r}", where)
+        saved = _below(tensors["training"], f"controller/{name}")
+        if saved:  # a controller added at this resume starts anew
+            _load_module(controller, saved, f"controller {name!r}", where)
     for name, (_, term) in training.terms.items():
-        found = _below(tensors["training"], f"loss/{name}")
-        term.memory = {key: t.to(training.device) for key, t in found.items()}
+        saved = _below(tensors["training"], f"loss/{name}")
+        term.memory = {key: t.to(training.device) for key, t in saved.items()}
     for name, diagnostic in training.diagnostics.items():
         if name in state["diagnostics"]:
             diagnostic.restore(state["diagnostics"][name])
@@ -151,21 +151,22 @@ def load(run: RunFolder, step: int, training: Training) -> None:
 
 
 def load_shown(run: RunFolder, step: int, networks: Mapping[str, torch.nn.Module], averaged: bool = True) -> None:
-    """Take up the networks' weights at `step`, the generator's averaged: what is shown, without its training."""
+    """Load the networks' weights at `step`, with `averaged` those of the averaged generator. Raises as `load` does."""
     where = run.checkpoint_path(step)
     _, tensors = read(run, step, only=("networks", "averaged"))
     for name, network in networks.items():
-        found = _below(tensors["networks"], name)
-        _take(network, tensors["averaged"] if averaged and name == "generator" else found, f"network {name!r}", where)
+        shown = averaged and name == "generator"
+        saved = tensors["averaged"] if shown else _below(tensors["networks"], name)
+        _load_module(network, saved, f"network {name!r}", where)
 
 
 def read(run: RunFolder, step: int, only: Sequence[str] = FILES) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """The verified state and tensors of a checkpoint; `only` some of its files."""
+    """The verified state and tensors of a checkpoint, of the files `only`. Raises `UserError` if it is damaged."""
     where = run.checkpoint_path(step)
     try:
         state = json.loads(run.read(where / "state.json"))
-        told = state.pop("checksum", None)
-        if told not in (None, _checksum(state)) or state["format"] != FORMAT or state["step"] != step:
+        checksum = state.pop("checksum", None)
+        if checksum not in (None, _checksum(state)) or state["format"] != FORMAT or state["step"] != step:
             raise ValueError("state.json is not what was written")
         tensors = {}
         for stem in only:
@@ -187,7 +188,7 @@ def files(run: RunFolder, step: int) -> list[Path]:
 
 
 def choose(run: RunFolder, step: int | None = None) -> int:
-    """The step of the checkpoint to take: the given one, or the last."""
+    """The step of the checkpoint to load: `step`, or the last. Raises `UserError` if there is none."""
     below(run.folder, "checkpoints")
     there = run.checkpoints()
     if not there:
@@ -215,9 +216,9 @@ def _below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}
 
 
-def _take(module: torch.nn.Module, found: Mapping[str, Tensor], what: str, where: Path) -> None:
+def _load_module(module: torch.nn.Module, saved: Mapping[str, Tensor], what: str, where: Path) -> None:
     try:
-        module.load_state_dict(found)
+        module.load_state_dict(saved)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
@@ -226,7 +227,7 @@ def _take(module: torch.nn.Module, found: Mapping[str, Tensor], what: str, where
         ) from None
 
 
-def _take_optimizer(optimizer: torch.optim.Optimizer, name: str, tensors: dict[str, Tensor]) -> None:
+def _load_optimizer(optimizer: torch.optim.Optimizer, name: str, tensors: dict[str, Tensor]) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -234,14 +235,14 @@ def _take_optimizer(optimizer: torch.optim.Optimizer, name: str, tensors: dict[s
         if kind == "optimizer" and rest.startswith(f"{name}/"):
             index, _, entry = rest.removeprefix(f"{name}/").partition("/")
             parameter = parameters[int(index)]
-            if value.shape == parameter.shape:  # moments in the layout of their weight, as fused Adam needs them
+            if value.shape == parameter.shape:  # fused Adam needs moments in the layout of their weight
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             state.setdefault(int(index), {})[entry] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _checksum(state: dict[str, Any]) -> str:
-    """Of all that state.json holds besides."""
+    """The checksum of state.json's other entries."""
     return hashlib.sha256(json.dumps(strict(state), sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""One step without consequence: what does not fit the model is refused before anything is written."""
+"""A dry first step, which raises misfits of the configuration before the run writes anything."""
 
 from __future__ import annotations
 
@@ -18,64 +18,64 @@ from gankit.training.showing import looking
 from gankit.training.state import LOOKING, Training
 
 
-class _Noting(dict[str, Tensor]):
-    """The knobs, and which of them a model asked for."""
+class _RecordedKnobs(dict[str, Tensor]):
+    """The knobs, with a record of those that the model reads."""
 
     def __init__(self, knobs: Mapping[str, Tensor]) -> None:
         super().__init__(knobs)
-        self.asked: set[str] = set()
+        self.read: set[str] = set()
 
     def __getitem__(self, knob: str) -> Tensor:
-        self.asked.add(knob)
+        self.read.add(knob)
         return super().__getitem__(knob)
 
 
 def refuse_misfits(training: Training, batches: Batches) -> None:
-    """Take every update's losses once, on a random stream of its own, and refuse what does not fit the model.
+    """Compute every update's losses once, on a separate random stream. Raises `UserError` for a misfit.
 
-    Raises `UserError` in one line. What the losses and readings are before the first step stays in `training.start`.
+    It stores the losses, readings and learning rates before the first step in `training.start`.
     """
-    knobs = _Noting(training.knobs())
-    terms = copy.deepcopy(training.terms)  # what a term remembers begins with the first step
+    knobs = _RecordedKnobs(training.knobs())
+    terms = copy.deepcopy(training.terms)  # copies, because a term's memory begins with the first step
     readings: dict[str, Tensor] = {}
     with looking(training, LOOKING, 0), torch.enable_grad():
         for names in training.updates:
             step = _first_step(training, batches, names, knobs)
             for name, (_, term) in terms.items():
                 _refuse_unmet(name, term, step, training)
-            found = _values(training, step, terms, knobs)
+            values = _values(training, step, terms, knobs)
             for name in names:
-                if f"loss/{name}" not in found:
+                if f"loss/{name}" not in values:
                     raise UserError(
                         f"model {training.model.name!r} gives no loss for the network {name!r} that it updates"
                     )
-            for name, value in found.items():
+            for name, value in values.items():
                 _refuse_no_scalar(name, value, training.model)
-            readings |= found
+            readings |= values
         _refuse_blind(training, step)
     training.start = {f"learning_rate/{name}": rate for name, rate in training.rates.items()}
     training.start |= {name: float(value.detach()) for name, value in readings.items()}
-    used = knobs.asked | {f"learning_rate/{network}" for network in training.networks}
+    used = knobs.read | {f"learning_rate/{network}" for network in training.networks}
     for name, controller in training.controllers.items():
         _refuse_idle(name, controller, used, readings, training.model)
 
 
 def _first_step(training: Training, batches: Batches, names: tuple[str, ...], knobs: Mapping[str, Tensor]) -> Step:
-    """What the losses of the first step see, of the update of the networks `names`."""
+    """The first step's `Step` for the update of the networks `names`."""
     real, labels = batches(1, 0)
     noise = training.model.latents(len(real), training.device)
-    return Step(training.model, 1, names, real, labels, noise, training.asked(), knobs, training.view)
+    return Step(training.model, 1, names, real, labels, noise, training.callables(), knobs, training.view)
 
 
 def _values(
-    training: Training, step: Step, terms: Mapping[str, tuple[float, LossTerm]], knobs: _Noting
+    training: Training, step: Step, terms: Mapping[str, tuple[float, LossTerm]], knobs: _RecordedKnobs
 ) -> dict[str, Tensor]:
-    """The losses, readings and terms of an update, by metric name."""
+    """The losses, readings and terms of an update, by metric name. Raises `UserError` for a misfit."""
     model, names = training.model, step.updating
     try:
         losses = model.losses(step)
     except KeyError as error:
-        if error.args[0] not in knobs.asked - knobs.keys():
+        if error.args[0] not in knobs.read - knobs.keys():
             raise
         raise UserError(f"model {model.name!r} needs a controller for {error}, and none here drives it") from None
     except RuntimeError as error:
@@ -91,7 +91,7 @@ def _values(
 
 
 def _refuse_blind(training: Training, step: Step) -> None:
-    """A diagnostic that looks for what the model does not have."""
+    """Raise for a diagnostic that needs something the model does not have."""
     for name, diagnostic in training.diagnostics.items():
         unknown = diagnostic.needs - {"energy"}
         if unknown:
@@ -104,22 +104,22 @@ def _refuse_blind(training: Training, step: Step) -> None:
 
 
 def _refuse_idle(name: str, controller: Controller, used: set[str], readings: dict[str, Tensor], model: Model) -> None:
-    """A controller of a knob that the model never reads, or without the reading that it steers by."""
+    """Raise for a controller whose knob the model never reads, or whose reading it does not give."""
     idle = [knob for knob in controller.drives if knob not in used]
     if idle:
         raise UserError(f"--controller {name}: it drives {idle[0]!r}, which model {model.name!r} does not use")
-    looked = copy.deepcopy(controller)
+    updated = copy.deepcopy(controller)
     try:
-        looked.update(1, readings)
+        updated.update(1, readings)
     except KeyError as error:
         raise UserError(
             f"--controller {name}: it needs the reading {error}, which {model.name!r} does not give"
         ) from None
-    _refuse_unsaved(name, controller, looked)
+    _refuse_unsaved(name, controller, updated)
 
 
 def _refuse_no_scalar(name: str, value: Any, model: Model) -> None:
-    """A loss or reading that is no number, or a loss that is none of the finite ones before it has taught anything."""
+    """Raise for a loss or reading that is no scalar tensor, and for a loss that is not finite."""
     whose = f"{name} of model {model.name!r}"
     if not isinstance(value, Tensor):
         raise UserError(f"{whose} is {value!r}: it must be a 0-dim tensor")
@@ -130,7 +130,7 @@ def _refuse_no_scalar(name: str, value: Any, model: Model) -> None:
 
 
 def _refuse_unsaved(name: str, before: Controller, after: Controller) -> None:
-    """A controller that a resume would begin anew, or that no checkpoint could be written of."""
+    """Raise for a controller whose state a checkpoint cannot save, or would not save."""
     try:
         safetensors.torch.save({key: t.detach().contiguous().cpu() for key, t in after.state_dict().items()})
     except Exception as error:
@@ -149,6 +149,7 @@ def _refuse_unsaved(name: str, before: Controller, after: Controller) -> None:
 
 
 def _refuse_unmet(name: str, term: LossTerm, step: Step, training: Training) -> None:
+    """Raise for a loss term whose network or needs the model does not have."""
     model = training.model
     if term.network not in training.networks.keys() - set(training.critics):
         raise UserError(f"--loss {name}: model {model.name!r} has no network {term.network!r} to add it to")

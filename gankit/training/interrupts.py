@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a terminal that closes end a training in good order; a second Ctrl-C or SIGTERM at once."""
+"""Ctrl-C, SIGTERM and SIGHUP end a training in good order; a second Ctrl-C or SIGTERM ends it at once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
 class Interrupts:
-    """While entered, remembers the first signal in `signal`: "SIGINT", "SIGTERM", "SIGHUP" or None."""
+    """A context that stores the first signal in `signal`: "SIGINT", "SIGTERM", "SIGHUP" or None."""
 
     def __init__(self) -> None:
         self.signal: str | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():  # only there can Python be told of signals
+        if threading.current_thread() is threading.main_thread():  # Python sets handlers only there
             for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
                 if number is None or (signal.getsignal(number) is signal.SIG_IGN and number == signal.SIGHUP):
-                    continue  # of `nohup`
+                    continue  # started with `nohup`
                 self._before[number] = signal.signal(number, self._received)
         return self
 
@@ -34,6 +34,6 @@ class Interrupts:
         name = signal.Signals(number).name
         if name == "SIGHUP" and self.signal is not None:  # shell and kernel both send one
             return
-        if self.signal not in (None, "SIGHUP"):  # files are renamed into place, so nothing is left half-written
+        if self.signal not in (None, "SIGHUP"):  # safe, because files are written atomically
             os._exit(EXIT_CODES[name])
         self.signal = name

@@ -1,4 +1,4 @@
-"""The loop. It reads from top to bottom, knows no model, and does everything at fixed multiples of steps."""
+"""The training loop. It knows no model, and does everything at fixed multiples of steps."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from gankit.training.watch import Decided, Watch
 def update(
     training: Training, batches: Batches, number: int, which: int, knobs: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Update number `which` of step `number`: the networks that the model names for it, those of terms, and no other.
+    """Update number `which` of step `number`: of the networks that the model names for it and those of their terms.
 
-    Each network's gradient is that of its own loss with respect to its own weights; all are taken before any weight
-    moves. Returns the readings, 0-dim tensors still on the device: nothing here waits for it.
+    Each network's gradient is that of its own loss with respect to its own weights, all computed before any weight
+    moves. Returns the readings, 0-dim tensors on the device, without waiting for it.
     """
     model, names = training.model, training.updates[which]
     torch.manual_seed(seed_of(training.config.seed, UPDATES, number, which))
 
-    # Draw a batch and latents; the networks judge when the losses first look.
+    # The batch and the latents; the networks run when a loss first reads their outputs.
     real, labels = batches(number, which)
     noise = model.latents(len(real), training.device)
-    step = Step(model, number, names, real, labels, noise, training.asked(), knobs, training.view)
+    step = Step(model, number, names, real, labels, noise, training.callables(), knobs, training.view)
     still = [p for name, network in training.networks.items() if name not in names for p in trained(network)]
-    for parameter in still:  # nothing is computed for weights that this update does not move
+    for parameter in still:  # compute no gradient for weights that this update does not move
         parameter.requires_grad_(False)
 
     # The model's losses and the extra terms.
@@ -51,7 +51,7 @@ def update(
             if term_name in names:  # it has a network of its own
                 losses.by_network[term_name] = term.own_loss(step)
 
-    # Gradients of each loss for its own network alone, then the optimizers.
+    # The gradient of each loss for its own network only, then the optimizers.
     for place, name in enumerate(names):
         parameters = trained(training.networks[name])
         again = place < len(names) - 1
@@ -71,7 +71,7 @@ def update(
 
 
 def trained(network: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """The weights of a network that are not frozen by its model."""
+    """The weights of a network that its model has not frozen."""
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
@@ -93,7 +93,7 @@ def step_once(training: Training, batches: Batches) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def average(training: Training, number: int) -> None:
-    """Move the averaged generator's weights towards the generator's; early on it follows closely."""
+    """Update the averaged generator with the decay `ema`, a smaller one in the first steps; buffers are copied."""
     decay = min(training.model.settings.ema, number / (number + 10))
     source, target = training.networks["generator"], training.averaged
     torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1 - decay)
@@ -102,15 +102,15 @@ def average(training: Training, number: int) -> None:
 
 
 def scheduled(training: Training, step: int) -> bool:
-    """Whether a line of metrics.jsonl is due at that step: fixed multiples, never the clock or the run's length."""
+    """Whether metrics.jsonl gets a line at that step; it depends on the step alone, not on time or the run's length."""
     everies = [d.every for name, d in training.diagnostics.items() if name not in training.disabled]
     return any(step % every == 0 for every in (training.config.log_every, *everies))
 
 
 def sound(training: Training, readings: Mapping[str, Tensor]) -> bool:
-    """Whether every number and weight is finite; those that are not are never saved over good ones.
+    """Whether every reading and weight is finite, so that the checkpoint is worth saving.
 
-    The weights as well: gradients can be NaN while the loss is finite, and the readings are of before the update.
+    The weights count because gradients can be NaN for a finite loss, and because the readings precede the update.
     """
     weights = [weight for network in training.networks.values() for weight in network.parameters()]
     return bool(torch.stack([value.isfinite().all() for value in (*readings.values(), *weights)]).all())
@@ -118,9 +118,9 @@ def sound(training: Training, readings: Mapping[str, Tensor]) -> bool:
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended (steps, time, alarm, rescue or a signal's name), what was decided, and how far it came."""
+    """The end of an attempt."""
 
-    reason: str
+    reason: str  # steps, time, alarm, rescue or a signal's name
     decided: Decided
     steps: int
     seconds: float
@@ -128,7 +128,7 @@ class Ending:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What result.json says of it."""
+        """Its part of result.json."""
         return {
             "outcome": {"steps": "finished", "time": "stopped", "alarm": "stopped"}.get(self.reason, "interrupted"),
             "reason": self.reason,
@@ -140,7 +140,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Session:
-    """A training with what feeds it and what looks at it."""
+    """A training with its batches, recorder and watch."""
 
     training: Training
     batches: Batches
@@ -149,18 +149,18 @@ class Session:
     watch: Watch
 
     def observe(self, readings: Mapping[str, Tensor]) -> Decided:
-        """Write the line of the step just done, and decide on what the diagnostics find."""
+        """Write the line of the last step, call the diagnostics and decide on their alarms."""
         return self.watch.observe(self.recorder.line(readings))
 
 
 class Saves:
-    """Checkpoints at fixed multiples of steps, none of a step that a critical alarm was acted on."""
+    """Checkpoints at fixed multiples of steps."""
 
     def __init__(self, session: Session) -> None:
         self.session, self.last, self.overdue = session, session.training.number, False
 
     def save_if_due(self, readings: Mapping[str, Tensor]) -> None:
-        """Save; where the disk is full, again at the next line."""
+        """Save at a multiple, or, after a full disk, at the next line."""
         training, watch = self.session.training, self.session.watch
         number, healthy = training.number, training.healthy
         due = number % training.config.checkpoint_every == 0 or (self.overdue and scheduled(training, number))
@@ -178,9 +178,9 @@ class Saves:
 def train(
     session: Session, interrupts: Interrupts, deadline: float = math.inf, decided: Decided | None = None
 ) -> Ending:
-    """Train to the configured length, to the moment `deadline` of `time.perf_counter`, or until a reaction ends it.
+    """Train to the configured length, to `deadline` (of `time.perf_counter`), or until a reaction or a signal ends it.
 
-    `decided`: what is decided before the first step.
+    `decided`: the decision before the first step.
     """
     training, config = session.training, session.training.config
     length = config.steps if config.steps is not None else math.inf
@@ -194,13 +194,13 @@ def train(
         training.seconds = before + time.perf_counter() - started
         session.recorder.follow()
 
-        # A line where one is due, with the readings of the diagnostics that look at this step.
+        # A line of metrics, with the readings of the diagnostics.
         if scheduled(training, training.number):
             decided = session.observe(readings).after(decided)
-        if session.watch.all_well(training.number):  # then what was saved before was well, too
+        if session.watch.all_well(training.number):  # then the last checkpoint was healthy, too
             training.healthy = saves.last
 
-        # Pictures and checkpoints.
+        # Samples and checkpoints; none of a step after whose critical alarm the training ends or returns.
         if training.number % config.sample_every == 0:
             session.recorder.sample(session.showing)
         if isinstance(decided.decision, Continue):
@@ -215,7 +215,7 @@ def train(
 
 
 def _reason(decided: Decided, signal: str | None, late: bool) -> str:
-    """Why the training ends before its length is reached, or ""."""
+    """The reason to end the training before its full length, or ""."""
     match decided.decision:
         case Return():
             return "rescue"
@@ -226,9 +226,9 @@ def _reason(decided: Decided, signal: str | None, late: bool) -> str:
 
 
 def _keep_last(session: Session, readings: Mapping[str, Tensor], saved: int, reason: str) -> None:
-    """Log, save and show the last step wherever it fell."""
+    """Log, save and sample the last step, at whatever multiple."""
     training, recorder = session.training, session.recorder
-    if not scheduled(training, training.number):  # so that no diagnostic looks
+    if not scheduled(training, training.number):  # then no diagnostic is due
         session.observe(readings)
     if saved != training.number and reason not in ("alarm", "rescue") and sound(training, readings):
         checkpoint.save(recorder.run, training)

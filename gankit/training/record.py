@@ -1,4 +1,4 @@
-"""What is written of a training while it goes on: lines, samples, checkpoints, artifacts."""
+"""Write a training's lines, samples, checkpoints and artifacts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GRID = 64  # pictures in a sample grid
 
 
 class Recorder:
-    """Writes a training into its run folder, and hands each line on."""
+    """Writes a training into its run folder, and passes each line to the artifacts and the watcher."""
 
     def __init__(
         self, run: RunFolder, training: Training, pictures_a_step: int, catalogue: Catalogue, watcher: Watcher
@@ -42,7 +42,7 @@ class Recorder:
         self.alarms = run.append_to(run.alarms_path)
         self.readings = run.append_to(run.readings_path)
         self.last = (training.number, training.seconds)
-        self.unsaved = False  # a checkpoint was due that the disk did not take
+        self.unsaved = False  # the last checkpoint could not be written
         self.complained: set[str] = set()
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class Recorder:
             lines.close()
 
     def follow(self) -> None:
-        """Go on where the run folder is by now. Raises `FolderGone` where there is none any more."""
+        """Follow the run folder to its current place. Raises `FolderGone` if it no longer exists."""
         if self.run.follow():
             self.watcher.notice(f"the run folder was moved: the training goes on in {self.run.folder}")
 
@@ -58,11 +58,11 @@ class Recorder:
 
     @property
     def attempt(self) -> dict[str, int]:
-        """What marks a line of a later attempt."""
+        """The mark of a later attempt's lines."""
         return {"attempt": self.training.attempt} if self.training.attempt > 1 else {}
 
     def line(self, readings: Mapping[str, Tensor]) -> dict[str, Any]:
-        """This step's metrics, on the host: one transfer for all of them."""
+        """This step's metrics, moved to the host in one transfer."""
         training, seconds = self.training, self.training.seconds
         values = torch.stack([value.float().reshape(()) for value in readings.values()]).cpu().numpy()
         steps, since = training.number - self.last[0], seconds - self.last[1]
@@ -72,13 +72,13 @@ class Recorder:
             "images": training.number * self.pictures_a_step,
             "seconds": round(seconds, 3),
             "images_per_second": round(steps * self.pictures_a_step / max(since, 1e-9), 1),
-            # The shortest decimals that give the float32 back.
+            # The shortest decimals that round-trip to the float32.
             **{name: float(str(np.float32(value))) for name, value in zip(readings, values, strict=True)},
         }
         return line | self.attempt
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """A line of metrics.jsonl."""
+        """Append a line to metrics.jsonl."""
         self._append(self.metrics, line)
         self.watcher.line(line)
         for name, artifact in list(self.artifacts.items()):
@@ -86,16 +86,16 @@ class Recorder:
                 artifact.line(line)
 
     def detail(self, diagnostic: str, details: Any) -> None:
-        """A line of readings.jsonl."""
+        """Append a line to readings.jsonl."""
         record = {"step": self.training.number, "diagnostic": diagnostic, **self.attempt}
         self._append(self.readings, record | {"details": details})
 
     def alarm(self, record: Mapping[str, Any]) -> None:
-        """A line of alarms.jsonl."""
+        """Append a line to alarms.jsonl."""
         self._append(self.alarms, record)
 
     def rescue(self, record: Mapping[str, Any]) -> None:
-        """A line of rescues.jsonl: what came of a rescue."""
+        """Append a rescue's outcome to rescues.jsonl."""
         with closing(self.run.append_to(self.run.rescues_path)) as lines:
             self._append(lines, {"step": self.training.number, **record, **self.attempt})
 
@@ -108,7 +108,7 @@ class Recorder:
     # Samples and checkpoints.
 
     def sample(self, showing: Showing) -> None:
-        """The grid of fixed latents."""
+        """Write the sample grid of the fixed latents."""
         number, path = self.training.number, self.run.sample_path(self.training.number)
         grid = showing.fixed(GRID)
         try:
@@ -123,7 +123,7 @@ class Recorder:
                 artifact.sampled(number, path)
 
     def save(self) -> bool:
-        """Write a checkpoint. Returns whether there was room; the training goes on, and it is tried again."""
+        """Write a checkpoint; return False if it fails, so that the training goes on and tries again."""
         try:
             checkpoint.save(self.run, self.training)
         except (OSError, UserError, SafetensorError) as error:
@@ -137,7 +137,7 @@ class Recorder:
         return True
 
     def _unwritten(self, what: str, error: Exception) -> None:
-        """Say once what the disk does not take, so that somebody can make room."""
+        """Warn once that the disk refuses a kind of file, so that somebody can make room."""
         if what not in self.complained:
             self.complained.add(what)
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
@@ -149,14 +149,14 @@ class Recorder:
     # Artifacts.
 
     def draw(self) -> None:
-        """Let every artifact finish; after the last line."""
+        """Finish every artifact, after the last line."""
         for name, artifact in list(self.artifacts.items()):
             with self._left_out_if_it_fails(name):
                 artifact.finish()
 
     @contextmanager
     def _left_out_if_it_fails(self, name: str) -> Iterator[None]:
-        """A broken artifact is reported once and then left out."""
+        """Report an artifact that raises, and drop it."""
         try:
             yield
         except Exception as error:

@@ -1,4 +1,4 @@
-"""A rescue: back to the last healthy checkpoint, and on from there with the next remedy of the model's ladder."""
+"""A rescue: a return to the last healthy checkpoint, and the model's next remedy."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from gankit.errors import UserError
 from gankit.model import Model, Remedy
 from gankit.runs.folder import rescues
 
-TRIES = 4  # rescues of one run
+TRIES = 4  # most rescues of one run
 
 
 def open_remedies(current: RunConfig, model: Model, catalogue: Catalogue, alarm: str) -> Iterator[Remedy]:
-    """The rungs of the ladder that would change something in a run of this configuration.
+    """The model's remedies that change something in a run of this configuration.
 
-    What a user has set higher, a weight or a component's number, stays as it is; or lower, where the rung lowers it.
+    A remedy only raises loss weights and components' settings, or only lowers the settings if it `lowers`.
     """
     old = current.model_dump(mode="json")
     parts = {name: table for kind in COMPONENTS for name, table in old[kind].items()}
     for remedy in model.remedies(alarm):
         weights = {n: w for n, w in remedy.losses.items() if w > old["losses"].get(n, {}).get("weight", -math.inf)}
-        settings = {key: v for key, v in remedy.settings.items() if "." not in key or _goes_on(v, key, remedy, parts)}
+        settings = {key: v for key, v in remedy.settings.items() if "." not in key or _moves(v, key, remedy, parts)}
         remaining = replace(remedy, settings=settings, losses=weights)
         try:
             changes = bool(amended(current, remaining, catalogue, 0)[1])
-        except UserError:  # a part that is not installed, or not in this run
+        except UserError:  # a component that is not installed, or not in this run
             continue
         if changes:
             yield remaining
 
 
 def amended(current: RunConfig, remedy: Remedy, catalogue: Catalogue, step: int) -> tuple[RunConfig, set[str]]:
-    """The configuration with a remedy from `step` on, and the names of what it changes."""
-    asked = RunRequest(set=remedy.settings, losses=remedy.losses)
-    return amend(current.model_dump(mode="json"), asked, catalogue, step, by="rescue")
+    """The configuration with a remedy from `step` on, and the names of the changed settings."""
+    request = RunRequest(set=remedy.settings, losses=remedy.losses)
+    return amend(current.model_dump(mode="json"), request, catalogue, step, by="rescue")
 
 
-def _goes_on(value: float, key: str, remedy: Remedy, parts: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether COMPONENT.FIELD is not there yet."""
+def _moves(value: float, key: str, remedy: Remedy, parts: Mapping[str, Mapping[str, float]]) -> bool:
+    """Whether `value` moves COMPONENT.FIELD in the remedy's direction."""
     component, _, name = key.partition(".")
     now = parts.get(component, {}).get(name, math.inf if remedy.lowers else -math.inf)
     return value < now if remedy.lowers else value > now
 
 
 def outcome(config: RunConfig, number: int, ended_in: str) -> dict[str, Any] | None:
-    """What came of the last rescue by step `number`, a line of rescues.jsonl; None where none has gone on since.
+    """The outcome of the last rescue by step `number`, a line of rescues.jsonl; None without a step since a rescue.
 
-    `ended_in`: the kind of the critical alarm of this attempt, or "".
+    `ended_in`: the kind of this attempt's critical alarm, or "".
     """
     done = rescues(config.history)
     if not done or number <= done[-1]["step"]:
@@ -71,5 +71,5 @@ def outcome(config: RunConfig, number: int, ended_in: str) -> dict[str, Any] | N
 
 
 def _short(value: Any) -> str:
-    """What a setting became: a loss term's weight, a number."""
+    """The new value of a setting: a loss term's weight, a number."""
     return f"{value['weight']:g}" if isinstance(value, Mapping) and "weight" in value else f"{value}"

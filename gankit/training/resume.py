@@ -1,4 +1,4 @@
-"""Where a resume begins: at which step, in which folder, with which alarms that still stand."""
+"""The start of a resume: its step, its folder, and the open alarms."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from gankit.training.state import Training
 
 
 def standing(made: RunFolder, training: Training) -> list[tuple[str, Alarm]]:
-    """The critical alarms since the last healthy step, with their diagnostics, of those that have not seen all well."""
-    found: dict[str, Alarm] = {}
+    """The open critical alarms as (diagnostic, alarm): since the last healthy step, and without a good verdict."""
+    last: dict[str, Alarm] = {}
     for line in made.alarms():
         name = line.get("diagnostic")
         if line.get("severity") != "critical" or line.get("attempt", 1) != training.attempt:
             continue
         if training.healthy < line["step"] <= training.number and isinstance(name, str):
             readings = line.get("readings")
-            found[name] = Alarm(
+            last[name] = Alarm(
                 str(line.get("kind")),
                 "critical",
                 str(line.get("message")),
                 readings=readings if isinstance(readings, Mapping) else {},
                 before=line.get("before"),
             )
-    return [(name, alarm) for name, alarm in found.items() if not training.verdicts.get(name, True)]
+    return [(name, alarm) for name, alarm in last.items() if not training.verdicts.get(name, True)]
 
 
 def go_back(made: RunFolder, training: Training, step: int, differing: set[str]) -> None:
-    """Make room for the steps after `step`.
+    """Prepare the run folder for the steps after `step`. `differing`: the names of the changed settings.
 
-    Where the same training goes on from its last checkpoint, it is about to write the same lines again; where
-    settings changed or it returns to an earlier step, what was there is kept: lines in place, pictures set aside.
+    An unchanged training that resumes from its last checkpoint will write the later lines again, so they are dropped.
+    With changed settings, or from an earlier step, a new attempt begins: lines stay, pictures are set aside.
     """
-    if made.attempt > training.attempt:  # killed before this attempt's first checkpoint
+    if made.attempt > training.attempt:  # the run was killed before this attempt's first checkpoint
         training.since = step
     training.attempt = made.attempt
     lines = [line["step"] for line in made.metrics() if line.get("attempt", 1) == training.attempt]
     beyond = any(number > step for number in (*lines, *(number for number, _ in made.samples())))
-    if training.healthy not in made.checkpoints():  # rotated away since: better the one chosen than none
+    if training.healthy not in made.checkpoints():  # it was removed; the chosen one is better than none
         training.healthy = step
     if step != made.checkpoints()[-1] or (differing and beyond):
         training.attempt, training.since = made.abandon_after(step), step
         return
-    arrived = training.config.steps is not None and step >= training.config.steps  # and keeps its last line
+    arrived = training.config.steps is not None and step >= training.config.steps  # then its last line stays
     made.drop_lines(
         lambda number: number > step or (number == step and not arrived and not scheduled(training, number)),
         training.attempt,
@@ -58,7 +58,7 @@ def go_back(made: RunFolder, training: Training, step: int, differing: set[str])
 
 
 def branch(made: RunFolder, step: int, out: str | Path, healthy: int) -> RunFolder:
-    """A new run folder with what belongs to the steps up to `step`, and the last healthy checkpoint."""
+    """A new run folder with copies of the files up to `step`, and of the last healthy checkpoint."""
     folder = RunFolder.create(out, made.config["model"]["name"])
     names = [name for name in (*OBJECTS, *LINES) if name != "result.json" and (made.folder / name).exists()]
     paths = [made.folder / name for name in names]

@@ -1,4 +1,4 @@
-"""What a training can show without being changed by it: pictures, generated and real, and D's answer to them."""
+"""Generated and real pictures of a training, and D's outputs for them, without an effect on the training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gankit.training.state import LATENTS, Training
 
 @contextmanager
 def looking(training: Training, *stream: int) -> Iterator[None]:
-    """Eval mode, no gradients, and a random stream of its own; all is put back afterwards."""
+    """Eval mode, no gradients and a separate random stream; the end restores everything."""
     modules = [*training.networks.values(), training.averaged]
     modes = [module.training for module in modules]
     cuda = [training.device] if training.device.type == "cuda" else []
@@ -33,13 +33,13 @@ def looking(training: Training, *stream: int) -> Iterator[None]:
 
 
 class Showing:
-    """The pictures that a training can show: generated from fixed or fresh latents, and real ones."""
+    """Generated pictures, from fixed or fresh latents, and real ones."""
 
     def __init__(self, training: Training, data: Data | None) -> None:
         self.training, self.data = training, data
 
     def generate(self, n: int, averaged: bool = True, batch: int = 64) -> Tensor:
-        """`n` pictures (n, C, S, S), clipped to [-1, 1] (points as they are), from torch's own random stream."""
+        """`n` pictures (n, C, S, S), clipped to [-1, 1], or points (n, D), unclipped, from torch's global stream."""
         training = self.training
         networks = dict(training.networks)
         if averaged:
@@ -48,29 +48,29 @@ class Showing:
         labels = None
         if self.data is not None and self.data.labels is not None:
             spread = self.data.labels[:: max(1, len(self.data.labels) // n)]
-            labels = torch.from_numpy(np.resize(spread, n)).to(training.device)  # again from the first, where too few
-        asked = training.asked(networks)
-        made = [
-            training.model.generate(asked, noise[i : i + batch], None if labels is None else labels[i : i + batch])
+            labels = torch.from_numpy(np.resize(spread, n)).to(training.device)  # `resize` repeats too few labels
+        callables = training.callables(networks)
+        parts = [
+            training.model.generate(callables, noise[i : i + batch], None if labels is None else labels[i : i + batch])
             for i in range(0, n, batch)
         ]
-        fake = torch.cat(made)
+        fake = torch.cat(parts)
         return fake.clamp(-1, 1) if fake.ndim == 4 else fake
 
     def real(self, n: int, held_out: bool = False) -> Tensor:
-        """At most `n` real pictures, spread over the set."""
+        """At most `n` real pictures in [-1, 1], evenly spaced in the set."""
         assert self.data is not None
         source = self.data.held_out if held_out else self.data.train
         chosen = source[:: max(1, len(source) // max(n, 1))][:n]
         return to_float(torch.from_numpy(chosen.copy())).to(self.training.device)
 
     def judge(self, pictures: Tensor, labels: Tensor | None = None) -> Judged:
-        """D's answer to pictures, as it is shown them; a rest that is too few to be shown is left out."""
+        """D's output for pictures after the views, without a remainder that does not fill a view's group."""
         training = self.training
         whole = len(pictures) - len(pictures) % training.view.together
-        return training.model.judge(training.asked(), training.view(pictures[:whole]), labels)
+        return training.model.judge(training.callables(), training.view(pictures[:whole]), labels)
 
     def fixed(self, n: int) -> Tensor:
-        """The same latents at every sampling step, through the averaged generator."""
+        """`n` pictures of the averaged generator, from the same latents at every call."""
         with looking(self.training, LATENTS):
             return self.generate(n)

@@ -1,4 +1,4 @@
-"""What a training begins with: data and networks. What does not fit is refused before there is a folder."""
+"""The start of a training: its data and networks, checked before the run folder exists."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from gankit.training.watcher import Watcher
 
 
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
-    """Open a folder, or the data source NAME[:ARGUMENT]."""
-    asked = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
-    data = open_source(resolved.data, asked, catalogue, resolved.datasets)
+    """Open a folder, or the data source NAME[:ARGUMENT]. Raises `UserError` for fewer pictures than a batch."""
+    request = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
+    data = open_source(resolved.data, request, catalogue, resolved.datasets)
     if data.skipped:
         first = data.skipped[0]
         watcher.notice(
@@ -49,9 +49,9 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
 
 
 def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Training, Batches]:
-    """The training and its batches; what does not fit is refused here, before anything is written.
+    """The training and its batches, after a dry step.
 
-    Raises `UserError` for that, and `TrainingError` where the code of a model or component failed.
+    Raises `UserError` for a misfit, and `TrainingError` if the code of a model or component fails.
     """
     try:
         training = build(resolved, data.shape, catalogue, data.classes)
@@ -70,12 +70,12 @@ def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Tra
     return training, batches
 
 
-def chosen(resolved: RunConfig, asked: RunRequest, data: Data, training: Training) -> str:
-    """One line: what will be trained, and why so."""
+def chosen(resolved: RunConfig, request: RunRequest, data: Data, training: Training) -> str:
+    """One line about the training: model, data, sizes, and the reason for automatic choices."""
     free = [
         key
         for key in ("image_size", "batch_size", "precision", "steps")
-        if getattr(asked, key) is None and not (key == "steps" and resolved.time)
+        if getattr(request, key) is None and not (key == "steps" and resolved.time)
     ]
     size = "×".join(map(str, data.shape[1:])) if len(data.shape) == 3 else f"points of {data.shape[0]} numbers"
     filters = f", {resolved.model['filters']} filters" if "filters" in resolved.model else ""
@@ -92,7 +92,7 @@ def chosen(resolved: RunConfig, asked: RunRequest, data: Data, training: Trainin
 
 
 def describe_data(data: Data) -> dict[str, Any]:
-    """data.json."""
+    """The contents of data.json."""
     return {
         "name": data.name,
         "train": len(data.train),
@@ -107,12 +107,13 @@ def describe_data(data: Data) -> dict[str, Any]:
 
 @contextmanager
 def quiet_random(device: str) -> Iterator[None]:
-    """A training seeds torch's own random stream at every update; the caller's is put back."""
+    """Restore the caller's random stream afterwards: a training seeds torch's global one at every update."""
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         yield
 
 
 def refuse_inside(out: str | Path | None, data: str | Path) -> None:
+    """Raise `UserError` if the run folder would lie inside the pictures' folder."""
     pictures = os.path.realpath(os.path.expanduser(data))
     folder = Path(os.path.realpath(os.path.expanduser(out or "runs")))
     if os.path.isdir(pictures) and folder.is_relative_to(pictures):

@@ -1,4 +1,4 @@
-"""All of a training in memory."""
+"""The state of a training in memory."""
 
 from __future__ import annotations
 
@@ -14,60 +14,60 @@ from gankit.components import Controller, Diagnostic, LossTerm, View
 from gankit.config.schema import RunConfig
 from gankit.model import Judged, Model, Networks
 
-# Streams of random numbers, kept apart: SeedSequence(seed, stream, …).
+# Separate random streams: SeedSequence(seed, stream, …).
 WEIGHTS, UPDATES, LATENTS, LOOKING = 10, 11, 12, 13
 
 
 @dataclass
 class Training:
-    """A training in memory. `number` is the last step done; `seconds` the time spent training, over all starts."""
+    """A training in memory. `number` is the last step; `seconds` the training time of all starts together."""
 
     config: RunConfig
     model: Model
     device: torch.device
     networks: dict[str, nn.Module]
-    averaged: nn.Module  # the generator's moving average, which is what is shown
+    averaged: nn.Module  # the moving average of the generator, which makes the samples
     optimizers: dict[str, torch.optim.Optimizer]
     controllers: dict[str, Controller]
     terms: dict[str, tuple[float, LossTerm]]
     view: Views
     diagnostics: dict[str, Diagnostic]
-    paced: list[Any] = field(default_factory=list)  # modules and views that are told of each step before it
+    paced: list[Any] = field(default_factory=list)  # modules and views whose `at_step` precedes each step
     number: int = 0
     seconds: float = 0.0
     attempt: int = 1
-    since: int = 0  # the step that this attempt began at
-    healthy: int = 0  # the last checkpoint at which no diagnostic saw anything wrong; it is kept
-    verdicts: dict[str, bool] = field(default_factory=dict)  # diagnostic -> whether all was well at its last look
-    disabled: dict[str, str] = field(default_factory=dict)  # diagnostics that raised, with the reason
+    since: int = 0  # the step at which this attempt began
+    healthy: int = 0  # the step of the last healthy checkpoint
+    verdicts: dict[str, bool] = field(default_factory=dict)  # diagnostic -> its last verdict
+    disabled: dict[str, str] = field(default_factory=dict)  # diagnostic that raised -> the reason
     start: dict[str, float] = field(default_factory=dict)  # losses, readings, learning rates before the first step
 
-    def asked(self, networks: Mapping[str, nn.Module] | None = None) -> Networks:
-        """The networks as callables under this run's precision; what they return is float32."""
+    def callables(self, networks: Mapping[str, nn.Module] | None = None) -> Networks:
+        """The networks as callables under the run's precision, with float32 outputs."""
         bf16 = self.config.precision == "bf16"
-        return {name: Asked(module, self.device.type, bf16) for name, module in (networks or self.networks).items()}
+        return {name: Autocast(module, self.device.type, bf16) for name, module in (networks or self.networks).items()}
 
     @property
     def critics(self) -> list[str]:
-        """The terms that have a network of their own."""
+        """The names of the terms with their own network."""
         return [name for name in self.terms if name in self.networks]
 
     @property
     def rates(self) -> dict[str, float]:
-        """The learning rate of each network at the start."""
+        """The initial learning rate of each network."""
         own = {name: self.optimizers[name].defaults["lr"] for name in self.critics}
         return own | {name: self.model.learning_rate(name) for name in self.networks if name not in own}
 
     @property
     def updates(self) -> list[tuple[str, ...]]:
-        """The networks that each update moves: the model's, and those of terms that are added to one of them."""
+        """The networks that each update moves: the model's, and those of the terms that add to their losses."""
         return [
             (*names, *(name for name in self.critics if self.terms[name][1].network in names))
             for names in self.model.updates
         ]
 
     def knobs(self) -> dict[str, Tensor]:
-        """Every controller's value for the next step, and the learning rates that none drives."""
+        """The value of every knob for the next step: the controllers' values, and constant learning rates."""
         values = {
             f"learning_rate/{name}": torch.full((), rate, device=self.device) for name, rate in self.rates.items()
         }
@@ -76,8 +76,8 @@ class Training:
         return values
 
 
-class Asked:
-    """A network as a callable under a precision; the tensors that it returns are float32 at least."""
+class Autocast:
+    """A network as a callable, under bf16 autocast or not; its outputs are float32 or float64."""
 
     def __init__(self, module: nn.Module, device: str, bf16: bool) -> None:
         self.module, self.device, self.bf16 = module, device, bf16
@@ -96,7 +96,7 @@ def _single(out: Any) -> Any:
 
 
 class Views:
-    """The named views, one after the other."""
+    """A chain of views."""
 
     def __init__(self, views: list[View]) -> None:
         self.views = views
@@ -108,7 +108,7 @@ class Views:
 
     @property
     def together(self) -> int:
-        """How many items are shown as one."""
+        """How many items form one of D's inputs."""
         return math.prod(view.together for view in self.views)
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What diagnostics find in a training, and what the reaction decides on it: values, which the loop acts on."""
+"""Call the diagnostics, and the reaction for their critical alarms; the loop acts on the decision."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ from gankit.training.showing import Showing, looking
 from gankit.training.state import LOOKING, Training
 from gankit.training.watcher import Watcher
 
-PATIENCE = 5.0  # seconds that a diagnostic may take before its share of the time is looked at
+PATIENCE = 5.0  # seconds of a diagnostic before its share of the time counts
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the diagnostics that were due found: `values` by metric name, `details` and `alarms` with who found them."""
+    """The readings of the diagnostics at one step."""
 
-    values: dict[str, float] = field(default_factory=dict)
-    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    alarms: tuple[tuple[str, Alarm], ...] = ()
-    looked: bool = False
+    values: dict[str, float] = field(default_factory=dict)  # by metric name
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by diagnostic
+    alarms: tuple[tuple[str, Alarm], ...] = ()  # with the diagnostic
+    looked: bool = False  # whether any diagnostic was due
 
 
 @dataclass(frozen=True)
 class Decided:
-    """What the reaction decided, and the last critical alarm that it was asked about."""
+    """The reaction's decision, and the last critical alarm."""
 
     decision: Decision = field(default_factory=Continue)
     alarm: Alarm | None = None
 
     def after(self, before: Decided) -> Decided:
-        """With the alarm of before, where there is no later one."""
+        """This decision, with the alarm of `before` if it has none."""
         return replace(self, alarm=self.alarm or before.alarm)
 
 
 class Watch:
-    """Lets the diagnostics look at a training and the reaction decide on what they find."""
+    """Calls the diagnostics of a training and its reaction."""
 
     def __init__(
         self,
@@ -72,20 +72,20 @@ class Watch:
         self.catalogue, self.watcher = catalogue, watcher
         reaction = catalogue.get("reactions", training.config.on_alarm)
         self.reaction: Reaction = reaction(reaction.Options(**training.config.reactions.get(reaction.name, {})))
-        self.refused = set(refused)  # flags of remedies that turned out not to fit
-        self.words: dict[str, str] = {}  # diagnostic -> its word on the training's health
-        self.looked: dict[str, int] = {}  # diagnostic -> the step of its last look
+        self.refused = set(refused)  # flags of remedies that do not fit
+        self.words: dict[str, str] = {}  # diagnostic -> its `health`
+        self.looked: dict[str, int] = {}  # diagnostic -> the step of its last reading
         self.began = perf_counter()
-        self.took: dict[str, float] = {}  # diagnostic -> the seconds of its looks since then
-        self.over_budget: set[str] = set()  # diagnostics of which that was told
+        self.took: dict[str, float] = {}  # diagnostic -> the seconds of its readings since then
+        self.over_budget: set[str] = set()  # diagnostics with a warning about their time
 
     def all_well(self, number: int) -> bool:
-        """Whether every diagnostic that gives a verdict looked at this very step, and saw nothing wrong."""
+        """Whether every diagnostic with a verdict gave a good one at this very step."""
         verdicts = self.training.verdicts
         return bool(verdicts) and all(well and self.looked.get(name) == number for name, well in verdicts.items())
 
     def observe(self, line: dict[str, Any]) -> Decided:
-        """Let the diagnostics look whose turn it is, write this step's line with what they read, and decide."""
+        """Call the due diagnostics, decide on their alarms, and write this step's line with their readings."""
         look = self.look(line)
         for name, details in look.details.items():
             self.recorder.detail(name, details)
@@ -99,7 +99,7 @@ class Watch:
     # Looking.
 
     def look(self, line: Mapping[str, Any]) -> Look:
-        """What the diagnostics find whose turn it is at this step. One that raises is switched off."""
+        """The readings of the diagnostics that are due at this step. One that raises is switched off."""
         training = self.training
         values: dict[str, float] = {}
         details: dict[str, Mapping[str, Any]] = {}
@@ -110,20 +110,20 @@ class Watch:
             try:
                 with looking(training, LOOKING, training.number):
                     reading = diagnostic.read(self.snapshot({**line, **values}))
-                found = {f"{name}/{key}": float(value) for key, value in reading.values.items()}
-                json.dumps(strict([reading.details, diagnostic.state()]), allow_nan=False)  # or it could not be written
-            except Exception as error:  # a broken observer must not end a training of three days
+                metrics = {f"{name}/{key}": float(value) for key, value in reading.values.items()}
+                json.dumps(strict([reading.details, diagnostic.state()]), allow_nan=False)  # check before writing
+            except Exception as error:  # a broken diagnostic must not end a training of three days
                 alarms.append((name, self._switch_off(name, error)))
                 continue
             self._keep_to_budget(name, diagnostic, perf_counter() - began)
             self._note(name, reading)
-            values |= found
+            values |= metrics
             details |= {name: reading.details} if reading.details else {}
             alarms += [(name, alarm) for alarm in reading.alarms]
         return Look(values, details, tuple(alarms), bool(due))
 
     def snapshot(self, line: Mapping[str, Any]) -> Snapshot:
-        """The training as a diagnostic sees it at this step."""
+        """The training's `Snapshot` at this step."""
         training, showing = self.training, self.showing
         return Snapshot(
             training.number,
@@ -138,7 +138,7 @@ class Watch:
         )
 
     def _note(self, name: str, reading: Reading) -> None:
-        """Keep a diagnostic's verdict and its word on the training's health."""
+        """Store a diagnostic's verdict and its `health`."""
         self.looked[name] = self.training.number
         well = False if any(alarm.severity == "critical" for alarm in reading.alarms) else reading.healthy
         if well is not None:
@@ -155,7 +155,7 @@ class Watch:
         return Alarm("diagnostic-failed", "warning", f"It is switched off: {reason}")
 
     def _keep_to_budget(self, name: str, diagnostic: Diagnostic, seconds: float) -> None:
-        """Tell once of a diagnostic that takes more time than it may; it goes on, since the clock decides nothing."""
+        """Warn once about a diagnostic that exceeds its budget. It goes on: the clock must not change a run."""
         took = self.took[name] = self.took.get(name, 0.0) + seconds
         share = took / max(perf_counter() - self.began, 1e-9)
         if took < PATIENCE or share <= diagnostic.budget or name in self.over_budget:
@@ -170,20 +170,20 @@ class Watch:
     # Deciding.
 
     def react(self, alarms: Iterable[tuple[str, Alarm]]) -> Decided:
-        """Tell of each alarm, and ask the reaction about the critical ones; a return outweighs a stop."""
+        """Record each alarm and call the reaction for the critical ones; a return outweighs a stop."""
         decided = Decided()
         for diagnostic, alarm in alarms:
             answer: Decision = Continue("warned")
             if alarm.severity == "critical":
                 answer = self._ask(alarm)
                 if isinstance(answer, Return) and isinstance(decided.decision, Return):
-                    answer = decided.decision  # a step has one way back
+                    answer = decided.decision  # one return a step
                 decided = Decided(max(decided.decision, answer, key=_weight), alarm)
-            self._tell(diagnostic, alarm, answer.words)
+            self._record(diagnostic, alarm, answer.words)
         return decided
 
     def reconsider(self, decided: Decided, error: Exception) -> Decided:
-        """The remedy that was decided on does not fit this run: the reaction is asked again, without it."""
+        """Call the reaction again without the remedy that does not fit this run."""
         assert isinstance(decided.decision, Return)
         assert decided.alarm is not None
         remedy = decided.decision.remedy
@@ -196,7 +196,7 @@ class Watch:
         return Decided(answer if isinstance(answer, Return) else Stop(answer.words, keep_best=True), decided.alarm)
 
     def _ask(self, alarm: Alarm) -> Decision:
-        """The reaction's decision on a critical alarm; where it fails, the training goes on."""
+        """The reaction's decision on a critical alarm; if it raises, the training goes on."""
         run, back = self.recorder.run, self.training.healthy
         there = run.checkpoints()
         remedies = [remedy for remedy in self.remedies(alarm.kind) if not remedy.new_run]
@@ -207,22 +207,23 @@ class Watch:
                 raise TypeError(f"react returned {answer!r}: it must be gankit.Continue, gankit.Stop or gankit.Return")
             if isinstance(answer, Return) and answer.step not in there:
                 raise ValueError(f"there is no checkpoint of step {answer.step} to return to")
-        except Exception as error:  # a failing notification must not end the training
+        except Exception as error:  # a failing reaction must not end the training
             answer = Continue(f"the reaction failed: {in_one_line(error)}")
             self.watcher.notice(f"alarm {alarm.kind!r}: {answer.words}")
         return answer
 
     def remedies(self, alarm: str) -> list[Remedy]:
-        """What the model has against an alarm of that kind and this run has not yet."""
+        """The model's remedies for an alarm of that kind that change something in this run and fit it."""
         training = self.training
         try:
-            found = list(open_remedies(training.config, training.model, self.catalogue, alarm))
-        except Exception as error:  # a model's broken ladder must not silence the alarm
+            remedies = list(open_remedies(training.config, training.model, self.catalogue, alarm))
+        except Exception as error:  # a model's failing `remedies` must not suppress the alarm
             self.watcher.notice(f"the remedies of {training.model.name!r} failed: {in_one_line(error)}")
             return []
-        return [remedy for remedy in found if remedy.flags not in self.refused]
+        return [remedy for remedy in remedies if remedy.flags not in self.refused]
 
-    def _tell(self, diagnostic: str, alarm: Alarm, action: str) -> None:
+    def _record(self, diagnostic: str, alarm: Alarm, action: str) -> None:
+        """Write an alarm's line, and pass it to the watcher and the plugins."""
         training, run = self.training, self.recorder.run
         ill = alarm.severity == "critical" or not all(training.verdicts.values())
         remedies = [_as_data(one) for one in alarm.advice]
@@ -244,7 +245,7 @@ class Watch:
 
 
 def _weight(decision: Decision) -> int:
-    """Which of two decisions of one step is followed."""
+    """The rank of a decision among those of one step; the greatest wins."""
     return (Continue, Stop, Return).index(type(decision))
 
 

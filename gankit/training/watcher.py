@@ -1,4 +1,4 @@
-"""Who is told how a training goes."""
+"""The interface for a training's events."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from gankit.training.state import Training
 
 
 class Watcher:
-    """Who is told how the training goes. This one keeps silent; the command line shows it."""
+    """Receives a training's events. This one ignores them; the command line's shows them."""
 
-    lost = ""  # why nobody hears it any more
+    lost = ""  # the reason if the output is lost
 
     def notice(self, text: str) -> None:
-        """Something that a person should read, in one line."""
+        """A message for the user, in one line."""
 
     def decoding(self, done: int, total: int) -> None:
-        """Pictures are being read into the cache."""
+        """`done` of `total` pictures are decoded into the cache."""
 
     def begin(self, training: Training) -> None:
         """The first step is next."""
 
     def line(self, line: Mapping[str, Any]) -> None:
-        """A line of metrics.jsonl was written."""
+        """A new line of metrics.jsonl."""
 
     def sampled(self, step: int) -> None:
-        """A sample grid was written."""
+        """A new sample grid."""
 
     def alarm(self, alarm: Mapping[str, Any]) -> None:
-        """A line of alarms.jsonl was written."""
+        """A new line of alarms.jsonl."""
 
     def health(self, word: str) -> None:
-        """A diagnostic's word on the training's health."""
+        """The diagnostics' `health` for the progress line."""
 
     def end(self) -> None:
         """The last step is done."""

@@ -79,7 +79,7 @@ def one_backward(training: Training, batches: Batches, detached: bool) -> dict[s
     model, knobs, (real, _) = training.model, training.knobs(), batches(1, 0)
     noise = model.latents(len(real), training.device)
     for_G, for_D = (
-        Step(model, 1, ("generator", "discriminator"), real, None, noise, training.asked(), knobs, training.view)
+        Step(model, 1, ("generator", "discriminator"), real, None, noise, training.callables(), knobs, training.view)
         for _ in range(2)
     )
     for_D.__dict__["fake"] = for_G.fake.detach() if detached else for_G.fake
@@ -229,7 +229,7 @@ def a_step(**settings: Any) -> tuple[EBGAN, Step]:
     real, _ = batches(1, 0)
     noise = training.model.latents(len(real), training.device)
     knobs = training.knobs()
-    step = Step(training.model, 1, ("discriminator",), real, None, noise, training.asked(), knobs, training.view)
+    step = Step(training.model, 1, ("discriminator",), real, None, noise, training.callables(), knobs, training.view)
     return training.model, step  # type: ignore[return-value]
 
 

@@ -1,1 +1,1 @@
-"""What a trained generator gives: samples, latents, measures."""
+"""Samples, latents and measures of a trained generator."""

@@ -1,7 +1,7 @@
-"""How good a run's pictures are, or those of any folder: measures against pictures that were never trained on.
+"""Measures of a run's samples, or of a folder's pictures, against held-out pictures.
 
-Each stands beside what as many other real pictures reach, since every one of them depends on how many pictures are
-compared. What each says and does not: docs/measures.md.
+Each measure depends on the number of pictures, so it stands beside the value that as many other real pictures reach.
+docs/measures.md says what each means.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ from gankit.trained.two_sides import FEWEST, Pictures, Real, collect
 
 SCHEMA = 1
 NEIGHBOURS = 5  # k, as Naeem et al. recommend
-SIDE = 16  # pixels, to which pictures are averaged where pixels are compared
-NATIVE = 64  # pixels, to which larger ones are averaged where they are compared at their own size
-ENOUGH = 100  # held-out pictures; with fewer, training pictures stand in for them
-COARSE = 500  # real pictures, below which a difference must be large to mean something
+SIDE = 16  # side of the averaged pictures whose pixels are compared
+NATIVE = 64  # the largest side for a comparison at the pictures' own size
+ENOUGH = 100  # held-out pictures; with fewer, training pictures replace them
+COARSE = 500  # real pictures; with fewer, small differences mean nothing
 FRECHET = 2000  # held-out pictures that the Fréchet distance needs
-CELLS, PER_CELL = 100, 20  # of NDB, at most, and real pictures in each on average
-PAIRS = 500  # of pictures, for MS-SSIM
-LOOKED = 100_000  # training pictures at most, among which copies are looked for
-CLOSEST = 32  # samples that are shown beside their nearest training pictures
+CELLS, PER_CELL = 100, 20  # NDB: the most cells, and the mean number of real pictures in a cell
+PAIRS = 500  # pairs of pictures for MS-SSIM
+LOOKED = 100_000  # the most training pictures in the search for copies
+CLOSEST = 32  # samples shown beside their nearest training pictures
 
-Better = Literal["higher", "lower", "nearer"]  # nearer: to what real pictures have, from either side
+Better = Literal["higher", "lower", "nearer"]  # nearer: to the real pictures' value, from either side
 Against = Literal["held-out", "training"]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number, and what it has to be compared with."""
+    """A measure, and the value to compare it with."""
 
     value: float
-    ceiling: float  # what as many other real pictures reach: where lower is better, a floor; where nearer, the aim
+    ceiling: float  # the value of as many other real pictures; where lower is better, it is a floor
     better: Better
-    space: str  # what pictures are compared by
+    space: str  # the features that are compared
     against: Against
-    real: int  # real pictures that it was compared with, at once
-    n: int  # samples that entered
-    spread: float | None = None  # standard error, of what was sampled; docs/measures.md says of what in each
+    real: int  # real pictures in one comparison
+    n: int  # samples
+    spread: float | None = None  # standard error; docs/measures.md says over which draws
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, the measures by name in the order of a table, and what has to be said besides."""
+    """The measures of a run or a folder by name, in the order of a table, and notes on them."""
 
     of: dict[str, Any]
     measures: dict[str, Measure]
@@ -70,7 +70,7 @@ class Evaluation:
     )  # (m, C, S, 2S): beside() of those most like a copy
 
     def model_dump(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The evaluation as strict JSON values."""
         measures = {name: asdict(measure) for name, measure in self.measures.items()}
         return strict({"schema": SCHEMA, "of": self.of, "measures": measures, "notes": self.notes})
 
@@ -87,12 +87,12 @@ def evaluate(
 ) -> Evaluation:
     """Measure `n` samples of a run at `step` (default: its last checkpoint), or at most `n` pictures of a folder.
 
-    `data`: a folder of pictures or a data source; by default that of the run, with its own split. `averaged`: of the
-    averaged generator, or the bare one. `fid`: FID and KID in Inception's features as well, which need the extra
-    `gankit[fid]` and weights that torch-fidelity fetches. `plugins`: what the run was made with.
-    Raises `UserError` for a request that cannot be met: no such run, folder, step or data, too few pictures, points.
+    `data`: a folder of pictures or a data source; by default that of the run, with its split. `averaged`: the averaged
+    generator, or the bare one. `fid`: also FID and KID in Inception's features; they need the extra `gankit[fid]`, and
+    torch-fidelity downloads the weights. `plugins`: those of the run.
+    Raises `UserError` if the run, folder, step or data does not exist, for too few pictures, and for points.
     """
-    further = [inception()] if fid else []  # first, since it may not be had
+    further = [inception()] if fid else []  # first, because it may fail
     pictures = collect(run_or_folder, data, step, n, averaged, plugins)
     space = deep(pictures.samples.shape[1])
     comparison = _Comparison(pictures)
@@ -110,7 +110,7 @@ def evaluate(
 
 
 class _Comparison:
-    """Samples and the real pictures that they are compared with, for each kind of measure."""
+    """The measures of samples against real pictures, by kind."""
 
     def __init__(self, pictures: Pictures) -> None:
         self.samples, self.train, self.held_out = pictures.samples, pictures.train, pictures.held_out
@@ -130,7 +130,7 @@ class _Comparison:
             )
 
     def _sides(self, least: int) -> _Sides:
-        """Held-out pictures and, as perfect samples, training pictures; or two halves of the training pictures."""
+        """Held-out pictures against training pictures, or, with too few, two halves of the training pictures."""
         n, half = len(self.samples), min(len(self.samples), len(self.train) // 2)
         held_out, train = min(n, len(self.held_out)), min(n, len(self.train))
         if train >= FEWEST and (len(self.held_out) >= least or held_out >= half):
@@ -148,13 +148,13 @@ class _Comparison:
         return self.held_out if self.sides.against == "held-out" else self.train
 
     def points(self, side: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels of the samples, the real pictures and the other real ones, averaged to that side."""
+        """Pixels of the samples, of `sides.real` and of `sides.other`, averaged to that side."""
         averaged = partial(pixels, side=side)
         both = self.real.map(averaged, self.sides.real), self.train.map(averaged, self.sides.other)
         return averaged(self.samples), *both
 
     def shares(self) -> dict[str, Measure]:
-        """Coverage, precision, recall, density of small averages; and NDB, of all."""
+        """Coverage, precision, recall, density and NDB of pictures averaged to 16×16."""
         points = fake, real, other = self.points(SIDE)
         measures = self._neighbours(points, f"pixels-{SIDE}")
         cells = bins(real, max(2, min(CELLS, len(real) // PER_CELL)))
@@ -165,20 +165,20 @@ class _Comparison:
         return measures
 
     def native(self) -> dict[str, Measure]:
-        """The four shares again of the pictures at their own size, where that is more."""
+        """The four shares of the pictures at their own size, if that is above 16×16."""
         side = min(self.samples.shape[-1], NATIVE)
         if side <= SIDE:
             return {}
-        found = self._neighbours(self.points(side), f"pixels-{side}")
-        return {f"{name}-native": measure for name, measure in found.items()}
+        measures = self._neighbours(self.points(side), f"pixels-{side}")
+        return {f"{name}-native": measure for name, measure in measures.items()}
 
     def _neighbours(self, points: tuple[Tensor, Tensor, Tensor], space: str) -> dict[str, Measure]:
-        """Coverage, precision, recall, density: sets of one size, as many as the samples give."""
+        """Coverage, precision, recall, density: the mean over sets of equal size, as many as the samples fill."""
         fake, real, other = points
         size = min(map(len, points))
         real = real[:size]
         radii = reach(real, NEIGHBOURS)
-        found, best = (
+        rows, best = (
             torch.tensor(
                 [neighbours(real, some, NEIGHBOURS, radii) for some in side[: len(side) // size * size].split(size)]
             )
@@ -186,18 +186,18 @@ class _Comparison:
         )
         measures = {
             name: self._measure(
-                (float(found[:, column].mean()), _error(found[:, column])),
+                (float(rows[:, column].mean()), _error(rows[:, column])),
                 float(best[:, column].mean()),
                 "higher",
                 space,
-                (size, len(found) * size),
+                (size, len(rows) * size),
             )
             for column, name in enumerate(Neighbours._fields)
         }
         return {name: measures[name] for name in ("coverage", "precision", "recall", "density")}
 
     def distances(self, space: Space) -> dict[str, Measure]:
-        """KID and Fréchet distance by the features of a network."""
+        """KID and the Fréchet distance in the features of a network."""
         fake, sides = space.features(self.samples), self.sides
         many = self._sides(FRECHET if len(self.samples) > FRECHET else len(self.samples))
         last = max(side.stop for sides in (sides, many) for side in sides.of_training)
@@ -225,7 +225,7 @@ class _Comparison:
         return {f"kid-{space.name}": kid, "fid" if fid else f"frechet-{space.name}": frechet}
 
     def cleanliness(self) -> dict[str, Measure]:
-        """Noise, flat places, plain ground, fine detail at the pictures' own size: right where real ones have them."""
+        """Noise, flat places, plain ground and fine detail at the pictures' own size."""
         colour = ground_colour(self.real.map(edge, self.sides.real))
         if colour is None:
             self.notes.append(
@@ -234,48 +234,51 @@ class _Comparison:
             )
         real = over_set(self.real.map(partial(per_picture, colour=colour), self.sides.real))
         fake = over_set(per_picture(self.samples, colour))
-        fake["fine"], real["fine"] = over_real(fake, real)["fine"], over_real(real, real)["fine"]  # energies say little
+        fake["fine"], real["fine"] = (
+            over_real(fake, real)["fine"],
+            over_real(real, real)["fine"],
+        )  # an energy alone says little
         space = f"pixels-{self.samples.shape[-1]}"
         sizes = self.sides.real.stop - self.sides.real.start, len(self.samples)
         return {name: self._measure(one, real[name].value, "nearer", space, sizes) for name, one in fake.items()}
 
     def diversity(self) -> dict[str, Measure]:
-        """1 − MS-SSIM of two samples, on average."""
-        found = [
+        """The mean of 1 − MS-SSIM over pairs of samples."""
+        fake, real = (
             1 - ms_ssim(*_pairs(side)) for side in (self.samples, self.train[: min(2 * PAIRS, self.sides.other.stop)])
-        ]
-        value, real = (float(differences.mean()) for differences in found)
-        count = 2 * len(found[0])
+        )
+        value, ceiling = float(fake.mean()), float(real.mean())
         space = f"ms-ssim-{self.samples.shape[-1]}"
-        return {
-            "diversity": Measure(value, real, "higher", space, "training", 2 * len(found[1]), count, _error(found[0]))
-        }
+        sizes = 2 * len(real), 2 * len(fake)
+        return {"diversity": Measure(value, ceiling, "higher", space, "training", *sizes, _error(fake))}
 
     def memorisation(self) -> dict[str, Measure]:
-        """Whether samples lie nearer to training pictures than pictures do that were never trained on."""
+        """The chance that a sample is nearer to a training picture than a held-out picture is."""
         if len(self.held_out) < FEWEST:
             self.notes.append(
                 f"whether samples are copies of training pictures is not measured: {len(self.held_out)} pictures are "
                 f"held out, and it takes {FEWEST}"
             )
             return {}
-        found = copies(self.samples, self.train, self.held_out, LOOKED, len(self.samples))
-        if found.looked < len(self.train):
-            self.notes.append(f"copies are looked for among {found.looked:,} of {len(self.train):,} training pictures")
-        first = found.distance.argsort()[:CLOSEST]
-        self.closest = beside(self.samples[first], self.train, found.place[first])
-        sizes = found.held_out, len(self.samples)
-        return {"memorisation": Measure(found.nearer, 0.5, "lower", f"pixels-{SIDE}", "held-out", *sizes)}
+        nearest = copies(self.samples, self.train, self.held_out, LOOKED, len(self.samples))
+        if nearest.looked < len(self.train):
+            self.notes.append(
+                f"copies are looked for among {nearest.looked:,} of {len(self.train):,} training pictures"
+            )
+        first = nearest.distance.argsort()[:CLOSEST]
+        self.closest = beside(self.samples[first], self.train, nearest.place[first])
+        sizes = nearest.held_out, len(self.samples)
+        return {"memorisation": Measure(nearest.nearer, 0.5, "lower", f"pixels-{SIDE}", "held-out", *sizes)}
 
     def _measure(
-        self, found: tuple[float, float | None], ceiling: float, better: Better, space: str, sizes: tuple[int, int]
+        self, estimate: tuple[float, float | None], ceiling: float, better: Better, space: str, sizes: tuple[int, int]
     ) -> Measure:
-        return Measure(found[0], ceiling, better, space, self.sides.against, *sizes, found[1])
+        return Measure(estimate[0], ceiling, better, space, self.sides.against, *sizes, estimate[1])
 
 
 @dataclass(frozen=True)
 class _Sides:
-    """Which real pictures samples are compared with, and which others stand for perfect samples."""
+    """The real pictures to compare the samples with, and others that act as perfect samples."""
 
     against: Against
     real: slice  # of the held-out pictures or the training pictures, as `against` says
@@ -287,11 +290,11 @@ class _Sides:
 
 
 def _pairs(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Different pictures, each in one pair: both (m, C, S, S)."""
+    """Pairs of different pictures, each picture in one pair: both (m, C, S, S)."""
     count = min(PAIRS, len(pictures) // 2)
     return pictures[:count], pictures[count : 2 * count]
 
 
 def _error(values: Tensor) -> float | None:
-    """The standard error of the mean of values (N,), or None of one alone."""
+    """The standard error of the mean of values (N,), or None for one value."""
     return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None

@@ -1,4 +1,4 @@
-"""Latents of real pictures, and the way from one latent to another: section 4.3 of the BEGAN paper, as remembered.
+"""Latents of real pictures, and interpolation between latents: section 4.3 of the BEGAN paper, from memory.
 
 The paper maps a picture x to z_r by minimising e_r = |x − G(z_r)| with Adam, and interpolates linearly in z.
 """
@@ -23,19 +23,19 @@ from gankit.training.state import LOOKING
 # Measured on eight illustrations (BEGAN 32×32, 8,000 steps): mean error 0.272 with one start and 100 steps, 0.262 with
 # 4 and 100, 0.259 with 1 and 300, 0.254 with 4 and 300, 0.253 with 8 and 1000.
 STARTS, STEPS = 4, 300
-RATE = 0.1  # Adam's learning rate at the start; it falls to 0 along a cosine
-DRAWS = 4096  # latents that tell the range of a model's own
+RATE = 0.1  # Adam's initial learning rate; it falls to 0 along a cosine
+DRAWS = 4096  # latents that determine the range of the model's latents
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """What was found for n pictures. Errors are means of |·| over the values of pictures in [-1, 1]: 0 to 2."""
+    """The latents of n pictures. Errors are means of |·| over the values of pictures in [-1, 1]: 0 to 2."""
 
     pictures: Tensor  # x: (n, 3, S, S) in [-1, 1]
     z: Tensor  # (n, N_z), of the best start
-    generated: Tensor  # G(z), as it is shown: within [-1, 1]
+    generated: Tensor  # G(z), clipped to [-1, 1]
     errors: Tensor  # (n, starts), |x − G(z)| of every start
-    reconstructed: Tensor | None  # D(x), where D is an autoencoder of what it is shown
+    reconstructed: Tensor | None  # D(x), if D is an autoencoder of its input
     reconstruction_error: Tensor | None  # (n,), |x − D(x)|
 
     @property
@@ -47,13 +47,12 @@ class Inversion:
 def invert(
     rebuilt: Rebuilt, pictures: Tensor, starts: int = STARTS, steps: int = STEPS, seed: int = 0, rate: float = RATE
 ) -> Inversion:
-    """The z with the smallest mean |x − G(z)| for each picture (n, 3, S, S) in [-1, 1], and what D makes of x.
+    """The z with the smallest mean |x − G(z)| for each picture (n, 3, S, S) in [-1, 1], and D's reconstruction of x.
 
-    `starts` latents of the model's own, decided by `seed`, are moved by `steps` steps of Adam, each alone; the best
-    at the end is taken. Every picture has the same starts, so what is found for it depends on no other picture.
-    After each step z is put back into the box that the model's own draws cover: the generator never learnt what
-    lies outside, and for the paper's z ~ U[−1, 1] it is [−1, 1].
-    Raises `UserError` where G makes no such pictures, or needs a class besides z.
+    Adam moves `starts` latents of the model, drawn by `seed`, for `steps` steps, and the best one wins. All pictures
+    have the same starts, so a picture's result depends on no other picture. After each step z is clipped to the range
+    of the model's own latents ([−1, 1] for the paper's z ~ U[−1, 1]), because the generator has not learnt others.
+    Raises `UserError` if G does not generate square colour pictures, or needs a class besides z.
     """
     refuse_points(rebuilt)
     if conditional(rebuilt):
@@ -67,8 +66,8 @@ def invert(
         box = rebuilt.latents(DRAWS)
         low, high = torch.minimum(box.amin(0), begin.amin(0)), torch.maximum(box.amax(0), begin.amax(0))
         together = max(1, BATCH // starts)
-        found = [_descend(rebuilt, part, begin, steps, rate, low, high) for part in x.split(together)]
-        z, errors = (torch.cat(parts) for parts in zip(*found, strict=True))
+        results = [_descend(rebuilt, part, begin, steps, rate, low, high) for part in x.split(together)]
+        z, errors = (torch.cat(parts) for parts in zip(*results, strict=True))
         best = z[torch.arange(len(x), device=x.device), errors.argmin(1)]
         with torch.no_grad():
             generated = rebuilt.generate(best, _no_class(rebuilt, len(x))).clamp(-1, 1)
@@ -79,7 +78,7 @@ def invert(
 def _descend(
     rebuilt: Rebuilt, x: Tensor, begin: Tensor, steps: int, rate: float, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Every start's z (n, starts, N_z) and error (n, starts) for the pictures x."""
+    """The final z (n, starts, N_z) and error (n, starts) of every start for the pictures x."""
     n, starts = len(x), len(begin)
     target = x.repeat_interleave(starts, 0)
     labels = _no_class(rebuilt, len(target))
@@ -88,7 +87,7 @@ def _descend(
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
         with torch.enable_grad():
-            # A sum over the items, so that no start's gradient depends on how many there are.
+            # A sum over the items, so that a start's gradient does not depend on their number.
             loss = (rebuilt.generate(z, labels) - target).abs().flatten(1).mean(1).sum()
             (z.grad,) = torch.autograd.grad(loss, [z])
         optimizer.step()
@@ -103,8 +102,8 @@ def _descend(
 def interpolate(rebuilt: Rebuilt, a: Tensor, b: Tensor, frames: int) -> Tensor:
     """G(z) on the straight line from each z of `a` (n, N_z) to that of `b`: (n, frames, C, S, S) in [-1, 1].
 
-    Both ends are among the frames. Where the generator is told a class, row i has class i, as in `gankit sample`.
-    Raises `UserError` where G makes no pictures.
+    The frames include both ends. With classes, row i has class i, as in `gankit sample`. Raises `UserError` if G does
+    not generate square colour pictures.
     """
     refuse_points(rebuilt)
     a, b = a.to(rebuilt.device), b.to(rebuilt.device)
@@ -112,21 +111,21 @@ def interpolate(rebuilt: Rebuilt, a: Tensor, b: Tensor, frames: int) -> Tensor:
     z = torch.lerp(a[:, None], b[:, None], share)
     labels = rebuilt.labels(len(a))
     with rebuilt.stream(0), torch.no_grad():
-        made = rebuilt.generate(z.flatten(0, 1), None if labels is None else labels.repeat_interleave(frames))
-    return made.clamp(-1, 1).cpu().unflatten(0, (len(a), frames))
+        pictures = rebuilt.generate(z.flatten(0, 1), None if labels is None else labels.repeat_interleave(frames))
+    return pictures.clamp(-1, 1).cpu().unflatten(0, (len(a), frames))
 
 
 def random_pairs(rebuilt: Rebuilt, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Two latents (n, N_z) of the model's own, for n rows."""
+    """n pairs of the model's latents: two tensors (n, N_z)."""
     with rebuilt.stream(seed):
         a, b = rebuilt.latents(2 * n).chunk(2)
     return a, b
 
 
 def read_pictures(rebuilt: Rebuilt, paths: Sequence[str | Path]) -> Tensor:
-    """Picture files as the run was shown its own, fitted and filled up alike: (n, 3, S, S) in [-1, 1].
+    """Picture files with the run's size, fit and background: (n, 3, S, S) in [-1, 1].
 
-    Raises `UserError` for a file with no usable picture, and where the run makes no pictures.
+    Raises `UserError` for a file without a usable picture, and if the run does not generate square colour pictures.
     """
     from gankit.data import decode
     from gankit.data.source import Request
@@ -136,7 +135,7 @@ def read_pictures(rebuilt: Rebuilt, paths: Sequence[str | Path]) -> Tensor:
     request = Request(rebuilt.model.shape[-1], config.fit, config.background_rgb)
     read = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of oddities that `decode` deals with
+        warnings.simplefilter("ignore")  # Pillow's: `decode` handles their causes
         for path in paths:
             file = Path(os.path.expanduser(path))
             if not file.exists():
@@ -151,13 +150,13 @@ def read_pictures(rebuilt: Rebuilt, paths: Sequence[str | Path]) -> Tensor:
 
 
 def mirrored(pictures: Tensor, last: int) -> Tensor:
-    """The pictures, with each of the `last` ones followed by its mirror image, left to right."""
+    """The pictures, with each of the last `last` followed by its mirror image, left to right."""
     head, tail = pictures[: len(pictures) - last], pictures[len(pictures) - last :]
     return torch.cat([head, torch.stack([tail, tail.flip(-1)], 1).flatten(0, 1)])
 
 
 def refuse_points(rebuilt: Rebuilt) -> None:
-    """Raise `UserError` where the run makes anything but square colour pictures."""
+    """Raise `UserError` unless the run generates square colour pictures."""
     shape = rebuilt.model.shape
     if len(shape) == 1:
         raise UserError(f"{rebuilt.run.folder} makes points, not pictures: give a run that was trained on pictures")
@@ -168,29 +167,29 @@ def refuse_points(rebuilt: Rebuilt) -> None:
 
 
 def conditional(rebuilt: Rebuilt) -> bool:
-    """Whether the class changes what the generator makes of a latent."""
+    """Whether the class changes G(z)."""
     if len(rebuilt.model.classes) < 2:
         return False
     with rebuilt.stream(0):
         z = rebuilt.latents(1)
-    made = []
+    pictures = []
     for label in range(2):
         with rebuilt.stream(0), torch.no_grad():
-            made.append(rebuilt.generate(z, torch.full((1,), label, device=rebuilt.device)))
-    return not torch.equal(*made)
+            pictures.append(rebuilt.generate(z, torch.full((1,), label, device=rebuilt.device)))
+    return not torch.equal(*pictures)
 
 
 def _no_class(rebuilt: Rebuilt, n: int) -> Tensor | None:
-    """Labels for a generator that looks at none."""
+    """Labels for a generator that ignores them."""
     return torch.zeros(n, dtype=torch.long, device=rebuilt.device) if rebuilt.model.classes else None
 
 
 def _reconstruction(rebuilt: Rebuilt, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """D(x) and its error, or nothing where D gives no picture of x's shape."""
+    """D(x) and its error, or None and None if D's output has not the shape of x."""
     if rebuilt.view.together > 1:
         return None, None
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(0, LOOKING))  # for a view that draws
+        torch.manual_seed(seed_of(0, LOOKING))  # for a random view
         seen = rebuilt.view(x)
         output = torch.cat([rebuilt.judge(some, _no_class(rebuilt, len(some))).output for some in seen.split(BATCH)])
     if output.shape != x.shape or seen.shape != x.shape:
@@ -199,6 +198,6 @@ def _reconstruction(rebuilt: Rebuilt, x: Tensor) -> tuple[Tensor | None, Tensor 
     return output.cpu(), _error(output, seen).cpu()
 
 
-def _error(made: Tensor, x: Tensor) -> Tensor:
-    """The mean |made − x| of each item (n,)."""
-    return (made - x).abs().flatten(1).mean(1)
+def _error(output: Tensor, x: Tensor) -> Tensor:
+    """The mean |output − x| of each item, (n,)."""
+    return (output - x).abs().flatten(1).mean(1)

@@ -1,7 +1,7 @@
-"""Whether samples are copies: their nearest training pictures, and how near pictures are that were never trained on.
+"""Whether samples are copies: the distances to their nearest training pictures, against those of held-out pictures.
 
 Meehan, Chaudhuri and Dasgupta 2020, "A Non-Parametric Test to Detect Data-Copying in Generative Models" (arXiv
-2004.05675), whose test rests on the same comparison. Distances are Euclidean, between pictures averaged to 16×16.
+2004.05675), test the same distances. They are Euclidean, between pictures averaged to 16×16.
 """
 
 from __future__ import annotations
@@ -29,34 +29,36 @@ from gankit.report.story import picture
 from gankit.runs.folder import RunFolder, write_json
 from gankit.trained.two_sides import FEWEST, Real
 
-# When a run ends, which is to take a second at most: training pictures that are looked at, their bytes, held-out ones.
+# Limits at the end of a run, for at most a second: training pictures, their bytes, held-out pictures.
 LOOKED, BYTES, HELD_OUT = 20_000, 256 << 20, 200
 
 
 @dataclass(frozen=True)
 class Copies:
-    """What was found for n samples."""
+    """The nearest training pictures of n samples."""
 
     distance: Tensor  # (n,), to the nearest training picture
-    place: Tensor  # (n,), of it in the order of `Real`
-    nearer: float  # chance that a sample is nearer to a training picture than a held-out one is; NaN without held-out
-    looked: int  # training pictures that were looked at
-    held_out: int  # pictures that the distances were compared with
+    place: Tensor  # (n,), its index in the order of `Real`
+    nearer: (
+        float  # the chance that a sample is nearer to a training picture than a held-out picture is; NaN without any
+    )
+    looked: int  # number of training pictures in the search
+    held_out: int  # number of held-out pictures
 
 
 def copies(samples: Tensor, train: Real, held_out: Real, looked: int, compared: int) -> Copies:
     """The nearest of at most `looked` training pictures to each of the samples (n, C, S, S).
 
-    At most `compared` held-out pictures tell how near is near.
+    At most `compared` held-out pictures give the distances to compare with.
     """
     looked, compared = min(len(train), looked), min(len(held_out), compared)
     both = torch.cat([pixels(samples), pixels(held_out[:compared])]) if compared else pixels(samples)
     distance = torch.full((len(both),), math.inf, dtype=torch.double)
     place = torch.zeros(len(both), dtype=torch.long)
     for start in range(0, looked, train.chunk):
-        found, where = nearest(both, pixels(train[start : min(start + train.chunk, looked)]))
-        closer = found < distance
-        distance[closer], place[closer] = found[closer], where[closer] + start
+        distances, indices = nearest(both, pixels(train[start : min(start + train.chunk, looked)]))
+        closer = distances < distance
+        distance[closer], place[closer] = distances[closer], indices[closer] + start
     fake, real = distance[: len(samples)], distance[len(samples) :]
     nearer = (fake[:, None] < real).double() + (fake[:, None] == real).double() / 2
     return Copies(fake, place[: len(samples)], float(nearer.mean()), looked, compared)
@@ -69,12 +71,9 @@ def beside(samples: Tensor, train: Real, places: Tensor) -> Tensor:
 
 
 def draw_neighbours(run: RunFolder) -> Path | None:
-    """RUN/neighbours.png: the last samples, each with its nearest training picture to its right.
+    """Write RUN/neighbours.png, the last samples beside their nearest training pictures, and RUN/neighbours.json.
 
-    RUN/neighbours.json: of which step, and what was found.
-
-    None, and nothing is written, where there are no samples or the run's pictures are not in the cache: they are not
-    decoded for this.
+    Returns None without writing if there are no samples or the run's pictures are not in the cache.
     """
     from PIL import Image
 
@@ -84,18 +83,18 @@ def draw_neighbours(run: RunFolder) -> Path | None:
         if data.digest != run.data.get("digest"):
             return None
         step, samples = _last_samples(run, data)
-    except Exception:  # a damaged folder, a stranger's data source: the report goes on without
+    except Exception:  # a damaged folder or a failing data source must not end the report
         return None
     train, held_out = Real(data.train), Real(data.held_out)
     looked = min(LOOKED, BYTES // math.prod(data.train.shape[1:]))
-    found = copies(samples, train, held_out, looked, HELD_OUT)
-    told: dict[str, Any] = {"step": step, "looked": found.looked, "train": len(train), "held_out": found.held_out}
-    if found.held_out >= FEWEST:
-        told["nearer"] = round(found.nearer, 4)
-    sheet = Image.fromarray(grid(beside(samples, train, found.place)).numpy())
+    near = copies(samples, train, held_out, looked, HELD_OUT)
+    record: dict[str, Any] = {"step": step, "looked": near.looked, "train": len(train), "held_out": near.held_out}
+    if near.held_out >= FEWEST:
+        record["nearer"] = round(near.nearer, 4)
+    sheet = Image.fromarray(grid(beside(samples, train, near.place)).numpy())
     with replacing(run.neighbours_path) as written:
         sheet.save(written, format="PNG")
-    write_json(run.folder / "neighbours.json", told)
+    write_json(run.folder / "neighbours.json", record)
     return run.neighbours_path
 
 
@@ -104,20 +103,20 @@ class _NotCached(Exception):
 
 
 def _cached(config: RunConfig) -> Data:
-    """The run's data. Raises `_NotCached` where pictures would have to be decoded."""
+    """The run's data. Raises `_NotCached` if pictures need decoding."""
 
     def refuse(done: int, total: int) -> None:
         raise _NotCached
 
-    asked = Request(config.image_size, config.fit, config.background_rgb, config.holdout, refuse)
-    data = open_source(config.data, asked, Catalogue(), config.datasets)
+    request = Request(config.image_size, config.fit, config.background_rgb, config.holdout, refuse)
+    data = open_source(config.data, request, Catalogue(), config.datasets)
     if len(data.shape) != 3:
         raise ValueError("points")
     return data
 
 
 def _last_samples(run: RunFolder, data: Data) -> tuple[int, Tensor]:
-    """The pictures of the last sample grid, and its step."""
+    """The step of the last sample grid, and its pictures."""
     samples = run.samples()
     if not samples:
         raise ValueError("no samples")

@@ -1,4 +1,4 @@
-"""A run as a user holds it: its folder, new pictures, and its last samples where a notebook shows it."""
+"""A run for users: its folder, new samples, and its last samples in a notebook."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Run(RunFolder):
     def sample(self, n: int = 64, seed: int = 0, plugins: Sequence[str] = ()) -> Any:
         """`n` pictures of the averaged generator, a float tensor (n, C, S, S) in [-1, 1]; or points (n, D).
 
-        `plugins`: what the run was made with, as for `gankit.run`.
+        `plugins`: those of the run, as for `gankit.run`.
         """
-        from gankit.trained.sampling import sample  # torch, which reading a run folder does not need
+        from gankit.trained.sampling import sample  # it imports torch, which reading a run does not need
 
         return sample(self, n, seed=seed, plugins=plugins)
 

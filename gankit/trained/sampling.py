@@ -1,4 +1,4 @@
-"""Pictures from a run folder's averaged generator, without its training."""
+"""Rebuild a run's networks from its folder, and sample its generator."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from gankit.training import checkpoint
 from gankit.training.build import build_model
 from gankit.training.state import LATENTS, Autocast, Views
 
-BATCH = 64  # pictures that pass the networks together
+BATCH = 64  # pictures in one pass of a network
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A run's networks at a checkpoint, as they are shown: the averaged generator by default, eval mode, fp32."""
+    """A run's networks at a checkpoint, in eval mode and fp32, with frozen weights."""
 
     run: RunFolder
     step: int
@@ -39,34 +39,33 @@ class Rebuilt:
 
     @contextmanager
     def stream(self, seed: int) -> Iterator[None]:
-        """torch's own random stream, from a seed and put back afterwards."""
+        """Seed torch's global random stream, and restore it afterwards."""
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(seed_of(seed, LATENTS))
             yield
 
     def latents(self, n: int) -> Tensor:
-        """The model's own draw (n, N_z) from the stream, the same on every device."""
+        """Latents (n, N_z) from the stream, the same on every device."""
         return self.model.latents(n, torch.device("cpu")).to(self.device)
 
     def labels(self, n: int) -> Tensor | None:
-        """The classes in turn (n,), or None where the data has none."""
+        """The classes in turn, (n,), or None without classes."""
         classes = len(self.model.classes)
         return torch.arange(n, device=self.device) % classes if classes else None
 
     def generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        """G(z): (n, *shape), as the network gives it, 64 at a time."""
-        asked = self._callables()
-        parts = range(0, len(z), BATCH)
+        """G(z): (n, *shape), unclipped."""
+        networks, parts = self._callables(), range(0, len(z), BATCH)
         return torch.cat(
             [
-                self.model.generate(asked, z[i : i + BATCH], None if labels is None else labels[i : i + BATCH])
+                self.model.generate(networks, z[i : i + BATCH], None if labels is None else labels[i : i + BATCH])
                 for i in parts
             ]
         )
 
     def judge(self, seen: Tensor, labels: Tensor | None) -> Judged:
-        """D's answer to what it is shown."""
+        """D's output for its input `seen`."""
         return self.model.judge(self._callables(), seen, labels)
 
     def _callables(self) -> Networks:
@@ -78,7 +77,7 @@ def rebuild(
 ) -> Rebuilt:
     """The networks of a run at `step` (default: its last checkpoint), on `device`; the generator `averaged` or bare.
 
-    Raises `UserError` where the run has no checkpoint, or needs a plugin that is not given.
+    Raises `UserError` if the run has no checkpoint, or needs a plugin that is not in `plugins` or installed.
     """
     config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option", flags=True)
     data = run.data
@@ -101,11 +100,11 @@ def rebuild(
 def sample(
     run: RunFolder, n: int, seed: int = 0, step: int | None = None, plugins: Sequence[str] = (), alpha: bool = False
 ) -> Tensor:
-    """`n` pictures (n, C, S, S) in [-1, 1], or points (n, D), from latents that `seed` decides, on the CPU.
+    """`n` pictures (n, C, S, S) in [-1, 1], or points (n, D), from latents drawn by `seed`, on the CPU.
 
-    A picture depends on (seed, place) and not on how many are drawn with it as far as the model's latents allow.
-    `alpha`: its colours before they are laid over the ground, and one channel more, the opacity from -1 (none) to 1.
-    Raises `UserError` as `rebuild` does, and where there is no opacity.
+    If the model's latents allow it, a picture depends on (seed, index) and not on `n`. `alpha`: the colours without
+    the ground, and one more channel, the opacity from -1 (transparent) to 1. Raises `UserError` as `rebuild` does, and
+    if the generator has no opacity.
     """
     rebuilt = rebuild(run, step, plugins)
     opacities = [part for part in rebuilt.networks["generator"].modules() if isinstance(part, Opacity)] if alpha else []
@@ -114,8 +113,8 @@ def sample(
     for part in opacities:
         part.register_forward_hook(_parts)
     with rebuilt.stream(seed), torch.no_grad():
-        made = rebuilt.generate(rebuilt.latents(n), rebuilt.labels(n))
-    return made.clamp(-1, 1) if made.ndim == 4 else made
+        items = rebuilt.generate(rebuilt.latents(n), rebuilt.labels(n))
+    return items.clamp(-1, 1) if items.ndim == 4 else items
 
 
 def _parts(part: Opacity, inputs: tuple[Tensor], _: Tensor) -> Tensor:
@@ -124,7 +123,7 @@ def _parts(part: Opacity, inputs: tuple[Tensor], _: Tensor) -> Tensor:
 
 
 def save_each(pictures: Tensor, folder: Path) -> None:
-    """00000.png, 00001.png, … in a new folder that appears whole."""
+    """Write 00000.png, 00001.png, … into a new folder, atomically. Raises `UserError` for points."""
     import shutil
 
     from PIL import Image

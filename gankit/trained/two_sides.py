@@ -1,4 +1,4 @@
-"""The two sides of an evaluation: samples of a run or a folder, and the real pictures that they are compared with."""
+"""The two sides of an evaluation: the samples of a run or a folder, and the real pictures."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from gankit.errors import UserError
 from gankit.runs.folder import RunFolder
 from gankit.trained.sampling import Rebuilt, rebuild
 
-FEWEST = 20  # pictures of either side; with fewer nothing can be measured
-LARGEST = 256  # pixels, to which larger pictures of a folder are brought
+FEWEST = 20  # pictures that an evaluation needs on either side
+LARGEST = 256  # pixels: a folder's larger pictures are reduced to this side
 SEED = 1  # of the latents
 
 
 class Real:
-    """Real pictures, uint8 (N, S, S, C), in an order that has nothing to do with names, folders or classes."""
+    """Real pictures, uint8 (N, S, S, C), in a random order, the same every time."""
 
     def __init__(self, pictures: np.ndarray) -> None:
         self.pictures = pictures
@@ -40,16 +40,16 @@ class Real:
         return len(self.pictures)
 
     def __getitem__(self, places: slice) -> Tensor:
-        """Float (n, C, S, S) in [-1, 1]."""
+        """The pictures as floats (n, C, S, S) in [-1, 1]."""
         return to_float(torch.from_numpy(self.pictures[self.order[places]]))
 
     @property
     def chunk(self) -> int:
-        """Pictures that are turned into floats together: 64 MiB of them."""
+        """How many pictures to convert at once: 64 MiB of floats."""
         return max(16, (1 << 24) // math.prod(self.pictures.shape[1:]))
 
     def map(self, function: Callable[[Tensor], Tensor], places: slice) -> Tensor:
-        """What `function` makes of the pictures from `places.start` to `places.stop`, some at a time."""
+        """`function` applied to the pictures from `places.start` to `places.stop`, in chunks."""
         starts = range(places.start, places.stop, self.chunk)
         return torch.cat([function(self[start : min(start + self.chunk, places.stop)]) for start in starts])
 
@@ -61,7 +61,7 @@ class Pictures:
     samples: Tensor
     train: Real
     held_out: Real
-    of: dict[str, Any]  # what was measured, as the result tells it
+    of: dict[str, Any]  # the source of the samples and of the data, for the result
     notes: list[str] = field(default_factory=list)
 
 
@@ -73,7 +73,7 @@ def collect(
     averaged: bool,
     plugins: Sequence[str],
 ) -> Pictures:
-    """Samples and real pictures, as `gankit.trained.evaluation.evaluate` is asked for them. Raises `UserError`."""
+    """Samples and real pictures for the arguments of `gankit.trained.evaluation.evaluate`. Raises `UserError`."""
     if n < FEWEST:
         raise UserError(f"--n {n}: at least {FEWEST} samples are needed")
     catalogue = Catalogue(plugins)
@@ -131,11 +131,11 @@ def _of_run(
 
 
 def open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) -> Data:
-    """The run's data, or others as it would be shown them."""
+    """The run's data, or other data with the run's size, fit and background. Raises `UserError` for a misfit."""
     config: RunConfig = rebuilt.config
-    asked = Request(config.image_size, config.fit, config.background_rgb, config.holdout)
+    request = Request(config.image_size, config.fit, config.background_rgb, config.holdout)
     try:
-        opened = open_source(str(data or config.data), asked, catalogue, None if data else config.datasets)
+        opened = open_source(str(data or config.data), request, catalogue, None if data else config.datasets)
     except UserError as error:
         if data is not None:
             raise
@@ -147,7 +147,7 @@ def open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) ->
 
 @torch.no_grad()
 def generated(rebuilt: Rebuilt, data: Data, n: int) -> Tensor:
-    """`n` samples; where pictures have classes, in the proportions of the data."""
+    """`n` samples (n, C, S, S) in [-1, 1] on the CPU; with classes, in the proportions of the data."""
     labels = None
     if rebuilt.model.classes and data.labels is not None:
         spread = data.labels[np.linspace(0, len(data.labels) - 1, n).astype(int)]
@@ -159,29 +159,29 @@ def generated(rebuilt: Rebuilt, data: Data, n: int) -> Tensor:
 
 
 def _of_folder(folder: Path, data: str, n: int, catalogue: Catalogue) -> Pictures:
-    """Another tool's samples: both sides are brought to the size that most of them have."""
+    """A folder of samples; both sides get the most common size of the samples."""
     side, notes = _side(folder), []
     if side > LARGEST:
         notes.append(f"pictures of {side} pixels are compared at {LARGEST}")
         side = LARGEST
-    asked = Request(max(side, 8), holdout=0)
-    found = open_source(str(folder.resolve()), asked, catalogue)
-    if found.skipped:
-        first = found.skipped[0]
-        notes.append(f"skipped {len(found.skipped)} of {folder}, first {first['file']}: {first['reason']}")
-    if len(found.train) < FEWEST:
-        raise UserError(f"{folder} has {len(found.train)} usable pictures: at least {FEWEST} are needed")
-    opened = open_source(data, Request(asked.image_size), catalogue)
+    request = Request(max(side, 8), holdout=0)
+    fake = open_source(str(folder.resolve()), request, catalogue)
+    if fake.skipped:
+        first = fake.skipped[0]
+        notes.append(f"skipped {len(fake.skipped)} of {folder}, first {first['file']}: {first['reason']}")
+    if len(fake.train) < FEWEST:
+        raise UserError(f"{folder} has {len(fake.train)} usable pictures: at least {FEWEST} are needed")
+    opened = open_source(data, Request(request.image_size), catalogue)
     if len(opened.shape) != 3:
         raise UserError(f"--data {data} has points, not pictures, and these measures are for pictures")
-    if opened.shape != found.shape:
-        raise UserError(f"--data {data} has items of shape {opened.shape}, and {folder} pictures of {found.shape}")
-    samples = Real(found.train)[:n]
+    if opened.shape != fake.shape:
+        raise UserError(f"--data {data} has items of shape {opened.shape}, and {folder} pictures of {fake.shape}")
+    samples = Real(fake.train)[:n]
     return _against(samples, opened, {"kind": "folder", "path": str(folder)}, notes)
 
 
 def _side(folder: Path) -> int:
-    """The longer side that most of the first pictures in the folder have."""
+    """The most common longer side among the folder's first 200 files."""
 
     from gankit.data.decode import opened
     from gankit.data.scan import scan
@@ -191,7 +191,7 @@ def _side(folder: Path) -> int:
         try:
             with opened(folder / file.path) as picture:
                 sides[max(picture.size)] += 1
-        except Exception:  # what is no picture is named when the folder is opened
+        except Exception:  # no picture: opening the folder reports it
             continue
     return sides.most_common(1)[0][0] if sides else 32
 

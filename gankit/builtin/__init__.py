@@ -1,4 +1,4 @@
-"""What the core itself offers, through the same hooks as a stranger's plugin."""
+"""The core's own components and commands, offered through the hooks of plugins."""
 
 from __future__ import annotations
 

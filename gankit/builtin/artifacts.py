@@ -1,4 +1,4 @@
-"""What the core draws at the end of every run, and what else it can write of one."""
+"""The core's artifacts: files drawn at the end of a run, tables and logs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Losses(Artifact):
-    """losses.png: losses and energies, controllers, learning rates."""
+    """losses.png: losses, energies, controllers and learning rates over the steps."""
 
     name = "losses"
     summary = "losses.png: losses, energies, controllers and learning rates over the steps"
@@ -32,7 +32,7 @@ class Losses(Artifact):
 
 
 class Animation(Artifact):
-    """animation.gif: the sample grids, one after the other."""
+    """animation.gif: the sample grids over the steps."""
 
     name = "animation"
     summary = "animation.gif: the same latents over the steps"
@@ -44,7 +44,7 @@ class Animation(Artifact):
 
 
 class Report(Artifact):
-    """report.html: the whole run in one file. It comes last, since it shows the others."""
+    """report.html: the whole run in one file. It comes last, because it shows the other artifacts."""
 
     name = "report"
     summary = "report.html: the run in one self-contained page"
@@ -61,7 +61,7 @@ class Report(Artifact):
 
 
 class Csv(Artifact):
-    """metrics.csv: metrics.jsonl as one table, for spreadsheets. A cell is empty where a line has no such number."""
+    """metrics.csv: metrics.jsonl as one table, for spreadsheets. A cell is empty if its line has no such number."""
 
     name = "csv"
     summary = "metrics.csv: the metrics as one table"
@@ -87,9 +87,9 @@ class TensorBoardOptions(Options):
 
 
 class TensorBoard(Artifact[TensorBoardOptions]):
-    """tensorboard/attempt-N: every metric of every line, every sample grid and every alarm, as they come.
+    """tensorboard/attempt-N: every metric, sample grid and alarm, during the run.
 
-    A resume that writes steps again hides those from before; what a rescue abandons stays as a curve of its own.
+    A resume that repeats steps hides the earlier ones; an attempt that a rescue abandons stays as a separate curve.
     """
 
     name = "tensorboard"
@@ -101,18 +101,18 @@ class TensorBoard(Artifact[TensorBoardOptions]):
         super().__init__(options, run)
         self.folder = run.make("tensorboard", f"attempt-{run.attempt}")
         kept = [line["step"] for line in run.metrics() if line.get("attempt", 1) == run.attempt]
-        self.told = len(run.alarms())
+        self.alarms = len(run.alarms())
         self.writer = SummaryWriter(str(self.folder), purge_step=kept[-1] + 1 if kept else 0)
 
     def line(self, line: Mapping[str, Any]) -> None:
         for name, value in line.items():
             if name not in ("step", "attempt"):
                 self.writer.add_scalar(name, value, line["step"])
-        for alarm in self.run.alarms()[self.told :]:
-            said = f"**{alarm['kind']}**: {alarm['message']} ({alarm['action']})"
-            self.writer.add_text(f"alarms/{alarm['diagnostic']}", said, alarm["step"])
-            self.told += 1
-        self.writer.flush()  # what is still in the writer's queue would be lost with the process
+        for alarm in self.run.alarms()[self.alarms :]:
+            text = f"**{alarm['kind']}**: {alarm['message']} ({alarm['action']})"
+            self.writer.add_text(f"alarms/{alarm['diagnostic']}", text, alarm["step"])
+            self.alarms += 1
+        self.writer.flush()  # a killed process would lose the writer's queue
 
     def sampled(self, step: int, path: Path) -> None:
         import numpy as np

@@ -1,4 +1,4 @@
-"""How clean the samples are at the size they have: grain where it should be flat, and detail that is not there."""
+"""A diagnostic of clean samples at their own size: grain in flat places, and missing fine detail."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gankit.metrics.cleanliness import Estimate, cleanliness, edge, ground_colou
 from gankit.options import Curve, Options
 
 REAL = 1000  # pictures that samples are compared with
-BETTER = 1.1  # times as good as before counts as better
-AGAIN = 1.2  # times as good as the bound: it may be told again
+BETTER = 1.1  # times the best value so far counts as an improvement
+AGAIN = 1.2  # times the bound ends an alarm, so that it can be raised again
 
 
 class Course(NamedTuple):
-    """How one reading goes on: the best of it, when that was, looks in a row that were bad, whether it was told."""
+    """The course of one reading."""
 
     best: float = 0.0
-    step: int = 0
-    bad: int = 0
-    told: bool = False
+    step: int = 0  # of the best value
+    bad: int = 0  # bad readings in a row
+    alarmed: bool = False
 
 
 class CleanlinessOptions(Options):
@@ -36,17 +36,17 @@ class CleanlinessOptions(Options):
 
 
 class Cleanliness(Diagnostic[CleanlinessOptions]):
-    """Compares samples of the averaged generator with real pictures in what averages of few pixels cannot see.
+    """Compares samples of the averaged generator with real pictures in details that small averages do not show.
 
-    Readings, each over the real pictures' own value, 1 where it is right (`gankit.metrics.cleanliness` defines them):
+    Readings, each divided by the real pictures' value, so that 1 is right (defined in `gankit.metrics.cleanliness`):
 
     grain    noise where it should be flat: above 1 too much
     flat     the share of the picture that is flat: below 1 too little
-    ground   how plain the ground is, where real pictures share one; absent where they do not
-    fine     energy of the finest detail: below 1 blur, above it specks
+    ground   how plain the ground is; absent where the real pictures share no ground
+    fine     energy of the finest detail: below 1 blur, above 1 specks
 
-    A training begins with blur and grain and gets rid of them slowly. So `grainy` and `blurred` are told where it has
-    gone on for long and for long has not become better.
+    A training begins with blur and grain and loses them slowly. The alarms `grainy` and `blurred` therefore wait for
+    `warm_up` steps, and for `patience` steps without an improvement.
     """
 
     name = "cleanliness"
@@ -69,30 +69,30 @@ class Cleanliness(Diagnostic[CleanlinessOptions]):
         if not self.real:
             real = snapshot.real(REAL)
             if real.ndim != 4:
-                return Reading()  # points have no size that they could be seen at
+                return Reading()  # points
             self.colour = ground_colour(edge(real))
             self.real = cleanliness(real, self.colour)
         samples = cleanliness(snapshot.generate(self.options.pictures), self.colour)
         values = {name: ratio.value for name, ratio in over_real(samples, self.real).items()}
-        # Each as a number that grows where it gets better, with the bound below which it is bad.
-        worth = {
+        # Each as a quality that grows with improvement, and the bound below which it is bad.
+        quality = {
             "grainy": (1 / values["grain"], 1 / self.options.grainy),
             "blurred": (values["fine"], self.options.blurred),
         }
-        new = [kind for kind, (value, bound) in worth.items() if self._judge(kind, value, bound, snapshot)]
+        new = [kind for kind, (value, bound) in quality.items() if self._judge(kind, value, bound, snapshot)]
         return Reading(values, [self._alarm(kind, values, snapshot) for kind in new])
 
     def _judge(self, kind: str, value: float, bound: float, snapshot: Snapshot) -> bool:
-        """Take in a look; whether it is to be told now."""
-        if not math.isfinite(value):  # which others tell
+        """Update the course with a reading; return whether to raise the alarm now."""
+        if not math.isfinite(value):  # `vitals` reports it
             return False
         o, step, age = self.options, snapshot.number, snapshot.number - snapshot.since
-        best, when, bad, told = self.courses[kind]
-        if age < o.warm_up - o.patience or value > BETTER * best:  # the first pictures are no measure of what can be
+        best, when, bad, alarmed = self.courses[kind]
+        if age < o.warm_up - o.patience or value > BETTER * best:  # early values do not count as the best
             best, when = value, step
         bad = bad + 1 if value < bound else 0
-        now = not told and bad >= 2 and age >= o.warm_up and step - when >= o.patience
-        self.courses[kind] = Course(best, when, bad, now or (told and value < AGAIN * bound))
+        now = not alarmed and bad >= 2 and age >= o.warm_up and step - when >= o.patience
+        self.courses[kind] = Course(best, when, bad, now or (alarmed and value < AGAIN * bound))
         return now
 
     def _alarm(self, kind: str, values: Mapping[str, float], snapshot: Snapshot) -> Alarm:

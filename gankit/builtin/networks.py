@@ -1,17 +1,15 @@
 """A quick pair of networks for any model with an autoencoder as discriminator: strided down, resize-convolutions up.
 
-In the manner of DCGAN and of EBGAN's text (arXiv 1609.03126, whose layer tables could not be read for this project):
+It follows DCGAN and the text of EBGAN (arXiv 1609.03126, whose layer tables were not available to this project):
 strided 4×4 convolutions with leaky ReLU down to 4×4, and back; a generator with batch normalisation and ReLU. The
-discriminator has no batch normalisation, so that real and generated batches do not pass statistics to each other.
+discriminator has no batch normalisation, so that real and generated batches do not share statistics.
 
-Up-sampling is where this differs. A transposed convolution draws a checkerboard, and where the energy is the error of
-a reconstruction that is more than a blemish: discriminator and generator have the same one, so that a generator which
-draws it lowers its energy. Nearest-neighbour up-sampling followed by a convolution has none (Odena, Dumoulin, Olah
-2016, "Deconvolution and Checkerboard Artifacts", Distill). docs/evidence/collapse.md compares them.
-
-So is what lies before the generator's first feature map. A single linear layer can hardly bend a cube of latents to
-where a folder's pictures lie; two hidden layers can, and cost next to nothing beside the convolutions. The idea is
-that of StyleGAN's mapping network (Karras, Laine, Aila 2019, arXiv 1812.04948). docs/evidence/collapse.md has both.
+Two parts differ; docs/evidence/collapse.md compares both with the originals. Up-sampling: a transposed convolution
+draws a checkerboard, and the discriminator's decoder draws the same one, so a generator that draws it lowers its
+energy. Nearest-neighbour up-sampling followed by a convolution draws none (Odena, Dumoulin, Olah 2016, "Deconvolution
+and Checkerboard Artifacts", Distill). The generator's input: a single linear layer can hardly bend a cube of latents
+to the pictures' distribution; two hidden layers can, at little cost, as StyleGAN's mapping network does (Karras, Laine,
+Aila 2019, arXiv 1812.04948).
 """
 
 from __future__ import annotations
@@ -36,9 +34,9 @@ COARSEST = 4  # the side of the smallest feature map
 class ResizeConvolution(nn.Conv2d):
     """Nearest-neighbour up-sampling by 2, then a 3×3 convolution with padding 1: (B, C_in, H, W) -> (B, C, 2H, 2W).
 
-    The weights are the convolution's. Up-sampling is a transposed convolution of stride 2 with a 2×2 kernel of ones, so
-    that both together are one, whose 4×4 kernel is the sum of the 3×3 one at four places: the same numbers from 4
-    products each in place of 9, and no large tensor in between.
+    The weights are those of the 3×3 convolution. Up-sampling is a transposed convolution of stride 2 with a 2×2 kernel
+    of ones, so both together are one transposed convolution, whose 4×4 kernel is the sum of the 3×3 kernel at four
+    places. It computes the same numbers with 4 products each instead of 9, and without the large intermediate tensor.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -52,7 +50,7 @@ class ResizeConvolution(nn.Conv2d):
 
 
 class _Bounded(torch.autograd.Function):
-    """min(max(x, low), high). Beyond a bound the gradient that points back inward passes, and no other."""
+    """min(max(x, low), high). Beyond a bound, the gradient passes only if descent moves x back inward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
@@ -63,16 +61,16 @@ class _Bounded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (x,), (low, high), grad = ctx.saved_tensors, ctx.bounds, grads[0]
-        outward = ((x > high) & (grad < 0)) | ((x < low) & (grad > 0))  # what descent would push further out
+        outward = ((x > high) & (grad < 0)) | ((x < low) & (grad > 0))  # descent would move x further out
         return grad.masked_fill(outward, 0), None, None
 
 
 class Opacity(nn.Module):
-    """Colours and an opacity (B, C + 1, S, S), laid over a plain ground: a picture (B, C, S, S) in [-1, 1].
+    """Colours and an opacity, (B, C + 1, S, S), over a plain ground -> pictures (B, C, S, S) in [-1, 1].
 
-    A linear output hovers about the colour of a plain ground and never is it. Here an opacity of 0 is the ground to
-    the bit, and a colour beyond the range is its end: both are bounded, by a clamp that lets the gradient that points
-    inward through, so that neither is ever stuck. A picture without a ground has an opacity of 1.
+    A linear output comes near the colour of a plain ground but never equals it. Here an opacity of 0 is exactly the
+    ground. Colours and opacity are clamped, with a gradient that leads values beyond a bound back inward. A picture
+    without a ground has an opacity of 1.
     """
 
     ground: Tensor
@@ -83,8 +81,8 @@ class Opacity(nn.Module):
         self.register_buffer("ground", torch.tensor(ground).view(-1, 1, 1), persistent=False)
 
     def parts(self, x: Tensor, low: Tensor | float = -1.0, high: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
-        """The colours (B, C, S, S) in [low, high] and the opacity (B, 1, S, S) in [0, 1]; it starts about a half."""
-        x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # 8 bits would not tell whites apart
+        """The colours (B, C, S, S) in [low, high] and the opacity (B, 1, S, S) in [0, 1], about 0.5 at the start."""
+        x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # bf16 is too coarse near white
         return _Bounded.apply(x[:, :-1], low, high), _Bounded.apply(x[:, -1:] + 0.5, 0.0, 1.0)
 
     def forward(self, x: Tensor, low: Tensor | float = -1.0, high: Tensor | float = 1.0) -> Tensor:
@@ -93,7 +91,7 @@ class Opacity(nn.Module):
 
 
 class _Normalised(nn.BatchNorm1d):
-    """Batch normalisation of features (B, N). A batch of one has no spread: the running statistics stand in for it."""
+    """Batch normalisation of features (B, N); a batch of one uses the running statistics, as it has no variance."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and len(x) == 1:
@@ -102,15 +100,15 @@ class _Normalised(nn.BatchNorm1d):
 
 
 def _widths(size: int, filters: int) -> list[int]:
-    """Filters at each down-sampling: n, 2n, 4n, then 8n."""
+    """The filters after each down-sampling: n, 2n, 4n, then 8n."""
     return [filters * min(2**i, 8) for i in range((size // COARSEST).bit_length() - 1)]
 
 
 class Upward(nn.Module):
     """Latent or code (B, N) -> picture (B, C, S, S).
 
-    `mapping` hidden layers of 16n come first. With a `ground`, C numbers in [-1, 1], colours and an opacity are laid
-    over it (`Opacity`); without, the output is linear and unbounded, as in BEGAN's networks.
+    `mapping` hidden layers of 16n come first. With a `ground`, C numbers in [-1, 1], the output goes through `Opacity`;
+    without, it is linear and unbounded, as in BEGAN's networks.
     """
 
     def __init__(
@@ -147,7 +145,7 @@ class Upward(nn.Module):
         self.opacity = None if ground is None else Opacity(ground)
 
     def forward(self, code: Tensor, seen: Tensor | None = None) -> Tensor:
-        """`seen`: what is to be reconstructed, and must be within reach: a view may have brought it out of [-1, 1]."""
+        """`seen`: the picture to reconstruct; a view may move its values out of [-1, 1], so it widens the bounds."""
         x = self.linear(self.mapping(code)).unflatten(1, (-1, COARSEST, COARSEST))
         x = self.layers(x.contiguous(memory_format=torch.channels_last))
         if self.opacity is None:
@@ -211,7 +209,7 @@ class StridedAutoencoder(NetworkPair[StridedAutoencoderOptions]):
         channels, size, _ = shape
         transposed = o.upsampling == "transposed"
         ground = _ground(o.background, channels) if o.output == "opacity" else None
-        whole = seen[0] % channels == 0  # several pictures that D is shown as one
+        whole = seen[0] % channels == 0  # a view may stack several pictures
         shown = ground * (seen[0] // channels) if ground and whole else None
         return {
             "generator": Upward(channels, size, o.latent, o.filters, True, transposed, o.mapping, ground),
@@ -220,7 +218,7 @@ class StridedAutoencoder(NetworkPair[StridedAutoencoderOptions]):
 
 
 def _ground(background: str, channels: int) -> list[float]:
-    """The colour `#rrggbb` in [-1, 1], for pictures of that many channels; grey where they are not three."""
+    """The colour `#rrggbb` in [-1, 1], one number for each channel; its grey if there are not three."""
     rgb = [int(background[i : i + 2], 16) / 127.5 - 1 for i in (1, 3, 5)]
     luma = sum(part * share for part, share in zip(rgb, (0.299, 0.587, 0.114), strict=True))
     return rgb if channels == 3 else [luma] * channels

@@ -1,4 +1,4 @@
-"""What is done at a critical alarm."""
+"""The core's responses to a critical alarm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gankit.training.rescue import TRIES
 
 
 class Warn(Reaction):
-    """Say it, and go on."""
+    """Show the alarm, and go on."""
 
     name = "warn"
     summary = "say it and go on"
@@ -17,7 +17,7 @@ class Warn(Reaction):
 
 
 class End(Reaction):
-    """End the training, with exit code 3: hours are not spent on what cannot recover."""
+    """End the training with exit code 3, so that a collapsed run does not waste hours."""
 
     name = "stop"
     summary = "end the training with exit code 3"
@@ -27,7 +27,7 @@ class End(Reaction):
 
 
 class Rescue(Reaction):
-    """Go back to the last healthy checkpoint and on with the model's next remedy; stop when none is left."""
+    """Return to the last healthy checkpoint and go on with the model's next remedy; stop without one."""
 
     name = "rescue"
     summary = "go back to the last healthy checkpoint and on with the model's next remedy"

@@ -1,7 +1,7 @@
-"""The laboratory of reconstruction errors: whether BEGAN's simplification is sound in this run.
+"""A diagnostic of reconstruction errors: whether BEGAN's simplification is sound in this run.
 
-BEGAN (Berthelot, Schumm, Metz 2017, section 3.1) takes the errors of pictures for normally distributed and their
-W2² for proportional to the mean term alone. The article that gankit starts from doubts both. This measures both.
+BEGAN (Berthelot, Schumm, Metz 2017, section 3.1) assumes that the errors of pictures are normally distributed, and
+that their W2² is proportional to its mean term. This measures both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gankit.metrics.wasserstein import between_normals_on_a_line, between_sample
 from gankit.model import Remedy
 from gankit.options import Options
 
-BATCH = 64  # pictures that are judged together
+BATCH = 64  # pictures in one pass of D
 QUANTILES = 25
 
 
@@ -31,24 +31,24 @@ class ReconstructionErrorsOptions(Options):
 
 
 class ReconstructionErrors(Diagnostic[ReconstructionErrorsOptions]):
-    """Energies of real and of generated pictures, one number a picture: L(v) of BEGAN, the energy of any other model.
+    """Energies of real and generated pictures, one number a picture: L(v) of BEGAN, the energy of any other model.
 
-    Generated are the generator's own pictures, not the averaged one's, clipped to [-1, 1] as they are shown: the ones
-    that the losses see may lie beyond. Both networks are in eval mode.
+    The generated pictures come from the bare generator, not the averaged one, and are clipped to [-1, 1], unlike those
+    in the losses. Both networks are in eval mode.
 
     Readings, each `reconstruction-errors/…`; m and c are mean and variance of a sample:
 
     real-mean, fake-mean, real-variance, fake-variance
     wasserstein                     W2 (not its square) between the normal distributions of these moments
     mean-term, variance-term        (m1 − m2)² and c1 + c2 − 2√(c1 c2): their sum is W2²
-    ratio                           variance-term / mean-term, which the paper takes for constant
-    empirical-w1, empirical-w2      between the samples themselves, which assumes no distribution
+    ratio                           variance-term / mean-term, which the paper assumes to be constant
+    empirical-w1, empirical-w2      between the samples themselves, without an assumed distribution
     real-normality, fake-normality  p-values of D'Agostino and Pearson's test, from 20 pictures on
 
-    held-out-mean                   of real pictures that were never trained on
+    held-out-mean                   the mean of held-out pictures
 
     Variances are divided by n, so that `wasserstein` is a lower bound of `empirical-w2` (Gelbrich 1990), and equal
-    to it only where the samples differ by shift and scale alone. What cannot be computed is NaN.
+    to it only if the samples differ by shift and scale alone. An undefined reading is NaN.
     """
 
     name = "reconstruction-errors"
@@ -58,7 +58,7 @@ class ReconstructionErrors(Diagnostic[ReconstructionErrorsOptions]):
 
     def __init__(self, options: ReconstructionErrorsOptions) -> None:
         super().__init__(options)
-        self.memorised = 0  # readings in a row
+        self.memorised = 0  # readings in a row with a large gap
 
     def read(self, snapshot: Snapshot) -> Reading:
         pictures = snapshot.real(self.options.pictures)
@@ -97,16 +97,16 @@ class ReconstructionErrors(Diagnostic[ReconstructionErrorsOptions]):
 
 
 def energies(snapshot: Snapshot, pictures: Tensor) -> Tensor:
-    """D's energy of each picture, (N,) double on the host. Raises UserError where D gives none."""
-    found = [snapshot.judge(some).energy for some in pictures.split(BATCH)]
-    given = [energy for energy in found if energy is not None]
-    if len(given) < len(found):
+    """D's energy of each picture, (N,) double on the host. Raises UserError if D has no energy."""
+    parts = [snapshot.judge(some).energy for some in pictures.split(BATCH)]
+    known = [energy for energy in parts if energy is not None]
+    if len(known) < len(parts):
         raise UserError(f"the discriminator of model {snapshot.model.name!r} gives no energy")
-    return torch.cat(given).double().cpu()
+    return torch.cat(known).double().cpu()
 
 
 def compare(real: Tensor, fake: Tensor) -> dict[str, float]:
-    """The readings, by name, from two samples of errors (N,) and (M,), neither of them empty."""
+    """The readings, by name, from two non-empty samples of errors (N,) and (M,)."""
     m_1, c_1 = real.mean(), real.var(correction=0)
     m_2, c_2 = fake.mean(), fake.var(correction=0)
     parts = between_normals_on_a_line(m_1, c_1, m_2, c_2)
@@ -128,7 +128,7 @@ def compare(real: Tensor, fake: Tensor) -> dict[str, float]:
 
 
 def quantile_plot(real: Tensor, fake: Tensor) -> dict[str, Any]:
-    """Quantiles of both samples, each minus its mean over its deviation, beside those of the normal distribution."""
+    """Quantiles of both standardised samples (N,) and (M,), beside those of the standard normal distribution."""
     normal, real_quantiles = beside_normal(real, QUANTILES)
     _, fake_quantiles = beside_normal(fake, QUANTILES)
     plotted = {"normal": normal, "real": real_quantiles, "fake": fake_quantiles}

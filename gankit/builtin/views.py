@@ -1,4 +1,4 @@
-"""What the discriminator may be shown instead of the bare picture: several at once, or pictures changed at random."""
+"""The core's views: several pictures at once, or randomly augmented pictures."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class PackingOptions(Options):
 
 
 class Packing(View[PackingOptions]):
-    """PacGAN: m items at a time on each other's channels, so that a lack of variety is there to be seen.
+    """PacGAN: stacks the channels of m items, so that D can see a lack of variety.
 
     Lin, Khetan, Fanti, Oh 2018, "PacGAN: The power of two samples in generative adversarial networks" (arXiv
-    1712.04086). D's first and last layers become m times as wide; m items have one energy and one code, so that terms
-    which need a code for each latent do not go with it.
+    1712.04086). D's first and last layers become m times as wide. m items have one energy and one code, so terms that
+    need a code for each latent do not fit.
     """
 
     name = "packing"
@@ -35,7 +35,7 @@ class Packing(View[PackingOptions]):
         return (self.options.m * channels, *rest)
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """(B, C, …) -> (B/m, m·C, …): m items that follow each other. Raises `UserError` where m does not divide B."""
+        """(B, C, …) -> (B/m, m·C, …): m consecutive items. Raises `UserError` if m does not divide B."""
         m = self.options.m
         if len(batch) % m:
             raise UserError(f"--view packing: a batch of {len(batch)} is no multiple of packing.m={m}")
@@ -51,15 +51,14 @@ class AugmentOptions(Options):
 
 
 class Augment(View[AugmentOptions]):
-    """DiffAugment: colour, place and a square cut out, at random for each picture, real and generated alike.
+    """DiffAugment: random colour, shift and cutout of each picture, real or generated.
 
     Zhao, Liu, Lin, Zhu, Han 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (arXiv 2006.10738),
     for folders of hundreds of pictures. Strengths and order are those of the authors' code; 0 leaves a policy out.
 
-    What is filled in differs: there it is 0, a mid grey. Here an energy is the error of a reconstruction, flat grey
-    that is seen every time is reconstructed best of all, and a generator could lower its energy by drawing it. So what
-    a shift lays bare is filled with the picture's own nearest pixel, and a cut square with the mean colour of the
-    picture's outermost pixels: on a white background both are white. Values may leave [-1, 1], as they may in G(z).
+    The fill differs: theirs is 0, a mid grey. D would learn to reconstruct such grey best, and a generator could lower
+    its energy by drawing it. So a shift repeats the picture's edge pixels, and a cut square gets the mean colour of the
+    picture's outermost pixels: on a white background both are white. Values may leave [-1, 1].
     """
 
     name = "augment"
@@ -88,7 +87,7 @@ class Augment(View[AugmentOptions]):
 
 
 def recoloured(batch: Tensor, strength: float) -> Tensor:
-    """Brightness, saturation and contrast of each picture (B, C, S, S) at random; strength 1 is DiffAugment's."""
+    """Random brightness, saturation and contrast of each picture (B, C, S, S); strength 1 is DiffAugment's."""
 
     def uniform() -> Tensor:  # in [-1, 1)
         return 2 * torch.rand(len(batch), 1, 1, 1, device=batch.device) - 1
@@ -101,7 +100,7 @@ def recoloured(batch: Tensor, strength: float) -> Tensor:
 
 
 def shifted(batch: Tensor, most: int) -> Tensor:
-    """Each picture (B, C, S, S) moved by at most so many pixels each way; its edge is drawn out."""
+    """Each picture (B, C, S, S), randomly shifted by at most `most` pixels each way; its edge pixels are repeated."""
     n, _, side, _ = batch.shape
     places = torch.arange(side, device=batch.device)
     moves = torch.randint(-most, most + 1, (2, n, 1), device=batch.device)
@@ -113,7 +112,7 @@ def shifted(batch: Tensor, most: int) -> Tensor:
 def cut_out(batch: Tensor, cut: int) -> Tensor:
     """Each picture (B, C, S, S) with a square of side `cut` in the mean colour of its outermost pixels.
 
-    The square's centre is anywhere in the picture, so that it may lie partly outside.
+    The square's centre is anywhere in the picture, so the square may lie partly outside.
     """
     n, _, side, _ = batch.shape
     edges = (batch[..., 0, :], batch[..., -1, :], batch[..., 0], batch[..., -1])

@@ -1,4 +1,4 @@
-"""The first vital signs: numbers that are not finite, energies that explode, a learning rate that vanishes."""
+"""A diagnostic of basic failures: numbers that are not finite, exploding energies, vanishing learning rates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.options import Options
 
-SCORE = 0.1  # what untrained networks say below this is a score around 0, and not the energy of a picture
+SCORE = 0.1  # an untrained network's output below this is a score around 0, not an energy
 
 
 class VitalsOptions(Options):
@@ -20,7 +20,7 @@ class VitalsOptions(Options):
 
 
 class Vitals(Diagnostic[VitalsOptions]):
-    """Looks at the logged numbers alone, so it costs nothing."""
+    """Reads the logged numbers only, so it costs nothing."""
 
     name = "vitals"
     summary = "numbers that are not finite, energies that explode, learning rates that vanish"
@@ -32,8 +32,8 @@ class Vitals(Diagnostic[VitalsOptions]):
         self.told: list[str] = []
 
     def read(self, snapshot: Snapshot) -> Reading:
-        found = (self._not_finite(snapshot), self._exploded(snapshot), self._vanished(snapshot))
-        alarms = [alarm for alarm in found if alarm]
+        checks = (self._not_finite(snapshot), self._exploded(snapshot), self._vanished(snapshot))
+        alarms = [alarm for alarm in checks if alarm]
         new = [alarm for alarm in alarms if alarm.kind not in self.told]
         self.told = [alarm.kind for alarm in alarms]
         return Reading(
@@ -59,7 +59,7 @@ class Vitals(Diagnostic[VitalsOptions]):
             value = snapshot.line.get(name)
             if value is None or not math.isfinite(value):
                 continue
-            # A score can be negative, and begin near 0; of an energy the first reading can have exploded already.
+            # A score can be negative and begin near 0; the first reading of an energy may already have exploded.
             start = abs(snapshot.start.get(name, math.inf))
             first = self.first.setdefault(name, max(min(abs(value), start if start > SCORE else math.inf), 1e-3))
             if value > self.options.exploded * first:

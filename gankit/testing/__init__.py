@@ -1,4 +1,4 @@
-"""The conformance kit: what a plugin must keep to, as checks that `gankit plugins check` runs, and as pytest classes.
+"""The conformance kit for plugins: checks that `gankit plugins check` runs, and pytest classes with the same checks.
 
     from gankit.testing import ModelTests
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOME = {"Subject": "subject", "Failed": "subject", "training": "subject"}  # else: classes
+_HOME = {"Subject": "subject", "Failed": "subject", "training": "subject"}  # the others: classes
 __all__ = [
     "ArtifactTests",
     "CommandTests",

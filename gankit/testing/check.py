@@ -1,4 +1,4 @@
-"""`gankit plugins check`: the conformance kit on all that a plugin offers, without pytest."""
+"""`gankit plugins check`: run the conformance kit on a plugin's components, without pytest."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from gankit.testing.subject import Failed, Subject
 
 
 def check(
-    given: str, plugins: Sequence[str], say: Callable[[str], None], model: str | None = None, data: Sequence[str] = ()
+    name: str, plugins: Sequence[str], say: Callable[[str], None], model: str | None = None, data: Sequence[str] = ()
 ) -> bool:
-    """Check every component of the plugin that `given` names: a file, a package's folder, or an installed name.
+    """Check every component of the plugin `name`: a file, a package's folder, or an installed plugin.
 
-    `data`: NAME:ARGUMENT for each data source that needs an argument. `say` is told a line for each check, and what to
-    do where one fails. Returns whether all passed.
+    `data`: NAME:ARGUMENT for each data source that needs an argument. `say` receives a line for each check, and advice
+    for each failure. Returns whether all checks passed.
     """
     arguments = {source.partition(":")[0]: {"data": source} for source in data}
-    catalogue, checked = _found(given, plugins)
-    for kind in KINDS:  # calls the hooks, so that what breaks there is known
+    catalogue, checked = _select(name, plugins)
+    for kind in KINDS:  # calls the hooks, which sets `broken` where one raises
         catalogue.kind(kind)
     passed = failed = 0
     threads = torch.get_num_threads()
@@ -58,7 +58,7 @@ def check(
 
 
 def _run(subject: Subject, say: Callable[[str], None]) -> tuple[int, int]:
-    """How many checks passed and failed. A component that no run accepts fails once."""
+    """The numbers of passed and failed checks. A component that no run accepts fails only once."""
     say(f"  {subject}")
     passed = failed = 0
     for each in CHECKS[subject.kind]:
@@ -94,27 +94,27 @@ def _not_installed(checked: Sequence[Plugin]) -> list[str]:
     return [plugin.where for plugin in checked if not plugin.installed]
 
 
-def _found(given: str, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]:
-    """The catalogue with what was given, and the plugins that are meant."""
-    path = Path(given).expanduser()
+def _select(name: str, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]:
+    """The catalogue with the plugins of that name, and these plugins."""
+    path = Path(name).expanduser()
     if path.suffix == ".py" or path.is_file():
-        catalogue = Catalogue([*plugins, given])
+        catalogue = Catalogue([*plugins, name])
         return catalogue, [catalogue.plugins[-1]]
     catalogue = Catalogue(plugins)
-    found = [plugin for plugin in catalogue.plugins if given in (plugin.name, plugin.distribution)]
-    package = (path / "pyproject.toml").exists() or not found  # within a package lies its code, in a folder of its name
+    selected = [plugin for plugin in catalogue.plugins if name in (plugin.name, plugin.distribution)]
+    package = (path / "pyproject.toml").exists() or not selected  # a code folder may have an installed plugin's name
     if path.is_dir() and package:
         return _of_package(path, plugins)
-    if not found:
+    if not selected:
         there = [plugin.name for plugin in catalogue.plugins]
         raise UserError(
-            f"{given} is no file, folder or installed plugin{nearest(given, there)}. There are: {', '.join(there)}"
+            f"{name} is no file, folder or installed plugin{nearest(name, there)}. There are: {', '.join(there)}"
         )
-    return catalogue, found
+    return catalogue, selected
 
 
 def _of_package(folder: Path, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]:
-    """The plugins that a package's pyproject.toml names, installed or not."""
+    """The plugins of a package's pyproject.toml, installed or not."""
     try:
         table: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
         entries = table["project"]["entry-points"][GROUP]

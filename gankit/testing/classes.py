@@ -1,7 +1,7 @@
-"""A pytest class for each kind of component: name the component, and its promises are tests.
+"""A pytest class for each kind of component, with the kit's checks as tests.
 
-Class attributes: `name`; `plugins`, files or modules that are not installed, as for `--plugin`; `model`, the model that
-a component is tried on; `options`, as for `gankit.run`: {"image_size": 32, "set": {"filters": 8}}.
+Class attributes: `name`; `plugins`, files or modules that are not installed, as for `--plugin`; `model`, the model to
+test the component with; `options`, as for `gankit.run`: {"image_size": 32, "set": {"filters": 8}}.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Tests:
 
     @pytest.fixture
     def subject(self, tmp_path: Path, gankit_cache: Path) -> Iterator[Subject]:
-        """The component; one thread, since the networks are tiny."""
+        """The component; with one thread, because the networks are tiny."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         yield Subject(self.kind, self.name, tmp_path, self.plugins, self.model, self.options)

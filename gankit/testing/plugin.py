@@ -1,4 +1,4 @@
-"""The fixtures of the pytest plugin. Every pytest run on the machine imports it, so it imports next to nothing."""
+"""The fixtures of the pytest plugin. Every pytest run on the machine imports it, so it imports little."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Said:
-    """How a command ended, and what it printed."""
+    """A command's exit code and output."""
 
     code: int
     out: str
@@ -21,7 +21,7 @@ class Said:
 
 @pytest.fixture(scope="session")
 def gankit_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of pictures of the session's own, and nothing of the user's environment."""
+    """A picture cache for the session, without the user's environment variables."""
     folder = tmp_path_factory.mktemp("gankit-cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANKIT_CACHE", str(folder))
@@ -34,9 +34,9 @@ def gankit_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def gankit_cli(
     gankit_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., Said]:
-    """`gankit_cli("run", "began", …)` calls the command line in this process, in an empty folder of the test's own.
+    """`gankit_cli("run", "began", …)` calls the command line in this process, in the test's empty folder.
 
-    What is not caught there fails the test.
+    An uncaught exception fails the test.
     """
     import sys
 

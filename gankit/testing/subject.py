@@ -1,4 +1,4 @@
-"""What is checked: one component of a plugin, and the small trainings that it takes part in."""
+"""The subject of the checks: one component of a plugin, and small trainings with it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {"data": "demo:64", "image_size": 16, "batch_size": 4, "
 
 
 class Failed(AssertionError):
-    """A check failed: what was seen, and what to do about it."""
+    """A check failed: `what` happened, and what to `do`."""
 
     def __init__(self, what: str, do: str) -> None:
         super().__init__(f"{what}. What to do: {do}")
@@ -37,7 +37,7 @@ class Failed(AssertionError):
 def training(
     model: str, plugins: Sequence[str] = (), options: Mapping[str, Any] | None = None, **more: Any
 ) -> tuple[Training, Batches]:
-    """A training in memory at step 0 as `gankit run` would build it, and its batches; options as for `gankit.run`."""
+    """A training at step 0, as `gankit run` builds it, and its batches; options as for `gankit.run`."""
     catalogue = Catalogue(plugins)
     resolved = resolve(model, RunRequest(**merge(options or {}, more)), catalogue)
     return start.assemble(resolved, start.open_data(resolved, catalogue, Watcher()), catalogue)
@@ -45,11 +45,10 @@ def training(
 
 @dataclass
 class Subject:
-    """One component, and how it is put into a training.
+    """One component, and its way into a training.
 
-    `model`: the model that it is tried on; by default one of its own plugin's, or of those that come with gankit: the
-    first that takes it. `options`: as for `gankit.run`, over `SMALL`. `plugins`: what is not installed, as for
-    `--plugin`.
+    `model`: the model to test it with; by default the first that accepts it of its plugin's models and gankit's own.
+    `options`: as for `gankit.run`, over `SMALL`. `plugins`: files or modules that are not installed, as for `--plugin`.
     """
 
     kind: str
@@ -68,12 +67,12 @@ class Subject:
 
     @cached_property
     def cls(self) -> Any:
-        """The class that the plugin offers."""
+        """The component's class."""
         return self.catalogue.get(self.kind, self.name)
 
     @cached_property
     def carrier(self) -> str:
-        """The model that the component is tried on. Raises `Failed` where no model takes it."""
+        """The name of the model to test the component with. Raises `Failed` if no model accepts it."""
         refusals = []
         for model in self._candidates():
             try:
@@ -122,8 +121,8 @@ class Subject:
             "datasets": {"data": self.name},
         }
         joined = ways.get(self.kind, {self.kind: [self.name]})
-        asked = merge(SMALL, joined, {"steps": 0}, self.options, more)
-        return resolve(model, RunRequest(**asked), self.catalogue)
+        options = merge(SMALL, joined, {"steps": 0}, self.options, more)
+        return resolve(model, RunRequest(**options), self.catalogue)
 
     def _assemble(self, model: str, more: Mapping[str, Any]) -> tuple[Training, Batches]:
         resolved = self._resolve(model, more)
@@ -131,17 +130,17 @@ class Subject:
 
 
 def tensors(built: Training) -> dict[str, Tensor]:
-    """All that a training remembers between two steps, copied: weights, averages, moments, controllers."""
-    found = {
+    """Copies of a training's whole state between two steps: weights, averages, moments, controllers."""
+    state = {
         f"network {name}/{key}": value
         for name, network in built.networks.items()
         for key, value in network.state_dict().items()
     }
-    found |= {f"averaged generator/{key}": value for key, value in built.averaged.state_dict().items()}
+    state |= {f"averaged generator/{key}": value for key, value in built.averaged.state_dict().items()}
     for name, optimizer in built.optimizers.items():
-        for index, state in optimizer.state_dict()["state"].items():
-            found |= {f"optimizer {name}/{index}/{key}": value for key, value in state.items()}
+        for index, moments in optimizer.state_dict()["state"].items():
+            state |= {f"optimizer {name}/{index}/{key}": value for key, value in moments.items()}
     for name, controller in built.controllers.items():
-        found |= {f"controller {name}/{key}": value for key, value in controller.state_dict().items()}
-    found |= {f"knob {name}": value for name, value in built.knobs().items()}
-    return {name: value.detach().clone() for name, value in found.items() if isinstance(value, Tensor)}
+        state |= {f"controller {name}/{key}": value for key, value in controller.state_dict().items()}
+    state |= {f"knob {name}": value for name, value in built.knobs().items()}
+    return {name: value.detach().clone() for name, value in state.items() if isinstance(value, Tensor)}

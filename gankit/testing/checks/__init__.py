@@ -1,7 +1,7 @@
-"""The checks of the conformance kit. Each is a promise that gankit's users are given, in its name and its docstring.
+"""The checks of the conformance kit, by kind of component. A check's name and docstring state a promise to users.
 
-A check is handed a `Subject` and raises `Failed`, or whatever the plugin's own code raises; it returns nothing, or in
-words why it does not apply. Here stands which checks a kind of component must pass.
+A check takes a `Subject`. It raises `Failed`, or an error of the plugin's own code; it returns None, or the reason why
+it does not apply.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is checked of artifacts: that they draw from any run, again and again."""
+"""The checks of artifacts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gankit.training.loop import step_once
 
 
 def draws_from_a_run(subject: Subject) -> None:
-    """An artifact takes every line and finishes, more than once, and where there is no line at all."""
+    """An artifact accepts every line and finishes, also twice and for a run without lines."""
     for name, lines in (("drawn", 3), ("empty", 0)):
         training, batches = subject.training(artifacts=[])
         session = subject.session(training, batches, name)

@@ -1,4 +1,4 @@
-"""What is checked of data sources: what they open to, and that it is the same every time."""
+"""The checks of data sources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gankit.testing.subject import Failed, Subject
 
 
 def opens_to_items(subject: Subject) -> None:
-    """A data source opens to uint8 pictures of the size asked for, or float32 points, the same ones every time."""
+    """A data source opens to uint8 pictures of the requested size, or float32 points, the same ones every time."""
     argument = str(subject.options.get("data", subject.name)).partition(":")[2] or None
     digests = []
     for size in (16, 32, 16):

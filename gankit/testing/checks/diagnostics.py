@@ -1,4 +1,4 @@
-"""What is checked of diagnostics: what they say, and that looking leaves no trace."""
+"""The checks of diagnostics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gankit.training.state import LOOKING, Training
 
 
 def looks_and_says(subject: Subject) -> None:
-    """A diagnostic's reading: numbers, alarms with a kind and a severity, details that JSON can hold."""
+    """A diagnostic's reading has numbers, alarms with a kind and a severity, and details that fit into JSON."""
     _, _, readings = _watched(subject, "said")
     for reading in readings:
         if not isinstance(reading, Reading):
@@ -31,7 +31,7 @@ def looks_and_says(subject: Subject) -> None:
 
 
 def leaves_no_trace(subject: Subject) -> None:
-    """Looking changes no number of the training."""
+    """A diagnostic changes no number of the training."""
     watched, _, _ = _watched(subject, "watched")
     unseen, batches = subject.training()
     steps(unseen, batches, watched.number)
@@ -41,25 +41,25 @@ def leaves_no_trace(subject: Subject) -> None:
 
 
 def remembers_through_a_checkpoint(subject: Subject) -> None:
-    """What a diagnostic remembers comes from `state()`, as JSON, and `restore` takes it up: it reads on as before."""
+    """`state()` returns a diagnostic's whole state as JSON, and after `restore` its readings are the same."""
     training, session, _ = _watched(subject, "remembered")
     old = training.diagnostics[subject.name]
     new = type(old)(old.options)
     new.restore(json.loads(json.dumps(old.state())))
     line = {"step": float(training.number)}
-    said = []
+    results = []
     for diagnostic in (old, new):
         with looking(training, LOOKING, training.number):
-            said.append((diagnostic.read(session.watch.snapshot(line)), diagnostic.state()))
-    if repr(said[0]) != repr(said[1]):
+            results.append((diagnostic.read(session.watch.snapshot(line)), diagnostic.state()))
+    if repr(results[0]) != repr(results[1]):
         raise Failed(
-            f"after a resume it reads {said[1][0]} instead of {said[0][0]}",
+            f"after a resume it reads {results[1][0]} instead of {results[0][0]}",
             "return all that it remembers from `state()`, and take it up in `restore`",
         )
 
 
 def keeps_to_its_budget(subject: Subject) -> None:
-    """Its looks take no larger share of the training's time than its `budget` says."""
+    """A diagnostic's share of the training's time is at most its `budget`."""
     training, batches = subject.training()
     session = subject.session(training, batches, "timed")
     session.recorder.close()
@@ -84,13 +84,13 @@ def keeps_to_its_budget(subject: Subject) -> None:
 
 
 def _watched(subject: Subject, name: str) -> tuple[Training, Any, list[Any]]:
-    """A training of four steps with a look after each; what was said."""
+    """A training of four steps, its session, and the diagnostic's reading after each step."""
     training, batches = subject.training()
     session = subject.session(training, batches, name)
     session.recorder.close()
-    said = []
+    readings = []
     for _ in range(4):
         line = session.recorder.line(step_once(training, batches))
         with looking(training, LOOKING, training.number):
-            said.append(training.diagnostics[subject.name].read(session.watch.snapshot(line)))
-    return training, session, said
+            readings.append(training.diagnostics[subject.name].read(session.watch.snapshot(line)))
+    return training, session, readings

@@ -1,4 +1,4 @@
-"""What is checked of every component: that it is accepted, documented, and set by a TOML file."""
+"""The checks of every component: a run accepts it, it has documentation, and a TOML file can set it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gankit.testing.subject import Failed, Subject
 
 
 def is_accepted(subject: Subject) -> None:
-    """`gankit run` takes it: its settings are in order and its first step gives what it must."""
+    """`gankit run` accepts it: its settings are valid and its first step works."""
     _ = subject.carrier
 
 
 def is_documented(subject: Subject) -> None:
-    """The class has a docstring and a summary, and every setting a description: they are its users' only manual."""
+    """The class has a docstring and a summary, and every setting has a description: they are the users' manual."""
     cls = subject.cls
     if not (vars(cls).get("__doc__") or "").strip():
         raise Failed(f"{cls.__name__} has no docstring", "say what it is in one sentence, with its source")
@@ -33,10 +33,10 @@ def is_documented(subject: Subject) -> None:
 def round_trips_through_toml(subject: Subject) -> None:
     """A TOML file with every value of its configuration gives the same configuration again."""
     resolved = subject.config()
-    told_of = resolved.model_dump(mode="json", exclude={"gankit", "plugins", "requested", "history"})
-    model = told_of["model"].pop("name")
+    settings = resolved.model_dump(mode="json", exclude={"gankit", "plugins", "requested", "history"})
+    model = settings["model"].pop("name")
     path = subject.folder / "settings.toml"
-    path.write_text(toml(told_of), encoding="utf-8")
+    path.write_text(toml(settings), encoding="utf-8")
     again = resolve(model, read_toml(path), subject.catalogue)
     differing = changes(resolved.model_dump(mode="json"), again.model_dump(mode="json"))
     differing = {key: value for key, value in differing.items() if key.split(".")[0] != "requested"}
@@ -49,7 +49,7 @@ def round_trips_through_toml(subject: Subject) -> None:
 
 
 def toml(table: Mapping[str, Any], path: str = "") -> str:
-    """The table as TOML; what is None is left out, as TOML has no word for it."""
+    """The table as TOML, without None, which TOML does not have."""
     plain = {key: value for key, value in table.items() if not isinstance(value, Mapping) and value is not None}
     text = "".join(f"{json.dumps(key)} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in plain.items())
     for key, value in table.items():

@@ -1,4 +1,4 @@
-"""What is checked of reactions: that they decide, and say what."""
+"""The checks of reactions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gankit.testing.subject import Failed, Subject
 
 
 def says_what_it_did(subject: Subject) -> None:
-    """A reaction answers a critical alarm in words, whether there is a way back or not."""
+    """A reaction returns a decision with words for a critical alarm, with and without a checkpoint to return to."""
     alarm = Alarm("one-mode", "critical", "All pictures are one.", (), {"spread": 0.01}, 100)
     ways = (Situation(100, 0, [Remedy("a lower learning rate", {"learning_rate": 1e-5})]), Situation(None, 0, []))
     for situation in ways:

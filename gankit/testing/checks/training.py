@@ -1,4 +1,4 @@
-"""What is checked of models, networks, losses, controllers and views: the trainings that they take part in."""
+"""The checks of models, networks, losses, controllers and views, by small trainings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gankit.training.loop import step_once, trained, update
 from gankit.training.showing import Showing, looking
 from gankit.training.state import LOOKING, Training
 
-SIZES = (16, 32, 48, 64, 128)  # sides of pictures that are tried
-USUAL = (32, 64)  # what `gankit run` takes on a CPU and on a GPU
+SIZES = (16, 32, 48, 64, 128)  # sides of pictures to try
+USUAL = (32, 64)  # the defaults of `gankit run` on a CPU and on a GPU
 STEPS = 50
 WAITING = ("item", "tolist", "numpy", "cpu", "nonzero", "__bool__", "__float__", "__int__", "__index__", "__array__")
 
 
 def keeps_gradients_apart(subject: Subject) -> None:
-    """Each network learns from its own loss alone, and only in the updates that name it."""
+    """Each network learns from its own loss only, and only in the updates that name it."""
     training, batches = subject.training()
     owners: dict[int, str] = {}
     for name, network in training.networks.items():
@@ -83,9 +83,9 @@ def _parameters(training: Training) -> dict[str, Tensor]:
 
 
 def _gradients(subject: Subject, larger: str | None) -> dict[str, Tensor]:
-    """The gradients of a first update of each network; the loss of `larger` is made a thousand times as large."""
+    """The gradients of the first update of each network, with the loss of `larger` multiplied by 1000."""
     training, batches = subject.training()
-    losses_of, found = training.model.losses, {}
+    losses_of, gradients = training.model.losses, {}
 
     def scaled(step: Any) -> Any:
         losses = losses_of(step)
@@ -95,15 +95,16 @@ def _gradients(subject: Subject, larger: str | None) -> dict[str, Tensor]:
 
     training.model.losses = scaled  # type: ignore[method-assign]
     rates = {name: torch.zeros(()) if name.startswith("learning_rate/") else v for name, v in training.knobs().items()}
-    for which, names in enumerate(training.updates):  # at a rate of 0, so that all are taken at the same weights
+    for which, names in enumerate(training.updates):  # at a rate of 0, so that all are at the same weights
         update(training, batches, 1, which, rates)
         for name in names:
-            found[name] = torch.cat([p.grad.flatten() for p in trained(training.networks[name]) if p.grad is not None])
-    return found
+            grads = [p.grad.flatten() for p in trained(training.networks[name]) if p.grad is not None]
+            gradients[name] = torch.cat(grads)
+    return gradients
 
 
 def survives_a_checkpoint(subject: Subject) -> None:
-    """Three steps, a checkpoint, three more: to the bit what a new training makes of that checkpoint."""
+    """A training resumed from a checkpoint is bit-identical to the unbroken one."""
     whole, batches = subject.training()
     session = subject.session(whole, batches, "checkpointed")
     session.recorder.close()
@@ -122,34 +123,34 @@ def survives_a_checkpoint(subject: Subject) -> None:
 
 
 def follows_from_its_seed(subject: Subject) -> None:
-    """The same seed gives the same numbers, whoever has drawn random numbers before; another seed gives others."""
-    found, begun = [], []
+    """The same seed gives the same numbers, whatever random numbers were drawn before; another seed gives others."""
+    results, initial = [], []
     for disturbed, seed in ((1, 0), (2, 0), (3, 1)):
         with torch.random.fork_rng(devices=[]):
             random.seed(disturbed)
             np.random.seed(disturbed)
             torch.manual_seed(disturbed)
             training, batches = subject.training(seed=seed)
-            begun.append(_parameters(training))
+            initial.append(_parameters(training))
             for _ in range(2):
                 torch.rand(disturbed)
                 step_once(training, batches)
-        found.append(tensors(training))
+        results.append(tensors(training))
     refuse_difference(
-        found[0],
-        found[1],
+        results[0],
+        results[1],
         "with the same seed {} is another",
         "draw from torch's own stream (torch.rand and so on): it is seeded before every update; Python's and NumPy's "
         "are not, nor is a generator of your own",
     )
-    if all(torch.equal(begun[0][name], begun[2][name]) for name in begun[0]):
+    if all(torch.equal(initial[0][name], initial[2][name]) for name in initial[0]):
         raise Failed(
             "another seed gives the same weights", "do not seed torch yourself; draw weights in build_networks"
         )
 
 
 def waits_for_no_device(subject: Subject) -> None:
-    """Nothing in a step reads a tensor's value: on a GPU each such place would halt the program."""
+    """No code in a step reads a tensor's value, which on a GPU would make the program wait."""
     training, batches = subject.training()
     kept = {name: vars(Tensor).get(name, getattr(Tensor, name)) for name in WAITING}
 
@@ -179,7 +180,7 @@ def waits_for_no_device(subject: Subject) -> None:
 
 
 def works_in_bf16(subject: Subject) -> None:
-    """Under bf16, as on a GPU: finite, and the losses in float32."""
+    """Under bf16, as on a GPU, all numbers are finite and the losses are float32."""
     training, batches = subject.training(precision="bf16")
     for _ in range(3):
         readings = step_once(training, batches)
@@ -192,7 +193,7 @@ def works_in_bf16(subject: Subject) -> None:
 
 
 def trains_fifty_steps(subject: Subject) -> None:
-    """Fifty steps at its own settings without a number that is not finite."""
+    """Fifty steps at its own settings give finite numbers only."""
     training, batches = subject.training()
     for number in range(1, STEPS + 1):
         _refuse_broken(training, step_once(training, batches), number)
@@ -206,7 +207,7 @@ def _refuse_broken(training: Training, readings: Mapping[str, Tensor], number: i
 
 
 def builds_at_every_size(subject: Subject) -> str | None:
-    """Networks of every picture size, or a refusal in one line; the usual sizes must be built."""
+    """Every picture size builds or raises a UserError; the usual sizes build."""
     training, batches = subject.training()
     if len(batches.data.shape) != 3:
         _refuse_shape(training, batches)
@@ -235,16 +236,16 @@ def _refuse_shape(training: Training, batches: Batches) -> None:
     shape, showing = batches.data.shape, Showing(training, batches.data)
     for n in (1, 3):
         with looking(training, LOOKING, 0):
-            made = showing.generate(n)
-        if made.shape != (n, *shape) or not made.isfinite().all():
+            fake = showing.generate(n)
+        if fake.shape != (n, *shape) or not fake.isfinite().all():
             raise Failed(
-                f"{n} generated items of {shape} have the shape {tuple(made.shape)}, finite: {made.isfinite().all()}",
+                f"{n} generated items of {shape} have the shape {tuple(fake.shape)}, finite: {fake.isfinite().all()}",
                 "let `generate` return (n, *model.shape), for any n and in eval mode too",
             )
 
 
 def gives_plain_values(subject: Subject) -> None:
-    """Each knob that a controller drives has a value: a finite 0-dim float32 tensor, before and after steps."""
+    """The value of each knob that a controller drives is a finite 0-dim float32 tensor, before and after steps."""
     training, batches = subject.training()
     for _ in range(2):
         controller = training.controllers[subject.name]
@@ -256,7 +257,7 @@ def gives_plain_values(subject: Subject) -> None:
 
 
 def lets_gradients_through(subject: Subject) -> None:
-    """The generator learns through a view: what is shown depends on the pictures, smoothly."""
+    """The generator learns through a view: its output has a gradient for the pictures."""
     training, batches = subject.training()
     real = batches(1, 0)[0].clone().requires_grad_()
     shown = training.view.views[0](real)

@@ -1,10 +1,10 @@
-"""The mode-collapse detector: does the generator still show what there is in the data, in form and colour.
+"""The mode-collapse detector: whether the samples still cover the data, in form and colour.
 
-Losses do not tell: collapse came with falling ones in the article that gankit starts from and with rising ones
-elsewhere, and the distance between samples stays healthy while all share one colour. So samples are compared with real
-pictures, in a space that the training cannot game, and a run is judged by what real pictures reach and by its own best.
+Losses do not show a collapse: they fall in one and rise in another, and the distance between samples stays high while
+all share one colour. So the detector compares samples with real pictures, in features that the training does not
+optimise, and judges a run by the values of real pictures and by its own best values.
 
-What was tried and what it was chosen by: benchmarks/collapse.py (`make bench-collapse`).
+benchmarks/collapse.py (`make bench-collapse`) compares it with alternatives.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from gankit.metrics.features import RandomConvolutions, chroma, pixels
 from gankit.metrics.neighbours import mean_distance, neighbours, reach
 from gankit.options import Curve
 
-LEAST = 20  # real pictures, below which nothing can be said
-REAL = 500  # that samples are compared with: more make the balls so small that a few hundred samples miss most
-GLANCE = 4  # side: what is seen at a glance, which colour lies where. Finer, and a blur alone counts as a loss
+LEAST = 20  # real pictures that a judgement needs
+REAL = 500  # real pictures to compare with: with more, the balls are so small that a few hundred samples miss most
+GLANCE = 4  # side of the coarse averages, which show the layout of colours; in finer ones mere blur looks like a loss
 CELLS = 20  # of NDB
-PLACES = ((1, 10), (3, 30))  # seen closely: windows of so many eighths of the side, and the kinds told apart in each
-FAR = 1e3  # a centre that no picture is near to: where a place has fewer kinds
-FEW = 3  # places that must lose for it to count: one alone is chance
-OPEN = 0.15  # variety that a run must have had before it counts as more than one mode
-ONE_COLOUR = 0.3  # colours below this are one for all; a third more and they are not
-DEAD = 1e-3  # mean distance between samples, over the real ones', of a generator that ignores its latent
-PATIENCE = 1500  # steps without growth until a run that shows one mode or one colour is told so
+PLACES = ((1, 10), (3, 30))  # (side of a local window in eighths of the picture's, kinds at each place)
+FAR = 1e3  # a centre far from all pictures, for a place with fewer kinds
+FEW = 3  # places that must lose variety together: one alone can be chance
+OPEN = 0.15  # variety above which a run has more than one mode
+ONE_COLOUR = 0.3  # `colours` below this means one colour for all samples, until it is a third higher
+DEAD = 1e-3  # mean distance between samples, over that of real pictures, of a generator that ignores its latent
+PATIENCE = 1500  # steps without growth before an alarm about one mode or one colour
 
 
 class ModeCollapse(Diagnostic["ModeCollapse.Options"]):
-    """Compares samples of both generators with real pictures and tells a collapse from its signs.
+    """Compares samples of the averaged and of the bare generator with real pictures, to detect a collapse.
 
     Readings, each `mode-collapse/…` of the averaged generator and `mode-collapse/raw-…` of the bare one:
 
@@ -47,21 +47,20 @@ class ModeCollapse(Diagnostic["ModeCollapse.Options"]):
     features-coverage                      the same coverage in a fixed random convolutional network's features
     different-bins                         NDB of Richardson and Weiss 2018 on the same 4×4, share of 20 cells
     diversity                              mean distance between two samples, over that of two real pictures
-    duplicates                             share of samples that have a nearer double than any 100th real one has
-                                           (a birthday test after Arora and Zhang 2017)
-    colours                                spread of what colour the pictures are painted in, over the real ones'
-    variety                                geometric mean of coverage and recall, over what as many other real
-                                           pictures reach
+    duplicates                             share of samples with a neighbour nearer than the 1 % quantile of real
+                                           pictures' nearest distances (a birthday test after Arora and Zhang 2017)
+    colours                                spread of the pictures' mean colours, over that of the real ones
+    variety                                geometric mean of coverage and recall, over that of as many other real
+                                           pictures
 
     and of both generators together:
 
-    left                                   what the verdict rests on: the share that is left of the run's own best,
-                                           of the variety or at the places of the picture that lost most (`Places`)
+    left                                   the basis of the verdict: the current share of the run's own best variety,
+                                           or of the places of the picture that lost most (`Places`)
 
-    Coverage alone hardly falls when poor samples lose half of the modes: those left hit theirs twice as often, and
-    few were hit before. Recall sees it, where the modes differ at a glance; the places see half of the skins or of
-    the hair styles go. All depend on how many pictures are compared: they are not those of an evaluation with
-    thousands.
+    Coverage alone hardly falls when poor samples lose half of the modes, because the remaining modes get twice the
+    samples. Recall falls if the modes differ at a coarse look; the places detect the loss of half of the skins or hair
+    styles. All readings depend on the number of pictures, so they differ from those of an evaluation with thousands.
     """
 
     name = "mode-collapse"
@@ -90,7 +89,7 @@ class ModeCollapse(Diagnostic["ModeCollapse.Options"]):
 
     def read(self, snapshot: Snapshot) -> Reading:
         if snapshot.real(1).ndim != 4:
-            return Reading()  # points: what covers them is another question
+            return Reading()  # points
         if self.reference is None:
             self.reference = Reference.of(snapshot, self.options.pictures)
         reference = self.reference
@@ -103,16 +102,16 @@ class ModeCollapse(Diagnostic["ModeCollapse.Options"]):
         variety, colours = ((values[name] + values[f"raw-{name}"]) / 2 for name in ("variety", "colours"))
         places = reference.places.shown(torch.cat(shown))
         apart = max(values["diversity"], values["raw-diversity"])
-        told = self.health.judge(snapshot.number, variety, colours, snapshot.since, places, apart)
+        new = self.health.judge(snapshot.number, variety, colours, snapshot.since, places, apart)
         values["left"] = min(1.0, self.health.share)
-        alarms = [self.alarm(kind, severity, snapshot, values) for kind, severity in told]
+        alarms = [self.alarm(kind, severity, snapshot, values) for kind, severity in new]
         word = self.health.word
-        well = word in ("healthy", "recovered") and not self.health.low  # the first low look may be the beginning
+        well = word in ("healthy", "recovered") and not self.health.low  # one low reading may begin a collapse
         verdict = None if word in ("warming up", "opening up") else well
         return Reading(values, alarms, word, verdict)
 
     def alarm(self, kind: str, severity: Severity, snapshot: Snapshot, values: Mapping[str, float]) -> Alarm:
-        """What happened, the evidence, and what to try."""
+        """The alarm: its message, evidence and advice."""
         health = self.health
         shown = (
             f"coverage {values['coverage']:.2f}, recall {values['recall']:.2f}, colours {values['colours']:.2f}, "
@@ -141,10 +140,10 @@ class ModeCollapse(Diagnostic["ModeCollapse.Options"]):
 
 
 class Reference:
-    """Real pictures as the samples are compared with them, and what other real pictures reach."""
+    """Real pictures to compare samples with, and the values of other real pictures."""
 
     def __init__(self, real: Tensor, other: Tensor) -> None:
-        """`real` (N, C, S, S) to compare with; `other` real ones, as many as there will be samples, for the ceiling."""
+        """`real` (N, C, S, S): to compare with; `other`: as many real ones as later samples, for the ceiling."""
         self.count = len(other)
         self.too_few = min(len(real), len(other)) < LEAST
         if self.too_few:
@@ -153,7 +152,7 @@ class Reference:
         self.glance = pixels(real, GLANCE)
         self.reach = reach(self.glance, 5)
         features = self.network(real)
-        self.scale = features.std(0).clamp(min=1e-6)  # each feature counts alike
+        self.scale = features.std(0).clamp(min=1e-6)  # gives each feature the same weight
         self.features = features / self.scale
         self.features_reach = reach(self.features, 5)
         self.cells = bins(self.glance, min(CELLS, len(real) // 5))
@@ -167,7 +166,7 @@ class Reference:
 
     @classmethod
     def of(cls, snapshot: Snapshot, pictures: int) -> Reference:
-        """From a training's pictures: those held out are the others, where they are enough."""
+        """The reference from a training's pictures; the others are held-out pictures, if there are enough."""
         other = snapshot.real(pictures, held_out=True)
         if len(other) >= pictures:
             return cls(snapshot.real(REAL), other)
@@ -190,10 +189,10 @@ class Reference:
         return values
 
     def spread(self, pictures: Tensor) -> float:
-        """Root of the summed variances of the colours that pictures are painted in, less their grey.
+        """The root of the summed variances of the pictures' mean colours, without their grey.
 
-        Differences from the background (the commonest value of each channel) over their size: otherwise much and
-        little of one brown were two colours.
+        A picture's mean colour is its difference from the background (the commonest value of each channel), divided by
+        the size of that difference, so that much and little of one brown are the same colour.
         """
         ink = pictures - self.background
         painted = ink.sum((2, 3), keepdim=True) / (ink.abs().amax(1, keepdim=True) + 0.05).sum((2, 3), keepdim=True)
@@ -201,44 +200,44 @@ class Reference:
 
 
 class Places:
-    """Which kinds real pictures show at each place, and how much of that samples show.
+    """The kinds of real pictures at each place, and the samples' share of them.
 
-    At a glance the skins or the hair styles of two figures hardly differ; at the place where they are, little else
-    does. The kinds of a place are cells around centres that k-means finds among the real pictures' windows there.
+    Skins or hair styles hardly change a coarse average, but dominate a window at their place. The kinds of a place are
+    the k-means cells of the real pictures' windows there.
     """
 
     def __init__(self, real: Tensor) -> None:
-        """Of pictures (N, C, S, S), N ≥ LEAST."""
+        """`real`: pictures (N, C, S, S), N ≥ LEAST."""
         self.cells: list[tuple[int, Tensor, Tensor, Tensor]] = []  # window, places, centres, shares
         for window, kinds in PLACES:
             seen = windows(real, window)
             spread = seen.std(1).norm(dim=1)
-            places = (spread > 0.15 * spread.max()).nonzero()[:, 0]  # a place where all are alike tells nothing
+            places = (spread > 0.15 * spread.max()).nonzero()[:, 0]  # without places where all pictures are alike
             centres, shares = (
                 seen.new_full((len(places), kinds, seen.shape[2]), FAR),
                 seen.new_zeros(len(places), kinds),
             )
             for i, place in enumerate(places):
-                found = bins(seen[place], min(kinds, len(real) // 5))
-                centres[i, : len(found.share)], shares[i, : len(found.share)] = found.centres, found.share
+                cells = bins(seen[place], min(kinds, len(real) // 5))
+                centres[i, : len(cells.share)], shares[i, : len(cells.share)] = cells.centres, cells.share
             self.cells.append((window, places, centres, shares))
 
     def shown(self, pictures: Tensor) -> list[float]:
-        """For each place in [0, 1]: the squared Bhattacharyya coefficient of the samples' kinds and the real ones'.
+        """For each place, the squared Bhattacharyya coefficient of the samples' and the real kinds, in [0, 1].
 
-        1 where they have the same shares, and half where half of the kinds are gone and the others as they were.
-        It forgives shares that differ a little, as those of two trainings do.
+        It is 1 for equal shares, and 0.5 if half of the kinds are lost and the others keep their proportions. Small
+        differences, as between two trainings, hardly change it.
         """
         values = []
         for window, places, centres, shares in self.cells:
             nearest = torch.cdist(windows(pictures, window)[places], centres).argmin(2)
-            found = torch.zeros_like(shares).scatter_add_(1, nearest, shares.new_ones(nearest.shape)) / len(pictures)
-            values += ((found * shares).sqrt().sum(1) ** 2).tolist()
+            fake = torch.zeros_like(shares).scatter_add_(1, nearest, shares.new_ones(nearest.shape)) / len(pictures)
+            values += ((fake * shares).sqrt().sum(1) ** 2).tolist()
         return values
 
 
 def windows(pictures: Tensor, side: int) -> Tensor:
-    """Pictures (N, C, S, S) -> (places, N, C·side²): every window of that side, of pictures averaged to 8×8."""
+    """Pictures (N, C, S, S) -> (places, N, C·side²): every window of that side in the pictures averaged to 8×8."""
     seen = F.adaptive_avg_pool2d(pictures, 8).unfold(2, side, 1).unfold(3, side, 1)
     return seen.permute(2, 3, 0, 1, 4, 5).flatten(3).flatten(0, 1)
 
@@ -247,7 +246,7 @@ Severity = Literal["warning", "critical"]
 
 
 class Growth(NamedTuple):
-    """How far something has grown, and when it last grew by a quarter."""
+    """The last value that grew by a quarter, and its step."""
 
     mark: float = 0.0
     step: int = 0
@@ -257,7 +256,7 @@ class Growth(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The most that something was in two looks in a row."""
+    """The greatest value that two readings in a row reached."""
 
     value: float = 0.0
     step: int = 0
@@ -268,15 +267,15 @@ class Best(NamedTuple):
         return Best(held, step, value) if held > self.value else self._replace(last=value)
 
     def left(self, value: float) -> float:
-        """The share of it that a value is."""
+        """`value` divided by the best; 1 without a best."""
         return value / self.value if self.value else 1.0
 
 
 class Health:
     """The verdict: warming up -> healthy -> narrowing -> collapsed -> recovered, with hysteresis.
 
-    It knows numbers alone, so that a stream of samples from anywhere can be judged. Every GAN starts with one mode:
-    a run is told that it shows no more, in form or in colour, once it is warm and has stopped to open up.
+    It needs only numbers, so it can judge any stream of samples. Every GAN starts with one mode, so an alarm about one
+    mode or one colour waits until the run is warm and its variety has stopped growing.
     """
 
     def __init__(self, options: Any) -> None:
@@ -284,13 +283,13 @@ class Health:
         self.word = "warming up"
         self.glance = Best()  # variety
         self.places: list[Best] = []
-        self.share = self.at_a_glance = 1.0  # of the run's own best that is left: in all; of the variety
-        self.best_step = 0  # of what lost most
-        self.low = 0  # looks in a row below `narrowing`
-        self.colourless = 0  # looks in a row with one colour for all
+        self.share = self.at_a_glance = 1.0  # current values over the run's best: the least of all; of the variety
+        self.best_step = 0  # the step of that best value
+        self.low = 0  # readings in a row below `narrowing`
+        self.colourless = 0  # readings in a row with one colour for all samples
         self.variety, self.colours = Growth(), Growth()
-        self.told: dict[str, Severity] = {}
-        self.dead = 0  # looks in a row with one picture for all, to the last digit
+        self.told: dict[str, Severity] = {}  # the current alarms
+        self.dead = 0  # readings in a row with equal samples
 
     def judge(
         self,
@@ -301,14 +300,14 @@ class Health:
         places: Sequence[float] = (),
         apart: float = 1.0,
     ) -> list[tuple[str, Severity]]:
-        """Take in a look; returns the alarms that are new. `apart`: the samples' mean distance over the real ones'."""
+        """Update the verdict; return the new alarms. `apart`: the samples' mean distance over that of real pictures."""
         o = self.options
         self._compare(variety, places)
         self.variety = self.variety.after(step, min(variety, self.glance.last))
         self.colours = self.colours.after(step, colours)
         self.glance = self.glance.after(step, variety)
         opened = self.glance.value >= OPEN
-        for i, value in enumerate(places if opened else ()):  # what was shown before is no best: it changes at random
+        for i, value in enumerate(places if opened else ()):  # earlier values change at random
             self.places[i] = self.places[i].after(step, value)
         self.low = self.low + 1 if opened and self.share < o.narrowing else 0
         bound = ONE_COLOUR * 4 / 3 if "one-colour" in self.told else ONE_COLOUR
@@ -334,7 +333,7 @@ class Health:
         return new
 
     def _compare(self, variety: float, places: Sequence[float]) -> None:
-        """What is left of the best: of the variety or at the places that lost most, whichever is less."""
+        """Set `share`: the variety over its best, or the mean of the worst places over theirs, whichever is less."""
         if len(places) != len(self.places):
             self.places = [Best()] * len(places)
         self.share = self.at_a_glance = self.glance.left(variety)

@@ -1,4 +1,4 @@
-"""BEGAN's controllers: of k_t, after equation (5) or with a proportional part, and of the learning rates."""
+"""BEGAN's controllers: of k_t, by equation (5) or with a proportional part, and of the learning rates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 import gankit
 from gankit import Controller, Model
 
-FLOOR_STEPS = 4_000  # over which the floor under k rises
+FLOOR_STEPS = 4_000  # steps over which the floor of k rises
 Gains = TypeVar("Gains", bound=gankit.Options)
 
 
 class _Balanced(Controller[Gains]):
-    """What gives k; its rule is `update`."""
+    """Base class of controllers of k; `update` is the rule."""
 
     k: Tensor
 
@@ -44,9 +44,9 @@ class BalanceOptions(gankit.Options):
 class Balance(_Balanced[BalanceOptions]):
     """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), floor_t, 1), k_0 = 0: equation (5); the paper's floor is 0.
 
-    floor_t rises from 0 to `floor` over the first 4,000 steps: a k that starts high drives the energies apart before D
-    has learnt anything. The paper calls it proportional control; as a rule for k it sums the balance, an integrator.
-    The article writes z_D in it, the paper z_G: `BEGAN.losses` says which batch is read.
+    floor_t rises from 0 to `floor` over the first 4,000 steps: a high k at the start drives the energies apart before D
+    has learnt anything. The paper calls the rule proportional control, but it sums the balance, so it is an integrator.
+    The article that gankit starts from writes z_D, the paper z_G: see `BEGAN.losses`.
     """
 
     name = "balance"
@@ -63,11 +63,11 @@ class ProportionalIntegralOptions(gankit.Options):
 
 
 class ProportionalIntegral(_Balanced[ProportionalIntegralOptions]):
-    """k = clip(K_p e + I, 0, 1) with I the sum of λ_k e, e = γ L(x) − L(G(z)): a proportional part beside equation (5).
+    """k = clip(K_p e + I, 0, 1) with I the sum of λ_k e, e = γ L(x) − L(G(z)): equation (5) with a proportional part.
 
-    The part that follows e at once damps the swing that an integrator alone makes around a plant that lags (Åström
-    and Murray, "Feedback Systems", chapter 11). Anti-windup: I stays in [0, 1], the range of k, so that k comes back
-    as soon as e changes its sign. K_p = 0 is equation (5) itself.
+    The proportional part damps the oscillation of an integrator around a plant with lag (Åström and Murray, "Feedback
+    Systems", chapter 11). Anti-windup: I stays in [0, 1], the range of k, so that k reacts as soon as e changes its
+    sign. K_p = 0 is equation (5).
     """
 
     name = "balance-pi"
@@ -90,11 +90,10 @@ class PaceOptions(gankit.Options):
 
 
 class Pace(Controller[PaceOptions]):
-    """The learning rates as a second knob for the balance: the network that lags goes faster, the other slower.
+    """The learning rates as a second control of the balance: the lagging network learns faster, the other slower.
 
     rate(G) = lr exp(u), rate(D) = lr exp(−u), u the sum of −gain (γ L(x) − L(G(z))) / L(x), |u| ≤ log(limit)/2.
-    Where k has come to 0 because L(G(z)) cannot follow γ L(x), it has no grip left, and this one has. No paper at hand
-    has it.
+    It still works where k has fallen to 0 because L(G(z)) cannot follow γ L(x). No paper at hand describes it.
     """
 
     name = "pace"
@@ -114,13 +113,13 @@ class Pace(Controller[PaceOptions]):
         return self.initial[knob] * (self.lead if knob.endswith("generator") else -self.lead).exp()
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
-        most = math.log(self.options.limit) / 2
+        bound = math.log(self.options.limit) / 2
         relative = readings["began/balance"] / readings["energy/real"]
-        self.lead.sub_(relative, alpha=self.options.gain).clamp_(-most, most)
+        self.lead.sub_(relative, alpha=self.options.gain).clamp_(-bound, bound)
 
 
 def _rates(model: Model) -> dict[str, float]:
-    """The knobs of both learning rates, with their values at the start."""
+    """The knobs of both learning rates, with their initial values."""
     return {f"learning_rate/{name}": model.learning_rate(name) for name in ("generator", "discriminator")}
 
 
@@ -131,12 +130,12 @@ class HalvingOptions(gankit.Options):
 
 
 class Halving(Controller[HalvingOptions]):
-    """Halve both learning rates when M_global stalls, down to a floor. Adam's moments are left as they are.
+    """Halve both learning rates when M_global stalls, down to a floor. Adam's moments do not change.
 
     M_global is averaged over windows of `window` steps; `patience` windows in a row without a new lowest mean are
-    a stall. The paper names no rule. The most used public implementation has a floor of 2e-5, added after reports of
-    collapse at late, tiny rates; here D begins to know a folder of thousands by heart before that, and rates that
-    fall to nothing keep what was learnt: docs/evidence/collapse.md.
+    a stall. The paper gives no rule. The most used public implementation has a floor of 2e-5, after reports of
+    collapse at late, tiny rates. Here D memorises a folder of thousands of pictures before that floor, and rates near
+    0 preserve the weights: docs/evidence/collapse.md.
     """
 
     name = "halving"
@@ -171,7 +170,7 @@ class Halving(Controller[HalvingOptions]):
             return
         mean = self.total / self.summed
         self.stalled.copy_(torch.where(mean < self.lowest, 0, self.stalled + 1))
-        self.lowest.copy_(torch.fmin(self.lowest, mean))  # a mean that is no number is no low
+        self.lowest.copy_(torch.fmin(self.lowest, mean))  # fmin ignores a NaN mean
         stall = self.stalled >= self.options.patience
         self.scale.copy_(torch.where(stall, self.scale / 2, self.scale))
         self.stalled.copy_(torch.where(stall, 0, self.stalled))

@@ -1,7 +1,7 @@
-"""A critic beside the autoencoder: what an energy of reconstruction errors does not ask for, edges and whole figures.
+"""A critic beside the autoencoder, for edges and whole figures, which reconstruction errors do not enforce.
 
-BEGAN's energy is low for whatever D can reconstruct, and what it reconstructs best is soft. The autoencoder keeps the
-variety and the balance; the critic says which of two pictures looks like a real one.
+BEGAN's energy is low for everything that D reconstructs well, and it reconstructs soft pictures best. The autoencoder
+keeps the variety and the balance; the critic decides which of two pictures looks real.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 import gankit
 from gankit import LossTerm, Step, UserError
 
-COARSEST, SMALLEST = 4, 8  # sides of the last feature map, and of the last one that is convolved
+COARSEST, SMALLEST = 4, 8  # sides of the last feature map, and of the last convolution
 
 
 class Scores(nn.Module):
-    """Pictures (B, C, S, S), S ≥ 8 -> a score each (B,), high for what looks real.
+    """Pictures (B, C, S, S), S ≥ 8 -> scores (B,), high for pictures that look real.
 
-    A 3×3 convolution at each resolution, with twice the filters of the one before it, up to eight times, and 2×2
-    averages between them, so that no stride leaves a grid in the gradient. No normalisation: a score is of one picture.
+    A 3×3 convolution at each resolution, with doubling filters up to 8n, and 2×2 averages between them, because a
+    stride leaves a grid in the gradient. No normalisation, so that a score depends on one picture only.
     """
 
     def __init__(self, channels: int, side: int, filters: int) -> None:
@@ -51,13 +51,13 @@ class CriticOptions(gankit.Options):
 
 
 class Critic(LossTerm[CriticOptions]):
-    """softplus(C(x) − C(G(z))), the mean over the batch: a generated picture is to score as high as a real one.
+    """softplus(C(x) − C(G(z))), the mean over the batch: generated pictures should score as high as real ones.
 
-    The critic C is a network of the term's own and minimises softplus(C(G(z)) − C(x)) + γ/2 (‖∇C(x)‖² + ‖∇C(G(z))‖²),
-    of each real picture against the generated one at its place: the relativistic pairing and both penalties of Huang,
+    The critic C is the term's own network and minimises softplus(C(G(z)) − C(x)) + γ/2 (‖∇C(x)‖² + ‖∇C(G(z))‖²),
+    for pairs of a real and a generated picture: the relativistic pairing and both gradient penalties of Huang,
     Gokaslan, Kuleshov, Tompkin 2024, "The GAN is dead; long live the GAN!" (R3GAN; NeurIPS, arXiv 2501.05441). The
-    penalties are taken every `every` steps at as many times their weight, as in StyleGAN2 (Karras and others 2019,
-    arXiv 1912.04958). C sees what the discriminator is shown. Measured in docs/evidence/pictures.md.
+    penalties are computed every `every` steps with `every` times their weight, as in StyleGAN2 (Karras and others 2019,
+    arXiv 1912.04958). C has the discriminator's input. Measured in docs/evidence/pictures.md.
     """
 
     name = "critic"
@@ -71,16 +71,16 @@ class Critic(LossTerm[CriticOptions]):
         return Scores(seen[0], min(seen[1:]), self.options.filters)
 
     def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """Adam without momentum, as R3GAN has it."""
+        """Adam without momentum, as in R3GAN."""
         return torch.optim.Adam(parameters, lr=self.options.learning_rate, betas=(0.0, 0.99), fused=True)
 
     def __call__(self, step: Step) -> Tensor:
-        """0-dim: log 2 where the critic cannot tell them apart."""
+        """0-dim: log 2 if the critic cannot tell them apart."""
         real, fake = self.scores(step)
         return F.softplus(real.detach() - fake).mean()
 
     def own_loss(self, step: Step) -> Tensor:
-        """What C minimises, 0-dim: log 2 where it cannot tell them apart, besides the penalties."""
+        """The loss of C, 0-dim: log 2 if it cannot tell them apart, plus the penalties."""
         real, fake = self.scores(step)
         loss = F.softplus(fake - real).mean()
         if self.options.penalty and step.number % self.options.every == 0:
@@ -89,7 +89,7 @@ class Critic(LossTerm[CriticOptions]):
         return loss
 
     def scores(self, step: Step) -> tuple[Tensor, Tensor]:
-        """Of the real and of the generated batch, (B,) each; computed once a step."""
+        """The scores of the real and of the generated batch, (B,) each, computed once a step."""
         if self.name not in step.shared:
             critic = step.networks[self.name]
             step.shared[self.name] = critic(step.seen_real), critic(step.seen_fake)

@@ -1,4 +1,4 @@
-"""Whether BEGAN's balance still holds: k at a bound or on its way to 0, or fakes that fall behind."""
+"""A diagnostic of BEGAN's balance: k at a bound or sinking to 0, or fakes that fall behind."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class EquilibriumOptions(gankit.Options):
 
 
 class Equilibrium(Diagnostic[EquilibriumOptions]):
-    """Looks at the logged k and energies alone, so it costs nothing.
+    """Reads the logged k and energies only, so it costs nothing. Each alarm must hold for `patience` steps:
 
-    k-at-0      k has been 0 for `patience` steps: the discriminator has forgotten the fakes. Where a critic learns
-                beside it, that pushes them away, and neither this nor `k-sinks` is an alarm (docs/evidence/pictures.md)
-    k-at-1      k has been 1 for as long: the discriminator cares for nothing else
-    k-sinks     k is below `sunk` of the most it was, for as long: an early sign of narrowing samples
+    k-at-0      k is 0: the discriminator no longer pushes fakes away. No alarm beside a critic, which does that
+                instead, and neither is `k-sinks` (docs/evidence/pictures.md)
+    k-at-1      k is 1, its largest value: the discriminator reconstructs fakes too well
+    k-sinks     k is below `sunk` times its largest value: an early sign of narrowing samples
                 (docs/evidence/collapse.md)
-    outrun      L(G(z)) / L(x), its running mean, is above `outrun` for as long, and k is not 0: fakes are pushed
+    outrun      the running mean of L(G(z)) / L(x) is above `outrun`, and k is not 0: the discriminator pushes fakes
                 away faster than the generator can follow, and samples grow noisy (the same page)
     """
 
@@ -36,9 +36,9 @@ class Equilibrium(Diagnostic[EquilibriumOptions]):
     def __init__(self, options: EquilibriumOptions) -> None:
         super().__init__(options)
         self.most = 0.0
-        self.ratio: float | None = None  # L(G(z)) / L(x), its running mean over some ten looks
-        self.since: dict[str, int] = {}  # step from which a condition has held
-        self.told: list[str] = []
+        self.ratio: float | None = None  # the running mean of L(G(z)) / L(x) over about ten readings
+        self.since: dict[str, int] = {}  # condition -> the step since which it holds
+        self.told: list[str] = []  # conditions with an alarm
 
     def read(self, snapshot: Snapshot) -> Reading:
         k, step = snapshot.line.get("began/k"), snapshot.number

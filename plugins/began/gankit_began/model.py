@@ -16,15 +16,15 @@ import gankit
 from gankit import Curve, Judged, Losses, Machine, Model, Remedy, Step
 from gankit_began.networks import reconstruction_error
 
-# Of the quick networks, docs/evidence/pictures.md; the paper's networks have the paper's rate and no pace.
+# For the quick networks (docs/evidence/pictures.md); the paper's networks have the paper's rate for both.
 LEARNING_RATE, GENERATOR_PACE = 3e-4, 2.5
 PAPER_RATE = 1e-4
 
 
 class BEGAN(Model):
-    """Boundary Equilibrium GAN: an autoencoder as discriminator, held in balance with the generator by k_t.
+    """Boundary Equilibrium GAN: an autoencoder as discriminator, which k_t keeps in balance with the generator.
 
-    gamma is the dial between sharpness (low) and variety (high).
+    gamma sets the trade-off between sharpness (low) and variety (high).
     """
 
     name = "began"
@@ -48,7 +48,7 @@ class BEGAN(Model):
             note="L(x) + |γL(x) − L(G(z))|: how far both sides have converged. It knows no variety.",
         ),
     }
-    presets = {  # section 4.1 of the paper as remembered; `betas` are not given there
+    presets = {  # section 4.1 of the paper, from memory; it does not give `betas`
         "paper": {
             "model": {
                 "gamma": 0.5,
@@ -109,7 +109,7 @@ class BEGAN(Model):
 
     @classmethod
     def resolve(cls, settings: Any, machine: Machine) -> Any:
-        """What is left to `auto`: the quicker networks, unless a setting of the paper's is asked for; n; the rates."""
+        """Resolve `auto`: the quick networks, unless a setting of the paper's networks is given; n; the rates."""
         networks, n = settings.networks, settings.filters
         rate, pace = settings.learning_rate, settings.generator_pace
         if networks == "auto":
@@ -122,15 +122,15 @@ class BEGAN(Model):
         if pace == "auto":
             same = settings.learning_rate_generator is None and "learning_rate_generator" in settings.model_fields_set
             pace = GENERATOR_PACE if networks == "strided-autoencoder" and not same else 1.0
-        decided = {"networks": networks, "filters": n, "learning_rate": rate, "generator_pace": pace}
-        return settings.model_copy(update=decided)
+        resolved = {"networks": networks, "filters": n, "learning_rate": rate, "generator_pace": pace}
+        return settings.model_copy(update=resolved)
 
     def learning_rate(self, network: str) -> float:
-        """The learning rate at the start: of the generator `generator_pace` times the other, where none is given."""
+        """The initial learning rate; the generator's default is `generator_pace` times `learning_rate`."""
         rate, pace = self.settings.learning_rate, self.settings.generator_pace
         if network == "generator" and self.settings.learning_rate_generator is not None:
             return self.settings.learning_rate_generator
-        rate = PAPER_RATE if rate == "auto" else rate  # before anything is resolved
+        rate = PAPER_RATE if rate == "auto" else rate  # `auto` before `resolve`
         return min(pace * rate, 1e30) if network == "generator" and pace != "auto" else rate
 
     @classmethod
@@ -138,9 +138,9 @@ class BEGAN(Model):
         return {"lambda_k": settings.lambda_k} if controller in ("balance", "balance-pi") else {}
 
     def remedies(self, alarm: str) -> Sequence[Remedy]:
-        """Against a collapse: terms that ask for the spread of the real ones, then a k that does not die, then slower.
+        """Against a collapse: loss terms for the codes' spread, then a floor of k, then a lower learning rate.
 
-        docs/evidence/collapse.md has the measurements; of grain and blur docs/evidence/pictures.md.
+        Measured in docs/evidence/collapse.md; against grain and blur in docs/evidence/pictures.md.
         """
         gamma = self.settings.gamma
         floor = Remedy("k does not sink to 0, so that fakes stay pushed away", {"balance.floor": 0.15})
@@ -182,10 +182,10 @@ class BEGAN(Model):
         return judged
 
     def losses(self, step: Step) -> Losses:
-        """Equations (3) and (4), with one batch of latents for both: z_D = z_G where updates are simultaneous.
+        """Equations (3) and (4). With simultaneous updates both use one batch of latents: z_D = z_G.
 
-        Of the two readings of equation (5) (the article's z_D, the paper's z_G) this makes one; with alternating
-        updates k follows the generator's own batch, z_G.
+        Then the two versions of equation (5), with z_D in the article and z_G in the paper, agree. With alternating
+        updates k follows the generator's batch, z_G.
         """
         k, gamma = step.knobs["k"], self.settings.gamma
         L_x = step.energy_real

@@ -1,11 +1,11 @@
 """BEGAN's networks: an autoencoder as discriminator, and a generator with its decoder's architecture.
 
-Berthelot, Schumm, Metz 2017 (arXiv 1703.10717), section 3.4 as remembered and as read in the first author's generic
-GAN code: 3×3 convolutions with ELU, two at each resolution but none in the encoder's 8×8; the encoder's filters grow
-linearly (n, 2n, 3n …) with each down-sampling, the decoder keeps n; nearest-neighbour up-sampling; down to 8×8; a
-linear layer without non-linearity to and from the code. Down-sampling is read as 2×2 averaging followed by a 1×1
-convolution without ELU that brings in the new filters, a reading that gives the paper's 17.3 M parameters (both
-networks, 128×128, n = 128, skip connections).
+Berthelot, Schumm, Metz 2017 (arXiv 1703.10717), section 3.4 from memory, and the first author's generic GAN code:
+3×3 convolutions with ELU, two at each resolution but none in the encoder's 8×8; the encoder's filters grow linearly
+(n, 2n, 3n …) with each down-sampling, the decoder keeps n; nearest-neighbour up-sampling; down to 8×8; a linear layer
+without non-linearity to and from the code. Down-sampling is interpreted as 2×2 averaging and a 1×1 convolution without
+ELU to the new number of filters, which gives the paper's 17.3 M parameters (both networks, 128×128, n = 128, skip
+connections).
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from gankit import Judged, NetworkPair, UserError
 from gankit_began.stabilised import spectrally_normalised, with_deviation
 
 COARSEST = 8  # the side of the smallest feature map
-FEW = 64  # filters below which up-sampling and convolving at once is no quicker on a CPU (benchmarks/results)
-CARRY_STEPS = 16_000  # vanishing residuals: carry falls from 1 to 0 over so many steps (the paper, as remembered)
+FEW = 64  # with fewer filters, a ResizeConvolution is not faster on a CPU (benchmarks/results)
+CARRY_STEPS = 16_000  # vanishing residuals: steps over which carry falls from 1 to 0 (the paper, from memory)
 
 
 class _Elu(torch.autograd.Function):
-    """ELU by `exp` instead of `expm1`, which on CPUs was measured to take six times as long (a third of a step)."""
+    """ELU by `exp` instead of `expm1`, which takes six times as long on CPUs (a third of a step)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         half = x.dtype in (torch.bfloat16, torch.float16)
-        low = x.float().clamp_(max=0) if half else x.clamp(max=0)  # no second large tensor: its pages cost more
+        low = x.float().clamp_(max=0) if half else x.clamp(max=0)  # in place: a second large tensor is slower
         out = torch.maximum(x, low.exp_().sub_(1).to(x.dtype))  # exp(x) − 1 ≥ x
         ctx.save_for_backward(out)
         return out
@@ -44,14 +44,15 @@ class _Elu(torch.autograd.Function):
 
 
 def elu(x: Tensor) -> Tensor:
-    """max(x, exp(min(x, 0)) − 1), of the shape and type of `x`."""
+    """max(x, exp(min(x, 0)) − 1), with the shape and type of `x`."""
     return _Elu.apply(x) if x.device.type == "cpu" else F.elu(x)
 
 
 class Convolutions(nn.Module):
     """3×3 convolutions with ELU. (B, C_in, H, W) -> (B, C, H, W).
 
-    With vanishing residuals each one whose sizes agree computes carry · in + (1 − carry) · out, carry from 1 to 0.
+    With vanishing residuals, a convolution with equal input and output shapes returns carry · in + (1 − carry) · out;
+    carry falls from 1 to 0.
     """
 
     carry: Tensor
@@ -59,9 +60,9 @@ class Convolutions(nn.Module):
     def __init__(
         self, inputs: int, filters: int, repeat: int = 2, vanishing: bool = False, enlarge: bool = False
     ) -> None:
-        """`enlarge`: what comes in is up-sampled by 2 first, nearest neighbour."""
+        """`enlarge`: first up-sample the input by 2, nearest neighbour."""
         super().__init__()
-        at_once = enlarge and inputs >= FEW and not (vanishing and inputs == filters)  # the latter adds the larger x
+        at_once = enlarge and inputs >= FEW and not (vanishing and inputs == filters)  # the latter needs the larger x
         first = gankit.ResizeConvolution(inputs, filters) if at_once else nn.Conv2d(inputs, filters, 3, padding=1)
         others = (nn.Conv2d(filters, filters, 3, padding=1) for _ in range(repeat - 1))
         self.layers = nn.ModuleList([first, *others])
@@ -86,9 +87,9 @@ class Convolutions(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Code (B, N_h) -> picture (B, C, S, S), unbounded. BEGAN's generator is one, with weights of its own.
+    """Code (B, N_h) -> picture (B, C, S, S), unbounded. BEGAN's generator has the same architecture.
 
-    With skip connections h0, the first 8×8×n tensor, is up-sampled and concatenated after every up-sampling.
+    With skip connections, h0, the first 8×8×n tensor, is up-sampled and concatenated after every up-sampling.
     """
 
     def __init__(self, channels: int, size: int, latent: int, filters: int, skip: bool, vanishing: bool) -> None:
@@ -107,14 +108,14 @@ class Decoder(nn.Module):
         h0 = h0.contiguous(memory_format=torch.channels_last)
         x = self.blocks[0](h0)
         for block in self.blocks[1:]:
-            if self.skip:  # concatenated before the up-sampling: the same numbers with a quarter of the copying
+            if self.skip:  # before the up-sampling: the same numbers with a quarter of the copying
                 x = torch.cat([x, F.interpolate(h0, size=x.shape[-2:], mode="nearest")], dim=1)
             x = block(x)
         return self.picture(x)
 
 
 class Encoder(nn.Module):
-    """Picture (B, C, S, S) -> code (B, N_h). With `deviation` a code is told how much its batch varies."""
+    """Picture (B, C, S, S) -> code (B, N_h). `deviation` adds the batch's standard deviation as a feature."""
 
     def __init__(
         self, channels: int, size: int, latent: int, filters: int, vanishing: bool, deviation: bool = False
@@ -194,13 +195,13 @@ class BeganAutoencoder(NetworkPair[BeganAutoencoderOptions]):
 
 
 def reconstruction_error(seen: Tensor, judged: Judged, eta: int = 1, edges: float = 0) -> Tensor:
-    """L(v) = |v − D(v)|^η, the mean over pixels: (B, C, S, S) -> (B,). The article's autoencoder loss.
+    """L(v) = |v − D(v)|^η, the mean over pixels: (B, C, S, S) -> (B,). BEGAN's autoencoder loss.
 
-    With `edges` w errors of differences between neighbours count as well, e = v − D(v) and each a mean over its places:
-    (|e|^η + w |∂_x e|^η + w |∂_y e|^η) / (1 + w). An error that is the same all over an area then costs less than grain
-    and soft edges of the same size. That a gradient difference sharpens what an l1 or l2 error leaves blurred is of
-    Mathieu, Couprie, LeCun 2015, "Deep multi-scale video prediction beyond mean square error" (arXiv 1511.05440), as
-    remembered. Without effect on points (B, D).
+    `edges` w adds the errors of differences between neighbouring pixels: (|e|^η + w |∂_x e|^η + w |∂_y e|^η) / (1 + w)
+    with e = v − D(v), each term a mean over its pixels. Then a constant error over an area costs less than grain or
+    soft edges of the same size. The gradient difference loss against blur is that of Mathieu, Couprie, LeCun 2015,
+    "Deep multi-scale video prediction beyond mean square error" (arXiv 1511.05440), from memory. `edges` has no effect
+    on points (B, D).
     """
     error = seen - judged.output
 

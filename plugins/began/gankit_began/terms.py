@@ -1,6 +1,6 @@
-"""Loss terms in the code space of a discriminator with an encoder; for any model that they fit.
+"""Loss terms in the code space of a discriminator with an encoder, for any model that they fit.
 
-Two take the encoder for the generator's inverse, two compare the codes of generated pictures with those of real ones.
+Two use the encoder as the generator's inverse; two compare the codes of generated and real pictures.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class LatentClosingOptions(gankit.Options):
 
 
 class LatentClosing(LossTerm[LatentClosingOptions]):
-    """z − Enc(G(z)): the encoder must find the latents again, so that G cannot give one picture to all of them.
+    """z − Enc(G(z)): the encoder must recover the latents, so that G cannot map all of them to one picture.
 
     Chang, Lin, Lee, Juan, Wei, Chen 2018, "Escaping from Collapsing Modes in a Constrained Space" (BEGAN-CS, ECCV;
-    arXiv 1808.07258): α of it on the discriminator's loss, α = 0.1, the generator's as it was. The authors' code takes
-    the mean of |z − Enc(G(z))| over batch and numbers, which is the default (l1); the paper writes a norm, as
-    remembered: l2 is the mean over the batch of the Euclidean norm, about √N_z times larger. The authors' energy is
-    not BEGAN's mean over pixels but a norm of the batch divided by its size, so their α need not fit here.
+    arXiv 1808.07258): added to the discriminator's loss only, with the weight α = 0.1. The authors' code takes the mean
+    of |z − Enc(G(z))| over batch and numbers, the default (l1). The paper, from memory, writes a norm: l2 is the mean
+    over the batch of the Euclidean norm, about √N_z times larger. The authors' energy is not BEGAN's mean over pixels
+    but a norm of the batch divided by its size, so their α may not fit here.
     """
 
     name = "latent-closing"
@@ -52,9 +52,9 @@ class LatentClosing(LossTerm[LatentClosingOptions]):
 class ModeRegulariser(LossTerm):
     """|x − G(Enc(x))|, the mean over pixels: the generator must be able to draw every real picture.
 
-    Che, Li, Jacob, Bengio, Li 2016, "Mode Regularized Generative Adversarial Networks" (arXiv 1612.02136), its first,
-    geometric regulariser, with the discriminator's encoder in place of one of its own (as remembered). x is the bare
-    picture, and its code that of what D was shown: under a view that augments, G is asked for pictures as they are.
+    Che, Li, Jacob, Bengio, Li 2016, "Mode Regularized Generative Adversarial Networks" (arXiv 1612.02136), the
+    geometric regulariser, with the discriminator's encoder in place of a separate one (from memory). x is the picture
+    before the views, Enc(x) the code of the picture after them, so that G need not draw augmented pictures.
     """
 
     name = "mode-regulariser"
@@ -70,15 +70,15 @@ class ModeRegulariser(LossTerm):
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean, (N, M), for rows (N, D) and (M, D); its slope at 0 is 0.
+    """Euclidean distances (N, M) between rows (N, D) and (M, D); the gradient at 0 is 0.
 
-    Not `torch.cdist`, whose gradient not every device has and which loses the small ones in a matrix product.
+    Unlike `torch.cdist` it has a gradient on every device, and keeps small distances exact.
     """
     return (a[:, None] - b).square().sum(-1).clamp(min=1e-12).sqrt()
 
 
 def apart(rows: Tensor) -> Tensor:
-    """Mean distance between two different rows (N, D), N ≥ 2."""
+    """Mean distance over all pairs of different rows (N, D), N ≥ 2: 0-dim."""
     others = 1 - torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
     return (distances(rows, rows) * others).sum() / (len(rows) * (len(rows) - 1))
 
@@ -86,21 +86,20 @@ def apart(rows: Tensor) -> Tensor:
 def energy_distance(codes: Tensor, real: Tensor) -> Tensor:
     """2 E‖f − r‖ − E‖f − f'‖ − E‖r − r'‖ for `codes` f (N, N_h) and `real` r (M, N_h); N, M ≥ 2.
 
-    Székely and Rizzo 2013, "Energy statistics: A class of statistics based on distances", as a U-statistic: pairs of
-    different rows alone, so that its mean is that of whole distributions at every N, 0 where they are the same, and a
-    draw can fall below 0.
+    0-dim. Székely and Rizzo 2013, "Energy statistics: A class of statistics based on distances", as a U-statistic over
+    pairs of different rows: an unbiased estimate, 0 on average for equal distributions, which can be negative.
     """
     return 2 * distances(codes, real).mean() - apart(codes) - apart(real)
 
 
 class _OfCodes(LossTerm[Chosen]):
-    """What compares the codes of the generated batch with those of the real one."""
+    """Base class of terms that compare the codes of the generated batch with those of the real one."""
 
     network = "generator"
     needs = frozenset({"code"})
 
     def codes(self, step: Step) -> tuple[Tensor, Tensor]:
-        """Of the generated batch, and of the real one, which nothing is to follow back."""
+        """The codes of the generated batch, and those of the real one, detached: (N, N_h) each, N ≥ 2."""
         assert step.judged_fake.code is not None
         assert step.judged_real.code is not None
         fake, real = step.judged_fake.code.flatten(1), step.judged_real.code.flatten(1).detach()
@@ -112,9 +111,9 @@ class _OfCodes(LossTerm[Chosen]):
         return fake, real
 
     def spread(self, real: Tensor) -> Tensor:
-        """Mean distance between two real codes, 0-dim: the unit, so that a D that shrinks all codes changes nothing.
+        """Running mean of the distance between two real codes, 0-dim: the unit, which cancels the scale of D's codes.
 
-        A running mean, which is remembered: that of one small batch with the same picture twice is 0.
+        One small batch is not enough: with the same picture twice its mean can be 0.
         """
         now = apart(real)
         self.memory["spread"] = self.memory.get("spread", now).lerp(now, 0.01)
@@ -124,20 +123,19 @@ class _OfCodes(LossTerm[Chosen]):
 class EnergyDistance(_OfCodes[gankit.Options]):
     """The energy distance between the codes of generated pictures and of real ones, on the generator's loss.
 
-    BEGAN asks of a sample only to be as easily reconstructed as the real ones, which a few smooth pictures are; this
-    asks that the samples together lie as the real ones do. Where all samples are alike it pulls them apart as the
-    pulling-away term does, and stops where they are as far apart as the real ones. The code of an autoencoder
-    as the space to compare in is of Li, Swersky, Zemel 2015, "Generative Moment Matching Networks" (arXiv 1502.02761);
-    the energy distance as a loss of Bellemare and others 2017, "The Cramer Distance as a Solution to Biased
-    Wasserstein Gradients" (arXiv 1705.10743), as remembered. In units of the mean distance between real codes; D does
-    not follow it. Measured in docs/evidence/collapse.md.
+    For BEGAN's loss a sample must only be as easy to reconstruct as real pictures, as a few smooth pictures are. This
+    term compares the distributions. It pulls equal samples apart as the pulling-away term does, and stops when they are
+    as far apart as the real ones. Comparing in an autoencoder's code space is from Li, Swersky, Zemel 2015, "Generative
+    Moment Matching Networks" (arXiv 1502.02761); the energy distance as a loss from Bellemare and others 2017, "The
+    Cramer Distance as a Solution to Biased Wasserstein Gradients" (arXiv 1705.10743), from memory. The unit is the mean
+    distance between real codes; D gets no gradient from it. Measured in docs/evidence/collapse.md.
     """
 
     name = "energy-distance"
     summary = "codes of generated pictures are to lie as those of the real ones do (try a weight of 0.3)"
 
     def __call__(self, step: Step) -> Tensor:
-        """0-dim: 0 for equal distributions; √2 − 1 for a single picture amid normally distributed real codes."""
+        """0-dim: 0 for equal distributions; √2 − 1 for a single picture at the mean of normally distributed codes."""
         fake, real = self.codes(step)
         return energy_distance(fake, real) / self.spread(real)
 
@@ -147,35 +145,35 @@ class ImplicitLikelihoodOptions(gankit.Options):
 
 
 class ImplicitLikelihood(_OfCodes[ImplicitLikelihoodOptions]):
-    """Every real picture pulls the sample that is nearest to it, so that none is left without one.
+    """Each real picture pulls its nearest sample, so that every real picture has a sample near it.
 
-    Li and Malik 2018, "Implicit Maximum Likelihood Estimation" (arXiv 1809.09087), as remembered, in the code space of
-    D instead of pixels, and with the samples of the last steps in place of a pool that is drawn for it: `remembered`
-    latents and their codes are kept, the nearest code to each real one of the batch is chosen, its latent is drawn
-    again, and ‖Enc(G(z)) − Enc(x)‖² is lowered, over the squared mean distance of real codes: what is far from every
-    sample pulls most. One more pass of both networks; what is drawn again is near what was chosen and not the same,
-    since the generator has learnt since. Of a model that draws by label, a picture's nearest sample is looked for among
-    those of its class. D does not follow it. Measured in docs/evidence/collapse.md.
+    Li and Malik 2018, "Implicit Maximum Likelihood Estimation" (arXiv 1809.09087), from memory, in the code space of D
+    instead of pixels, and with the samples of the last steps instead of a new pool. The term keeps `remembered` latents
+    and their codes. For each real code of the batch it takes the latent of the nearest code, generates it again, and
+    minimises ‖Enc(G(z)) − Enc(x)‖² over the squared mean distance of real codes: a real picture far from every sample
+    pulls most. It costs one more pass of both networks. The generator has changed since, so the new sample is near the
+    old one but not equal. With a class-conditional model the nearest sample is one of the same class. D gets no
+    gradient from it. Measured in docs/evidence/collapse.md.
     """
 
     name = "imle"
     summary = "every real picture pulls the nearest of the last samples, in code space (try a weight of 0.3)"
 
     def __call__(self, step: Step) -> Tensor:
-        """0-dim: 0 where every real code is met, about 1 where its nearest sample is as far as another real one."""
+        """0-dim: 0 if every real code has an equal one, about 1 if its nearest is as far as another real code."""
         fake, real = self.codes(step)
-        together = len(step.noise) // len(fake)  # latents of one code: several where D is shown several items as one
+        together = len(step.noise) // len(fake)  # latents for one code: several with a view that stacks items
         self._remember("latents", step.noise.unflatten(0, (-1, together)))
         self._remember("codes", fake.detach())
         codes = self.memory["codes"]
-        far = codes.square().sum(1) - 2 * real @ codes.T  # the squared distance, but for what all have in common
+        far = codes.square().sum(1) - 2 * real @ codes.T  # the squared distance without ‖real‖², equal for all codes
         labels = step.labels
-        by_label = type(step.model).generate is not Model.generate  # or a sample shows nothing of the label beside it
+        by_label = type(step.model).generate is not Model.generate  # the default `generate` ignores the labels
         if labels is not None and by_label:
             classes = labels.unflatten(0, (-1, together))
             self._remember("labels", classes)
             others = (classes[:, None] != self.memory["labels"]).any(-1)
-            far = far.masked_fill(others & ~others.all(1, keepdim=True), torch.inf)  # where there is one of its class
+            far = far.masked_fill(others & ~others.all(1, keepdim=True), torch.inf)  # if one has its class
         nearest = far.argmin(1)
         if labels is not None and by_label:
             labels = self.memory["labels"][nearest].flatten()
@@ -185,6 +183,6 @@ class ImplicitLikelihood(_OfCodes[ImplicitLikelihoodOptions]):
         return (code.flatten(1) - real).square().sum(1).mean() / self.spread(real).square()
 
     def _remember(self, name: str, batch: Tensor) -> None:
-        """Put the batch behind what is remembered, and let go of the oldest."""
+        """Append the batch to the memory, and drop the oldest rows."""
         before = self.memory.get(name, batch[:0])
         self.memory[name] = torch.cat([before, batch])[-self.options.remembered :].clone()

@@ -19,10 +19,10 @@ from gankit_ebgan.pulling_away import pulling_away
 class EBGAN(Model):
     """Energy-based GAN: an autoencoder's reconstruction error as energy, a hinge with a margin, the pulling-away term.
 
-    The energy is of the reconstruction's error e = Dec(Enc(v)) − v over the N = C·S·S numbers of a picture: the paper's
-    norm ‖e‖ (energy=norm), by default ‖e‖/√N, which is of the size of one pixel's error whatever the picture's size
-    (rms), or ‖e‖²/N as most public implementations have it (mse). A margin m of the norm is m/√N as rms and m²/N as
-    mse. pull_away is given for the norm and shrinks with the energy's scale, so that it never drowns it.
+    The energy measures the reconstruction error e = Dec(Enc(v)) − v over the N = C·S·S numbers of a picture: the
+    paper's norm ‖e‖ (energy=norm), by default ‖e‖/√N, which does not depend on the picture's size (rms), or ‖e‖²/N as
+    in most public implementations (mse). A margin m of the norm is m/√N as rms and m²/N as mse. pull_away is the weight
+    for the norm and shrinks with the energy's scale, so that the term does not dominate the energy.
     """
 
     name = "ebgan"
@@ -76,7 +76,7 @@ class EBGAN(Model):
         return {"fixed": settings.margin} if fixed else {}
 
     def remedies(self, alarm: str) -> Sequence[Remedy]:
-        """Against a collapse: the pulling-away term, then a stronger one, then slower."""
+        """Against a collapse: a stronger pulling-away term, then a lower learning rate."""
         if alarm in ("not-finite", "exploded", "memorises", "rate-vanished", "grainy", "blurred"):
             return super().remedies(alarm)
         stronger = max(self.settings.pull_away, 5.5)  # docs/evidence/ebgan.md
@@ -87,17 +87,17 @@ class EBGAN(Model):
         return torch.rand(n, self.settings.latent, device=device) * 2 - 1
 
     def judge(self, networks: Mapping[str, Any], seen: Tensor, labels: Tensor | None) -> Judged:
-        """D(v) = ‖Dec(Enc(v)) − v‖, section 2.3, in the unit that `energy` names."""
+        """D(v) = ‖Dec(Enc(v)) − v‖, section 2.3, in the unit of the setting `energy`."""
         judged = networks["discriminator"](seen)
         judged.energy = mse = (judged.output - seen).square().flatten(1).mean(1)
         if self.settings.energy != "mse":
-            judged.energy = rms = (mse + 1e-12).sqrt()  # the root has no slope at 0
+            judged.energy = rms = (mse + 1e-12).sqrt()  # 1e-12, because the root has no gradient at 0
             if self.settings.energy == "norm":
                 judged.energy = rms * math.sqrt(seen[0].numel())
         return judged
 
     def slope(self, energy: Tensor, numbers: int) -> Tensor:
-        """d energy / d ‖e‖ for a picture of so many numbers: what the weight of a term beside the norm shrinks by."""
+        """d energy / d ‖e‖, 0-dim, for a picture of `numbers` values: the factor of `pull_away` for this energy."""
         per_norm = {"norm": 1.0, "rms": numbers**-0.5, "mse": 2 * numbers**-0.5}[self.settings.energy]
         return per_norm * (energy.detach().sqrt() if self.settings.energy == "mse" else torch.ones_like(energy))
 
@@ -129,10 +129,9 @@ class MarginOptions(gankit.Options):
 
 
 class Margin(Controller[MarginOptions]):
-    """m = ratio × the running mean of the real energy, and never higher than it was: it decays as that falls.
+    """m = ratio × the running mean of the real energy; it only falls. `fixed` keeps it constant.
 
-    The margin must be of the size of the real energy: one taken from another data set is the usual reason for
-    failure. `fixed` holds it.
+    The margin must be of the size of the real energy: a margin from another data set is the usual reason for failure.
     """
 
     name = "margin"
@@ -142,7 +141,7 @@ class Margin(Controller[MarginOptions]):
 
     def __init__(self, options: MarginOptions, model: Model) -> None:
         super().__init__(options, model)
-        self.register_buffer("margin", torch.zeros(()))  # before there is an energy, no hinge
+        self.register_buffer("margin", torch.zeros(()))  # no hinge before the first energy
         self.register_buffer("energy", torch.full((), float("nan")))
 
     @property

@@ -12,7 +12,7 @@ from gankit import LossTerm, Step, UserError
 def pulling_away(codes: Tensor) -> Tensor:
     """f_PT(S) = 1/(N(N−1)) Σ_i Σ_{j≠i} (S_iᵀS_j / (‖S_i‖‖S_j‖))², in [0, 1]. `codes` S: (N, N_h), N ≥ 2.
 
-    Low when the codes point in different directions. Raises `gankit.UserError` for a single code.
+    0-dim, low for codes in different directions. Raises `gankit.UserError` for a single code.
     """
     n = len(codes)
     if n < 2:

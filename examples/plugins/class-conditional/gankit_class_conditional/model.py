@@ -1,7 +1,7 @@
 """A class-conditional GAN: Miyato, Koyama 2018, "cGANs with Projection Discriminator" (arXiv 1802.05637).
 
 With the hinge loss and the spectral normalisation of that paper (Miyato et al. 2018, arXiv 1802.05957), on small
-networks. The classes are those of the data: a folder of pictures has one for each of its subfolders.
+networks. The classes are the data's labels: in a folder of pictures, the subfolders.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Discriminator(nn.Module):
 
 
 class ClassConditional(Model):
-    """A GAN that is told the class: a folder of pictures has one for each of its subfolders."""
+    """A class-conditional GAN. In a folder of pictures, each subfolder is a class."""
 
     name = "class-conditional"
     summary = "class-conditional GAN with a projection discriminator (arXiv 1802.05637), for data with labels"

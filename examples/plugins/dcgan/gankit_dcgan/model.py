@@ -18,7 +18,7 @@ from gankit_dcgan.networks import slopes
 
 
 class DCGAN(Model):
-    """DCGAN with the non-saturating loss and R1: the discriminator is held flat at real pictures."""
+    """DCGAN with the non-saturating loss and R1, which penalises the discriminator's gradient at real pictures."""
 
     name = "dcgan"
     summary = "non-saturating GAN with R1 on DCGAN's networks (arXiv 1511.06434, 1801.04406)"

@@ -15,7 +15,7 @@ from gankit import Judged, NetworkPair, UserError
 class Discriminator(nn.Module):
     """Picture (B, C, S, S) -> `Judged` with the logit (B,), by convolutions of stride 2 down to 4×4.
 
-    Without the paper's batch normalisation: R1 asks for the slope at each picture alone.
+    Without the paper's batch normalisation, because R1 needs the gradient at each picture separately.
     """
 
     def __init__(self, channels: int, halvings: int, filters: int) -> None:
@@ -45,7 +45,7 @@ class DCGANPairOptions(gankit.Options):
 
 
 class DCGANPair(NetworkPair[DCGANPairOptions]):
-    """DCGAN's generator and discriminator, weights drawn as there, for pictures of side 16 to 256."""
+    """DCGAN's generator and discriminator, with its initial weights, for pictures of side 16 to 256."""
 
     name = "dcgan"
     summary = "DCGAN's convolutional networks"
@@ -67,6 +67,6 @@ class DCGANPair(NetworkPair[DCGANPairOptions]):
 
 
 def slopes(logits: Tensor, pictures: Tensor) -> Tensor:
-    """‖∇D(x)‖² at each picture: (B,) and (B, C, S, S) -> (B,); it can be differentiated again."""
-    (slope,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
-    return slope.square().flatten(1).sum(1)
+    """‖∇D(x)‖² at each picture: (B,) and (B, C, S, S) -> (B,), differentiable."""
+    (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+    return gradient.square().flatten(1).sum(1)

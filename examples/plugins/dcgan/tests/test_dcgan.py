@@ -32,7 +32,7 @@ def model(**settings: Any) -> DCGAN:
 
 
 def step(gan: DCGAN, *updating: str) -> Step:
-    """A step of three pictures in float64, at weights large enough for slopes that are no noise."""
+    """A step of three pictures in float64, with weights so large that gradients exceed the rounding noise."""
     torch.manual_seed(0)
     networks = DCGANPair(DCGANPair.Options(latent=8, filters=4)).build(SHAPE, SHAPE)
     for network in networks.values():

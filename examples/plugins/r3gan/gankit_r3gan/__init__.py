@@ -1,4 +1,4 @@
-"""R3GAN and learning rates along a cosine, as a gankit plugin."""
+"""R3GAN and a cosine schedule of learning rates, as a gankit plugin."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from gankit import hookimpl
 
-GANKIT_HOOKS = 2  # the version of the hooks that this is written for
+GANKIT_HOOKS = 2  # the version of gankit's hooks for this plugin
 
 
 @hookimpl

@@ -24,9 +24,9 @@ SIDES = (16, 32, 64, 128, 256)
 
 
 class R3GAN(Model):
-    """A plain modern GAN: real and generated pictures are scored against each other, and D is held flat at both.
+    """A plain modern GAN: a relativistic loss over pairs of real and generated pictures, with R1 and R2.
 
-    γ and the learning rates fall along a cosine over --set schedule=STEPS and stay: give it the run's length.
+    γ and the learning rates fall along a cosine over --set schedule=STEPS and stay there: give it the run's length.
     """
 
     name = "r3gan"
@@ -73,7 +73,7 @@ class R3GAN(Model):
         return torch.randn(n, self.settings.latent, device=device)
 
     def judge(self, networks: Mapping[str, Any], seen: Tensor, labels: Tensor | None) -> Judged:
-        """The score (B,): high for what looks real."""
+        """The score (B,), high for pictures that look real."""
         return Judged(output=networks["discriminator"](seen))
 
     def losses(self, step: Step) -> Losses:
@@ -101,9 +101,9 @@ class R3GAN(Model):
 
 
 def slopes(real: Tensor, fake: Tensor, pictures: list[Tensor]) -> list[Tensor]:
-    """R1 and R2: E[‖∇D‖²] at the real and at the generated pictures that were given the scores (B,) `real`, `fake`.
+    """R1 and R2: E[‖∇D‖²] at the real and at the generated pictures, both 0-dim and differentiable.
 
-    Both 0-dim; they can be differentiated again.
+    `real` and `fake` (B,) are the scores of the two batches `pictures` (B, C, S, S).
     """
-    slope = torch.autograd.grad(real.sum() + fake.sum(), pictures, create_graph=True)
-    return [each.square().flatten(1).sum(1).mean() for each in slope]
+    gradients = torch.autograd.grad(real.sum() + fake.sum(), pictures, create_graph=True)
+    return [each.square().flatten(1).sum(1).mean() for each in gradients]

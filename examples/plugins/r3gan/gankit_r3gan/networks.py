@@ -1,4 +1,4 @@
-"""R3GAN's networks, small: residual blocks without normalisation, and [1, 2, 1] wherever the resolution changes.
+"""R3GAN's networks, small: residual blocks without normalisation, and a [1, 2, 1] filter at each change of resolution.
 
 Huang, Gokaslan, Kuleshov, Tompkin 2024, "The GAN is dead; long live the GAN! A Modern Baseline GAN" (NeurIPS 2024,
 arXiv 2501.05441), section 3, configuration E.
@@ -18,7 +18,7 @@ COARSEST = 4  # the side of the smallest feature map
 EXPANSION = 2  # the inverted bottleneck: a block's 3×3 convolution has twice the channels of its input
 GROUP = 16  # channels in a group of that convolution
 SLOPE = 0.2  # of the leaky ReLU
-GAIN = math.sqrt(2 / (1 + SLOPE**2))  # what keeps a signal's variance through it (He et al. 2015, arXiv 1502.01852)
+GAIN = math.sqrt(2 / (1 + SLOPE**2))  # preserves the variance through it (He et al. 2015, arXiv 1502.01852)
 LAYERS = 3  # convolutions in a block
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -39,8 +39,8 @@ def drawn(layer: Layer, gain: float = 1.0) -> Layer:
 class Residual(nn.Module):
     """x + f(x), f: 1×1 to twice the channels, 3×3 in groups of 16, 1×1 back: (B, C, H, W) -> the same shape.
 
-    The start is that of Fixup (Zhang, Dauphin, Ma 2019, arXiv 1901.09321): the last layer is 0, so that a block begins
-    as x, and the others are scaled by L^(−1/(2m−2)), with L blocks in the network of m layers each.
+    Initialised as in Fixup (Zhang, Dauphin, Ma 2019, arXiv 1901.09321): the last layer is 0, so that a block begins as
+    the identity, and the others are scaled by L^(−1/(2m−2)), with L blocks in the network of m layers each.
     """
 
     def __init__(self, channels: int, blocks: int) -> None:
@@ -60,17 +60,17 @@ class Residual(nn.Module):
 
 
 def halved(x: Tensor) -> Tensor:
-    """Filtered by [1, 2, 1] / 4 each way, then every second pixel: (B, C, 2H, 2W) -> (B, C, H, W).
+    """Filter by [1, 2, 1] / 4 each way and take every second pixel: (B, C, 2H, 2W) -> (B, C, H, W).
 
-    The edge's own pixels go on beyond it. Two means over two pixels each way are that filter.
+    Edge pixels are repeated. Two 2×2 means in a row are that filter.
     """
     return F.avg_pool2d(F.avg_pool2d(F.pad(x, (1, 0, 1, 0), mode="replicate"), 2, stride=1), 2)
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Zeros put between the pixels, then filtered by [1, 2, 1] / 2 each way: (B, C, H, W) -> (B, C, 2H, 2W).
+    """Insert zeros between the pixels and filter by [1, 2, 1] / 2 each way: (B, C, H, W) -> (B, C, 2H, 2W).
 
-    So a new pixel lies half-way between its neighbours; beyond the edge the edge's own pixels go on.
+    So a new pixel is the mean of its neighbours; edge pixels are repeated.
     """
     height, width = x.shape[2:]
     larger = (2 * height + 1, 2 * width + 1)
@@ -79,7 +79,7 @@ def doubled(x: Tensor) -> Tensor:
 
 
 class Generator(nn.Module):
-    """Latent (B, N_z) -> picture (B, C, S, S), unbounded: a basis of 4×4 maps, each times what z says, and upwards."""
+    """Latent (B, N_z) -> picture (B, C, S, S), unbounded: learnt 4×4 maps, scaled by a linear map of z, and upwards."""
 
     def __init__(self, channels: int, side: int, latent: int, filters: int, blocks: int) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Picture (B, C, S, S) -> score (B,), high for what looks real: the generator's mirror image."""
+    """Picture (B, C, S, S) -> score (B,), high for pictures that look real: the generator's mirror image."""
 
     def __init__(self, channels: int, side: int, filters: int, blocks: int) -> None:
         super().__init__()

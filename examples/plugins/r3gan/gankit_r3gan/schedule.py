@@ -1,4 +1,4 @@
-"""What falls along a cosine: R3GAN's γ and its learning rates."""
+"""The cosine schedule of R3GAN's γ and learning rates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gankit import Controller, Model
 
 
 def fallen(number: int, steps: int, last: float) -> float:
-    """What is left of 1 at step `number`, counted from 1: half a cosine down to `last` over `steps`, then `last`."""
+    """The factor at step `number`, counted from 1: half a cosine from 1 to `last` over `steps`, then `last`."""
     return last + (1 - last) * (1 + math.cos(math.pi * min(1, (number - 1) / steps))) / 2
 
 
@@ -24,7 +24,7 @@ class CosineOptions(gankit.Options):
 
 
 class Cosine(Controller[CosineOptions]):
-    """Both learning rates fall from what the model says to a share of it, along half a cosine, and stay there."""
+    """Both learning rates fall from the model's initial values to a share of them along half a cosine."""
 
     name = "cosine"
     summary = "learning rates that fall along a cosine"
@@ -43,5 +43,5 @@ class Cosine(Controller[CosineOptions]):
         return self.initial[knob] * self.share
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
-        """The rates of the step that follows."""
+        """Set the rates of the next step."""
         self.share.fill_(fallen(number + 1, self.options.steps, self.options.last))

@@ -34,7 +34,7 @@ def model(shape: tuple[int, ...] = SHAPE, **settings: Any) -> R3GAN:
 
 
 def step(gan: R3GAN, *updating: str, number: int = 4) -> Step:
-    """A step of three pictures in float64, at weights large enough for scores and slopes that are no noise."""
+    """A step of three pictures in float64, with weights so large that scores and gradients exceed rounding noise."""
     torch.manual_seed(0)
     networks = {name: network.double() for name, network in gan.build_networks(None, gan.shape).items()}
     for network in networks.values():
@@ -120,7 +120,7 @@ def test_the_penalties_are_looked_at_every_so_many_steps_and_weigh_as_much_over_
     assert penalties(gamma=0.0) == pytest.approx([0] * 8)
 
 
-# What falls.
+# The schedule.
 
 
 def test_gamma_falls_along_half_a_cosine_and_stays():
@@ -148,7 +148,7 @@ def test_both_learning_rates_fall_along_half_a_cosine_and_stay():
 
 
 def blurred(row: np.ndarray) -> np.ndarray:
-    """A row of numbers filtered by [1, 2, 1] / 4; its ends go on beyond it."""
+    """A row of numbers filtered by [1, 2, 1] / 4; its ends are repeated."""
     return np.convolve(np.pad(row, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
 
 

@@ -1,4 +1,4 @@
-"""What runs were set to and what they came to, for the table of `tensorboard --logdir runs`."""
+"""The settings and last metrics of runs, for the table of `tensorboard --logdir runs`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SHOWN = ("model", "networks", "losses", "controllers", "views")
 
 
 class Hparams(Artifact):
-    """One row a run: the settings of the model and its parts, and every metric as it was when last logged."""
+    """One row a run: the settings of the model and its components, and the last value of every metric."""
 
     name = "hparams"
     summary = "RUN/hparams: settings and last metrics for TensorBoard's table of runs (`tensorboard --logdir runs`)"
 
     def finish(self) -> Path:
         folder = self.run.folder / "hparams"
-        shutil.rmtree(folder, ignore_errors=True)  # a run has one row, however often it was resumed
+        shutil.rmtree(folder, ignore_errors=True)  # one row a run, also after a resume
         settings = flat({name: self.run.config[name] for name in SHOWN})
         last = {name: value for line in self.run.metrics() for name, value in line.items() if value is not None}
         with SummaryWriter(str(folder)) as writer:
@@ -35,7 +35,7 @@ class Hparams(Artifact):
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names; what is neither number, truth nor text is shown as text."""
+    """Nested settings by dotted names; values other than numbers, booleans and strings become strings."""
     rows: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):

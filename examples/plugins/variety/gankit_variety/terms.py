@@ -1,4 +1,4 @@
-"""Two terms that call the networks again."""
+"""Two loss terms that call the networks again."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gankit import Judged, LossTerm, Step
 
 
 class ModeSeeking(LossTerm):
-    """1 / (d(G(z₁), G(z₂)) / d(z₁, z₂)): two latents that lie apart must give pictures that lie apart.
+    """1 / (d(G(z₁), G(z₂)) / d(z₁, z₂)): two distant latents must give two distant pictures.
 
     Mao, Lee, Tseng, Ma, Yang 2019, "Mode Seeking Generative Adversarial Networks for Diverse Image Synthesis"
-    (arXiv 1903.05628), whose code minimises the inverse of the ratio that the paper maximises; d is the mean absolute
-    difference over the batch. The generator draws a second batch, of the same classes where the data has any.
+    (arXiv 1903.05628). The paper maximises the ratio, its code minimises the inverse; d is the mean absolute difference
+    over the batch. The generator draws a second batch with the same labels.
     """
 
     name = "mode-seeking"
@@ -35,12 +35,11 @@ class ConsistencyOptions(gankit.Options):
 
 
 class Consistency(LossTerm[ConsistencyOptions]):
-    """E[(D(x) − D(T(x)))²]: the discriminator must not care about a small shift or a mirror image.
+    """E[(D(x) − D(T(x)))²]: the discriminator must be invariant to small shifts and mirror images.
 
     Zhang, Zhang, Odena, Lee 2020, "Consistency Regularization for Generative Adversarial Networks" (arXiv 1910.12027,
-    CR-GAN; its weight is 10), on real pictures. D(x) is D's verdict: a model's energy where it has one (a
-    reconstruction moves with the picture, as it should), and its score else. T mirrors half of the pictures and
-    shifts all, as there.
+    CR-GAN; its weight is 10), on real pictures. D(x) is the energy if the model has one (a reconstruction must move
+    with its picture), else the score. As in the paper, T mirrors half of the pictures and shifts all.
     """
 
     name = "consistency"
@@ -56,12 +55,12 @@ class Consistency(LossTerm[ConsistencyOptions]):
 
 
 def verdict(judged: Judged) -> Tensor:
-    """What D makes of each picture, (B,)."""
+    """D's energy of each picture, or its score: (B,)."""
     return judged.output if judged.energy is None else judged.energy
 
 
 def moved(pictures: Tensor, most: int) -> Tensor:
-    """Each picture (B, C, S, S) mirrored or not, and moved by at most so many pixels each way, its edge drawn out."""
+    """Pictures (B, C, S, S), mirrored or not, and shifted by up to `most` pixels each way; edge pixels are repeated."""
     n, _, height, width = pictures.shape
     device = pictures.device
     down, right = torch.randint(-most, most + 1, (2, n, 1), device=device)

@@ -1,4 +1,4 @@
-"""What the discriminator is shown: pictures with noise that fades out."""
+"""A view: noise on the discriminator's input, which fades out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class InstanceNoiseOptions(gankit.Options):
 
 
 class InstanceNoise(View[InstanceNoiseOptions]):
-    """Normal noise on real and generated pictures alike, so that D cannot tell them apart by trifles; it fades out.
+    """Normal noise on real and generated pictures, which hides small differences from D and fades out.
 
     Sønderby, Caballero, Theis, Shi, Huszár 2016, "Amortised MAP Inference for Image Super-resolution" (arXiv
-    1610.04490); Arjovsky, Bottou 2017 (arXiv 1701.04862) gave the reason. The deviation falls in a straight line.
+    1610.04490); Arjovsky, Bottou 2017 (arXiv 1701.04862) explain it. The deviation falls linearly to 0.
     """
 
     name = "instance-noise"

@@ -6,7 +6,7 @@ from typing import Any
 
 from gankit import hookimpl
 
-GANKIT_HOOKS = 2  # the version of the hooks that this is written for
+GANKIT_HOOKS = 2  # the version of gankit's hooks for this plugin
 
 
 @hookimpl

@@ -19,7 +19,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class WGANGP(Model):
-    """Wasserstein GAN with gradient penalty: a critic whose slope is held at 1 between real and generated pictures."""
+    """Wasserstein GAN with gradient penalty: it keeps the norm of the critic's gradient near 1."""
 
     name = "wgan-gp"
     summary = "Wasserstein GAN with gradient penalty (arXiv 1704.00028)"
@@ -38,7 +38,7 @@ class WGANGP(Model):
         return [("discriminator",)] * self.settings.critic_updates + [("generator",)]
 
     def build_networks(self, pair: NetworkPair | None, seen: tuple[int, ...]) -> dict[str, nn.Module]:
-        """The critic has no batch normalisation: its slope is asked for at each picture alone."""
+        """The critic has no batch normalisation, because the penalty needs the gradient at each picture separately."""
         if len(self.shape) != 3 or self.shape[1] not in (16, 32, 64, 128, 256):
             raise UserError(f"model {self.name!r} draws pictures of side 16, 32, 64, 128 or 256, not {self.shape}")
         channels, side, _ = self.shape
@@ -59,7 +59,7 @@ class WGANGP(Model):
         return torch.randn(n, self.settings.latent, device=device)
 
     def judge(self, networks: Mapping[str, Any], seen: Tensor, labels: Tensor | None) -> Judged:
-        """The score (B,): high for what looks real."""
+        """The score (B,), high for pictures that look real."""
         return Judged(output=networks["discriminator"](seen))
 
     def losses(self, step: Step) -> Losses:
@@ -74,10 +74,10 @@ class WGANGP(Model):
         )
 
     def gradient_penalty(self, step: Step) -> Tensor:
-        """E[(‖∇D(x̂)‖₂ − 1)²], x̂ anywhere on the line from a real to a generated picture, each on its own."""
+        """E[(‖∇D(x̂)‖₂ − 1)²], 0-dim, x̂ uniform on the line between a real and a generated picture."""
         real, fake = step.seen_real, step.seen_fake.detach()
         share = torch.rand(len(real), 1, 1, 1, device=real.device)
         between = (share * real + (1 - share) * fake).requires_grad_()
         score = self.judge(step.networks, between, step.labels).output
-        (slope,) = torch.autograd.grad(score.sum(), between, create_graph=True)
-        return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        (gradient,) = torch.autograd.grad(score.sum(), between, create_graph=True)
+        return (gradient.flatten(1).norm(dim=1) - 1).square().mean()

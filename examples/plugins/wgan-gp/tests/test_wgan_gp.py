@@ -17,7 +17,7 @@ SHAPE = (3, 16, 16)
 
 
 def step(model: WGANGP, updating: str, critic: Any = None) -> Step:
-    """A step of two pictures in float64, of networks with weights of their own or of a critic that is given."""
+    """A step of two pictures in float64, with new networks or the given critic."""
     torch.manual_seed(0)
     networks: dict[str, Any] = {k: network.double() for k, network in model.build_networks(None, SHAPE).items()}
     networks["discriminator"] = critic or networks["discriminator"]

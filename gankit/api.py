@@ -49,25 +49,25 @@ def run(
         RunFolder.create(out, model)  # raises the UserError
     from_file = read_toml(config_file, plugins) if config_file else RunRequest()
     catalogue = Catalogue(plugins)
-    asked = RunRequest(data=str(data) if data is not None else None, **options).over(from_file)
-    resolved = resolve(model, asked, catalogue)
+    request = RunRequest(data=str(data) if data is not None else None, **options).over(from_file)
+    resolved = resolve(model, request, catalogue)
     resolved = resolved.model_copy(update={"gankit": version("gankit"), "plugins": list(plugins)})
     refuse_inside(out, resolved.data)
     opened = open_data(resolved, catalogue, watcher)
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, opened, catalogue)
         resolved = training.config
-        watcher.notice(chosen(resolved, asked, opened, training))
+        watcher.notice(chosen(resolved, request, opened, training))
         with Interrupts() as interrupts:
             folder = RunFolder.create(out, model)
             write_json(folder / "config.json", resolved.model_dump(mode="json"))
             write_json(folder / "environment.json", environment(resolved, catalogue, command))
             write_json(folder / "data.json", describe_data(opened))
-            made = Run(folder)
+            new_run = Run(folder)
             watcher.notice(f"run folder: {folder}")
-            with locked(made):
-                go(made, training, batches, catalogue, watcher, interrupts)
-                return made
+            with locked(new_run):
+                go(new_run, training, batches, catalogue, watcher, interrupts)
+                return new_run
 
 
 def resume(
@@ -91,14 +91,14 @@ def resume(
     fixed = sorted(options.keys() - RESUMED)
     if fixed:
         raise UserError(f"{fixed[0]} cannot be changed at a resume; what can: {', '.join(sorted(RESUMED))}")
-    made = run if isinstance(run, Run) else Run(run.folder if isinstance(run, RunFolder) else run)
-    made.refuse_links()
-    with locked(made) if out is None else nullcontext():  # first, because another resume could change the files
-        return _resumed(made, request, from_step, out, plugins, watcher, command)
+    run_folder = run if isinstance(run, Run) else Run(run.folder if isinstance(run, RunFolder) else run)
+    run_folder.refuse_links()
+    with locked(run_folder) if out is None else nullcontext():  # first, because another resume could change the files
+        return _resumed(run_folder, request, from_step, out, plugins, watcher, command)
 
 
 def _resumed(
-    made: Run,
+    run: Run,
     request: RunRequest,
     from_step: int | None,
     out: str | Path | None,
@@ -106,36 +106,36 @@ def _resumed(
     watcher: Watcher,
     command: str | None,
 ) -> Run:
-    old = made.config
-    step = checkpoint.choose(made, from_step)
+    old = run.config
+    step = checkpoint.choose(run, from_step)
     catalogue = Catalogue(plugins, made_with=old.get("plugins", ()))
     resolved, differing = amend(old | {"plugins": list(plugins) or old["plugins"]}, request, catalogue, step)
-    opened = open_data(resolved, catalogue, watcher)
-    if opened.digest != made.data.get("digest"):
+    data = open_data(resolved, catalogue, watcher)
+    if data.digest != run.data.get("digest"):
         watcher.notice(
             f"warning: the pictures of {resolved.data} have changed since the run began; "
             "it goes on with those there are now"
         )
     with quiet_random(resolved.device):
-        training, batches = assemble(resolved, opened, catalogue)
+        training, batches = assemble(resolved, data, catalogue)
         resolved = training.config
         if out is not None:
             refuse_inside(out, resolved.data)
-            checkpoint.load(made, step, training)  # raises a misfit before `branch` makes a folder
-            made = Run(branch(made, step, out, training.healthy).folder)
-        with Interrupts() as interrupts, nullcontext() if out is None else locked(made):
-            checkpoint.load(made, step, training)
+            checkpoint.load(run, step, training)  # raises a misfit before `branch` makes a folder
+            run = Run(branch(run, step, out, training.healthy).folder)
+        with Interrupts() as interrupts, nullcontext() if out is None else locked(run):
+            checkpoint.load(run, step, training)
             # With other settings the training goes on first: they may help.
             trains_alike = differing <= {"steps", "time", "on_alarm"}
-            alarms = standing(made, training) if "on_alarm" in differing and trains_alike else []
-            go_back(made, training, step, differing - {"steps", "time"})
-            differs = another_machine(made, resolved)
+            alarms = standing(run, training) if "on_alarm" in differing and trains_alike else []
+            go_back(run, training, step, differing - {"steps", "time"})
+            differs = another_machine(run, resolved)
             if differs:
                 watcher.notice(differs)
-            write_json(made.folder / "config.json", resolved.model_dump(mode="json"))
-            write_json(made.folder / "data.json", describe_data(opened))
-            record_resume(made, resolved, catalogue, command)
+            write_json(run.folder / "config.json", resolved.model_dump(mode="json"))
+            write_json(run.folder / "data.json", describe_data(data))
+            record_resume(run, resolved, catalogue, command)
             if resolved.steps is not None and training.number >= resolved.steps:
-                watcher.notice(f"{made.folder} is at step {training.number:,} already: give a larger --steps to go on")
-            go(made, training, batches, catalogue, watcher, interrupts, alarms)
-            return made
+                watcher.notice(f"{run.folder} is at step {training.number:,} already: give a larger --steps to go on")
+            go(run, training, batches, catalogue, watcher, interrupts, alarms)
+            return run

@@ -107,7 +107,7 @@ class Controller(nn.Module, Component[OptionsT]):
     ```
     """
 
-    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> how it is shown: of what it holds or moves
+    curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> its curve
 
     def __init__(self, options: OptionsT, model: Model) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A run's data source, opened."""
+"""Open a run's data source."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from gankit.data.source import Data, Request
 
 
 def open_source(
-    data: str, asked: Request, catalogue: Catalogue, options: Mapping[str, Mapping[str, Any]] | None = None
+    data: str, request: Request, catalogue: Catalogue, options: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Data:
-    """Open the data source NAME[:ARGUMENT], or a folder, with its own of `options` by name.
-
-    Raises `UserError` as the source does.
-    """
+    """Open the data source NAME[:ARGUMENT], or a folder. `options`: by the source's name. Raises `UserError`."""
     name = catalogue.source_of(data)
     cls = catalogue.get("datasets", name or "folder")
     source = cls(cls.Options(**(options or {}).get(cls.name, {})))
-    return source.open(data.partition(":")[2] or None if name else data, asked)
+    return source.open(data.partition(":")[2] or None if name else data, request)

@@ -42,37 +42,37 @@ def environment(resolved: RunConfig, catalogue: Catalogue, command: str | None) 
 
 
 def curves(resolved: RunConfig, catalogue: Catalogue) -> dict[str, dict[str, Any]]:
-    """How the run's metrics are shown, by metric name, as its components say and, with the last word, its model."""
-    found: dict[str, Curve] = {}
+    """The curves of the run's components and its model by metric name; the model's take precedence."""
+    by_metric: dict[str, Curve] = {}
     for kind in ("losses", "controllers", "diagnostics"):
         for name in getattr(resolved, kind):
             prefix = f"{name}/" if kind == "diagnostics" else ""
-            found |= {f"{prefix}{metric}": curve for metric, curve in catalogue.get(kind, name).curves.items()}
-    found |= catalogue.get("models", resolved.model["name"]).curves
-    return {metric: curve.model_dump(mode="json", exclude_defaults=True) for metric, curve in found.items()}
+            by_metric |= {f"{prefix}{metric}": curve for metric, curve in catalogue.get(kind, name).curves.items()}
+    by_metric |= catalogue.get("models", resolved.model["name"]).curves
+    return {metric: curve.model_dump(mode="json", exclude_defaults=True) for metric, curve in by_metric.items()}
 
 
-def record_resume(made: RunFolder, resolved: RunConfig, catalogue: Catalogue, command: str | None) -> None:
-    """Add this start to environment.json, where how metrics are shown is as of now."""
-    old = made.environment
+def record_resume(run: RunFolder, resolved: RunConfig, catalogue: Catalogue, command: str | None) -> None:
+    """Add this start to environment.json, and update its curves."""
+    old = run.environment
     new = environment(resolved, catalogue, command)
     old["curves"] = new.pop("curves")
     old["resumes"] = [
         *old.get("resumes", []),
         {key: value for key, value in new.items() if key in ("command", "started") or old.get(key) != value},
     ]
-    write_json(made.folder / "environment.json", old)
+    write_json(run.folder / "environment.json", old)
 
 
-def record_rescue(made: RunFolder, resolved: RunConfig, catalogue: Catalogue) -> None:
-    """How metrics are shown, now that a remedy may have brought a component that has some."""
-    with suppress(UserError, OSError):  # of a file that somebody has damaged since: a rescue is worth more
-        write_json(made.folder / "environment.json", made.environment | {"curves": curves(resolved, catalogue)})
+def record_rescue(run: RunFolder, resolved: RunConfig, catalogue: Catalogue) -> None:
+    """Update the curves in environment.json: a remedy may add a component."""
+    with suppress(UserError, OSError):  # a damaged file must not prevent a rescue
+        write_json(run.folder / "environment.json", run.environment | {"curves": curves(resolved, catalogue)})
 
 
-def another_machine(made: RunFolder, resolved: RunConfig) -> str:
+def another_machine(run: RunFolder, resolved: RunConfig) -> str:
     """A warning if the machine or torch has changed since the start, so that the resume is not bit-identical, or ""."""
-    old = made.environment
+    old = run.environment
     now = {"torch": _version("torch"), "device": describe(resolved.device)}
     other = [f"{key} was {old.get(key)}, is {value}" for key, value in now.items() if old.get(key) != value]
     words = "; ".join(other)

@@ -16,23 +16,23 @@ BRIEFLY = 0.5  # seconds to wait: `overview` holds the lock for a moment
 
 
 @contextmanager
-def locked(made: RunFolder) -> Iterator[None]:
+def locked(run: RunFolder) -> Iterator[None]:
     """Keep other processes from training in the folder. Raises UserError if one does already."""
     # Refuses a link: locking would truncate its target.
-    os.close(files.opened(made.folder, made.lock_path, os.O_RDWR | os.O_CREAT))
-    lock = FileLock(made.lock_path, timeout=BRIEFLY)
+    os.close(files.opened(run.folder, run.lock_path, os.O_RDWR | os.O_CREAT))
+    lock = FileLock(run.lock_path, timeout=BRIEFLY)
     try:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"run {made.folder} is being trained by another process: wait for it, or branch off with --out"
+            f"run {run.folder} is being trained by another process: wait for it, or branch off with --out"
         ) from None
-    made.hold()
+    run.hold()
     try:
         yield
     finally:
         with suppress(OSError, FolderGone):  # another folder may have the old name by now
-            made.follow()
-            os.unlink(made.lock_path)
+            run.follow()
+            os.unlink(run.lock_path)
         lock.release()
-        made.let_go()
+        run.let_go()

@@ -77,10 +77,10 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
 
 
 def _controllers(config: RunConfig, model: Model, catalogue: Catalogue) -> dict[str, Controller]:
-    """One for each knob: a controller that the user named replaces the model's own; two by name are refused."""
+    """One controller for each knob: the user's replace the model's. Raises `UserError` for two of the user's."""
     driver: dict[str, str] = {}
     kept: dict[str, Controller] = {}
-    for name, table in config.controllers.items():  # those that are named come first
+    for name, table in config.controllers.items():  # the user's come first
         cls = catalogue.get("controllers", name)
         controller = cls(cls.Options(**table), model)
         taken = [knob for knob in controller.drives if knob in driver]

@@ -15,10 +15,10 @@ from gankit.training.loop import scheduled
 from gankit.training.state import Training
 
 
-def standing(made: RunFolder, training: Training) -> list[tuple[str, Alarm]]:
+def standing(run: RunFolder, training: Training) -> list[tuple[str, Alarm]]:
     """The open critical alarms as (diagnostic, alarm): since the last healthy step, and without a good verdict."""
     last: dict[str, Alarm] = {}
-    for line in made.alarms():
+    for line in run.alarms():
         name = line.get("diagnostic")
         if line.get("severity") != "critical" or line.get("attempt", 1) != training.attempt:
             continue
@@ -34,41 +34,41 @@ def standing(made: RunFolder, training: Training) -> list[tuple[str, Alarm]]:
     return [(name, alarm) for name, alarm in last.items() if not training.verdicts.get(name, True)]
 
 
-def go_back(made: RunFolder, training: Training, step: int, differing: set[str]) -> None:
+def go_back(run: RunFolder, training: Training, step: int, differing: set[str]) -> None:
     """Prepare the run folder for the steps after `step`. `differing`: the names of the changed settings.
 
     An unchanged training that resumes from its last checkpoint will write the later lines again, so they are dropped.
     With changed settings, or from an earlier step, a new attempt begins: lines stay, pictures are set aside.
     """
-    if made.attempt > training.attempt:  # the run was killed before this attempt's first checkpoint
+    if run.attempt > training.attempt:  # the run was killed before this attempt's first checkpoint
         training.since = step
-    training.attempt = made.attempt
-    lines = [line["step"] for line in made.metrics() if line.get("attempt", 1) == training.attempt]
-    beyond = any(number > step for number in (*lines, *(number for number, _ in made.samples())))
-    if training.healthy not in made.checkpoints():  # it was removed; the chosen one is better than none
+    training.attempt = run.attempt
+    lines = [line["step"] for line in run.metrics() if line.get("attempt", 1) == training.attempt]
+    beyond = any(number > step for number in (*lines, *(number for number, _ in run.samples())))
+    if training.healthy not in run.checkpoints():  # it was removed; the chosen one is better than none
         training.healthy = step
-    if step != made.checkpoints()[-1] or (differing and beyond):
-        training.attempt, training.since = made.abandon_after(step), step
+    if step != run.checkpoints()[-1] or (differing and beyond):
+        training.attempt, training.since = run.abandon_after(step), step
         return
     arrived = training.config.steps is not None and step >= training.config.steps  # then its last line stays
-    made.drop_lines(
+    run.drop_lines(
         lambda number: number > step or (number == step and not arrived and not scheduled(training, number)),
         training.attempt,
     )
 
 
-def branch(made: RunFolder, step: int, out: str | Path, healthy: int) -> RunFolder:
+def branch(run: RunFolder, step: int, out: str | Path, healthy: int) -> RunFolder:
     """A new run folder with copies of the files up to `step`, and of the last healthy checkpoint."""
-    folder = RunFolder.create(out, made.config["model"]["name"])
-    names = [name for name in (*OBJECTS, *LINES) if name != "result.json" and (made.folder / name).exists()]
-    paths = [made.folder / name for name in names]
-    for number in {step, healthy} & set(made.checkpoints()):
-        paths += checkpoint.files(made, number)
-    paths += [path for number, path in made.samples() if number <= step]
+    folder = RunFolder.create(out, run.config["model"]["name"])
+    names = [name for name in (*OBJECTS, *LINES) if name != "result.json" and (run.folder / name).exists()]
+    paths = [run.folder / name for name in names]
+    for number in {step, healthy} & set(run.checkpoints()):
+        paths += checkpoint.files(run, number)
+    paths += [path for number, path in run.samples() if number <= step]
     for path in paths:
-        target = folder / path.relative_to(made.folder)
+        target = folder / path.relative_to(run.folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(files.opened(made.folder, path), "rb") as old, open(target, "xb") as new:
+        with os.fdopen(files.opened(run.folder, path), "rb") as old, open(target, "xb") as new:
             shutil.copyfileobj(old, new)
     branched = RunFolder(folder)
     branched.drop_lines(lambda number: number > step)

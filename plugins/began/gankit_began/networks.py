@@ -159,7 +159,7 @@ class BeganAutoencoderOptions(gankit.Options):
         False, description=f"convolutions start as the identity, over {CARRY_STEPS:,} steps"
     )
     minibatch_deviation: bool = Field(
-        False, description="the code is told how much its batch varies; real and generated batches apart"
+        False, description="the encoder also gets its batch's standard deviation; real and generated batches apart"
     )
     spectral_normalisation: Literal["discriminator", "generator", "both"] | None = Field(
         None, description="whose weights are divided by their largest singular value"

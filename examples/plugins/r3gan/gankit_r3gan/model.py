@@ -37,14 +37,14 @@ class R3GAN(Model):
     class Settings(gankit.Settings):
         learning_rate: float = Field(5e-4, gt=0, le=1e30, description="Adam's learning rate at the start")
         learning_rate_last: float = Field(
-            0.25, ge=0, le=1, description="what is left of the learning rates, as a share"
+            0.25, ge=0, le=1, description="learning rates at the schedule's end, as a share of the first"
         )
         betas: tuple[Decay, Decay] = Field((0.0, 0.99), description="Adam's decay rates of both moments")
         gamma: float = Field(1.0, ge=0, le=1e30, description="γ of R1 and R2 at the start; 0 leaves them out")
-        gamma_last: float = Field(0.4, ge=0, le=1, description="what is left of γ at the schedule's end, as a share")
+        gamma_last: float = Field(0.4, ge=0, le=1, description="γ at the schedule's end, as a share of the first")
         schedule: int = Field(20_000, ge=1, description="steps over which γ and the learning rates fall")
         penalty_every: int = Field(
-            4, ge=1, description="steps from one look at R1 and R2 to the next; they weigh so many times as much"
+            4, ge=1, description="steps between two computations of R1 and R2, which multiply their weight"
         )
         latent: int = Field(64, ge=1, description="numbers in a latent")
         filters: int = Field(16, ge=4, description="n: channels at the picture's own size; 2n, 4n, then 8n below it")

@@ -20,7 +20,7 @@ def fallen(number: int, steps: int, last: float) -> float:
 
 class CosineOptions(gankit.Options):
     steps: int = Field(20_000, ge=1, description="steps until the rates have fallen")
-    last: float = Field(0.25, ge=0, le=1, description="what is left of them then, as a share")
+    last: float = Field(0.25, ge=0, le=1, description="the rates then, as a share of the first")
 
 
 class Cosine(Controller[CosineOptions]):

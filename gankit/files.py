@@ -13,6 +13,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic_core import from_json
 
 from gankit.errors import UserError
 
@@ -21,6 +24,7 @@ try:
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
+OBJECT, LINE = 64 << 20, 16 << 20  # bytes: more has no JSON file and no line of gankit's
 _FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # O_NONBLOCK, because opening a named pipe would wait.
 _FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -110,10 +114,40 @@ def opened(root: Path, path: str | Path, flags: int = os.O_RDONLY) -> int:
     return _ordinary(here, where)
 
 
-def read(root: Path, path: str | Path) -> bytes:
-    """The bytes of a file below `root`. Raises as `opened` does."""
+def read(root: Path, path: str | Path, most: int = 1 << 30) -> bytes:
+    """The bytes of a file below `root`. Raises as `opened` does, and Unreachable for a file of more than `most`."""
     with os.fdopen(opened(root, path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise Unreachable(f"{root / path} has {size >> 20:,} MB: gankit wrote no such file; move it away")
         return file.read()
+
+
+def read_object(root: Path, path: str | Path) -> dict[str, Any]:
+    """The JSON object of a file below `root`. Raises as `read` does, and ValueError where it holds anything else."""
+    value = parse(read(root, path, OBJECT))
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return value
+
+
+def read_lines(root: Path, path: str | Path) -> Iterator[bytes]:
+    """The whole lines of a file below `root`; none that is still being written. Raises as `opened` does.
+
+    A line of more bytes than gankit writes comes in pieces, none of which is JSON.
+    """
+    with os.fdopen(opened(root, path), "rb") as file:
+        while line := file.readline(LINE):
+            if line.endswith(b"\n") or len(line) == LINE:
+                yield line
+
+
+def parse(data: bytes) -> Any:
+    """The value of strict JSON, which may be a stranger's.
+
+    Raises ValueError also for NaN, for half a character, for numbers of thousands of digits, and for deep nesting.
+    """
+    return from_json(data, allow_inf_nan=False)
 
 
 def _ordinary(descriptor: int, where: Path) -> int:

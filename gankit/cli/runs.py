@@ -25,7 +25,7 @@ def command(folder: str, as_json: bool) -> None:
 
     rows = overview(folder)
     if as_json:
-        listed = {"schema": 1, "runs": [row.as_dict() for row in rows]}
+        listed = {"schema": 1, "runs": [row.model_dump() for row in rows]}
         click.echo(json_text(listed))
         return
     good = [row for row in rows if row.error is None]

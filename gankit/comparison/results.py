@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from itertools import combinations
@@ -40,7 +39,7 @@ def read(folder: Path) -> dict[str, Any]:
     """comparison.json. Raises UserError where it is absent, damaged or of another schema."""
     path = folder / "comparison.json"
     try:
-        found = json.loads(files.read(folder, "comparison.json"))
+        found = files.read_object(folder, "comparison.json")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:

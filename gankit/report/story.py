@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from gankit import files
 from gankit.errors import UserError
 from gankit.files import Unreachable
 from gankit.options import Curve
-from gankit.runs.folder import RunFolder, is_alarm
+from gankit.runs.folder import RunFolder, is_alarm, record_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -81,7 +81,7 @@ def read(run: RunFolder) -> Story:
 def read_lines(run: RunFolder, path: Path, missing: list[str]) -> list[dict[str, Any]]:
     """The objects of a .jsonl file that have a step; damaged lines are left out and counted in `missing`."""
     try:
-        text = run.read(path).decode("utf-8", errors="replace")
+        entries = [record_of(line) for line in files.read_lines(run.folder, path)]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -90,17 +90,8 @@ def read_lines(run: RunFolder, path: Path, missing: list[str]) -> list[dict[str,
     except UserError as error:
         missing.append(str(error))
         return []
-    whole, damaged = [], 0
-    # A last line without its end is still being written: not damage.
-    for line in text.split("\n")[:-1]:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = None
-        if isinstance(entry, dict) and _is_step(entry.get("step")):
-            whole.append(entry)
-        else:
-            damaged += 1
+    whole = [entry for entry in entries if entry is not None]
+    damaged = len(entries) - len(whole)
     if damaged:
         missing.append(f"{path.name}: {damaged:,} damaged {'line was' if damaged == 1 else 'lines were'} left out")
     return whole
@@ -124,10 +115,6 @@ def mapping(value: Any) -> dict[str, Any]:
 def listing(value: Any) -> list[Any]:
     """The value if it is a JSON array, else an empty one."""
     return value if isinstance(value, list) else []
-
-
-def _is_step(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _object(get: Callable[[], Any], name: str, missing: list[str], may_be_absent: bool = False) -> dict[str, Any]:

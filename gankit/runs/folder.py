@@ -28,6 +28,7 @@ from gankit.files import replacing
 
 OBJECTS = ("config.json", "environment.json", "data.json", "result.json")
 LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl", "rescues.jsonl")
+MOST_STEPS = 10**18  # as many digits as the name of a checkpoint has
 COVERAGE = "mode-collapse/coverage"  # the metric for a run's coverage, measured during the run
 
 
@@ -55,19 +56,21 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
     """The objects of a .jsonl file that have a step; damaged and cut-off lines are left out."""
+    with suppress(FileNotFoundError):
+        for line in files.read_lines(folder, name):
+            record = record_of(line)
+            if record is not None:
+                yield record
+
+
+def record_of(line: bytes) -> dict[str, Any] | None:
+    """The object of a line of a .jsonl file, which has a step ≥ 0; None where the line is damaged."""
     try:
-        file = os.fdopen(files.opened(folder, name), "rb")
-    except FileNotFoundError:
-        return
-    with file:
-        for line in file:
-            if line.endswith(b"\n"):
-                try:
-                    record = json.loads(line)
-                except ValueError:  # damaged: the report counts such lines
-                    continue
-                if isinstance(record, dict) and isinstance(record.get("step"), int):
-                    yield record
+        record = files.parse(line)
+    except ValueError:
+        return None
+    step = record.get("step") if isinstance(record, dict) else None
+    return record if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < MOST_STEPS else None
 
 
 def is_alarm(line: Mapping[str, Any]) -> bool:
@@ -213,7 +216,7 @@ class RunFolder:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads(self.read(name))
+            return files.read_object(self.folder, name)
         except FileNotFoundError:
             return {}
         except ValueError as error:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gankit.errors import UserError
-from gankit.files import fcntl, opened
+from gankit.files import fcntl, opened, read_object
 from gankit.runs.folder import COVERAGE, RunFolder
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(BaseModel):
     """One run; unknown values are None. An unreadable run has only `path` and `error`."""
+
+    model_config = ConfigDict(frozen=True)
 
     path: str
     error: str | None = None
@@ -30,9 +30,6 @@ class Row:
     coverage: float | None = None  # the averaged generator's best, by mode-collapse
     coverage_step: int | None = None
     started: str | None = None  # ISO date
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def overview(folder: str | Path) -> list[Row]:
@@ -63,8 +60,8 @@ def _row(path: Path) -> Row:
     try:
         run = RunFolder(path)
         config, result = run.config, run.result
-        if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
-            return Row(str(path), error="its config.json is not that of a run")
+        if not isinstance(config.get("model"), dict):
+            return Row(path=str(path), error="its config.json is not that of a run")
         metrics, alarms = run.metrics(), run.alarms()
         covered = [(line[COVERAGE], line["step"]) for line in metrics if isinstance(line.get(COVERAGE), float | int)]
         best, at = max(covered, default=(None, None))
@@ -81,11 +78,14 @@ def _row(path: Path) -> Row:
             started=run.environment.get("started"),
         )
     except UserError as error:
-        return Row(str(path), error=str(error))
+        return Row(path=str(path), error=str(error))
     except OSError as error:
-        return Row(str(path), error=f"cannot be read: {(error.strerror or 'error').lower()}")
+        return Row(path=str(path), error=f"cannot be read: {(error.strerror or 'error').lower()}")
+    except ValidationError as error:
+        first = error.errors()[0]
+        return Row(path=str(path), error=f"is damaged: {first['loc'][0]} is {first['input']!r:.40}")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        return Row(str(path), error=f"is damaged ({type(error).__name__}: {error})")
+        return Row(path=str(path), error=f"is damaged ({type(error).__name__}: {error})")
 
 
 def _unended(run: RunFolder) -> str:
@@ -116,7 +116,7 @@ def _health(run: RunFolder, result: dict[str, Any], alarms: list[dict[str, Any]]
     there = run.checkpoints()
     state: dict[str, Any] = {}
     if there:
-        state = json.loads(run.read(run.checkpoint_path(there[-1]) / "state.json"))
+        state = read_object(run.folder, run.checkpoint_path(there[-1]) / "state.json")
     young = [
         alarm
         for alarm in critical

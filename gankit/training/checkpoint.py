@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gankit.errors import UserError
-from gankit.files import below, opened
+from gankit.files import below, opened, read_object
 from gankit.runs.folder import RunFolder, rescues, strict, write_json
 from gankit.training.state import Training
 
@@ -164,7 +164,7 @@ def read(run: RunFolder, step: int, only: Sequence[str] = FILES) -> tuple[dict[s
     """The verified state and tensors of a checkpoint, of the files `only`. Raises `UserError` if it is damaged."""
     where = run.checkpoint_path(step)
     try:
-        state = json.loads(run.read(where / "state.json"))
+        state = read_object(run.folder, where / "state.json")
         checksum = state.pop("checksum", None)
         if checksum not in (None, _checksum(state)) or state["format"] != FORMAT or state["step"] != step:
             raise ValueError("state.json is not what was written")

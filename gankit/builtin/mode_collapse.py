@@ -18,12 +18,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from gankit import options
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.features import RandomConvolutions, chroma, pixels
 from gankit.metrics.neighbours import mean_distance, neighbours, reach
-from gankit.options import Curve
+from gankit.options import Curve, Options
 
 LEAST = 20  # real pictures, below which nothing can be said
 REAL = 500  # that samples are compared with: more make the balls so small that a few hundred samples miss most
@@ -38,7 +37,14 @@ DEAD = 1e-3  # mean distance between samples, over the real ones', of a generato
 PATIENCE = 1500  # steps without growth until a run that shows one mode or one colour is told so
 
 
-class ModeCollapse(Diagnostic["ModeCollapse.Options"]):
+class ModeCollapseOptions(Options):
+    pictures: int = Field(256, ge=LEAST, le=10_000, description="generated pictures at each look, of each generator")
+    warm_up: int = Field(3000, ge=0, description="steps until which one mode for all is no alarm")
+    narrowing: float = Field(0.8, gt=0, lt=1, description="a variety below this share of the run's best narrows")
+    collapsed: float = Field(0.5, gt=0, lt=1, description="and below this share it has collapsed")
+
+
+class ModeCollapse(Diagnostic[ModeCollapseOptions]):
     """Compares samples of both generators with real pictures and tells a collapse from its signs.
 
     Readings, each `mode-collapse/…` of the averaged generator and `mode-collapse/raw-…` of the bare one:
@@ -75,15 +81,7 @@ class ModeCollapse(Diagnostic["ModeCollapse.Options"]):
         "colours": Curve(note="How far the samples' colours spread, over the real pictures'."),
     }
 
-    class Options(options.Options):
-        pictures: int = Field(
-            256, ge=LEAST, le=10_000, description="generated pictures at each look, of each generator"
-        )
-        warm_up: int = Field(3000, ge=0, description="steps until which one mode for all is no alarm")
-        narrowing: float = Field(0.8, gt=0, lt=1, description="a variety below this share of the run's best narrows")
-        collapsed: float = Field(0.5, gt=0, lt=1, description="and below this share it has collapsed")
-
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: ModeCollapseOptions) -> None:
         super().__init__(options)
         self.reference: Reference | None = None
         self.health = Health(options)
@@ -279,7 +277,7 @@ class Health:
     a run is told that it shows no more, in form or in colour, once it is warm and has stopped to open up.
     """
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: ModeCollapseOptions) -> None:
         self.options = options
         self.word = "warming up"
         self.glance = Best()  # variety

@@ -97,7 +97,9 @@ def _refuse_name(name: str, package: str, folder: Path) -> None:
         )
     if os.path.lexists(folder):
         raise UserError(f"{folder} exists, and nothing is overwritten: choose another name, or another folder")
-    if keyword.iskeyword(package) or package in sys.stdlib_module_names or importlib.util.find_spec(package):
+    there = importlib.util.find_spec(package)
+    code = there is not None and there.origin is not None  # a mere folder of the name gives way to a package
+    if keyword.iskeyword(package) or package in sys.stdlib_module_names or code:
         raise UserError(
             f"{name!r} would be imported as {package!r}, which Python or a package here has: choose another"
         )

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from gankit import options
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.features import RandomConvolutions, chroma, pixels
@@ -38,7 +37,14 @@ DEAD = 1e-3  # mean distance between samples, over that of real pictures, of a g
 PATIENCE = 1500  # steps without growth before an alarm about one mode or one colour
 
 
-class ModeCollapse(Diagnostic["ModeCollapse.Options"]):
+class ModeCollapseOptions(Options):
+    pictures: int = Field(256, ge=LEAST, le=10_000, description="generated pictures at each look, of each generator")
+    warm_up: int = Field(3000, ge=0, description="steps until which one mode for all is no alarm")
+    narrowing: float = Field(0.8, gt=0, lt=1, description="a variety below this share of the run's best narrows")
+    collapsed: float = Field(0.5, gt=0, lt=1, description="and below this share it has collapsed")
+
+
+class ModeCollapse(Diagnostic[ModeCollapseOptions]):
     """Compares samples of the averaged and of the bare generator with real pictures, to detect a collapse.
 
     Readings, each `mode-collapse/…` of the averaged generator and `mode-collapse/raw-…` of the bare one:
@@ -74,15 +80,7 @@ class ModeCollapse(Diagnostic["ModeCollapse.Options"]):
         "colours": Curve(note="How far the samples' colours spread, over the real pictures'."),
     }
 
-    class Options(options.Options):
-        pictures: int = Field(
-            256, ge=LEAST, le=10_000, description="generated pictures at each look, of each generator"
-        )
-        warm_up: int = Field(3000, ge=0, description="steps until which one mode for all is no alarm")
-        narrowing: float = Field(0.8, gt=0, lt=1, description="a variety below this share of the run's best narrows")
-        collapsed: float = Field(0.5, gt=0, lt=1, description="and below this share it has collapsed")
-
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: ModeCollapseOptions) -> None:
         super().__init__(options)
         self.reference: Reference | None = None
         self.health = Health(options)
@@ -278,7 +276,7 @@ class Health:
     mode or one colour waits until the run is warm and its variety has stopped growing.
     """
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: ModeCollapseOptions) -> None:
         self.options = options
         self.word = "warming up"
         self.glance = Best()  # variety

@@ -485,3 +485,65 @@ def test_a_training_goes_on_when_nobody_can_read_what_it_prints(command: str, tm
         assert result["output"].startswith("lost: ")
     assert checkpoints(tmp_path / "run")[-1] == 6
     assert (tmp_path / "run/report.html").exists()
+
+
+# Odd JSON in a run folder.
+
+DEEP = "[" * 5000
+ODD = {
+    "a number": "7",
+    "a list": "[1, 2]",
+    "nested without end": DEEP,
+    "nested and closed": DEEP + "]" * 5000,
+    "NaN": '{"model": {"name": NaN}, "steps": NaN}',
+    "half a character": '{"model": {"name": "\\ud800"}}',
+    "five thousand digits": '{"model": {"name": "began"}, "steps": %s}' % ("9" * 5000),
+    "no UTF-8": b"\xff\xfe{}",
+    "empty": "",
+    "a model that is a text": '{"model": "began"}',
+    "values of other kinds": '{"model": {"name": [1]}, "data": {"a": 1}, "steps": "many", "plugins": 3}',
+    "steps that are none": '{"model": {"name": "began"}, "steps": -1, "diagnostics": [], "history": {}, "outcome": 3}',
+}
+PARTS = (
+    "config.json",
+    "environment.json",
+    "data.json",
+    "result.json",
+    "metrics.jsonl",
+    "alarms.jsonl",
+    "rescues.jsonl",
+)
+
+
+@pytest.mark.parametrize("content", ODD.values(), ids=ODD.keys())
+def test_odd_json_in_one_run_folder_leaves_the_other_listed_and_ends_in_one_line(
+    content: str | bytes, gankit: Gankit, run: Path, tmp_path: Path
+) -> None:
+    for part in PARTS:
+        odd = tmp_path / "odd"
+        shutil.copytree(run, odd)
+        (odd / part).write_bytes(content if isinstance(content, bytes) else content.encode() + b"\n")
+        listed = gankit("runs", tmp_path)
+        assert listed.code == 0, part
+        assert str(run.name) in listed.out
+        for command in ("report", "sample"):
+            said = gankit(command, odd)
+            assert said.code in (0, 2), (part, command, said.err)
+            assert said.err.count("\n") <= 1 + (said.code == 0) * 9, (part, command, said.err)
+        shutil.rmtree(odd)
+
+
+def test_a_json_file_of_no_reasonable_size_is_not_read(
+    gankit: Gankit, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gankit.files.OBJECT", 100)
+    assert "has 0 MB: gankit wrote no such file" in refused(gankit("sample", run))
+    assert "gankit wrote no such file" in gankit("runs", run).out
+
+
+def test_a_line_without_end_is_no_line(gankit: Gankit, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gankit.files.LINE", 1 << 12)
+    before = gankit("runs", "--json", run).out
+    with open(run / "metrics.jsonl", "a", encoding="utf-8") as lines:
+        lines.write('{"step": 999999, "long": "%s"}\n' % ("x" * (1 << 13)))
+    assert gankit("runs", "--json", run).out == before

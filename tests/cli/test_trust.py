@@ -519,17 +519,18 @@ PARTS = (
 def test_odd_json_in_one_run_folder_leaves_the_other_listed_and_ends_in_one_line(
     content: str | bytes, gankit: Gankit, run: Path, tmp_path: Path
 ) -> None:
-    for part in PARTS:
+    for parts in (PARTS[:1], PARTS[1:]):
         odd = tmp_path / "odd"
         shutil.copytree(run, odd)
-        (odd / part).write_bytes(content if isinstance(content, bytes) else content.encode() + b"\n")
+        for part in parts:
+            (odd / part).write_bytes(content if isinstance(content, bytes) else content.encode() + b"\n")
         listed = gankit("runs", tmp_path)
-        assert listed.code == 0, part
+        assert listed.code == 0
         assert str(run.name) in listed.out
         for command in ("report", "sample"):
             said = gankit(command, odd)
-            assert said.code in (0, 2), (part, command, said.err)
-            assert said.err.count("\n") <= 1 + (said.code == 0) * 9, (part, command, said.err)
+            assert said.code in (0, 2), (command, said.err)
+            assert said.code == 0 or said.err.count("\n") == 1, (command, said.err)
         shutil.rmtree(odd)
 
 
@@ -537,7 +538,7 @@ def test_a_json_file_of_no_reasonable_size_is_not_read(
     gankit: Gankit, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gankit.files.OBJECT", 100)
-    assert "has 0 MB: gankit wrote no such file" in refused(gankit("sample", run))
+    assert "has 0 MB: gankit wrote no such file" in gankit("sample", run).err
     assert "gankit wrote no such file" in gankit("runs", run).out
 
 

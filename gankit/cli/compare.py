@@ -126,7 +126,7 @@ def _runs(rows: Sequence[Mapping[str, Any]]) -> Table:
     """One row per run: how it ended, and its numbers."""
     from rich.table import Table
 
-    from gankit.comparison.results import told
+    from gankit.comparison.results import ending_cells
 
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
@@ -134,6 +134,6 @@ def _runs(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("how it ended", overflow="fold")
     for row in filter(lambda row: row.get("outcome"), rows):
-        how, *numbers = told(row)
+        how, *numbers = ending_cells(row)
         table.add_row(f"{row['arm']}, seed {row['seed']}", *numbers, how)
     return table

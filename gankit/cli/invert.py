@@ -37,7 +37,8 @@ def command(
     """Find for each IMAGE the latent z whose picture G(z) is nearest.
 
     Draws the picture, its reconstruction where the discriminator is an autoencoder, and G(z), and prints the mean
-    |difference| of both from the picture, of values in [-1, 1]. The generator has not learnt a picture that it cannot draw.
+    |difference| of both from the picture, of values in [-1, 1]. A large difference to G(z): the generator has not
+    learnt to draw that picture.
     """
     from gankit.errors import UserError
     from gankit.runs.folder import RunFolder

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gankit.comparison.results import label, shown, some
+from gankit.comparison.results import ending_cells, label, shown, some
 from gankit.comparison.results import read as read_comparison
-from gankit.comparison.results import told as told_of_run
 from gankit.files import below, relative
 from gankit.options import Curve
 from gankit.report import words
@@ -278,7 +277,7 @@ def _marks(stories: Mapping[tuple[str, int], Story]) -> list[dict[str, Any]]:
 
 def _run(row: Mapping[str, Any], folder: Path, story: Story | None) -> dict[str, Any]:
     if row.get("outcome"):
-        cells = told_of_run(row)
+        cells = ending_cells(row)
     else:
         goal = story.config.get("steps") if story else None
         at = f"at step {words.steps_done(story):,}" if story else "not begun"

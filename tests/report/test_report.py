@@ -431,8 +431,8 @@ def test_alarms_stand_in_words_with_their_advice_ready_to_paste(tmp_path: Path) 
 def test_settings_that_were_asked_for_are_marked(tmp_path: Path) -> None:
     config = CONFIG | {"history": [{"step": 4000, "changed": {"model": {"gamma": 0.6}}}]}
     text = report(make_run(tmp_path / "run", config=config, samples=1)).text
-    assert "gamma 0.5 asked for" in text
-    assert "filters 16 asked for" not in text
+    assert "gamma 0.5 requested" in text
+    assert "filters 16 requested" not in text
     assert "From step 4,000: model.gamma = 0.6" in text
 
 

@@ -22,7 +22,7 @@ from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.features import RandomConvolutions, chroma, pixels
 from gankit.metrics.neighbours import mean_distance, neighbours, reach
-from gankit.options import Curve
+from gankit.options import Curve, Options
 
 LEAST = 20  # real pictures that a judgement needs
 REAL = 500  # real pictures to compare with: with more, the balls are so small that a few hundred samples miss most

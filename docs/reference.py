@@ -19,7 +19,7 @@ import gankit
 from gankit import hookspecs
 from gankit.catalogue import KINDS
 from gankit.config.request import FLAGS, RESUMED, RunRequest
-from gankit.config.schema import ASKED, RunConfig
+from gankit.config.schema import REQUESTABLE, RunConfig
 from gankit.options import allowed
 
 PAGE = Path(__file__).parent / "plugins" / "reference.md"
@@ -91,7 +91,7 @@ def settings() -> str:
         cells = (f"`{name}`", written, allowed(field), default, asked.description, "yes" if name in RESUMED else "")
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     records = [
-        f"- `{name}`: {field.description}" for name, field in RunConfig.model_fields.items() if name not in ASKED
+        f"- `{name}`: {field.description}" for name, field in RunConfig.model_fields.items() if name not in REQUESTABLE
     ]
     return "\n".join([ABOUT_SETTINGS, *rows, "", "config.json has besides:", "", *records, ""])
 

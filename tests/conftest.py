@@ -1,4 +1,4 @@
-"""What the tests share: a cache of their own, a folder of their own, and `gankit` as a user types it."""
+"""Shared by all tests: a private cache, a private folder, and `gankit` as a user types it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import pytest
 from gankit.testing import plugin
 from gankit.testing.plugin import Said
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and are slower where each takes them all
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: one thread each is faster
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The fixtures that every user of gankit has, whether or not this checkout was installed since they are there.
+# The fixtures of gankit's pytest plugin, even if this checkout was installed before they existed.
 gankit_cache, gankit_cli, gankit_training = plugin.gankit_cache, plugin.gankit_cli, plugin.gankit_training
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ CLOCK = ("seconds", "images_per_second")  # the only metrics that the clock deci
 
 @pytest.fixture(scope="session", autouse=True)
 def _isolated(gankit_cache: Path) -> None:
-    """A cache of the session's own, and nothing of the user's environment."""
+    """A cache for this session, and none of the user's environment."""
 
 
 Gankit = Callable[..., Said]
@@ -45,7 +45,7 @@ Gankit = Callable[..., Said]
 
 @pytest.fixture
 def gankit(gankit_cli: Gankit) -> Gankit:
-    """The command line in this process, in an empty folder: what is not caught there fails the test."""
+    """The command line in this process, in an empty folder; an uncaught error fails the test."""
     return gankit_cli
 
 
@@ -59,7 +59,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def process(*arguments: object, cwd: Path, **options: Any) -> subprocess.Popen[str]:
-    """Start `gankit` as a process of its own."""
+    """Start `gankit` as a separate process."""
     return subprocess.Popen(
         [sys.executable, "-m", "gankit", *map(str, arguments)],
         cwd=cwd,
@@ -72,7 +72,7 @@ def process(*arguments: object, cwd: Path, **options: Any) -> subprocess.Popen[s
 
 
 def strict_json(text: str) -> Any:
-    """Parse what must be strict JSON: NaN and Infinity are none."""
+    """Parse strict JSON, without NaN and Infinity."""
 
     def refuse(token: str) -> None:
         raise AssertionError(f"{token} is no JSON")
@@ -86,14 +86,14 @@ def read(path: Path) -> Any:
 
 
 def lines(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines, of which the last is whole as well."""
+    """The objects of a file of JSON lines; the last line must be whole too."""
     text = (run / name).read_text(encoding="utf-8")
     assert not text or text.endswith("\n")
     return [strict_json(line) for line in text.splitlines()]
 
 
 def timeless(run: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without what the clock decides."""
+    """The lines of metrics.jsonl without the metrics of the clock."""
     return [{name: value for name, value in line.items() if name not in CLOCK} for line in lines(run)]
 
 
@@ -118,7 +118,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def refused(said: Said, *words: str) -> None:
-    """A request that is wrong: exit code 2, one line on stderr that holds the words, nothing else."""
+    """A refused request: exit code 2 and one line on stderr with the words, nothing else."""
     assert said.code == 2
     (line,) = said.err.splitlines()
     assert line.startswith("gankit: ")
@@ -154,13 +154,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the whole run, in the test's own folder, to do with as one likes."""
+    """A copy of the whole run, in the test's own folder, which the test may change."""
     return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
 # A comparison.
 
-COMPARED = (  # what is asked of the comparison that tests share
+COMPARED = (  # the request of the shared comparison
     *("began:lambda_k=0.1", "ebgan", "--seeds", "1", "--samples", "50"),
     *("--data", "demo:200", "--image-size", "16", "--batch-size", "4", "--precision", "fp32", *SMALL),
     *("--steps", "60", "--log-every", "1", "--sample-every", "10", "--checkpoint-every", "5"),
@@ -168,7 +168,7 @@ COMPARED = (  # what is asked of the comparison that tests share
 
 
 class InProcess:
-    """Stands for `subprocess.Popen`: the same command line, in this process, which need not import torch again."""
+    """Stands for `subprocess.Popen`: the same command line, in this process, where torch is imported already."""
 
     def __init__(self, command: list[str], **_: Any) -> None:
         self.returncode = quietly(*command[3:], cwd=Path.cwd())

@@ -1,4 +1,4 @@
-"""The command line: one file a command, each thin: parse, call, print. torch is imported only when it is needed."""
+"""The command line: one thin file per command: parse, call, print. A command imports torch only when it needs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gankit.builtin import COMMANDS
 
 
 class Commands(click.Group):
-    """The group of all commands, the core's and the plugins'; a command's module is imported when it is called."""
+    """All commands, of gankit and of the plugins. A command's module is imported when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *self._added]
@@ -52,7 +52,7 @@ class Commands(click.Group):
 
     @property
     def _added(self) -> dict[str, tuple[click.Command, Any]]:
-        """The plugins' own; none takes the place of one of gankit's."""
+        """Commands of the plugins. None replaces one of gankit's."""
         return {name: item for name, item in self._catalogue.kind("commands").items() if name not in COMMANDS}
 
 
@@ -63,7 +63,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The entry point: every error of the user's is one line on stderr and exit code 2, never a traceback."""
+    """The entry point: a user error is one line on stderr and exit code 2, never a traceback."""
     from gankit.errors import TrainingError, UserError
 
     for stream in (sys.stdout, sys.stderr):
@@ -82,7 +82,7 @@ def main() -> None:
         code = fail(str(error), 1)
     except (KeyboardInterrupt, click.Abort):
         code = fail("interrupted; nothing is lost", 130)
-    except BrokenPipeError:  # the reader of our output has gone
+    except BrokenPipeError:  # the reader of the output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except OSError as error:  # a name that no file can have, a folder that nobody may read
@@ -92,13 +92,13 @@ def main() -> None:
 
 def fail(message: str, code: int) -> int:
     """One line on stderr."""
-    with suppress(OSError):  # nor must it hide the exit code that nobody reads it
+    with suppress(OSError):  # a closed stderr must not change the exit code
         click.echo(f"gankit: {' '.join(message.split())}", err=True)
     return code
 
 
 def exit_code(result: dict[str, Any]) -> int:
-    """The exit code that a run's result stands for."""
+    """The exit code for a run's result."""
     from gankit.training.interrupts import EXIT_CODES
 
     if result["outcome"] == "interrupted":
@@ -107,7 +107,7 @@ def exit_code(result: dict[str, Any]) -> int:
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> list[str]:
-    """Rows of cells as lines in which columns stand below each other, those of `numbers` by their right side."""
+    """Rows of cells as lines with aligned columns. Columns in `numbers` are aligned to the right."""
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = [">" if place in numbers else "<" for place in range(len(wide))]
     return [

@@ -9,7 +9,7 @@ import click
 
 @click.command("animate")
 @click.argument("run", metavar="RUN")
-@click.option("-o", "--output", type=click.Path(), metavar="FILE.gif|.mp4", help="By default RUN/animation.gif.")
+@click.option("-o", "--output", type=click.Path(), metavar="FILE.gif|.mp4", help="Default: RUN/animation.gif.")
 def command(run: str, output: str | None) -> None:
     """Make an animation of the sample grids of RUN."""
     from gankit.report import animate

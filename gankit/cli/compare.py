@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 @click.command("compare")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL[:KEY=VALUE,...]...")
 @click.option(
-    "--seeds", type=click.IntRange(1), default=3, show_default=True, metavar="K", help="Runs of each, paired by seed."
+    "--seeds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    metavar="K",
+    help="Runs of each model, paired by seed.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="The first seed; default 0.")
-@click.option(
-    "--images", type=click.IntRange(1), metavar="N", help="Pictures that each run is shown, instead of --steps."
-)
-@click.option("--budget", metavar="10m", help="Time that each run trains, instead of a length.")
+@click.option("--images", type=click.IntRange(1), metavar="N", help="Pictures to show to each run, instead of --steps.")
+@click.option("--budget", metavar="10m", help="Training time of each run, instead of --steps.")
 @click.option(
     "--networks",
     show_default="the pair for comparisons",
     metavar="NAME",
-    help="The networks of all; own: each model's own.",
+    help="Networks for all models; own: each model's own.",
 )
 @click.option(
     "--samples",
@@ -38,17 +41,17 @@ if TYPE_CHECKING:
     default=2000,
     show_default=True,
     metavar="N",
-    help="Pictures of each run to measure.",
+    help="Generated pictures to measure per run.",
 )
 @fid_option
 @click.option(
     "--coverage",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="SHARE",
-    help="Tell the time to it; by default to what all reached.",
+    help="Report the time to this coverage; default: the level that all runs reached.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Runs side by side.")
-@click.option("--out", type=click.Path(), metavar="DIR", help="Folder of the comparison; one that is there goes on.")
+@click.option("--out", type=click.Path(), metavar="DIR", help="Folder of the comparison; an existing one goes on.")
 @flags("data", "steps", "preset", "set")
 @click.option("--config", "config_file", type=click.Path(), metavar="FILE.toml", help="Flags and settings from a file.")
 @plugin_option
@@ -56,9 +59,10 @@ if TYPE_CHECKING:
 def command(models: tuple[str, ...], **options: Any) -> int:
     """Train several models on the same pictures, several seeds each, and say which is better in what.
 
-    A model may have settings of its own: those of --set, loss.NAME for --loss, view, controller or diagnostic, preset,
-    batch_size, mirror, on_alarm. All see as many pictures, on the same networks; what differs is listed. An alarm does
-    not end a run here, unless --on-alarm says so. With --out of a comparison that was interrupted it goes on.
+    A model may have its own settings: those of --set, loss.NAME for --loss, view, controller, diagnostic, preset,
+    batch_size, mirror and on_alarm. All models see equally many pictures, on the same networks; the report lists the
+    settings that differ. An alarm ends no run, unless --on-alarm says so. Give --out of an interrupted comparison to
+    continue it.
 
     \b
     gankit compare ebgan began --data ./pictures --steps 10000
@@ -69,21 +73,21 @@ def command(models: tuple[str, ...], **options: Any) -> int:
     from gankit.training.interrupts import EXIT_CODES
 
     with Progress() as progress:
-        found = compare.compare(
+        comparison = compare.compare(
             models,
             watcher=progress,
             **options,
         )
-    if found["state"] == "interrupted":
-        click.echo(f"interrupted, saved; go on with the same command and --out {shlex.quote(found['folder'])}")
-        return EXIT_CODES[found["reason"]]
-    show(found)
-    click.echo(f"look at {found['folder']}/report.html")
+    if comparison["state"] == "interrupted":
+        click.echo(f"interrupted, saved; go on with the same command and --out {shlex.quote(comparison['folder'])}")
+        return EXIT_CODES[comparison["reason"]]
+    show(comparison)
+    click.echo(f"look at {comparison['folder']}/report.html")
     return 0
 
 
 def show(comparison: dict[str, Any]) -> None:
-    """The measures, the runs and the summary."""
+    """Print the measures, the runs and the summary."""
     from rich.console import Console
     from rich.table import Table
 
@@ -109,7 +113,7 @@ def show(comparison: dict[str, Any]) -> None:
         table.add_row(label(name), *cells, *(verdicts if pair else []))
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console.width = 160  # a file has no edge
+        console.width = 160  # a file has no width
     console.print(table)
     console.print()
     console.print(_runs(comparison["runs"]))
@@ -119,10 +123,10 @@ def show(comparison: dict[str, Any]) -> None:
 
 
 def _runs(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """How each run went."""
+    """One row per run: how it ended, and its numbers."""
     from rich.table import Table
 
-    from gankit.comparison.results import told
+    from gankit.comparison.results import ending_cells
 
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
@@ -130,6 +134,6 @@ def _runs(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("how it ended", overflow="fold")
     for row in filter(lambda row: row.get("outcome"), rows):
-        how, *numbers = told(row)
+        how, *numbers = ending_cells(row)
         table.add_row(f"{row['arm']}, seed {row['seed']}", *numbers, how)
     return table

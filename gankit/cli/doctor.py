@@ -1,4 +1,4 @@
-"""`gankit doctor`: versions, device, threads, disk, plugins, and what is wrong."""
+"""`gankit doctor`: versions, device, threads, disk, plugins, and problems."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGES = ("gankit", "torch", "torchvision", "numpy", "pillow", "pydantic", "pl
 
 @click.command("doctor")
 def command() -> int:
-    """Say what is here, and what is wrong; exit code 1 where something is."""
+    """Check the installation; exit code 1 if something is wrong."""
     from gankit.data import cache
 
     wrong = [*_packages(), *_device(), *_disk("runs", Path.cwd()), *_disk("cache", cache.root()), *_plugins()]
@@ -23,7 +23,7 @@ def command() -> int:
     return 1 if wrong else 0
 
 
-# Each says what is there, and returns what is wrong with it.
+# Each check prints what it sees and returns the problems.
 
 
 def _packages() -> list[str]:
@@ -69,13 +69,13 @@ def _disk(what: str, folder: Path) -> list[str]:
     import tempfile
 
     wrong = []
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free / 1e9
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 1e9
     _row(f"{what} in", f"{folder} ({free:.0f} GB free)")
     if free < 1:
         wrong.append(f"less than 1 GB is free for {what} in {folder}")
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         wrong.append(f"{what} cannot be written in {folder}: {error.strerror}")

@@ -1,4 +1,4 @@
-"""`gankit evaluate RUN|DIR`: measures of a run's pictures, or of any folder's."""
+"""`gankit evaluate RUN|DIR`: measures of the pictures of a run or of any folder."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 fid_option = click.option(
-    "--fid", is_flag=True, help="FID and KID by Inception as well; needs gankit[fid] and its weights."
+    "--fid", is_flag=True, help="Also FID and KID by Inception; needs gankit[fid] and its weights."
 )
 
 
 @click.command("evaluate")
 @click.argument("what", metavar="RUN|DIR")
-@click.option("--data", metavar="DIR|NAME[:ARG]", help="What to compare with; of a run by default its own pictures.")
-@click.option("--step", type=int, metavar="N", help="The run's checkpoint of that step; default the last.")
-@click.option("--n", type=click.IntRange(20), default=2000, show_default=True, metavar="N", help="How many samples.")
-@click.option("--raw", is_flag=True, help="Of the bare generator, not the averaged one.")
+@click.option("--data", metavar="DIR|NAME[:ARG]", help="Pictures to compare with; default: the run's own data.")
+@click.option("--step", type=int, metavar="N", help="Checkpoint of the run; default: the last.")
+@click.option("--n", type=click.IntRange(20), default=2000, show_default=True, metavar="N", help="Number of samples.")
+@click.option("--raw", is_flag=True, help="Use the generator itself, not its average.")
 @fid_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--save", type=click.Path(), metavar="FILE.png", help="Draw the samples that are most like a copy.")
+@click.option("--save", type=click.Path(), metavar="FILE.png", help="Draw the samples that are nearest to a copy.")
 @plugin_option
 def command(
     what: str,
@@ -39,10 +39,10 @@ def command(
     save: str | None,
     plugins: tuple[str, ...],
 ) -> None:
-    """Measure the pictures of RUN, or of any folder DIR, against pictures that were never trained on.
+    """Measure the pictures of RUN, or of any folder DIR, against held-out pictures.
 
-    Beside each measure stands what as many other real pictures reach: no generator is to be asked for more.
-    With --save each of the samples that are nearest to a training picture is drawn with that picture to its right.
+    The column `real` shows what equally many other real pictures reach: no generator needs to do better.
+    --save draws the samples that are nearest to a training picture, each with that picture to its right.
     """
     from gankit.errors import UserError
 
@@ -52,28 +52,28 @@ def command(
     from gankit.runs.folder import json_text
     from gankit.trained.evaluation import evaluate
 
-    found = evaluate(what, data=data, step=step, n=n, averaged=not raw, fid=fid, plugins=plugins)
-    drawn = save if found.closest is not None else None
-    if save and found.closest is not None:
-        save_grid(found.closest, Path(save), columns=4)
+    evaluation = evaluate(what, data=data, step=step, n=n, averaged=not raw, fid=fid, plugins=plugins)
+    drawn = save if evaluation.closest is not None else None
+    if save and evaluation.closest is not None:
+        save_grid(evaluation.closest, Path(save), columns=4)
     if as_json:
-        click.echo(json_text(found.model_dump() | ({"saved": drawn} if save else {})))
+        click.echo(json_text(evaluation.model_dump() | ({"saved": drawn} if save else {})))
         return
-    for line in table(found):
+    for line in table(evaluation):
         click.echo(line)
     if save:
         click.echo(drawn or f"{save} is not drawn: no copies were looked for")
 
 
-def table(found: Evaluation) -> list[str]:
-    """The evaluation as a person reads it."""
+def table(evaluation: Evaluation) -> list[str]:
+    """The evaluation as lines of text."""
     from gankit.comparison.results import shown
 
-    of = found.of
+    of = evaluation.of
     name = f"{of['path']}, step {of['step']:,}, {of['generator']} generator" if of["kind"] == "run" else of["path"]
     held_out = f"{of['held_out']:,} held out"
     rows = [("measure", "value", "", "real", "better", "compared by", "with", "samples")]
-    for key, measure in found.measures.items():
+    for key, measure in evaluation.measures.items():
         spread = "" if measure.spread is None else f"±{shown(key, measure.spread)}"
         against = f"{measure.real:,} {measure.against}"
         rows.append(
@@ -83,4 +83,4 @@ def table(found: Evaluation) -> list[str]:
             )
         )
     head = f"{name}: {of['n']:,} pictures against {of['data']} ({of['train']:,} to train on, {held_out})"
-    return [head, "", *aligned(rows, numbers=(1, 2, 3, 7)), "", *(f"note: {note}" for note in found.notes)]
+    return [head, "", *aligned(rows, numbers=(1, 2, 3, 7)), "", *(f"note: {note}" for note in evaluation.notes)]

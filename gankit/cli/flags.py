@@ -1,4 +1,4 @@
-"""Flags of `run`, `resume` and `compare`: they follow from the described fields of a request."""
+"""Flags of `run`, `resume` and `compare`: they are derived from the fields of a request."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 def flags(
     *names: str, but: tuple[str, ...] = (), resumed: bool = False, defaults: Mapping[str, Any] | None = None
 ) -> Decorator:
-    """The flags of these settings, or of all `but` some, in the order of the fields.
+    """The flags of the settings `names`, or of all `but` some, in the order of the fields.
 
-    `resumed`: those that a resume may change, whose defaults are the run's own. `defaults`: where the command has
-    others than a run.
+    `resumed`: only settings that a resume may change; their default is the run's own value. `defaults`: defaults of
+    this command that differ from a run's.
     """
     chosen = names or [name for name, flag in FLAGS.items() if name not in but and (flag.resumed or not resumed)]
 
@@ -34,32 +34,32 @@ def flags(
 
 
 def _option(name: str, resumed: bool, defaults: Mapping[str, Any]) -> Decorator:
-    flag, asked, field = FLAGS[name], RunRequest.model_fields[name], RunConfig.model_fields.get(name)
-    written = f"--{flag.name or name.replace('_', '-')}"
+    flag, described, field = FLAGS[name], RunRequest.model_fields[name], RunConfig.model_fields.get(name)
+    spelled = f"--{flag.name or name.replace('_', '-')}"
     default = defaults.get(name, field.default if field and not field.is_required() else None)
-    words = (asked.description or "")[0].upper() + (asked.description or "")[1:]
+    words = (described.description or "")[0].upper() + (described.description or "")[1:]
     shown = f"; default {default}" if default not in (None, False) and name not in TABLES and not resumed else ""
     more: dict[str, Any] = {"help": f"{words}{shown}.", "metavar": flag.metavar}
     if "=" in (flag.metavar or ""):
-        more |= {"multiple": True, "callback": lambda context, option, pairs: parse_pairs(pairs, written)}
+        more |= {"multiple": True, "callback": lambda context, option, pairs: parse_pairs(pairs, spelled)}
     elif name in TABLES:
         more |= {"multiple": True}
     elif field and field.annotation is bool:
         more |= {"is_flag": True, "default": None}
     elif field:
         more |= {"type": _type(field, flag.read, flag.auto and not resumed)}
-    return click.option(written, name, **more)
+    return click.option(spelled, name, **more)
 
 
 class _Whole(click.IntRange):
-    """A whole number with its range in the help; whoever uses it refuses what is beyond, for a call as for a flag."""
+    """A whole number; the help shows its range. `RunConfig` checks the range, for a call as for a flag."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         return click.INT.convert(value, param, ctx)
 
 
 class _Number(click.FloatRange):
-    """A number, likewise."""
+    """A number, as `_Whole`."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         return click.FLOAT.convert(value, param, ctx)

@@ -9,7 +9,7 @@ import click
 from gankit.cli import plugin_option
 
 ROWS = 8  # random pairs
-FRAMES, COLUMNS = 32, 9  # by default, of a film and of a strip
+FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
 
 
 @click.command("interpolate")
@@ -17,17 +17,17 @@ FRAMES, COLUMNS = 32, 9  # by default, of a film and of a strip
 @click.option(
     "--frames",
     type=click.IntRange(2),
-    help=f"Steps from one end to the other, both counted; by default {FRAMES}, in a .png {COLUMNS}.",
+    help=f"Frames from one latent to the other, both included; default {FRAMES}, in a .png {COLUMNS}.",
+)
+@click.option("-o", "--output", type=click.Path(), metavar="FILE.gif|.mp4|.png", help="Default: RUN/interpolation.gif.")
+@click.option(
+    "--between", nargs=2, multiple=True, metavar="A B", help="Interpolate between two pictures; may be repeated."
 )
 @click.option(
-    "-o", "--output", type=click.Path(), metavar="FILE.gif|.mp4|.png", help="By default RUN/interpolation.gif."
+    "--mirror", multiple=True, metavar="IMAGE", help="Interpolate from a picture to its mirror image; may be repeated."
 )
-@click.option("--between", nargs=2, multiple=True, metavar="A B", help="Between two pictures; may be repeated.")
-@click.option("--mirror", multiple=True, metavar="IMAGE", help="Between a picture and its mirror image; likewise.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides the latents.")
-@click.option(
-    "--from", "from_step", type=int, metavar="STEP", help="From the checkpoint of that step; default the last."
-)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for the latents.")
+@click.option("--from", "from_step", type=int, metavar="STEP", help="Checkpoint to use; default: the last.")
 @plugin_option
 def command(
     run: str,
@@ -41,13 +41,13 @@ def command(
 ) -> None:
     """Show what the generator of RUN draws on the straight line from one latent to another.
 
-    By default between eight random pairs; with --between and --mirror between the latents that `gankit invert` finds
-    for pictures. A .gif or .mp4 goes there and back; a .png has the frames side by side, a row a pair.
+    The ends are eight random pairs, or with --between and --mirror the latents that `gankit invert` finds for pictures.
+    A .gif or .mp4 goes there and back; a .png shows the frames side by side, one row per pair.
     """
     from gankit.runs.folder import RunFolder
 
-    made = RunFolder(run)
-    path = Path(output) if output else made.folder / "interpolation.gif"
+    run_folder = RunFolder(run)
+    path = Path(output) if output else run_folder.folder / "interpolation.gif"
     strip = path.suffix.lower() == ".png"
     from gankit.errors import UserError
     from gankit.report.animation import background, refuse_name
@@ -63,20 +63,20 @@ def command(
 
     files = [name for pair in between for name in pair]
     refuse_input(path, [*files, *mirror])
-    rebuilt = rebuild(made, from_step, plugins, choose_device("auto"))
+    rebuilt = rebuild(run_folder, from_step, plugins, choose_device("auto"))
     ends = None
     if files or mirror:
         pictures = mirrored(read_pictures(rebuilt, [*files, *mirror]), len(mirror))
         names = [*files, *(end for name in mirror for end in (name, f"{name}, mirrored"))]
-        found = invert(rebuilt, pictures, seed=seed)
-        for line in words(found, names):
+        inversion = invert(rebuilt, pictures, seed=seed)
+        for line in words(inversion, names):
             click.echo(line)
-        (a, b), ends = found.z.unflatten(0, (-1, 2)).unbind(1), pictures.unflatten(0, (-1, 2))
+        (a, b), ends = inversion.z.unflatten(0, (-1, 2)).unbind(1), pictures.unflatten(0, (-1, 2))
     else:
         a, b = random_pairs(rebuilt, ROWS, seed)
     shown = interpolate(rebuilt, a, b, frames or (COLUMNS if strip else FRAMES))
     if strip:
         draw_strip(shown, ends, path)
     else:
-        draw_film(shown, ends, path, background(made))
+        draw_film(shown, ends, path, background(run_folder))
     click.echo(str(path))

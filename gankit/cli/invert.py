@@ -12,15 +12,17 @@ from gankit.cli import plugin_option
 @click.command("invert")
 @click.argument("run", metavar="RUN")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(), metavar="FILE.png", help="By default RUN/inversion.png.")
+@click.option("-o", "--output", type=click.Path(), metavar="FILE.png", help="Default: RUN/inversion.png.")
 @click.option(
-    "--starts", type=click.IntRange(1), default=4, show_default=True, help="Latents to start from; the best end wins."
+    "--starts",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Random starting latents; the best result counts.",
 )
-@click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Steps of Adam for each start.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides the starts.")
-@click.option(
-    "--from", "from_step", type=int, metavar="STEP", help="From the checkpoint of that step; default the last."
-)
+@click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Adam steps per start.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for the starts.")
+@click.option("--from", "from_step", type=int, metavar="STEP", help="Checkpoint to use; default: the last.")
 @plugin_option
 def command(
     run: str,
@@ -34,14 +36,15 @@ def command(
 ) -> None:
     """Find for each IMAGE the latent z whose picture G(z) is nearest.
 
-    Shows the picture, what the discriminator makes of it where that is an autoencoder, and G(z), and prints the
-    mean |difference| of both from the picture, of values in [-1, 1]: what a generator cannot draw it has not learnt.
+    Draws the picture, its reconstruction where the discriminator is an autoencoder, and G(z), and prints the mean
+    |difference| of both from the picture, of values in [-1, 1]. A large difference to G(z): the generator has not
+    learnt to draw that picture.
     """
     from gankit.errors import UserError
     from gankit.runs.folder import RunFolder
 
-    made = RunFolder(run)
-    path = Path(output) if output else made.folder / "inversion.png"
+    run_folder = RunFolder(run)
+    path = Path(output) if output else run_folder.folder / "inversion.png"
     if path.suffix.lower() != ".png":
         raise UserError(f"-o {path}: the name must end in .png")
     from gankit.device import choose_device
@@ -50,11 +53,11 @@ def command(
     from gankit.trained.sampling import rebuild
 
     refuse_input(path, images)
-    rebuilt = rebuild(made, from_step, plugins, choose_device("auto"))
-    found = invert(rebuilt, read_pictures(rebuilt, images), starts, steps, seed)
-    draw_inversion(found, [Path(name).name for name in images], path)
-    for line in words(found, images):
+    rebuilt = rebuild(run_folder, from_step, plugins, choose_device("auto"))
+    inversion = invert(rebuilt, read_pictures(rebuilt, images), starts, steps, seed)
+    draw_inversion(inversion, [Path(name).name for name in images], path)
+    for line in words(inversion, images):
         click.echo(line)
-    if found.reconstructed is None:
+    if inversion.reconstructed is None:
         click.echo(f"D's reconstruction is left out: the discriminator of {rebuilt.model.name!r} gives none")
     click.echo(str(path))

@@ -1,4 +1,4 @@
-"""`gankit plugins list|new|check`: what is installed and what is broken; a new one; does one keep its promises."""
+"""`gankit plugins list|new|check`: list the installed plugins, create one, or check one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from gankit.cli import plugin_option
 @click.group("plugins", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> int | None:
-    """List the plugins and what they offer, begin a new one, or check one."""
+    """List the plugins and their components, create a plugin, or check one."""
     return ctx.invoke(list_) if ctx.invoked_subcommand is None else None
 
 
 @command.command("list")
 @plugin_option
 def list_(plugins: tuple[str, ...] = ()) -> int:
-    """All plugins, where they come from, and what they offer; exit code 1 where one is broken."""
+    """List all plugins, their origin and their components; exit code 1 if one is broken."""
     from gankit.catalogue import KINDS, Catalogue
 
     catalogue = Catalogue(plugins)
@@ -45,10 +45,10 @@ def list_(plugins: tuple[str, ...] = ()) -> int:
     type=click.Choice(["model", "loss", "controller", "diagnostic", "dataset", "logger"]),
     default="model",
     show_default=True,
-    help="What it offers; a model comes with a loss, a controller and a diagnostic.",
+    help="Kind of its component; a model comes with a loss, a controller and a diagnostic.",
 )
 def new(name: str, kind: str) -> None:
-    """Write a package that works at once into the new folder NAME, to be changed."""
+    """Write a working plugin package into the new folder NAME, for you to change."""
     from pathlib import Path
 
     from gankit.scaffold import create, flag
@@ -63,13 +63,15 @@ def new(name: str, kind: str) -> None:
 
 @command.command("check")
 @click.argument("what", metavar="PATH|NAME")
-@click.option("--model", metavar="NAME", help="The model that its components are tried on; by default one that fits.")
-@click.option("--data", multiple=True, metavar="NAME:ARGUMENT", help="For its data source NAME, if it needs one.")
+@click.option("--model", metavar="NAME", help="Model to try its components on; default: one that fits.")
+@click.option(
+    "--data", multiple=True, metavar="NAME:ARGUMENT", help="Argument for its data source NAME, if it needs one."
+)
 @plugin_option
 def check(what: str, model: str | None, data: tuple[str, ...], plugins: tuple[str, ...]) -> int:
-    """Try all that a plugin offers against what gankit promises its users; exit code 1 where something fails.
+    """Test all components of a plugin against gankit's promises to its users; exit code 1 if a test fails.
 
-    PATH is a file or the folder of a package, NAME an installed plugin.
+    PATH is a file or the folder of a package; NAME is an installed plugin.
     """
     from gankit.testing.check import check
 

@@ -1,4 +1,4 @@
-"""What a person sees while a training runs: a live display on a terminal, one plain line per log interval elsewhere."""
+"""The progress of a training: a live display on a terminal, one plain line per log interval elsewhere."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Progress(Watcher):
         self.end()
 
     def say(self, text: str) -> None:
-        """A line of output. Where its reader has gone, or the disk that it goes to is full, the training goes on."""
+        """Print a line. The training goes on if the reader is gone or the disk is full."""
         if self.lost:
             return
         try:
@@ -53,7 +53,7 @@ class Progress(Watcher):
                 click.echo(text)
         except (OSError, ValueError) as error:  # ValueError: closed
             self.lost = getattr(error, "strerror", None) or str(error)
-            # What waits in its buffer would fail once more at the end.
+            # Text left in the buffer would fail again at exit.
             with suppress(OSError, ValueError, AttributeError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -110,7 +110,7 @@ class Progress(Watcher):
         self.decoder = self.live = None
 
     def farewell(self, run: RunFolder) -> None:
-        """The last lines: how it ended, where to look, how to go on."""
+        """Print how the run ended, where to look and how to go on."""
         result = run.result
         how = {"steps": "finished", "time": "stopped when its time was over", "alarm": "stopped by an alarm"}
         self.say(
@@ -118,13 +118,13 @@ class Progress(Watcher):
             f"after {clock(result['seconds'])}, {result['images_per_second'] or 0:,.0f} images/s"
         )
         self.say(f"look at {run.report_path}" if run.report_path.exists() else f"look into {run.folder}")
-        if result["reason"] == "alarm":  # the same again would end the same way
+        if result["reason"] == "alarm":  # resuming unchanged would end in the same alarm
             self.say(f"the last healthy checkpoint is that of step {result['healthy']:,}; the alarm says what to try")
             return
         more = f" --steps {max(2 * result['steps'], 1)}" if result["reason"] == "steps" else ""
         self.say(f"go on with: {to_resume(run.folder, run.config['plugins'])}{more}")
 
-    # What is shown.
+    # The display.
 
     def _facts(self) -> dict[str, str]:
         """Label -> value of the last line."""
@@ -174,7 +174,7 @@ class Progress(Watcher):
 
 
 def number(value: float | None) -> str:
-    """Four digits, which is what a progress line needs."""
+    """Four significant digits."""
     return "not finite" if value is None or not math.isfinite(value) else f"{value:.4g}"
 
 

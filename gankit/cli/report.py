@@ -1,4 +1,4 @@
-"""`gankit report RUN|COMPARISON`: write report.html anew."""
+"""`gankit report RUN|COMPARISON`: rewrite report.html."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 @click.command("report")
 @click.argument("run", metavar="RUN|COMPARISON")
 def command(run: str) -> None:
-    """Write report.html and losses.png of RUN anew, also while it goes on; or report.html of a comparison."""
+    """Rewrite report.html and losses.png of RUN, also while it trains; or report.html of a comparison."""
     from gankit.report import draw_losses, write_report
     from gankit.report.comparison_page import write_comparison
     from gankit.runs.folder import RunFolder
@@ -20,8 +20,8 @@ def command(run: str) -> None:
     if (folder / "comparison.json").is_file():
         click.echo(str(write_comparison(folder)))
         return
-    made = RunFolder(run)
-    if made.metrics():
-        draw_losses(made)
-    draw_neighbours(made)
-    click.echo(str(write_report(made)))
+    run_folder = RunFolder(run)
+    if run_folder.metrics():
+        draw_losses(run_folder)
+    draw_neighbours(run_folder)
+    click.echo(str(write_report(run_folder)))

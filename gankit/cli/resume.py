@@ -13,12 +13,12 @@ from gankit.cli.flags import flags
 @click.command("resume")
 @click.argument("run", metavar="RUN")
 @flags("steps", "time", resumed=True)
-@click.option("--from", "from_step", type=int, metavar="STEP", help="From the checkpoint of that step.")
-@click.option("--out", type=click.Path(), metavar="DIR", help="Branch off into a new folder.")
+@click.option("--from", "from_step", type=int, metavar="STEP", help="Checkpoint to resume; default: the last.")
+@click.option("--out", type=click.Path(), metavar="DIR", help="Continue in a new folder, as a branch.")
 @flags(but=("steps", "time"), resumed=True)
 @plugin_option
 def command(run: str, **options: Any) -> int:
-    """Go on with RUN from its last checkpoint. What no flag changes from here on stays as it is.
+    """Go on with RUN from its last checkpoint. Settings stay as stored unless a flag changes them.
 
     On the same machine and thread count the result is bit-identical to a run that was never stopped.
     """
@@ -27,11 +27,11 @@ def command(run: str, **options: Any) -> int:
     from gankit.runs.environment import command_line
 
     with Progress() as progress:
-        made = api.resume(
+        run_folder = api.resume(
             run,
             watcher=progress,
             command=command_line(),
             **options,
         )
-    progress.farewell(made)
-    return exit_code(made.result)
+    progress.farewell(run_folder)
+    return exit_code(run_folder.result)

@@ -9,11 +9,11 @@ import click
 from gankit.cli import exit_code, plugin_option
 from gankit.cli.flags import flags
 
-FIRST = ("steps", "time", "preset", "set")  # what is asked for most
+FIRST = ("steps", "time", "preset", "set")  # the most used
 
 
 class RunCommand(click.Command):
-    """Its help, with a model named, shows the model's settings as well."""
+    """The command's help with a model also shows the model's settings."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--help" in args or "-h" in args:
@@ -32,7 +32,7 @@ class RunCommand(click.Command):
 @click.command("run", cls=RunCommand)
 @click.argument("model", required=False)
 @flags("data")
-@click.option("--out", type=click.Path(), metavar="DIR", help="New folder for the run; by default one under runs/.")
+@click.option("--out", type=click.Path(), metavar="DIR", help="New folder for the run; default: one under runs/.")
 @flags(*FIRST)
 @click.option("--config", "config_file", type=click.Path(), metavar="FILE.toml", help="Flags and settings from a file.")
 @plugin_option
@@ -51,11 +51,11 @@ def command(model: str | None, **options: Any) -> int:
     from gankit.runs.environment import command_line
 
     with Progress() as progress:
-        made = api.run(
+        run_folder = api.run(
             model,
             watcher=progress,
             command=command_line(),
             **options,
         )
-    progress.farewell(made)
-    return exit_code(made.result)
+    progress.farewell(run_folder)
+    return exit_code(run_folder.result)

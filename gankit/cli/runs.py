@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @click.argument("folder", metavar="[DIR]", default="runs")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(folder: str, as_json: bool) -> None:
-    """List the runs below DIR, by default runs/, the last started first.
+    """List the runs below DIR, by default runs/, newest first.
 
-    Health is what the diagnostics said last; coverage is the best that mode-collapse saw, and at which step.
+    Health is the last verdict of the diagnostics. Coverage is the best value of mode-collapse, with its step.
     """
     from gankit.runs.folder import json_text
     from gankit.runs.overview import overview

@@ -1,4 +1,4 @@
-"""`gankit sample RUN`: pictures of a run's averaged generator."""
+"""`gankit sample RUN`: pictures from a run's averaged generator."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from gankit.cli import plugin_option
 
 @click.command("sample")
 @click.argument("run", metavar="RUN")
-@click.option("-n", "--number", "n", type=click.IntRange(1), default=64, show_default=True, help="How many pictures.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides the latents.")
+@click.option("-n", "--number", "n", type=click.IntRange(1), default=64, show_default=True, help="Number of pictures.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for the latents.")
 @click.option(
     "--from",
     "from_step",
     type=int,
     metavar="STEP",
-    help="From the checkpoint of that step; default the last.",
+    help="Checkpoint to use; default: the last.",
 )
-@click.option("--grid", type=click.Path(), metavar="FILE.png", help="One picture with all; by default RUN/sample.png.")
-@click.option("--out", type=click.Path(), metavar="DIR", help="A new folder with 00000.png … one file a picture.")
-@click.option("--alpha", is_flag=True, help="Without their ground: PNG with an opacity, to lay over anything.")
+@click.option(
+    "--grid", type=click.Path(), metavar="FILE.png", help="One picture with all samples; default: RUN/sample.png."
+)
+@click.option("--out", type=click.Path(), metavar="DIR", help="New folder for 00000.png …, one file per picture.")
+@click.option("--alpha", is_flag=True, help="Write transparent PNG without background, to lay over anything.")
 @plugin_option
 def command(
     run: str,
@@ -44,15 +46,15 @@ def command(
         raise UserError(f"--out {out} exists: name a new folder")
     if grid and Path(grid).suffix.lower() != ".png":
         raise UserError(f"--grid {grid}: the name must end in .png")
-    made = RunFolder(run)
+    run_folder = RunFolder(run)
     from gankit.report.grid import save_grid
     from gankit.trained.sampling import sample, save_each
 
-    pictures = sample(made, n, seed=seed, step=from_step, plugins=plugins, alpha=alpha)
+    pictures = sample(run_folder, n, seed=seed, step=from_step, plugins=plugins, alpha=alpha)
     if out:
         save_each(pictures, Path(out))
         click.echo(f"{n} pictures in {out}")
         return
-    path = Path(grid) if grid else made.folder / "sample.png"
+    path = Path(grid) if grid else run_folder.folder / "sample.png"
     save_grid(pictures, path)
     click.echo(str(path))

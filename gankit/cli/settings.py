@@ -1,4 +1,4 @@
-"""A model's settings, presets and components in words, for `gankit run MODEL --help`."""
+"""A model's settings, presets and components, for `gankit run MODEL --help`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gankit.options import allowed
 
 
 def describe(model: str, plugins: Sequence[str]) -> str:
-    """What can be set on a model."""
+    """The settings, presets and components of a model as help text."""
     catalogue = Catalogue(plugins)
     cls = catalogue.get("models", model)
     formatter = click.HelpFormatter(max_width=110)
     formatter.write_paragraph()
-    formatter.write_text(inspect.cleandoc(cls.__doc__ or cls.summary))  # not what a base class says of itself
+    formatter.write_text(inspect.cleandoc(cls.__doc__ or cls.summary))  # not an inherited docstring
     with formatter.section(f"Settings of {model}, for --set KEY=VALUE"):
         rows = []
         for name, field in cls.Settings.model_fields.items():
@@ -45,31 +45,31 @@ def describe(model: str, plugins: Sequence[str]) -> str:
         ("artifacts", "--artifact"),
         ("datasets", "--data NAME[:ARGUMENT]"),
     ):
-        found = catalogue.kind(kind)
-        if found:
+        offered = catalogue.kind(kind)
+        if offered:
             with formatter.section(f"For {flag}"):
-                formatter.write_dl([(name, item.summary) for name, (item, _) in found.items()])
+                formatter.write_dl([(name, item.summary) for name, (item, _) in offered.items()])
     return formatter.getvalue().rstrip()
 
 
 def _as_flags(preset: Mapping[str, Any]) -> str:
-    """A preset as it would be typed."""
-    asked = RunRequest(**preset).table()
-    settings = {**asked.pop("model", {}), **asked.pop("set", {})}
+    """A preset as command-line flags."""
+    request = RunRequest(**preset).table()
+    settings = {**request.pop("model", {}), **request.pop("set", {})}
     weights: dict[str, Any] = {}
     named: dict[str, list[str]] = {}
     for kind in TABLES:
-        tables = asked.pop(kind, {})
+        tables = request.pop(kind, {})
         if kind in COMPONENTS:
             named[kind] = list(tables)
         for name, table in tables.items():
             settings |= {f"{name}.{key}": value for key, value in table.items() if key != "weight"}
             weights |= {name: table.get("weight", 1)} if kind == "losses" else {}
-    return shlex.join(flags({"set": settings, **asked, **named, "losses": weights}))
+    return shlex.join(flags({"set": settings, **request, **named, "losses": weights}))
 
 
 def _pasteable(first: str, text: str, width: int) -> str:
-    """Broken at spaces alone, so that what is marked on the screen and pasted is what was printed."""
+    """Wrap the text at spaces only, so that it can be copied from the screen and pasted."""
     indent = " " * len(first)
     filled = textwrap.fill(text, width, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
     return f"{filled}\n"

@@ -1,1 +1,1 @@
-"""`gankit compare`: several models on the same pictures, and what a few seeds can tell of the difference."""
+"""`gankit compare`: several models on the same pictures, and what a few seeds show of their difference."""

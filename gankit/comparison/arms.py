@@ -1,7 +1,7 @@
-"""What is compared: MODEL[:KEY=VALUE,…] as an arm with a configuration of its own, alike in all that was not asked.
+"""The arms of a comparison: MODEL[:KEY=VALUE,…], each with its own configuration, alike in all other settings.
 
-A key is one of `--set`'s (`gamma`, `balance.floor`), `loss.NAME` for `--loss NAME=VALUE`, `view`, `controller` or
-`diagnostic` for a further component, or one of the flags in OWN_FLAGS.
+A key is one of `--set` (`gamma`, `balance.floor`), `loss.NAME` for `--loss NAME=VALUE`, `view`, `controller` or
+`diagnostic` for another component, or one of the flags in OWN_FLAGS.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ NOT_COMPARED = ("requested", "history", "seed", "gankit", "plugins", "artifacts"
 
 @dataclass(frozen=True)
 class Arm:
-    """One of those compared. `options` are in the words of `gankit.run`; the rest is known once it is resolved."""
+    """A compared model. `options` are arguments of `gankit.run`; `resolve` and `assembled` fill in the rest."""
 
-    name: str  # as it was typed
+    name: str  # as typed
     model: str
     options: dict[str, Any]
     resolved: RunConfig | None = None
     pictures_a_step: int = 0
-    weights: dict[str, int] = field(default_factory=dict)  # numbers to learn, by network
+    weights: dict[str, int] = field(default_factory=dict)  # trainable parameters by network
 
 
 def parse(texts: Sequence[str]) -> list[Arm]:
-    """The arms that were typed. Raises UserError for fewer than two, one named twice, or what is no KEY=VALUE."""
+    """The arms from the command line. Raises UserError for fewer than two, for a duplicate and for a bad KEY=VALUE."""
     arms = [_parse(text) for text in texts]
     if len(arms) < 2:
         raise UserError(
@@ -57,7 +57,7 @@ def parse(texts: Sequence[str]) -> list[Arm]:
 
 def _parse(text: str) -> Arm:
     model, colon, rest = text.partition(":")
-    # A comma inside brackets belongs to a value: betas=[0.5,0.9].
+    # A comma inside brackets is part of a value: betas=[0.5,0.9].
     pairs = re.split(r",(?![^\[]*\])", rest) if colon else []
     if not model or "" in pairs:
         raise UserError(f"{text}: write MODEL or MODEL:KEY=VALUE,KEY=VALUE, e.g. began:gamma=0.7,loss.pulling-away=0.1")
@@ -76,7 +76,7 @@ def _parse(text: str) -> Arm:
 
 
 def together(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The shared options with an arm's own over them; lists of components are joined."""
+    """The shared options, overridden by an arm's own; lists of components are joined."""
     merged = merge(shared, own)
     for key in LISTS.values():
         if shared.get(key) and own.get(key):
@@ -85,7 +85,7 @@ def together(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
 
 
 def flags(options: Mapping[str, Any]) -> list[str]:
-    """Options as they are typed: {"steps": 9, "set": {"gamma": 0.7}} is --steps 9 --set gamma=0.7."""
+    """Options as command-line flags: {"steps": 9, "set": {"gamma": 0.7}} is --steps 9 --set gamma=0.7."""
     typed: list[str] = []
     for key, value in options.items():
         if value is None or value is False or value == () or value == {}:
@@ -107,7 +107,7 @@ def _typed(value: Any) -> str:
 
 
 def requested(arm: Arm, shared: Mapping[str, Any]) -> RunRequest:
-    """The request that `gankit run` would make of an arm's flags."""
+    """The request of `gankit run` with an arm's flags."""
     options = together(shared, arm.options)
     plugins = options.pop("plugins", None) or ()
     file = options.pop("config_file", None)
@@ -115,51 +115,51 @@ def requested(arm: Arm, shared: Mapping[str, Any]) -> RunRequest:
 
 
 def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catalogue: Catalogue) -> list[Arm]:
-    """The arms with what `networks` (a pair's name, or "own") adds to their options, and their configurations.
+    """The arms with their configurations, on the networks `networks` (a pair's name, or "own").
 
-    An arm whose model builds its networks itself, or has others in place of an autoencoder, stays on its own.
-    On one backbone all have the same networks: what an arm does not ask of them is as in the arm that they belong to;
-    where they belong to none, the least of the arms' own numbers or words, so that their order decides nothing.
+    An arm keeps its own networks if its model builds them itself, or if only one of the two D is an autoencoder.
+    Otherwise all arms have the same networks. An option that an arm does not request comes from the arm whose plugin
+    offers the pair. If there is none, it is the least value among the arms, so that their order decides nothing.
     """
-    made = []
+    new = []
     for arm in arms:
         fields = _class(arm, catalogue).Settings.model_fields
         settings = requested(arm, shared).model
-        asked = networks != OWN and "networks" in fields and "networks" not in settings
-        if asked and _alike(arm, networks, catalogue):
+        wants_pair = networks != OWN and "networks" in fields and "networks" not in settings
+        if wants_pair and _alike(arm, networks, catalogue):
             arm = replace(arm, options=merge({"set": {"networks": networks}}, arm.options))
-        made.append(replace(arm, resolved=_resolved(arm, shared, catalogue)))
+        new.append(replace(arm, resolved=_resolved(arm, shared, catalogue)))
     if networks == OWN:
-        return made
-    own = [configuration(arm).networks.get(networks, {}) for arm in made]
-    said = [_said(requested(arm, shared), networks, own[n]) for n, arm in enumerate(made)]
-    owner = next((own[n] for n, arm in enumerate(made) if own[n] and _own_networks(arm, networks, catalogue)), None)
-    for n, arm in enumerate(made):
+        return new
+    own = [configuration(arm).networks.get(networks, {}) for arm in new]
+    named = [_requested_options(requested(arm, shared), networks, own[n]) for n, arm in enumerate(new)]
+    owner = next((own[n] for n, arm in enumerate(new) if own[n] and _own_networks(arm, networks, catalogue)), None)
+    for n, arm in enumerate(new):
         fields = _class(arm, catalogue).Settings.model_fields
         alike = {}
-        for key in own[n].keys() - said[n]:
-            unsaid = [table[key] for table, names in zip(own, said, strict=True) if key in table.keys() - names]
-            numbers = all(isinstance(value, int | float) for value in unsaid)
-            value = owner[key] if owner else min(unsaid) if numbers else min(unsaid, key=str)
+        for key in own[n].keys() - named[n]:
+            defaults = [table[key] for table, names in zip(own, named, strict=True) if key in table.keys() - names]
+            numbers = all(isinstance(value, int | float) for value in defaults)
+            value = owner[key] if owner else min(defaults) if numbers else min(defaults, key=str)
             if value != own[n][key]:
                 alike[key if key in fields else f"{networks}.{key}"] = value
         if alike:
             arm = replace(arm, options=merge({"set": alike}, arm.options))
-            made[n] = replace(arm, resolved=_resolved(arm, shared, catalogue))
-    return made
+            new[n] = replace(arm, resolved=_resolved(arm, shared, catalogue))
+    return new
 
 
 def backbone(catalogue: Catalogue) -> str:
-    """The pair that all models stand on unless another is asked for, or "own" where none is there for it.
+    """The default network pair of a comparison, or "own" where no pair is made for it.
 
-    Of several it is gankit's own, so that what is installed beside it changes no comparison, or the first by name.
+    gankit's own pair comes first, so that no installed plugin changes a comparison; then the first by name.
     """
     pairs = [name for name, (pair, _) in catalogue.kind("networks").items() if pair.for_comparison]
     return next((name for name in catalogue.own("networks") if name in pairs), next(iter(pairs), OWN))
 
 
-def _said(request: RunRequest, networks: str, options: Mapping[str, Any]) -> set[str]:
-    """Which of the options of a pair are asked for, in any of the ways in which they can be."""
+def _requested_options(request: RunRequest, networks: str, options: Mapping[str, Any]) -> set[str]:
+    """The requested options of a network pair: by COMPONENT.FIELD, in its table or as settings of the model."""
     dotted = {key for key in options if f"{networks}.{key}" in request.set}
     named = request.networks.get(networks, {}).keys() | request.model.keys()
     return dotted | (named & options.keys())
@@ -173,22 +173,22 @@ def _class(arm: Arm, catalogue: Catalogue) -> Any:
 
 
 def _own_networks(arm: Arm, networks: str, catalogue: Catalogue) -> bool:
-    """Whether the pair comes from the plugin that the model comes from."""
+    """Whether one plugin offers both the pair and the arm's model."""
     pair, models = catalogue.kind("networks").get(networks), catalogue.kind("models")
     return pair is not None and pair[1] == models[arm.model][1]
 
 
 def _alike(arm: Arm, networks: str, catalogue: Catalogue) -> bool:
-    """Whether D of that pair answers as D of the model's own does: with a picture, or with a score.
+    """Whether D of that pair and D of the model's own pair both answer with a picture, or both with a score.
 
-    What cannot be asked is taken for alike: what is built from it is refused with the reason.
+    A pair that fails counts as alike: building the arm then raises the error with its reason.
     """
     own = settled(arm.model, RunRequest(data="."), catalogue).networks
     return bool(own) and len({_reconstructs(name, catalogue) for name in (*own, networks)} - {None}) < 2
 
 
 def _reconstructs(networks: str, catalogue: Catalogue) -> bool | None:
-    """Whether D of a pair gives a picture for a picture; None where it fails."""
+    """Whether D of a pair answers a picture with a picture; None where it fails."""
     import torch
 
     from gankit.training import start
@@ -197,8 +197,8 @@ def _reconstructs(networks: str, catalogue: Catalogue) -> bool | None:
         pair = catalogue.get("networks", networks)
         shape = (3, *2 * (min(pair.sizes, default=32),))
         with start.quiet_random("cpu"), torch.no_grad():
-            judged = pair(pair.Options()).build(shape, shape)["discriminator"](torch.zeros(2, *shape))
-        return bool(judged.output.shape[1:] == shape)
+            answer = pair(pair.Options()).build(shape, shape)["discriminator"](torch.zeros(2, *shape))
+        return bool(answer.output.shape[1:] == shape)
     except Exception:
         return None
 
@@ -211,16 +211,16 @@ def _resolved(arm: Arm, shared: Mapping[str, Any], catalogue: Catalogue) -> RunC
 
 
 def configuration(arm: Arm) -> RunConfig:
-    """Of an arm that `resolve` gave."""
+    """The configuration of a resolved arm."""
     assert arm.resolved is not None
     return arm.resolved
 
 
 def assembled(arms: Sequence[Arm], data: Data, catalogue: Catalogue) -> list[Arm]:
-    """The arms with their pictures a step and their networks' sizes. Raises UserError for what does not fit."""
+    """The arms with their pictures per step and the sizes of their networks. Raises UserError for an arm that fails."""
     from gankit.training import start
 
-    made = []
+    new = []
     for arm in arms:
         resolved = configuration(arm)
         try:
@@ -229,23 +229,23 @@ def assembled(arms: Sequence[Arm], data: Data, catalogue: Catalogue) -> list[Arm
         except UserError as error:
             raise UserError(f"{arm.name}: {error}") from None
         weights = {name: sum(p.numel() for p in net.parameters()) for name, net in training.networks.items()}
-        made.append(
+        new.append(
             replace(
                 arm, resolved=training.config, pictures_a_step=batches.batch_size * batches.updates, weights=weights
             )
         )
-    return made
+    return new
 
 
 def steps_of(arm: Arm, images: int) -> int:
-    """How many steps show an arm that many pictures."""
+    """The number of steps in which an arm sees that many pictures."""
     return math.ceil(images / arm.pictures_a_step)
 
 
 def differences(arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """Whatever is not the same for all: [{"name", "values": {arm: value}}], what all have first.
+    """The settings that differ between the arms: [{"name", "values": {arm: value}}], settings of all arms first.
 
-    A value is missing where an arm has no such setting: it is part of what the models are.
+    An arm without the setting has no value: the models themselves differ in it.
     """
     tables = {arm.name: _facts(arm) for arm in arms}
     names = dict.fromkeys(name for table in tables.values() for name in table)
@@ -269,10 +269,10 @@ def _facts(arm: Arm) -> dict[str, Any]:
 
 
 def folder_names(names: Iterable[str]) -> list[str]:
-    """A name for a folder of each arm: what no file system minds, no two alike."""
-    made: list[str] = []
+    """A folder name for each arm: unique, and valid on every file system."""
+    taken: list[str] = []
     for name in names:
         stem = re.sub(r"[^A-Za-z0-9._=-]+", "-", name).strip("-.")[:60]
-        found = next(n for n in (stem, *(f"{stem}-{k}" for k in range(2, 1000))) if n not in made)
-        made.append(found)
-    return made
+        free = next(n for n in (stem, *(f"{stem}-{k}" for k in range(2, 1000))) if n not in taken)
+        taken.append(free)
+    return taken

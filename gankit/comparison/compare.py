@@ -1,11 +1,11 @@
-"""`gankit compare`: each arm with each seed as a run of its own, in a process of its own, and what came of them.
+"""`gankit compare`: one run per arm and seed, each in its own process, and the results.
 
-COMPARISON/comparison.json   what was asked, the arms, their differences, a row for each run, the table, the summary
+COMPARISON/comparison.json   the request, the arms, their differences, a row for each run, the table, the summary
 COMPARISON/comparison.csv    a row for each run
-COMPARISON/report.html       all of it in one page
-COMPARISON/runs/ARM-SEED/    ordinary run folders, with what each printed in ARM-SEED.log beside it
+COMPARISON/report.html       everything in one page
+COMPARISON/runs/ARM-SEED/    ordinary run folders, with the output of each in ARM-SEED.log beside it
 
-Started again it goes on: what is done is kept, what was interrupted is resumed.
+A second start goes on: it keeps the runs that ended, and resumes the interrupted ones.
 """
 
 from __future__ import annotations
@@ -67,16 +67,16 @@ def compare(
     watcher: Watcher | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Train every one of `models` (MODEL or MODEL:KEY=VALUE,…) with `seeds` seeds from `seed` on, and compare them.
+    """Train each of `models` (MODEL or MODEL:KEY=VALUE,…) with `seeds` seeds from `seed` on, and compare them.
 
-    All see as many pictures: `images`, or what `steps` steps of the smallest batch among them show; or all train for
-    `budget` ("10m"). `networks` is the pair that all are built on, or "own"; by default the pair for comparisons.
-    `samples` pictures of each run are measured, with `fid` by FID as well; `coverage` is the share to which the time is
-    told. The other options are those of `gankit.run`. Returns what stands in comparison.json, and its "folder".
-    Raises UserError, before anything is written. A run that collapses or fails is a result.
+    All see equally many pictures: `images`, or `steps` steps of the smallest batch among them. Or all train for
+    `budget` ("10m"). `networks` is the network pair of all, or "own"; by default the pair for comparisons. The
+    measures use `samples` pictures of each run, with `fid` also FID. `coverage` is the level of the time to coverage.
+    The other options are those of `gankit.run`. Returns the content of comparison.json, and its "folder".
+    Raises UserError before anything is written. A run that collapses or fails is a result.
     """
     watcher = watcher or Watcher()
-    if sum(given is not None for given in (options.get("steps"), images, budget)) > 1 or "time" in options:
+    if sum(length is not None for length in (options.get("steps"), images, budget)) > 1 or "time" in options:
         raise UserError("one length for all, please: --steps, --images or --budget")
     plugins = [os.path.abspath(name) if os.path.exists(name) else name for name in plugins]
     options = _settled(options)
@@ -86,23 +86,23 @@ def compare(
     shared = options | {"data": str(data) if data is not None else None, "time": seconds, "plugins": plugins}
     arms = resolve(parse(models), shared, networks, catalogue)
     first = configuration(arms[0])
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "models": [arm.name for arm in arms],
         "data": first.data,
         "networks": networks,
         "images": images,
     }
-    asked |= {"budget": seconds, "samples": samples, "coverage": coverage, "seed": seed, "seeds": seeds, "fid": fid}
-    asked |= options
+    request |= {"budget": seconds, "samples": samples, "coverage": coverage, "seed": seed, "seeds": seeds, "fid": fid}
+    request |= options
     folder = Path(os.path.expanduser(out)) if out is not None else None
-    before = _earlier(folder, asked)
+    earlier = _earlier(folder, request)
     if fid:
-        inception()  # refuses where it cannot be had
-    opened = _opened(first, folder, before, catalogue, watcher)
+        inception()  # raises where it is not available
+    opened = _opened(first, folder, earlier, catalogue, watcher)
     arms = assembled(arms, opened, catalogue)
-    plan = _plan(asked, arms, opened, plugins)
-    if folder and before:
-        _take_over(folder, before, plan)
+    plan = _plan(request, arms, opened, plugins)
+    if folder and earlier:
+        _take_over(folder, earlier, plan)
     else:
         start.refuse_inside(out, first.data)
         folder = RunFolder.create(out, "compare")
@@ -112,49 +112,47 @@ def compare(
 
 
 def _settled(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, and what an alarm does here; a settings file by its whole path."""
-    given = {key: value for key, value in options.items() if value not in (None, (), {})}
-    if given.get("config_file"):
-        given["config_file"] = os.path.abspath(given["config_file"])
-    return {"on_alarm": "warn", **given}
+    """The options without empty values; alarms warn by default, and a settings file has its absolute path."""
+    settled = {key: value for key, value in options.items() if value not in (None, (), {})}
+    if settled.get("config_file"):
+        settled["config_file"] = os.path.abspath(settled["config_file"])
+    return {"on_alarm": "warn", **settled}
 
 
 def _opened(
-    first: RunConfig, folder: Path | None, before: Mapping[str, Any], catalogue: Catalogue, watcher: Watcher
+    first: RunConfig, folder: Path | None, earlier: Mapping[str, Any], catalogue: Catalogue, watcher: Watcher
 ) -> Data:
-    """The pictures that all are trained on. Raises UserError where they have changed, or too few are held out."""
-    opened = start.open_data(first, catalogue, watcher)
-    if before and before["data"]["digest"] != opened.digest:
+    """The pictures to train on. Raises UserError where they have changed, or too few are held out."""
+    pictures = start.open_data(first, catalogue, watcher)
+    if earlier and earlier["data"]["digest"] != pictures.digest:
+        raise UserError(f"{folder} compares other pictures: {first.data} has changed since then; choose another --out")
+    if len(pictures.held_out) < FEWEST:
         raise UserError(
-            f"{folder} compares other pictures: those of {first.data} have changed since; choose another --out"
+            f"{first.data}: only {len(pictures.held_out)} pictures would be held out, and a comparison needs at least "
+            f"{FEWEST}: add pictures, or hold out more with --holdout"
         )
-    if len(opened.held_out) < FEWEST:
-        raise UserError(
-            f"{first.data}: {len(opened.held_out)} pictures would be held out, and a comparison is made on them with "
-            f"{FEWEST} at least: add pictures, or hold out more with --holdout"
-        )
-    return opened
+    return pictures
 
 
-def _plan(asked: Mapping[str, Any], arms: Sequence[Arm], data: Data, plugins: Sequence[str]) -> dict[str, Any]:
-    """What comparison.json holds before anything is trained."""
-    images = asked["images"]
-    if images is None and asked["budget"] is None:
+def _plan(request: Mapping[str, Any], arms: Sequence[Arm], data: Data, plugins: Sequence[str]) -> dict[str, Any]:
+    """The content of comparison.json before the first training."""
+    images = request["images"]
+    if images is None and request["budget"] is None:
         steps = configuration(arms[0]).steps
         assert steps is not None
         images = steps * min(arm.pictures_a_step for arm in arms)
     return {
         "schema": results.SCHEMA,
         "gankit": version("gankit"),
-        "command": _command(asked, plugins),
+        "command": _command(request, plugins),
         "state": "running",
-        "asked": asked,
+        "asked": request,
         "data": start.describe_data(data),
         "images": images,
-        "budget": asked["budget"],
-        "arms": [_told(arm, images) for arm in arms],
+        "budget": request["budget"],
+        "arms": [_arm_entry(arm, images) for arm in arms],
         "differences": differences(arms),
-        "runs": _rows(arms, range(asked["seed"], asked["seed"] + asked["seeds"])),
+        "runs": _rows(arms, range(request["seed"], request["seed"] + request["seeds"])),
         "about": {},
         "notes": [],
         "coverage": None,
@@ -163,27 +161,27 @@ def _plan(asked: Mapping[str, Any], arms: Sequence[Arm], data: Data, plugins: Se
     }
 
 
-def _take_over(folder: Path, before: Mapping[str, Any], plan: dict[str, Any]) -> None:
-    """Let the plan keep what an earlier start has done. Raises UserError where it was begun with other arms."""
-    old, new = ({arm["name"]: arm["config"] for arm in one["arms"]} for one in (before, plan))
+def _take_over(folder: Path, earlier: Mapping[str, Any], plan: dict[str, Any]) -> None:
+    """Copy the results of an earlier start into the plan. Raises UserError if its arms were others."""
+    old, new = ({arm["name"]: arm["config"] for arm in one["arms"]} for one in (earlier, plan))
     changed = changes(old, new)
     if changed:
-        raise UserError(f"{folder} was begun with another {next(iter(changed))}: choose another --out")
-    there = (row for row in before["runs"] if (folder / row["folder"] / "config.json").is_file())
-    done = {row["folder"]: row for row in there}  # one whose folder was deleted is made again
+        raise UserError(f"{folder} was started with another {next(iter(changed))}: choose another --out")
+    existing = (row for row in earlier["runs"] if (folder / row["folder"] / "config.json").is_file())
+    done = {row["folder"]: row for row in existing}  # a run whose folder was deleted trains again
     plan["runs"] = [done.get(row["folder"], row) for row in plan["runs"]]
-    plan |= {key: before[key] for key in ("about", "notes")}
+    plan |= {key: earlier[key] for key in ("about", "notes")}
 
 
-def _command(asked: Mapping[str, Any], plugins: Sequence[str]) -> str:
-    """The command that asks for the same, from wherever it is typed, but for --out."""
-    typed = {key: value for key, value in asked.items() if key != "models"} | {"plugins": plugins}
+def _command(request: Mapping[str, Any], plugins: Sequence[str]) -> str:
+    """The command line of the same comparison, valid in any folder, without --out."""
+    typed = {key: value for key, value in request.items() if key != "models"} | {"plugins": plugins}
     if typed["budget"] is not None:
         typed["budget"] = f"{typed['budget']:.12g}s"
-    return shlex.join(["gankit", "compare", *asked["models"], *flags(typed)])
+    return shlex.join(["gankit", "compare", *request["models"], *flags(typed)])
 
 
-def _told(arm: Arm, images: int | None) -> dict[str, Any]:
+def _arm_entry(arm: Arm, images: int | None) -> dict[str, Any]:
     resolved = configuration(arm)
     steps = resolved.steps if images is None else steps_of(arm, images)
     settled = resolved.model_dump(mode="json") | {"steps": steps}
@@ -198,7 +196,7 @@ def _told(arm: Arm, images: int | None) -> dict[str, Any]:
 
 
 def _rows(arms: Sequence[Arm], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Seed by seed, so that an unfinished comparison has as much of each."""
+    """The runs, seed by seed, so that an unfinished comparison has equally many of each arm."""
     names = folder_names(arm.name for arm in arms)
     return [
         {"arm": arm.name, "seed": seed, "folder": f"runs/{name}-seed-{seed}"}
@@ -207,31 +205,31 @@ def _rows(arms: Sequence[Arm], seeds: Sequence[int]) -> list[dict[str, Any]]:
     ]
 
 
-def _earlier(folder: Path | None, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The comparison.json of an earlier start in that folder, or {}. Raises UserError where it was another request."""
+def _earlier(folder: Path | None, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The comparison.json of an earlier start in that folder, or {}. Raises UserError if its request was another."""
     if folder is None or not folder.exists():
         return {}
     if not (folder / "comparison.json").is_file():
         raise UserError(
             f"--out {folder} exists and is no comparison, and nothing is overwritten: choose another folder"
         )
-    before = results.read(folder)
-    old = before["asked"]
-    if asked["seeds"] < old["seeds"]:
+    earlier = results.read(folder)
+    old = earlier["asked"]
+    if request["seeds"] < old["seeds"]:
         raise UserError(f"{folder} has {old['seeds']} seeds already: give --seeds {old['seeds']} or more")
-    for key in [*asked, *(key for key in old if key not in asked)]:
-        now, then = (json.loads(json.dumps(one.get(key))) for one in (asked, old))
+    for key in [*request, *(key for key in old if key not in request)]:
+        now, then = (json.loads(json.dumps(one.get(key))) for one in (request, old))
         if key != "seeds" and (now or None) != (then or None) and not (key == "fid" and now):
             shown = [" ".join(value) if isinstance(value, list) else value for value in (then, now)]
             raise UserError(
-                f"{folder} compares with another --{key.replace('_', '-')} ({shown[0]}, and now {shown[1]}): "
-                "start it again as it was, or choose another --out"
+                f"{folder} has another --{key.replace('_', '-')} ({shown[0]}, and now {shown[1]}): "
+                "repeat the earlier command, or choose another --out"
             )
-    return before
+    return earlier
 
 
 def _work_through(work: Comparison, jobs: int) -> None:
-    """Train and measure what is not done yet, `jobs` runs at a time, until all is or a signal comes."""
+    """Train and measure the remaining runs, `jobs` at a time, until all are done or a signal comes."""
     with _locked(work.folder), Interrupts() as interrupts:
         work.forget_other_measures()
         work.write()

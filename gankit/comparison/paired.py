@@ -1,9 +1,9 @@
-"""What a few paired runs can show: means, spreads, intervals of a difference, and when it may be called one.
+"""Statistics of a few paired runs: means, spreads, intervals of a difference, and its significance.
 
-Runs with the same seed see the same batches and latents, so models are compared seed by seed. The interval is the
-bootstrap's (Efron 1979) of the paired differences' mean. With three seeds it spans no more than from the least
-difference to the greatest, and leaves out 0 in one of four comparisons of a model with itself. So the word "better"
-asks for Student's paired t-test as well, whose p-values are corrected for the number of measures (Holm 1979).
+Runs with the same seed see the same batches and latents, so models are compared seed by seed. The interval is a
+bootstrap interval (Efron 1979) of the mean paired difference. With three seeds it never exceeds the least and the
+greatest difference, and excludes 0 in one of four comparisons of a model with itself. So the word "better" also needs
+Student's paired t-test, with p-values corrected for the number of measures (Holm 1979).
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-RISK = 0.05  # that one of the words "better" or "worse" for a pair of models is said where there is no difference
+RISK = 0.05  # of any "better" or "worse" for a pair of models without a difference
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two models in one measure: `mean` of the paired differences, its interval, and the p-value.
+    """The difference of two models in one measure: `mean` of the paired differences, its interval and p-value.
 
-    `interval` is None and `p` is 1 where fewer than two pairs are there. `of` and `less` are the means of the two over
-    the same pairs.
+    With fewer than two pairs `interval` is None and `p` is 1. `of` and `less` are the two models' means over the pairs.
     """
 
     mean: float
@@ -38,12 +37,12 @@ def known(values: Sequence[float | None]) -> list[float]:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """The mean of those that are known."""
+    """The mean of the known values."""
     return fmean(known(values)) if known(values) else None
 
 
 def spread(values: Sequence[float | None]) -> float | None:
-    """The standard deviation over the seeds (with n − 1) of those that are known, or None for fewer than two."""
+    """The standard deviation (with n − 1) of the known values over the seeds; None for fewer than two."""
     return stdev(known(values)) if len(known(values)) > 1 else None
 
 
@@ -52,20 +51,20 @@ def interval(values: Sequence[float | None]) -> tuple[float, float] | None:
     import numpy as np
     from scipy.stats import bootstrap
 
-    there = known(values)
-    if len(there) < 2:
+    finite = known(values)
+    if len(finite) < 2:
         return None
-    if min(there) == max(there):
-        return there[0], there[0]
-    drawn = bootstrap((there,), np.mean, confidence_level=0.95, method="percentile", rng=np.random.default_rng(0))
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+    if min(finite) == max(finite):
+        return finite[0], finite[0]
+    result = bootstrap((finite,), np.mean, confidence_level=0.95, method="percentile", rng=np.random.default_rng(0))
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def p_value(differences: Sequence[float], exact: bool = False) -> float:
-    """Two-sided, of Student's t-test that the mean is 0; 1 for a single pair.
+    """The two-sided p-value of Student's t-test that the mean is 0; 1 for a single pair.
 
-    Where all differences are the same, no spread is known for a t-test: coarse values may agree by chance. What is left
-    is the sign test, 2 · 2⁻ⁿ; but where the values are `exact`, as of what no seed decides, the difference is certain.
+    Equal differences have no spread for a t-test: coarse values may agree by chance. The sign test then gives
+    2 · 2⁻ⁿ. `exact` values do not depend on the seed, so that their difference is certain: 0.
     """
     from scipy.stats import ttest_1samp
 
@@ -77,17 +76,19 @@ def p_value(differences: Sequence[float], exact: bool = False) -> float:
 
 
 def difference(these: Sequence[float | None], others: Sequence[float | None], exact: bool = False) -> Difference | None:
-    """These less the others, seed by seed; a pair with an unknown value is left out. None if no pair is left."""
+    """`these` minus `others`, seed by seed, without pairs that have an unknown value; None if no pair is left."""
     pairs = [(a, b) for a, b in zip(these, others, strict=True) if len(known((a, b))) == 2]
     if not pairs:
         return None
     of, less = ([float(value) for value in side] for side in zip(*pairs, strict=True))
-    found = [a - b for a, b in zip(of, less, strict=True)]
-    return Difference(fmean(found), interval(found), p_value(found, exact), len(found), fmean(of), fmean(less))
+    differences = [a - b for a, b in zip(of, less, strict=True)]
+    return Difference(
+        fmean(differences), interval(differences), p_value(differences, exact), len(differences), fmean(of), fmean(less)
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values corrected so that the risk of a single wrong word among all of them stays what it is for one."""
+    """The p-values corrected by Holm: the risk of any false positive among all is as for a single test."""
     order = sorted(range(len(p_values)), key=lambda n: p_values[n])
     corrected, least = [0.0] * len(p_values), 0.0
     for place, n in enumerate(order):
@@ -96,9 +97,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def verdict(found: Difference, corrected: float, better: str) -> str:
-    """ "better" | "worse" | "not distinguishable", of the first of the two; `better` is "higher" or "lower"."""
-    inside = found.interval is None or found.interval[0] <= 0 <= found.interval[1]
+def verdict(difference: Difference, corrected: float, better: str) -> str:
+    """The first model is "better", "worse" or "not distinguishable"; `better` is "higher" or "lower"."""
+    inside = difference.interval is None or difference.interval[0] <= 0 <= difference.interval[1]
     if corrected > RISK or inside:
         return "not distinguishable"
-    return "better" if (found.mean > 0) == (better == "higher") else "worse"
+    return "better" if (difference.mean > 0) == (better == "higher") else "worse"

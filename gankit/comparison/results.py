@@ -1,4 +1,4 @@
-"""What came of the runs: a row for each, and a table of means, spreads and differences with a sentence for each."""
+"""The results of a comparison: a row for each run, and a table of means, spreads and differences, in sentences too."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gankit.report.words import duration
 from gankit.runs.folder import COVERAGE, RunFolder, rescues
 
 SCHEMA = 1
-COST = {  # what is known of a run without its pictures
+COST = {  # measures that need no pictures
     "images_per_second": "higher",
     "seconds_to_coverage": "lower",
     "peak_memory": "lower",
     "collapse_step": "higher",
     "rescues": "lower",
 }
-EXACT = {"peak_memory"}  # what the same code on the same machine gives with every seed
-# What not every run comes to: those that do are a choice among them, so there is no difference where one did not.
+EXACT = {"peak_memory"}  # the same for every seed on one machine
+# Events that some runs never reach. The runs that reach one are a biased choice, so no difference is given.
 REACHED = {"seconds_to_coverage": "reached it", "collapse_step": "collapsed"}
 FIXED = ("arm", "seed", "folder", "outcome", "steps", "images", "alarm_step", "alarm")  # columns of the CSV
 
@@ -39,23 +39,23 @@ def read(folder: Path) -> dict[str, Any]:
     """comparison.json. Raises UserError where it is absent, damaged or of another schema."""
     path = folder / "comparison.json"
     try:
-        found = files.read_object(folder, "comparison.json")
+        comparison = files.read_object(folder, "comparison.json")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA or not found.keys() >= KEYS:
+    if not isinstance(comparison, dict) or comparison.get("schema") != SCHEMA or not comparison.keys() >= KEYS:
         raise UserError(f"{path} is of a schema that this gankit does not know: it reads schema {SCHEMA}")
     try:
-        for one in found["runs"]:
-            relative(one["folder"])
+        for row in comparison["runs"]:
+            relative(row["folder"])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged: the folder of a run, {error}") from None
-    return found
+    return comparison
 
 
 def row(run: RunFolder, pictures_a_step: int) -> dict[str, Any]:
-    """What a run's folder tells of how it went, without its measures."""
+    """The row of a run from its folder, without its measures."""
     result, critical = run.result, [alarm for alarm in run.alarms() if alarm.get("severity") == "critical"]
     collapses = [alarm for alarm in critical if alarm.get("diagnostic") == "mode-collapse"]
     steps = int(result.get("steps") or 0)
@@ -66,7 +66,7 @@ def row(run: RunFolder, pictures_a_step: int) -> dict[str, Any]:
         "steps": steps,
         "images": steps * pictures_a_step,
         "seconds": result.get("seconds"),
-        "alarm_step": critical[0]["step"] if critical else None,  # the first critical one, whatever it is
+        "alarm_step": critical[0]["step"] if critical else None,  # the first critical alarm of any kind
         "alarm": critical[0]["kind"] if critical else None,
         "collapse_step": collapses[0]["step"] if collapses else None,
         "rescues": len(rescues(run.config.get("history", []))),
@@ -76,9 +76,17 @@ def row(run: RunFolder, pictures_a_step: int) -> dict[str, Any]:
 
 
 def no_row(message: str) -> dict[str, Any]:
-    """Of a run that left no result: it failed, for all that is known, and is tried again at the next start."""
-    gone = dict.fromkeys(("seconds", "alarm_step", "alarm", "collapse_step", "images_per_second", "peak_memory"))
-    return {"outcome": "failed", "reason": "process", "message": message, "steps": 0, "images": 0, "rescues": 0, **gone}
+    """The row of a run without a result: it counts as failed, and the next start tries it again."""
+    unknown = dict.fromkeys(("seconds", "alarm_step", "alarm", "collapse_step", "images_per_second", "peak_memory"))
+    return {
+        "outcome": "failed",
+        "reason": "process",
+        "message": message,
+        "steps": 0,
+        "images": 0,
+        "rescues": 0,
+        **unknown,
+    }
 
 
 def ending(row: Mapping[str, Any]) -> str:
@@ -91,8 +99,8 @@ def ending(row: Mapping[str, Any]) -> str:
     return how + (f", {row['rescues']} rescues" if row["rescues"] else "")
 
 
-def told(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    """Of a run that has ended, for a table: how, the step of its collapse, rescues, images a second, time."""
+def ending_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    """Table cells of an ended run: how it ended, step of its collapse, rescues, images a second, time."""
     collapse = row.get("collapse_step")
     return (
         ending(row),
@@ -109,7 +117,7 @@ def coverage_curve(run: RunFolder) -> list[tuple[float, float]]:
 
 
 def common_level(curves: Sequence[Sequence[tuple[float, float]]]) -> float | None:
-    """The highest multiple of 0.05 that every run's coverage reached; None where one reached none of them."""
+    """The highest multiple of 0.05 that the coverage of every run reached; None if a run reached none."""
     if not curves or not all(curves):
         return None
     level = int(min(max(value for _, value in curve) for curve in curves) * 20 + 1e-9) / 20
@@ -117,33 +125,32 @@ def common_level(curves: Sequence[Sequence[tuple[float, float]]]) -> float | Non
 
 
 def seconds_to(curve: Sequence[tuple[float, float]], level: float | None) -> float | None:
-    """The time at which a coverage was first seen to be reached, or None if it never was."""
+    """The time of the first look at which the coverage was at least `level`, or None."""
     return next((seconds for seconds, value in curve if level is not None and value >= level), None)
 
 
 def table(
     arms: Sequence[str], rows: Sequence[Mapping[str, Any]], about: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """One entry a measure: what each arm reached over its seeds, and each pair's difference with its sentence.
+    """One entry per measure: each arm's values over its seeds, and each pair's difference with its sentence.
 
-    `rows` hold "arm", "seed", "measures" (name -> value) and the names in COST. `about` tells of each measure whether
-    "higher", "lower" or "nearer" is "better", its "space" and its "ceiling"; what is better the nearer it is to the
-    ceiling is compared by its distance from there. The p-values of a pair are corrected over all measures of the
-    samples, and on their own over those of COST.
+    `rows` hold "arm", "seed", "measures" (name -> value) and the names in COST. `about` holds for each measure what is
+    "better" ("higher", "lower" or "nearer"), its "space" and its "ceiling". "nearer" compares the distances from the
+    ceiling. The p-values of a pair are corrected over all measures of the samples, and separately over those of COST.
     """
     seeds = sorted({row["seed"] for row in rows})
     cost = {name: {"better": better} for name, better in COST.items()}
-    made = []
-    for name, told in {**about, **cost}.items():
+    entries = []
+    for name, facts in {**about, **cost}.items():
         values = {arm: [_value(rows, arm, seed, name) for seed in seeds] for arm in arms}
-        there = [value for one in values.values() for value in paired.known(one)]
-        if not there or (name == "rescues" and not any(there)):
+        finite = [value for one in values.values() for value in paired.known(one)]
+        if not finite or (name == "rescues" and not any(finite)):
             continue
-        made.append(
+        entries.append(
             {
                 "name": name,
                 "cost": name in COST,
-                **{"space": "", "against": "", "ceiling": None, **told},
+                **{"space": "", "against": "", "ceiling": None, **facts},
                 "arms": {
                     arm: {
                         "mean": paired.mean(one),
@@ -157,16 +164,16 @@ def table(
                 "differences": [],
             }
         )
-        made[-1]["note"] = _note(made[-1])
+        entries[-1]["note"] = _note(entries[-1])
     for family in (False, True):
-        _compare(arms, [entry for entry in made if entry["cost"] is family])
-    return made
+        _compare(arms, [entry for entry in entries if entry["cost"] is family])
+    return entries
 
 
 def _compare(arms: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
     """Add to each entry the differences of all pairs of arms."""
     for these, others in combinations(arms, 2):
-        found = []
+        differences = []
         for entry in entries:
             of, less = entry["arms"][these], entry["arms"][others]
             if entry["name"] in REACHED and (some(of) or some(less)):
@@ -174,10 +181,10 @@ def _compare(arms: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
             these_values, other_values = (_to_compare(entry, one["values"]) for one in (of, less))
             difference = paired.difference(these_values, other_values, entry["name"] in EXACT)
             if difference is not None:
-                found.append((entry, difference))
-        corrected = paired.holm([difference.p for _, difference in found])
-        for (entry, difference), p in zip(found, corrected, strict=True):
-            said = paired.verdict(difference, p, "lower" if entry["better"] == "nearer" else entry["better"])
+                differences.append((entry, difference))
+        corrected = paired.holm([difference.p for _, difference in differences])
+        for (entry, difference), p in zip(differences, corrected, strict=True):
+            verdict = paired.verdict(difference, p, "lower" if entry["better"] == "nearer" else entry["better"])
             entry["differences"].append(
                 {
                     "of": these,
@@ -187,14 +194,14 @@ def _compare(arms: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
                     "p": difference.p,
                     "p_corrected": p,
                     "pairs": difference.pairs,
-                    "verdict": said,
-                    "sentence": _sentence(entry, these, others, difference, said),
+                    "verdict": verdict,
+                    "sentence": _sentence(entry, these, others, difference, verdict),
                 }
             )
 
 
 def _to_compare(entry: Mapping[str, Any], values: Sequence[float | None]) -> list[float | None]:
-    """The values, or how far they are from the ceiling where nearer to it is better."""
+    """The values, or their distances from the ceiling where nearer is better."""
     if entry["better"] != "nearer":
         return list(values)
     return [None if value is None else abs(value - entry["ceiling"]) for value in values]
@@ -209,37 +216,39 @@ def _value(rows: Sequence[Mapping[str, Any]], arm: str, seed: int, name: str) ->
 
 
 def some(one: Mapping[str, Any]) -> str:
-    """ "2 of 3" where an arm's value is known of some of its runs only, or ""."""
+    """ "2 of 3" where only some of an arm's runs have a known value, or ""."""
     known, runs = len(paired.known(one["values"])), one.get("runs", 0)
     return f"{known} of {runs}" if known < runs else ""
 
 
 def _note(entry: Mapping[str, Any]) -> str:
-    """Of a measure that not every run comes to: in how many it did, which says more than the mean of those."""
+    """How many runs reached an event, if not all did: the mean over them alone would mislead."""
     name, arms = entry["name"], entry["arms"]
     if name not in REACHED or not any(map(some, arms.values())):
         return ""
     counts = [f"{len(paired.known(one['values']))} of {one['runs']} runs of {arm}" for arm, one in arms.items()]
     return (
-        f"{label(name)}: {_listed(counts)} {REACHED[name]}. A mean is over those that did, so that a "
-        "model in which others did not is not compared by it."
+        f"{label(name)}: {_listed(counts)} {REACHED[name]}. The means are over those runs "
+        "only, so this measure compares no model with runs that did not."
     )
 
 
-def _sentence(entry: Mapping[str, Any], these: str, others: str, found: paired.Difference, said: str) -> str:
-    name, seeds = entry["name"], f"{found.pairs} seed{'s' * (found.pairs > 1)}"
-    values = " against ".join(shown(name, value) for value in (found.of, found.less))  # of the pairs, as the interval
+def _sentence(entry: Mapping[str, Any], these: str, others: str, difference: paired.Difference, verdict: str) -> str:
+    name, seeds = entry["name"], f"{difference.pairs} seed{'s' * (difference.pairs > 1)}"
+    values = " against ".join(
+        shown(name, value) for value in (difference.of, difference.less)
+    )  # means over the pairs, as the interval is
     whose = "the difference's"
     if entry["better"] == "nearer":
         values = f"on average {values} away from the real pictures' {shown(name, entry['ceiling'])}"
         whose = "their difference's"
-    if said == "not distinguishable":
-        which = "this one seed" if found.pairs == 1 else f"these {seeds}"
+    if verdict == "not distinguishable":
+        which = "this one seed" if difference.pairs == 1 else f"these {seeds}"
         return f"{label(name)}: {these} and {others} are not distinguishable with {which} ({values})."
-    assert found.interval is not None
-    low, high = (shown(name, value) for value in found.interval)
+    assert difference.interval is not None
+    low, high = (shown(name, value) for value in difference.interval)
     return (
-        f"{label(name)}: {these} is {said} than {others} ({values}; "
+        f"{label(name)}: {these} is {verdict} than {others} ({values}; "
         f"{whose} 95 % interval over {seeds} is {low} to {high})."
     )
 
@@ -256,7 +265,7 @@ def label(name: str) -> str:
 
 
 def shown(name: str, value: float | None) -> str:
-    """A measure's value with its unit, in as many digits as can be compared."""
+    """A measure's value with its unit, and with the digits that matter in a comparison."""
     if value is None:
         return "unknown"
     size = abs(value)
@@ -272,10 +281,10 @@ def shown(name: str, value: float | None) -> str:
 
 
 def summary(comparison: Mapping[str, Any]) -> list[str]:
-    """The whole in a few sentences: which is better in what, what is open, what collapsed or failed."""
+    """The comparison in a few sentences: which model is better in which measures, and which runs had trouble."""
     arms = [arm["name"] for arm in comparison["arms"]]
     quality = [entry for entry in comparison["measures"] if not entry["cost"]]
-    told = []
+    sentences = []
     for these, others in combinations(arms, 2):
         words: dict[str, list[str]] = {}
         pairs = 0
@@ -285,21 +294,21 @@ def summary(comparison: Mapping[str, Any]) -> list[str]:
                     words.setdefault(one["verdict"], []).append(label(entry["name"]))
                     pairs = max(pairs, one["pairs"])
         if not words:
-            told.append(f"{these} and {others}: nothing could be measured on both yet.")
+            sentences.append(f"{these} and {others}: nothing could be measured on both yet.")
             continue
-        said = [f"{verdict} in {_listed(words[verdict])}" for verdict in ("better", "worse") if verdict in words]
+        verdicts = [f"{verdict} in {_listed(words[verdict])}" for verdict in ("better", "worse") if verdict in words]
         open_ = len(words.get("not distinguishable", ()))
         seeds = "this one seed" if pairs == 1 else f"these {pairs} seeds"
-        if not said:
-            told.append(
+        if not verdicts:
+            sentences.append(
                 f"{these} and {others} are not distinguishable with {seeds} in any of the {open_} measures of their "
                 "pictures."
             )
         else:
             rest = f"; in the other {open_} measures they are not distinguishable" if open_ else ""
-            told.append(f"{these} is {' and '.join(said)} than {others} with {seeds}{rest}.")
-    told += [line for arm in arms for line in _troubles(arm, [r for r in comparison["runs"] if r["arm"] == arm])]
-    return told
+            sentences.append(f"{these} is {' and '.join(verdicts)} than {others} with {seeds}{rest}.")
+    sentences += [line for arm in arms for line in _troubles(arm, [r for r in comparison["runs"] if r["arm"] == arm])]
+    return sentences
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -307,30 +316,30 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _troubles(arm: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    told = []
+    sentences = []
     ended = [row for row in rows if row.get("outcome")]
     alarmed = [row for row in ended if row["alarm_step"] is not None]
     if alarmed:
         first = min(alarmed, key=lambda row: row["alarm_step"])
-        told.append(
+        sentences.append(
             f"{arm} had a critical alarm in {len(alarmed)} of {len(ended)} runs, the earliest at step "
             f"{first['alarm_step']:,} ({first['alarm']}, seed {first['seed']})."
         )
     rescues = sum(row["rescues"] for row in ended)
     if rescues:
-        told.append(f"{arm} was rescued {rescues} time{'s' * (rescues > 1)}.")
+        sentences.append(f"{arm} was rescued {rescues} time{'s' * (rescues > 1)}.")
     for row in ended:
         if row["outcome"] == "failed":
-            told.append(f"{arm} failed with seed {row['seed']} at step {row['steps']:,}: {row['message']}")
+            sentences.append(f"{arm} failed with seed {row['seed']} at step {row['steps']:,}: {row['message']}")
         elif row.get("unmeasured"):
-            told.append(f"{arm} could not be measured with seed {row['seed']}: {row['unmeasured']}")
+            sentences.append(f"{arm} could not be measured with seed {row['seed']}: {row['unmeasured']}")
         elif row["reason"] == "alarm":
-            told.append(f"{arm} was stopped by its alarm with seed {row['seed']} at step {row['steps']:,}.")
-    return told
+            sentences.append(f"{arm} was stopped by its alarm with seed {row['seed']} at step {row['steps']:,}.")
+    return sentences
 
 
 def as_csv(comparison: Mapping[str, Any]) -> str:
-    """One row a run: how it went, its costs and its measures."""
+    """One row per run: how it ended, its costs and its measures."""
     names = [entry["name"] for entry in comparison["measures"] if not entry["cost"]]
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""A comparison under way: its runs as processes, what each came to, and the files that tell of it."""
+"""A comparison under way: its runs as processes, their results, and the files that record them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from gankit.runs.lock import locked
 from gankit.training.interrupts import Interrupts
 from gankit.training.watcher import Watcher
 
-EVERY = 30.0  # seconds between two words on a run
-REDRAW = 60.0  # seconds between two report.html of a comparison under way, at least
-RESTS = 30  # times as long as the last one took to write, at least
+EVERY = 30.0  # seconds between two progress notices of a run
+REDRAW = 60.0  # seconds between two drawings of report.html, at least
+RESTS = 30  # the pause is at least this many times the time of the last drawing
 Row = dict[str, Any]
 
 
 class Comparison:
-    """A comparison under way: which runs are to do, and what is known of those that are done."""
+    """A comparison under way: the runs still to do, and the results so far."""
 
     def __init__(
         self,
@@ -41,14 +41,14 @@ class Comparison:
         self.folder, self.plan, self.plugins, self.watcher = folder, plan, plugins, watcher
         self.arms = {arm.name: arm for arm in arms}
         self.shared = shared
-        self.told: dict[str, float] = {}  # folder of a run -> when something was last said of it
-        self.redraw_at = 0.0  # when report.html may be written anew
+        self.noticed: dict[str, float] = {}  # folder of a run -> time of its last notice
+        self.redraw_at = 0.0  # when report.html may be drawn again
 
     def train(self, jobs: int, interrupts: Interrupts) -> None:
-        """Bring every run to its end, `jobs` at a time, or to a checkpoint where a signal says so."""
+        """Train every run to its end, `jobs` at a time, or until a signal to its checkpoint."""
         waiting: list[Row] = list(self.plan["runs"])
         busy: list[tuple[Row, Popen[bytes]]] = []
-        sent: set[int] = set()  # processes that the signal has been passed on to
+        sent: set[int] = set()  # processes that have received the signal
         while busy or (waiting and not interrupts.signal):
             while waiting and len(busy) < jobs and not interrupts.signal:
                 row = waiting.pop(0)
@@ -74,14 +74,14 @@ class Comparison:
         return below(self.folder, *relative(row["folder"]).parts)
 
     def over(self, row: Row, interrupts: Interrupts | None = None) -> bool:
-        """Whether a run has come to its end, whatever it was. One that an earlier start left training is waited for,
-        until a signal comes.
+        """Whether a run has ended, in any way. Waits for a run that an earlier start left training, until a signal
+        comes.
         """
-        path, said = self.path(row), False
+        path, noticed = self.path(row), False
         while _under_way(path):
-            if not said:
+            if not noticed:
                 self.watcher.notice(f"{path} is still being trained by an earlier start: waiting for it")
-            said = True
+            noticed = True
             if interrupts and interrupts.signal:
                 return False
             time.sleep(0.2)
@@ -92,7 +92,7 @@ class Comparison:
         )
 
     def start(self, row: Row, jobs: int) -> Popen[bytes]:
-        """Begin or resume a run. What it prints goes into a file: it must outlive the reader of our own output."""
+        """Start or resume a run. Its output goes to a file: it must outlive the reader of this process's output."""
         path, number = self.path(row), self.plan["runs"].index(row) + 1
         begun = (path / "config.json").exists() and RunFolder(path).checkpoints()
         if begun:
@@ -108,16 +108,16 @@ class Comparison:
             arguments = ["run", arm.model, *flags(options)]
         self.watcher.notice(
             f"{row['arm']}, seed {row['seed']} ({number} of {len(self.plan['runs'])}): "
-            f"{'goes on' if begun else 'begins'}; what it says is in {path}.log"
+            f"{'goes on' if begun else 'starts'}; its output is in {path}.log"
         )
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        if jobs > 1:  # threads that wait for each other lose far more than their share
+        if jobs > 1:  # threads of too many processes slow each other down
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         below(self.folder, path.parent.name, make=True)
         with os.fdopen(opened(path.parent, _log(path).name, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
-            if fcntl:  # of the open file, which the child inherits: the lock is let go when the child ends, not we
+            if fcntl:  # the child inherits the open file, so that the lock lasts until the child ends
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # In a session of its own: Ctrl-C is ours to pass on, once.
+            # Its own session: this process passes Ctrl-C on, once.
             return Popen(
                 [sys.executable, "-m", "gankit", *arguments],
                 stdin=DEVNULL,
@@ -128,7 +128,7 @@ class Comparison:
             )
 
     def set_aside(self, path: Path) -> None:
-        """Make room for a run that ended before its first checkpoint. Whatever is there is kept under a hidden name."""
+        """Make room for a new start of a run without a checkpoint. Its folder is kept under a hidden name."""
         number = 1
         while os.path.lexists(aside := path.with_name(f".{path.name}.{number}")):
             number += 1
@@ -137,11 +137,11 @@ class Comparison:
             self.watcher.notice(f"{path} has no checkpoint to go on from: it is set aside as {aside}")
 
     def tell(self, row: Row) -> None:
-        """A word on a run under way, now and then."""
+        """Report the progress of a run, every EVERY seconds."""
         now, path = time.monotonic(), self.path(row)
-        if now - self.told.setdefault(row["folder"], now) < EVERY or not (path / "config.json").exists():
+        if now - self.noticed.setdefault(row["folder"], now) < EVERY or not (path / "config.json").exists():
             return
-        self.told[row["folder"]] = now
+        self.noticed[row["folder"]] = now
         line = next(reversed(RunFolder(path).metrics()), None)
         if line:
             goal = RunFolder(path).config.get("steps")
@@ -151,7 +151,7 @@ class Comparison:
             )
 
     def finish(self, row: Row, code: int | None = None) -> None:
-        """Note how a run went and measure its pictures, unless that is known."""
+        """Record how a run ended, and measure its pictures unless that is done."""
         path = self.path(row)
         if not (path / "config.json").exists() or not RunFolder(path).result:
             row |= results.no_row(f"its process ended with code {code}; {_last_words(path)}")
@@ -166,26 +166,26 @@ class Comparison:
         self.write()
 
     def measure(self, row: Row, run: RunFolder, step: int) -> None:
-        """The measures of a run's samples against the held-out pictures, at its last checkpoint."""
+        """Measure a run's samples against the held-out pictures, at its last checkpoint."""
         from gankit.trained.evaluation import evaluate
 
-        asked = self.plan["asked"]
+        request = self.plan["asked"]
         row.pop("unmeasured", None)
         try:
-            found = evaluate(run, step=step, n=asked["samples"], fid=asked["fid"], plugins=self.plugins)
-        except Exception as error:  # points, numbers that are none any more, no memory: the others go on
+            evaluation = evaluate(run, step=step, n=request["samples"], fid=request["fid"], plugins=self.plugins)
+        except Exception as error:  # points, non-finite numbers, no memory: the other runs go on
             row["unmeasured"] = str(error) or type(error).__name__
             return
-        row["measures"] = {name: one.value for name, one in found.measures.items()}
+        row["measures"] = {name: one.value for name, one in evaluation.measures.items()}
         row["measured_step"] = step
         self.plan["about"] = {
             name: {"better": one.better, "space": one.space, "against": one.against, "ceiling": one.ceiling}
-            for name, one in found.measures.items()
+            for name, one in evaluation.measures.items()
         }
-        self.plan["notes"] = list(dict.fromkeys([*self.plan["notes"], *found.notes]))
+        self.plan["notes"] = list(dict.fromkeys([*self.plan["notes"], *evaluation.notes]))
 
     def forget_other_measures(self) -> None:
-        """What was measured by other features than would be now, since an extra came or went or by an older gankit."""
+        """Drop measures by other features than the current: an older gankit, or another set of extras, made them."""
         from gankit.trained import evaluation
 
         measured = [row["measures"] for row in self.plan["runs"] if row.get("measures")]
@@ -202,7 +202,7 @@ class Comparison:
         self.plan |= {"about": {}, "notes": []}
 
     def write(self) -> None:
-        """comparison.json, comparison.csv and report.html as things stand."""
+        """Write comparison.json, comparison.csv and report.html."""
         plan, ended = self.plan, [row for row in self.plan["runs"] if row.get("outcome")]
         curves = {row["folder"]: results.coverage_curve(RunFolder(self.path(row))) for row in ended if row["steps"]}
         whole = [curves.get(row["folder"], []) for row in ended if row["outcome"] != "failed"]
@@ -218,40 +218,40 @@ class Comparison:
         self.draw()
 
     def draw(self) -> None:
-        """report.html as things stand, and when next: it must not take more than a small part of the time."""
+        """Draw report.html, and set the next time: drawing must take only a small part of the time."""
         from gankit.report.comparison_page import write_comparison
 
         began = time.monotonic()
         try:
             write_comparison(self.folder)
-        except Exception as error:  # a page that cannot be drawn must not end what trains
+        except Exception as error:  # a failing page must not end the training
             self.watcher.notice(f"report.html is not written: {error}")
         ended = time.monotonic()
         self.redraw_at = ended + max(REDRAW, RESTS * (ended - began))
 
 
 def _trained(run: RunFolder) -> float:
-    """Seconds of training up to the last checkpoint, which is where a resume begins."""
+    """Seconds of training up to the last checkpoint, where a resume starts."""
     step = run.checkpoints()[-1]
     return max((line["seconds"] for line in run.metrics() if line["step"] <= step), default=0.0)
 
 
 def _log(path: Path) -> Path:
-    """What the process of a run prints, and the lock that it holds."""
+    """The output of a run's process, and the lock that it holds."""
     return Path(f"{path}.log")
 
 
 def _under_way(path: Path) -> bool:
-    """Whether a process trains that run, or is about to."""
-    if fcntl and _log(path).exists():  # on Windows it is seen once it has its run folder
-        # On a network's file system only what may be written can be locked.
+    """Whether a process trains that run or is about to."""
+    if fcntl and _log(path).exists():  # on Windows a process is seen once it has a run folder
+        # A network file system locks only files that are open for writing.
         with os.fdopen(opened(path.parent, _log(path).name, os.O_WRONLY | os.O_APPEND), "ab") as log:
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return True
             except OSError:
-                pass  # no locks here: the run's own is looked at
+                pass  # no locks here: check the lock of the run folder
     if not (path / "config.json").exists():
         return False
     try:
@@ -266,4 +266,4 @@ def _last_words(path: Path) -> str:
         lines = read(path.parent, _log(path).name).decode(errors="replace").splitlines()
     except (OSError, UserError):
         lines = []
-    return lines[-1].removeprefix("gankit: ") if lines else "it said nothing"
+    return lines[-1].removeprefix("gankit: ") if lines else "it printed nothing"

@@ -1,1 +1,1 @@
-"""What is asked of a run, and the configuration that comes of it."""
+"""Requests for a run, and the configurations that they resolve to."""

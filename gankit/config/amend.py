@@ -1,4 +1,4 @@
-"""A run's configuration from a step on: what a resume or a rescue makes of that before."""
+"""The configuration of a run after a resume or a rescue changes it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from gankit.config.schema import RunConfig
 def amend(
     old: Mapping[str, Any], request: RunRequest, catalogue: Catalogue, step: int, by: str = "resume"
 ) -> tuple[RunConfig, set[str]]:
-    """A run's configuration from `step` on, with what the request changes, and the names of all that differs.
+    """The run's configuration from `step` on, with the request's changes, and the names of the changed settings.
 
-    What changed is added to `history`. All settings stay as they were, whatever a newer version's defaults are.
+    Changes are added to `history`. All other settings keep their stored value, whatever a newer version's defaults are.
     """
-    asked, pinned = merge(old["requested"], request.table()), dict(old)  # the record may be an older version's
+    requested, pinned = merge(old["requested"], request.table()), dict(old)  # an older version may have stored it
     if "steps" in request.model_fields_set and "time" not in request.model_fields_set:
-        asked.pop("time", None)  # a length that is asked for lifts the time of an earlier start
+        requested.pop("time", None)  # requested steps replace an earlier time limit
         pinned["time"] = None
     resolved = resolve(old["model"]["name"], request, catalogue, pinned)
-    kept = {"gankit": old["gankit"], "plugins": old["plugins"], "requested": asked}
+    kept = {"gankit": old["gankit"], "plugins": old["plugins"], "requested": requested}
     if "steps" in request.model_fields_set and resolved.steps is not None:
-        kept["steps"] = asked["steps"] = max(resolved.steps, step)  # what is done is done
+        kept["steps"] = requested["steps"] = max(resolved.steps, step)  # no fewer than are done
     resolved = resolved.model_copy(update=kept)
-    ignored = {"requested", "history", "plugins"} | ({"datasets", "reactions"} - old.keys())  # of an older gankit
+    ignored = {"requested", "history", "plugins"} | (
+        {"datasets", "reactions"} - old.keys()
+    )  # an older version has none
     new = resolved.model_dump(mode="json")
     differing = {key: value for key, value in changes(old, new).items() if key.split(".")[0] not in ignored}
     if differing:
@@ -37,7 +39,7 @@ def amend(
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """What differs, as {"model.gamma": new value}."""
+    """The new values of the settings that differ, by dotted name: {"model.gamma": 0.7}."""
     result: dict[str, Any] = {}
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)

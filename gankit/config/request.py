@@ -1,4 +1,4 @@
-"""What a user asks of a run, in one form, whether flags, a file, a preset, a rescue or a call in Python asks it."""
+"""A request for a run, in one form, from flags, a file, a preset, a rescue or a call in Python."""
 
 from __future__ import annotations
 
@@ -11,75 +11,76 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
-from gankit.config.schema import ASKED, COMPONENTS, SINGLE, TABLES, Flag, RunConfig, Tables, flags_of
+from gankit.config.schema import COMPONENTS, REQUESTABLE, SINGLE, TABLES, Flag, RunConfig, Tables, flags_of
 from gankit.config.values import duration, hexadecimal
 from gankit.errors import UserError, nearest
 
 
 def _field(name: str) -> Any:
-    """A field of `RunConfig` as it is asked for. Types and ranges of single values are left to `RunConfig`."""
-    settled = RunConfig.model_fields[name]
-    of: Any = Tables if name in TABLES else Any
-    for item in settled.metadata:
-        of = Annotated[of, item] if isinstance(item, Flag) else of
-    return of, Field({} if name in TABLES else None, description=settled.description)
+    """A `RunConfig` field in a request. `RunConfig` itself checks types and ranges of single values."""
+    field = RunConfig.model_fields[name]
+    annotation: Any = Tables if name in TABLES else Any
+    for item in field.metadata:
+        annotation = Annotated[annotation, item] if isinstance(item, Flag) else annotation
+    return annotation, Field({} if name in TABLES else None, description=field.description)
 
 
-_Fields: Any = create_model("_Fields", **{name: _field(name) for name in ASKED})
+_Fields: Any = create_model("_Fields", **{name: _field(name) for name in REQUESTABLE})
 
 
 class RunRequest(_Fields):
-    """What is asked of a run: fields of `RunConfig`, and those below. What is not in `model_fields_set` is not asked.
+    """The requested settings: fields of `RunConfig` and the fields below. Only `model_fields_set` is requested.
 
-    Components and loss terms are tables of options by name, the weight of a term among them; `set` has COMPONENT.FIELD
-    alone, as settings of the model stand in `model`; a duration is seconds. Raises `UserError` for what has no form.
+    Components and loss terms are tables of options by name; a term's table also holds its weight. `set` holds
+    COMPONENT.FIELD only, and `model` the settings of the model. A duration is in seconds. Raises `UserError` for a
+    malformed value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    if TYPE_CHECKING:  # what comes from `RunConfig` is there at run time only
+    if TYPE_CHECKING:  # the fields of `RunConfig` exist only at run time
 
         def __getattr__(self, name: str) -> Any: ...
 
-    preset: Annotated[Any, Flag("NAME")] = Field(None, description="a recipe of the model, e.g. paper")
+    preset: Annotated[Any, Flag("NAME")] = Field(None, description="preset of the model, e.g. paper")
     model: dict[str, Any] = Field({}, description="settings of the model")
     set: Annotated[dict[str, Any], Flag("KEY=VALUE", resumed=True)] = Field(
-        {}, description="a setting of the model, or COMPONENT.FIELD"
+        {}, description="setting of the model, or COMPONENT.FIELD"
     )
 
-    def __init__(self, **asked: Any) -> None:
+    def __init__(self, **values: Any) -> None:
         try:
-            super().__init__(**asked)
-        except ValidationError as error:  # a call in Python can hold what neither a flag nor a file can
+            super().__init__(**values)
+        except ValidationError as error:  # a call in Python can pass values that no flag or file can hold
             first = error.errors()[0]
             key = first["loc"][0]
-            raise UserError(f"{key} is {asked.get(str(key))!r}: {first['msg']}") from None
+            raise UserError(f"{key} is {values.get(str(key))!r}: {first['msg']}") from None
 
     @model_validator(mode="before")
     @classmethod
-    def _one_form(cls, asked: dict[str, Any]) -> dict[str, Any]:
-        """Without what asks for nothing, and with the model's settings apart from the components' options."""
-        asked = {key: value for key, value in asked.items() if value is not None and value not in ((), {})}
-        unknown = sorted(asked.keys() - cls.model_fields.keys())
+    def _one_form(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Drop empty values, and separate the model's settings from the components' options."""
+        values = {key: value for key, value in values.items() if value is not None and value not in ((), {})}
+        unknown = sorted(values.keys() - cls.model_fields.keys())
         if unknown:
             raise UserError(f"unknown option {unknown[0]!r}{nearest(unknown[0], cls.model_fields)}")
-        for key, value in asked.items():
+        for key, value in values.items():
             if isinstance(value, str) and "\0" in value:
                 raise UserError(f"{key} is {value!r}: no name has a NUL in it")
             named = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
             if key in ("model", "set") and not named:
                 raise UserError(f"{key} is {value!r}: it must be a table of settings")
         settings, components = {}, {}
-        for key, value in asked.pop("set", {}).items():
+        for key, value in values.pop("set", {}).items():
             if "." in key:
                 components[key] = value
-            elif isinstance(value, Mapping):  # in a file, `a.b = 1` is a table within a table
+            elif isinstance(value, Mapping):  # in TOML, `a.b = 1` is a nested table
                 components |= {f"{key}.{field}": one for field, one in value.items()}
             else:
                 settings[key] = value
         if settings:
-            asked["model"] = {**asked.get("model", {}), **settings}
-        return {**asked, "set": components} if components else asked
+            values["model"] = {**values.get("model", {}), **settings}
+        return {**values, "set": components} if components else values
 
     @field_validator("preset", "on_alarm", "device", "data", mode="before")
     @classmethod
@@ -113,9 +114,9 @@ class RunRequest(_Fields):
     @classmethod
     def _options(cls, value: Any, field: Any) -> Any:
         if not _nested(value):
-            says = SINGLE[field.field_name]
+            chooser = SINGLE[field.field_name]
             raise UserError(
-                f"{field.field_name} is {value!r}: it must be a table of options by name; {says} says which is used"
+                f"{field.field_name} is {value!r}: it must be a table of options by name; {chooser} says which is used"
             )
         return value
 
@@ -129,11 +130,11 @@ class RunRequest(_Fields):
         return {name: {} for name in _names(value) or ()}
 
     def table(self) -> dict[str, Any]:
-        """All that is asked, and nothing else: what stands in `requested` of config.json."""
+        """The requested settings only, as `requested` of config.json records them."""
         return self.model_dump(exclude_unset=True)
 
     def over(self, before: RunRequest) -> RunRequest:
-        """Both in one, this one over that before it: also its table of a component over COMPONENT.FIELD there."""
+        """This request merged over `before`. Its table of a component also overrides COMPONENT.FIELD in `before`."""
         below, above = before.table(), self.table()
         for kind in TABLES:
             for name, table in above.get(kind, {}).items():
@@ -141,11 +142,11 @@ class RunRequest(_Fields):
                     below.get("set", {}).pop(f"{name}.{field}", None)
         for name, table in above.get("losses", {}).items():
             if "weight" not in table and below.get("losses", {}).get(name, {}).get("weight") == 0:
-                del below["losses"][name]  # named after it was left out: it is wanted
+                del below["losses"][name]  # naming the term undoes an earlier weight of 0
         return RunRequest(**merge(below, above))
 
     def component_options(self) -> dict[str, dict[str, Any]]:
-        """What `set` has of each component: {name: {field: value}}."""
+        """The entries of `set` by component: {name: {field: value}}."""
         options: dict[str, dict[str, Any]] = {}
         for key, value in self.set.items():
             component, _, name = key.partition(".")
@@ -154,7 +155,7 @@ class RunRequest(_Fields):
 
 
 FLAGS = flags_of(RunRequest)
-RESUMED = {name for name, flag in FLAGS.items() if flag.resumed}  # what a resume may change
+RESUMED = {name for name, flag in FLAGS.items() if flag.resumed}  # settings that a resume may change
 
 
 def _names(value: Any) -> list[str] | None:
@@ -168,25 +169,25 @@ def _nested(value: Any) -> bool:
 
 
 def read_toml(path: str | Path, plugins: Iterable[str] = ()) -> RunRequest:
-    """The request that a TOML file makes: the fields of `RunConfig`, a [model] table, lists or tables of components.
+    """The request in a TOML file: fields of `RunConfig`, a [model] table, lists or tables of components.
 
-    The file may be somebody else's. It may say which `plugins` it is for, but only flags load them.
+    The file is not trusted: it may list the `plugins` that it needs, but only --plugin loads them.
     """
     try:
         with open(os.path.expanduser(path), "rb") as file:
-            asked = tomllib.load(file)
-        given = asked.pop("plugins", [])
-        request = RunRequest(**asked)
+            table = tomllib.load(file)
+        listed = table.pop("plugins", [])
+        request = RunRequest(**table)
     except OSError as error:
         raise UserError(f"--config {path} cannot be read: {error.strerror}") from None
     except RecursionError:
         raise UserError(f"--config {path} is no file of settings: it is nested too deeply") from None
-    except ValueError as error:  # no TOML, no UTF-8, a number of five thousand digits, a name with a NUL
+    except ValueError as error:  # not TOML, not UTF-8, a number of thousands of digits, a name with a NUL
         raise UserError(f"--config {path} is no TOML file: {error}") from None
-    wanted = _names(given)
-    if wanted is None:
-        raise UserError(f"plugins is {given!r}: it must be a list of files and modules")
-    missing = [name for name in wanted if name not in plugins]
+    names = _names(listed)
+    if names is None:
+        raise UserError(f"plugins is {listed!r}: it must be a list of files and modules")
+    missing = [name for name in names if name not in plugins]
     if missing:
         flags = shlex.join(part for name in missing for part in ("--plugin", name))
         raise UserError(
@@ -197,7 +198,7 @@ def read_toml(path: str | Path, plugins: Iterable[str] = ()) -> RunRequest:
 
 
 def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Later tables win; tables within them are merged key by key."""
+    """Later tables win; nested tables are merged key by key."""
     result: dict[str, Any] = {}
     for table in tables:
         for key, value in table.items():

@@ -1,6 +1,6 @@
-"""Every setting of a run: its name, type, range, default and words, in one place.
+"""Every setting of a run: its name, type, range, default and description, in one place.
 
-Flags of the commands, options of `gankit.run`, keys of a TOML file and docs/settings.md follow from here.
+The flags, the options of `gankit.run`, the keys of a TOML file and docs/settings.md are derived from it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from gankit.options import Options
 
 @dataclass(frozen=True)
 class Flag:
-    """That a setting has a flag, and how it is written."""
+    """The command-line flag of a setting."""
 
-    metavar: str | None = None  # what stands for the value; a choice shows its own
-    name: str | None = None  # where it is not the setting's own with hyphens
-    read: Callable[[str], Any] | None = None  # what makes a value of the text, where the type alone does not say
-    auto: bool = False  # may be `auto`: decided for the machine, and kept by a resume
-    resumed: bool = False  # `gankit resume` takes it
+    metavar: str | None = None  # placeholder for the value; a choice shows its values
+    name: str | None = None  # where it is not the setting's name with hyphens
+    read: Callable[[str], Any] | None = None  # parses the text, where the type alone does not
+    auto: bool = False  # accepts `auto`: decided for the machine, and kept by a resume
+    resumed: bool = False  # `gankit resume` accepts it
 
 
-Tables = dict[str, dict[str, Any]]  # options by the component's name
+Tables = dict[str, dict[str, Any]]  # options by component name
 
 
 class RunConfig(Options):
     """config.json: enough to repeat the run. Sizes in pixels, times in seconds, intervals in steps."""
 
-    gankit: str = Field("", description="the version of gankit that began the run")
-    model: dict[str, Any] = Field(description="the model's name and its settings")
+    gankit: str = Field("", description="version of gankit that started the run")
+    model: dict[str, Any] = Field(description="name of the model, and its settings")
     data: Annotated[str, Flag("DIR|NAME[:ARG]")] = Field(
         description="folder of pictures, or a data source: try demo",
     )
@@ -41,49 +41,51 @@ class RunConfig(Options):
         ge=8, le=1024, description="side of the square pictures, in pixels"
     )
     batch_size: Annotated[int, Flag("B", auto=True)] = Field(ge=1, description="pictures in a batch")
-    seed: Annotated[int, Flag("N")] = Field(0, ge=0, description="decides weights, batches and latents")
-    steps: Annotated[int | None, Flag("N", auto=True, resumed=True)] = Field(ge=0, description="total length in steps")
+    seed: Annotated[int, Flag("N")] = Field(0, ge=0, description="random seed for weights, batches and latents")
+    steps: Annotated[int | None, Flag("N", auto=True, resumed=True)] = Field(ge=0, description="total number of steps")
     time: Annotated[float | None, Flag("2h", read=duration, resumed=True)] = Field(
-        None, gt=0, description="end in good order after so long: 90s, 30m, 2h; a bare number is seconds"
+        None, gt=0, description="time limit: 90s, 30m, 2h; a bare number is seconds"
     )
     device: Annotated[Literal["cpu", "cuda", "mps"], Flag(auto=True, resumed=True)] = Field(
-        description="where to compute"
+        description="device to train on"
     )
     precision: Annotated[Literal["fp32", "bf16"], Flag(auto=True, resumed=True)] = Field(
-        description="of the networks' arithmetic"
+        description="precision of the networks' arithmetic"
     )
-    fit: Annotated[Literal["pad", "crop"], Flag()] = Field("pad", description="how a picture becomes square")
+    fit: Annotated[Literal["pad", "crop"], Flag()] = Field(
+        "pad", description="make pictures square by padding or cropping"
+    )
     background: Annotated[Colour, Flag("COLOUR")] = Field(
-        "white", description="colour under transparency and in the padding"
+        "white", description="colour behind transparency and in the padding"
     )
     mirror: Annotated[bool, Flag()] = Field(False, description="mirror pictures at random")
     holdout: Annotated[float, Flag("SHARE")] = Field(
-        0.1, ge=0, lt=1, description="share of the pictures never trained on"
+        0.1, ge=0, lt=1, description="share of the pictures held out from training"
     )
     log_every: Annotated[int, Flag("N")] = Field(50, ge=1, description="steps between lines of metrics.jsonl")
     sample_every: Annotated[int, Flag("N")] = Field(250, ge=1, description="steps between sample grids")
     checkpoint_every: Annotated[int, Flag("N")] = Field(1000, ge=1, description="steps between checkpoints")
     networks: Tables = Field({}, description="options of the network pair that the model's settings name")
     losses: Annotated[Tables, Flag("NAME=WEIGHT", "loss", resumed=True)] = Field(
-        {}, description="an extra loss term; a weight of 0 leaves out one of the model's own"
+        {}, description="add a loss term; weight 0 removes one of the model's own"
     )
     controllers: Annotated[Tables, Flag("NAME", "controller")] = Field(
-        {}, description="a controller; replaces that of its knob"
+        {}, description="add a controller; it replaces the model's own for the same knob"
     )
-    diagnostics: Annotated[Tables, Flag("NAME", "diagnostic")] = Field({}, description="a further diagnostic")
-    views: Annotated[Tables, Flag("NAME", "view")] = Field({}, description="what the discriminator is shown")
-    artifacts: Annotated[Tables, Flag("NAME", "artifact")] = Field({}, description="a further thing to draw or log")
+    diagnostics: Annotated[Tables, Flag("NAME", "diagnostic")] = Field({}, description="add a diagnostic")
+    views: Annotated[Tables, Flag("NAME", "view")] = Field({}, description="change what the discriminator sees")
+    artifacts: Annotated[Tables, Flag("NAME", "artifact")] = Field({}, description="add a drawing or a log")
     datasets: Tables = Field({}, description="options of the data source that `data` names")
     reactions: Tables = Field({}, description="options of the reaction that `on_alarm` names")
     on_alarm: Annotated[str, Flag("NAME", resumed=True)] = Field(
-        "stop", description="at a critical alarm: stop, rescue or warn"
+        "stop", description="reaction to a critical alarm: stop, rescue or warn"
     )
-    plugins: list[str] = Field([], description="what --plugin named: files and modules")
-    requested: dict[str, Any] = Field({}, description="the request as it was made, kept as a record")
-    history: list[dict[str, Any]] = Field([], description="what later starts changed, and from which step on")
+    plugins: list[str] = Field([], description="files and modules given with --plugin")
+    requested: dict[str, Any] = Field({}, description="the requested settings, as a record")
+    history: list[dict[str, Any]] = Field([], description="settings changed by later starts, with the first step")
 
-    # The model's own controllers, which yield to a named one of the same knob. Only what is built knows its knobs, so a
-    # training's building decides, and config.json has what remains.
+    # Controllers of the model that yield to a requested one of the same knob. A controller's knobs are known only once
+    # it is built: the training then decides, and config.json holds the controllers that remain.
     _yielding: tuple[str, ...] = PrivateAttr(())
 
     @property
@@ -93,11 +95,11 @@ class RunConfig(Options):
 
     @property
     def yielding(self) -> tuple[str, ...]:
-        """The model's own controllers that nobody named; none, once it is decided which remain."""
+        """The model's own controllers that nobody requested; empty once the training has decided which remain."""
         return self._yielding
 
     def with_yielding(self, controllers: Iterable[str]) -> RunConfig:
-        """The same, of which these controllers yield to others."""
+        """A copy in which these controllers yield to others."""
         new = self.model_copy()
         new._yielding = tuple(controllers)
         return new
@@ -109,14 +111,14 @@ def flags_of(settings: type[BaseModel]) -> dict[str, Flag]:
     return {name: item for name, field in fields for item in field.metadata if isinstance(item, Flag)}
 
 
-COMPONENTS = ("controllers", "diagnostics", "views", "artifacts")  # kinds that a run has by name, with options
-SINGLE = {  # of which it has one, with options; and what says which
+COMPONENTS = ("controllers", "diagnostics", "views", "artifacts")  # kinds with any number of components in a run
+SINGLE = {  # kinds with one component in a run, and the setting that names it
     "networks": "`networks` in [model]",
     "datasets": "`data`",
     "reactions": "`on_alarm`",
 }
 TABLES = (*COMPONENTS, *SINGLE, "losses")
 _FLAGS = flags_of(RunConfig)
-ASKED = tuple(name for name in RunConfig.model_fields if name in _FLAGS or name in TABLES)  # what a request may have
+REQUESTABLE = tuple(name for name in RunConfig.model_fields if name in _FLAGS or name in TABLES)  # fields of a request
 AUTO = tuple(name for name, flag in _FLAGS.items() if flag.auto)
-PLAIN = tuple(name for name in _FLAGS if name not in (*AUTO, *TABLES))  # one value each, none of them the machine's
+PLAIN = tuple(name for name in _FLAGS if name not in (*AUTO, *TABLES))  # single values, the same on any machine

@@ -13,7 +13,7 @@ from gankit.errors import UserError
 
 
 def colour(text: str) -> tuple[int, int, int]:
-    """RGB, 0..255, of a colour's name or `#rrggbb`. Raises ValueError for what is neither."""
+    """RGB, 0..255, of a colour's name or `#rrggbb`. Raises ValueError for any other text."""
     from PIL import ImageColor
 
     try:
@@ -23,11 +23,11 @@ def colour(text: str) -> tuple[int, int, int]:
 
 
 def hexadecimal(text: str) -> str:
-    """`#rrggbb` of a colour's name or of itself. Raises ValueError as `colour` does."""
+    """A colour's name or `#rrggbb` as `#rrggbb`. Raises ValueError as `colour` does."""
     return "#{:02x}{:02x}{:02x}".format(*colour(text))
 
 
-Colour = Annotated[str, AfterValidator(hexadecimal)]  # a setting that is a colour: a name, or #rrggbb, which it becomes
+Colour = Annotated[str, AfterValidator(hexadecimal)]  # a colour's name or #rrggbb, stored as #rrggbb
 
 
 def duration(text: str, flag: str = "--time") -> float:
@@ -42,7 +42,7 @@ def duration(text: str, flag: str = "--time") -> float:
 
 
 def parse_value(text: str) -> Any:
-    """The VALUE of `--set KEY=VALUE`: a TOML value where it is one, otherwise the text itself."""
+    """The VALUE of `--set KEY=VALUE`: a TOML value if it parses as one, otherwise the text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,4 +1,4 @@
-"""What is drawn from a run folder alone: curves, an animation and a report. Needs no model and no torch."""
+"""Draws a run folder: curves, an animation and a report. Needs no model and no torch."""
 
 from gankit.report.animation import animate
 from gankit.report.figures import draw_losses

@@ -1,4 +1,4 @@
-"""The samples of a run as a moving picture, and how any moving picture is written."""
+"""Animates the samples of a run, and writes any animation as GIF or MP4."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-WIDTH = 512  # pixels, at least
-HOLD = 2.0  # seconds that the last frame stays
-LONGEST = 0.5  # seconds a frame, so that a run of three samples is no slide show
-BAR, INK = (28, 31, 35), (240, 240, 238)  # the caption's ground and letters
-SHADES = 16  # from one to the other
+WIDTH = 512  # minimum width in pixels
+HOLD = 2.0  # extra seconds of the last frame
+LONGEST = 0.5  # seconds per frame at most: three samples must not become a slide show
+BAR, INK = (28, 31, 35), (240, 240, 238)  # colours of the caption's ground and letters
+SHADES = 16  # shades between the two colours
 
 
 def animate(run: RunFolder, path: Path | None = None, frames: int = 120, seconds: float = 12.0) -> Path:
     """Make a looping GIF or MP4 of a run's samples, by the suffix of `path` (RUN/animation.gif by default).
 
     At most `frames` samples, evenly in training steps, in `seconds`; the last one stays two seconds longer.
-    Returns where it was written. Raises UserError if the run has no samples, the suffix is another one, the
-    numbers make no sense, or an MP4 is asked for without imageio-ffmpeg.
+    Returns the path. Raises UserError if the run has no samples, for another suffix, for `frames` or `seconds` out of
+    range, and for an MP4 without imageio-ffmpeg.
     """
     path = Path(path) if path else run.animation_path
     refuse_name(path)
@@ -51,7 +51,7 @@ def animate(run: RunFolder, path: Path | None = None, frames: int = 120, seconds
 
 
 def refuse_name(path: Path) -> None:
-    """Raise UserError unless a film can be written under this name."""
+    """Raise UserError unless the suffix is .gif, or .mp4 with imageio-ffmpeg installed."""
     suffix = path.suffix.lower()
     if suffix not in (".gif", ".mp4"):
         raise UserError(f"{path} is neither a .gif nor an .mp4: give the animation a name that ends in one of them")
@@ -104,7 +104,7 @@ def _fitted(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _enlarged(picture: np.ndarray) -> np.ndarray:
-    """Every pixel as a square of pixels, until the picture is wide enough."""
+    """The picture enlarged by a whole factor to at least WIDTH pixels."""
     factor = max(1, -(-WIDTH // picture.shape[1]))
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
@@ -130,7 +130,7 @@ def _shades() -> np.ndarray:
     return (np.array(BAR) * (1 - share) + np.array(INK) * share).round().astype(np.uint8)
 
 
-# GIF. Pillow writes it: imageio would choose a palette for each frame, and colours would flicker.
+# GIF, by Pillow: imageio chooses a palette for each frame, so that colours flicker.
 
 
 def _write_gif(
@@ -139,7 +139,7 @@ def _write_gif(
     palette, index = _common_palette(pictures, background)
     frames = _indexed(pictures, palette, index, bar)
     first = next(frames)
-    # A hundredth of a second is GIF's unit, and browsers slow down whatever is faster than two.
+    # GIF counts hundredths of a second, and browsers slow down frames shorter than two.
     shown = max(20, round(pause * 100) * 10)
     durations = [shown] * (len(pictures) - 1) + [shown + round(hold * 1000)]
     first.save(path, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0, optimize=False)
@@ -164,7 +164,7 @@ def _indexed(
 def _common_palette(pictures: list[np.ndarray], background: Any) -> tuple[np.ndarray, np.ndarray]:
     """One palette for all frames, and each colour's place in it by its upper six bits of red, green and blue.
 
-    First the caption's shades, then colours that fill much of the pictures, exactly, then the best others.
+    First the caption's shades, then the exact colours that fill much of the pictures, then the best of the rest.
     """
     import numpy as np
     from PIL import Image
@@ -172,7 +172,7 @@ def _common_palette(pictures: list[np.ndarray], background: Any) -> tuple[np.nda
     some = pictures[:: max(1, len(pictures) // 24)]
     pixels = np.concatenate([picture.reshape(-1, 3) for picture in some])
     exact = np.concatenate([_frequent(pixels), *background, np.full((1, 3), 255)]).astype(np.uint8)
-    # One of the 256 places stays free: Pillow marks with it what did not change since the last frame.
+    # One of the 256 places stays free: Pillow uses it for pixels that did not change since the last frame.
     room = 255 - SHADES - len(exact)
     strip = pixels[:: max(1, len(pixels) // 100_000)][None]
     chosen = Image.fromarray(strip).quantize(room, method=Image.Quantize.MEDIANCUT, kmeans=1).getpalette() or []
@@ -206,7 +206,7 @@ def _nearest(palette: np.ndarray) -> np.ndarray:
 
 
 def background(run: RunFolder) -> list[np.ndarray]:
-    """The colour that pictures were filled up with, if config.json tells one."""
+    """The padding colour of the pictures, if config.json has one."""
     import numpy as np
     from PIL import ImageColor
 
@@ -225,7 +225,7 @@ def _write_mp4(path: Path, pictures: list[np.ndarray], pause: float, hold: float
 
     rate = 1 / pause
     shades = _shades()
-    # Two by two: the usual pixel format keeps one colour for four pixels, and needs even sides.
+    # The usual pixel format keeps one colour for 2×2 pixels, and needs even sides.
     options: dict[str, Any] = {"fps": rate, "quality": 8, "macro_block_size": 2}
     writer: Any = imageio.get_writer(path, format="FFMPEG", mode="I", **options)
     with writer:

@@ -1,4 +1,4 @@
-"""A comparison's report.html: its arms' pictures, measures and curves side by side, from its folder alone."""
+"""report.html of a comparison: pictures, measures and curves of its arms side by side, from its folder alone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gankit.comparison.results import label, shown, some
+from gankit.comparison.results import ending_cells, label, shown, some
 from gankit.comparison.results import read as read_comparison
-from gankit.comparison.results import told as told_of_run
 from gankit.files import below, relative
 from gankit.options import Curve
 from gankit.report import words
@@ -27,7 +26,7 @@ from gankit.report.story import Story, evenly, read
 from gankit.runs.folder import RunFolder
 
 POSITIONS = 40  # of the slider, at most
-DRAWN = (  # what is drawn of metrics that more than one arm has, in this order; of a name ending in / all below it
+DRAWN = (  # metrics to draw if several arms have them, in this order; NAME/ stands for all below it
     *("mode-collapse/variety", "mode-collapse/coverage", "mode-collapse/recall", "mode-collapse/precision"),
     *("mode-collapse/colours", "cleanliness/", "energy/", "loss/", "reconstruction-errors/wasserstein"),
     *("learning_rate/", "images_per_second"),
@@ -35,26 +34,26 @@ DRAWN = (  # what is drawn of metrics that more than one arm has, in this order;
 
 
 def write_comparison(folder: Path) -> Path:
-    """Write report.html of a comparison, finished or not. Returns where it was written.
+    """Write report.html of a comparison, finished or not. Returns the path.
 
-    Raises UserError if comparison.json cannot be read or the file not be written.
+    Raises UserError if comparison.json cannot be read or the page cannot be written.
     """
     comparison = read_comparison(folder)
     stories = _stories(folder, comparison)
-    told = _told(folder, comparison, stories)
-    told |= _pictures(comparison, stories, room(told))
-    return write_page("comparison.html.j2", folder / "report.html", told, drawn=True)
+    context = _context(folder, comparison, stories)
+    context |= _pictures(comparison, stories, room(context))
+    return write_page("comparison.html.j2", folder / "report.html", context, drawn=True)
 
 
 def _stories(folder: Path, comparison: Mapping[str, Any]) -> dict[tuple[str, int], Story]:
-    """The runs that have begun, by arm and seed."""
+    """The runs that have started, by arm and seed."""
     rows = [
         row for row in comparison["runs"] if (below(folder, *relative(row["folder"]).parts) / "config.json").is_file()
     ]
     return {(row["arm"], row["seed"]): read(RunFolder(folder / row["folder"])) for row in rows}
 
 
-def _told(folder: Path, comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], Story]) -> dict[str, Any]:
+def _context(folder: Path, comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], Story]) -> dict[str, Any]:
     arms = [arm["name"] for arm in comparison["arms"]]
     rows = comparison["runs"]
     seeds = sorted({row["seed"] for row in rows})
@@ -107,7 +106,7 @@ def _length(comparison: Mapping[str, Any]) -> str:
     return f"{words.duration(comparison['budget'])} of training for each"
 
 
-# Pictures: of each arm's first seed under one slider; of the others the last ones.
+# Pictures: all grids of each arm's first seed under one slider, and the last grids of the other seeds.
 
 
 def _pictures(comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], Story], free: int) -> dict[str, Any]:
@@ -127,7 +126,7 @@ def _pictures(comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], S
     paces = {arm["name"]: arm["pictures_a_step"] for arm in comparison["arms"]}
     columns: list[dict[str, Any]] = [{"name": arm, "shown": []} for arm in arms]
     if arms:
-        # By pictures shown: a model that draws two batches a step has had as much at half the step.
+        # Aligned by pictures seen: a model that uses two batches per step has seen as many at half the step.
         longest = max(arms, key=lambda arm: arms[arm][-1][0] * paces[arm])
         each = sum(len(still(runs[arm], samples[-1]).get("source", "")) for arm, samples in arms.items())
         chosen = evenly(arms[longest], max(1, min(POSITIONS, free // max(each, 1))))
@@ -136,13 +135,13 @@ def _pictures(comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], S
             for step, _ in chosen:
                 images = step * paces[longest]
                 at = [sample for sample in samples if sample[0] * pace <= images] or samples[:1]
-                # An address that asks for nothing, where a picture is damaged.
+                # An empty address where a picture is damaged.
                 column["shown"].append(still(runs[column["name"]], at[-1]) or {"step": at[-1][0], "source": "data:,"})
     held = [
         [
             {
                 "step": one["step"],
-                # What stands in the page already, or is as the one before, is not held twice.
+                # A picture that the page already holds is not stored twice.
                 "source": None
                 if n == len(column["shown"]) - 1 or (n and one["source"] == column["shown"][n - 1]["source"])
                 else one["source"],
@@ -177,13 +176,13 @@ def _measure(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
         )
     better = f"{entry['better']} is better"
     if entry["better"] == "nearer":
-        better = "nearer to the real pictures is better, and differences are of distances from them"
+        better = "nearer to the real pictures is better; differences compare the distances from them"
     return {
         "title": label(name),
         "note": better + (f"; by {entry['space']}" if entry["space"] else ""),
         "ceiling": "" if entry["ceiling"] is None else shown(name, entry["ceiling"]),
         "means": means,
-        "told": entry.get("note", ""),
+        "remark": entry.get("note", ""),
         "differences": rows,
     }
 
@@ -195,10 +194,10 @@ def _signed(name: str, value: float) -> str:
 
 def _dots(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
     scale = 2**-20 if entry["name"] == "peak_memory" else 1
-    made = []
+    rows = []
     for arm in arms:
         one = entry["arms"][arm]
-        made.append(
+        rows.append(
             {
                 "name": html.escape(arm),
                 "short": html.escape(arm if len(arm) <= 18 else f"{arm[:17]}…"),
@@ -207,40 +206,40 @@ def _dots(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
                 "interval": one["interval"] and [value * scale for value in one["interval"]],
             }
         )
-    return {"arms": made, "ceiling": entry["ceiling"]}
+    return {"arms": rows, "ceiling": entry["ceiling"]}
 
 
-# Curves: a panel a metric, a colour an arm, a line a seed.
+# Curves: one panel per metric, one colour per arm, one line per seed.
 
 
 def _panels(
     arms: Sequence[str], seeds: Sequence[int], stories: Mapping[tuple[str, int], Story]
 ) -> list[dict[str, Any]]:
-    curves: dict[str, Curve] = {}  # of the arms' words on one metric the first one's
+    curves: dict[str, Curve] = {}  # the first arm's description of a metric counts
     for story in stories.values():
         curves = story.curves | curves
-    found = {key: series_of(story.metrics, curves) for key, story in stories.items()}
-    keys = sorted({key for series in found.values() for key in series})
-    made = []
-    for wanted in DRAWN:
+    by_run = {key: series_of(story.metrics, curves) for key, story in stories.items()}
+    keys = sorted({key for series in by_run.values() for key in series})
+    drawn = []
+    for pattern in DRAWN:
         for key in keys:
-            if key != wanted and not (wanted.endswith("/") and key.startswith(wanted)):
+            if key != pattern and not (pattern.endswith("/") and key.startswith(pattern)):
                 continue
-            there = [series[key] for series in found.values() if key in series]
-            moves = len({value for one in there for value in one.line.values if value is not None}) > 1
-            if moves and len({arm for (arm, _), series in found.items() if key in series}) > 1:
-                made.append(_panel(key, arms, seeds, found))
-    return made
+            present = [series[key] for series in by_run.values() if key in series]
+            moves = len({value for one in present for value in one.line.values if value is not None}) > 1
+            if moves and len({arm for (arm, _), series in by_run.items() if key in series}) > 1:
+                drawn.append(_panel(key, arms, seeds, by_run))
+    return drawn
 
 
 def _panel(
-    key: str, arms: Sequence[str], seeds: Sequence[int], found: Mapping[tuple[str, int], Mapping[str, Series]]
+    key: str, arms: Sequence[str], seeds: Sequence[int], by_run: Mapping[tuple[str, int], Mapping[str, Series]]
 ) -> dict[str, Any]:
-    there = [(arm, seed) for arm in arms for seed in seeds if key in found.get((arm, seed), {})]
-    points = max(200, POINTS * 2 // len(there))
+    present = [(arm, seed) for arm in arms for seed in seeds if key in by_run.get((arm, seed), {})]
+    points = max(200, POINTS * 2 // len(present))
     lines = []
-    for arm, seed in there:
-        one = found[arm, seed][key]
+    for arm, seed in present:
+        one = by_run[arm, seed][key]
         name = arm if len(seeds) == 1 else f"{arm}, seed {seed}"
         line, smooth = (thinner(line, points) if line else None for line in (one.line, one.smooth))
         lines.append(replace(one, name=name, line=line or one.line, smooth=smooth, abandoned=[]))
@@ -250,10 +249,10 @@ def _panel(
     kind = "rates" if key.startswith("learning_rate") else "other"
     title = f"{key}  {about.letter}" if about.letter else key
     data = panel_data(Panel(kind, title, note, lines, log, about.bounds))
-    for (arm, seed), series in zip(there, data["series"], strict=True):
+    for (arm, seed), series in zip(present, data["series"], strict=True):
         series["name"] = html.escape(arm if seed == seeds[0] else f"{arm}, seed {seed}")
         series["colour"] = arms.index(arm)
-        series["further"] = seed != min(s for a, s in there if a == arm)
+        series["further"] = seed != min(s for a, s in present if a == arm)
     return data
 
 
@@ -263,7 +262,7 @@ def thinner(line: Any, limit: int) -> Any:
 
 
 def _marks(stories: Mapping[tuple[str, int], Story]) -> list[dict[str, Any]]:
-    """Critical alarms, of all runs: the others stand in the runs' own reports."""
+    """The critical alarms of all runs; the runs' own reports show the others."""
     return [
         {
             "step": alarm["step"],
@@ -278,7 +277,7 @@ def _marks(stories: Mapping[tuple[str, int], Story]) -> list[dict[str, Any]]:
 
 def _run(row: Mapping[str, Any], folder: Path, story: Story | None) -> dict[str, Any]:
     if row.get("outcome"):
-        cells = told_of_run(row)
+        cells = ending_cells(row)
     else:
         goal = story.config.get("steps") if story else None
         at = f"at step {words.steps_done(story):,}" if story else "not begun"
@@ -288,6 +287,6 @@ def _run(row: Mapping[str, Any], folder: Path, story: Story | None) -> dict[str,
         "arm": row["arm"],
         "seed": row["seed"],
         **dict(zip(("how", "collapse", "rescues", "speed", "seconds"), cells, strict=True)),
-        # Of a folder named `javascript:…` the address is that of the folder.
+        # The leading ./ keeps a folder named `javascript:…` a path.
         "report": f"./{quote(str(relative(row['folder'])))}/report.html" if there else "",
     }

@@ -1,4 +1,4 @@
-"""The lines of metrics.jsonl as named series, in panels: what both figures draw."""
+"""The lines of metrics.jsonl as named series in panels, for losses.png and the report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from gankit.options import Curve
 
-POINTS = 2000  # a series; more cannot be told apart on a screen
-SMOOTH_FROM = 150  # points; below, every point can be seen
-NOISY = 0.3  # of the points are a turn, up or down: two thirds in white noise, none in a calm curve
-SCALES_APART = 30.0  # readings of one diagnostic that differ by more go to panels of their own
+POINTS = 2000  # per series; a screen shows no more
+SMOOTH_FROM = 150  # points; with fewer, every point is visible
+NOISY = 0.3  # share of points that are a turn: two thirds in white noise, none in a calm curve
+SCALES_APART = 30.0  # ratio of readings of one diagnostic; beyond it they get separate panels
 
-# How the core's own metrics are shown; models and components say it of theirs, and others have their names alone.
+# How to draw gankit's own metrics. Models and components describe theirs; other metrics have only their name.
 OWN = {
     "loss/discriminator": Curve(letter="L_D"),
     "loss/generator": Curve(letter="L_G"),
@@ -26,17 +26,17 @@ OWN = {
         letter="L(G(z))", note="The discriminator's energy of generated pictures. Its unit is the model's own."
     ),
 }
-NOTES = {  # of all metrics with a prefix together
-    "loss": "What each network makes smaller.",
+NOTES = {  # for all metrics with a prefix
+    "loss": "The value that each network minimises.",
     "energy": "The discriminator's energy, batch means: of real pictures and of generated ones.",
-    "cleanliness": "Samples over real pictures, at their own size: 1 is right. Above it grain is noise; below it flat "
-    "and ground are noise as well, and fine is blur. Logarithmic scale.",
+    "cleanliness": "Samples divided by real pictures, at their own size: 1 is right. Grain above 1 is noise. "
+    "Flat and ground below 1 are noise too; fine below 1 is blur. Logarithmic scale.",
     "learning_rate": "Logarithmic scale.",
     "speed": "The only curve here that depends on the clock.",
 }
-RATIOS = {"cleanliness": "How clean and how sharp"}  # diagnostics whose readings are to come to 1, and their titles
+RATIOS = {"cleanliness": "How clean and how sharp"}  # diagnostics whose readings should be 1, and their titles
 NOT_DRAWN = {"step", "images", "seconds", "attempt"}
-APART = {"reconstruction-errors"}  # diagnostics with a section of their own
+APART = {"reconstruction-errors"}  # diagnostics with their own section
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Series:
-    """One metric: its line, the smoothed line if it is long and noisy, and what later attempts abandoned."""
+    """One metric: its line, the smoothed line if it is long and noisy, and lines of replaced attempts."""
 
     key: str
     name: str
@@ -62,7 +62,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """Series that are drawn into one picture, with what a reader should know of them."""
+    """Series to draw in one plot, with a title and a note."""
 
     kind: str  # losses | energies | control | rates | diagnostic | laboratory | other
     title: str
@@ -74,16 +74,16 @@ class Panel:
 
 
 def panels(lines: list[dict[str, Any]], model: str, curves: Mapping[str, Curve] | None = None) -> list[Panel]:
-    """Group what the metrics lines hold into panels, of any model: `model` is the name in config.json.
+    """Group the metrics of a run into panels; `model` is the name in config.json.
 
-    Losses, energies, the model's own values, learning rates, then one panel a diagnostic, then the rest.
-    `curves`: how metrics are shown, as the run's folder says.
+    Losses, energies, the model's own values, learning rates, then one panel per diagnostic, then the rest.
+    `curves`: how to draw metrics, from the run folder.
     """
-    found = {key: series for key, series in series_of(lines, curves).items() if key.partition("/")[0] not in APART}
-    made: list[Panel] = []
-    for prefix, keys in _by_prefix(found, model):
-        made += _panels_of(prefix, [found[key] for key in keys], model)
-    return made
+    by_key = {key: series for key, series in series_of(lines, curves).items() if key.partition("/")[0] not in APART}
+    grouped: list[Panel] = []
+    for prefix, keys in _by_prefix(by_key, model):
+        grouped += _panels_of(prefix, [by_key[key] for key in keys], model)
+    return grouped
 
 
 def series_of(lines: list[dict[str, Any]], curves: Mapping[str, Curve] | None = None) -> dict[str, Series]:
@@ -93,7 +93,7 @@ def series_of(lines: list[dict[str, Any]], curves: Mapping[str, Curve] | None = 
 
 
 def rate_drops(panels: Iterable[Panel]) -> list[int]:
-    """The steps at which a learning rate had been lowered, in order."""
+    """The steps by which a learning rate was lowered, in order."""
     steps: set[int] = set()
     for series in (series for panel in panels if panel.kind == "rates" for series in panel.series):
         points = [(s, v) for s, v in zip(series.line.steps, series.line.values, strict=True) if v is not None]
@@ -105,7 +105,7 @@ def rate_drops(panels: Iterable[Panel]) -> list[int]:
 
 
 def _columns(lines: list[dict[str, Any]]) -> dict[str, list[tuple[int, float, int]]]:
-    """(step, value, attempt) by key. null, and whatever else is no finite number, is NaN: a gap."""
+    """(step, value, attempt) by key. null and non-finite numbers are NaN: a gap."""
     columns: dict[str, list[tuple[int, float, int]]] = {}
     for line in lines:
         step, attempt = line["step"], attempt_of(line)
@@ -126,12 +126,12 @@ def attempt_of(line: dict[str, Any]) -> int:
 
 
 def replaced(line: dict[str, Any], ends: dict[int, float]) -> bool:
-    """Whether a later attempt has gone over the step of a line again; `ends` of `attempt_ends`."""
+    """Whether a later attempt repeated the step of a line; `ends` comes from `attempt_ends`."""
     return bool(line["step"] >= ends.get(attempt_of(line), math.inf))
 
 
 def attempt_ends(lines: list[dict[str, Any]]) -> dict[int, float]:
-    """For each attempt the step from which a later attempt took its place."""
+    """For each attempt, the step from which a later attempt replaces it."""
     starts: dict[int, int] = {}
     for line in lines:
         attempt = attempt_of(line)
@@ -148,7 +148,7 @@ def _series(key: str, about: Curve, points: list[tuple[int, float, int]], kept_u
     for attempt in sorted({n for _, _, n in points}):
         gone = [(step, value) for step, value, n in points if n == attempt and step >= kept_until[n]]
         if gone:
-            # Begin where the later attempt begins too, so that the fork can be seen.
+            # Start at the fork, where the later attempt starts too.
             before = [point for point in kept if point[0] < gone[0][0]][-1:]
             abandoned.append(thin(before + gone, POINTS // 4))
     finite = [(step, value) for step, value in kept if math.isfinite(value)]
@@ -164,7 +164,7 @@ def _series(key: str, about: Curve, points: list[tuple[int, float, int]], kept_u
 
 
 def thin(points: list[tuple[int, float]], limit: int = POINTS) -> Line:
-    """At most `limit` of the points: of each stretch the least and the greatest, and that there was a gap."""
+    """At most `limit` of the points: the least, the greatest and a gap of each stretch."""
     import numpy as np
 
     if len(points) > limit:
@@ -189,35 +189,35 @@ def _smooth(points: list[tuple[int, float]]) -> Line | None:
     if len(points) < SMOOTH_FROM:
         return None
     values = np.array([value for _, value in points])
-    there = np.isfinite(values)
-    filled = np.where(there, values, 0.0)
-    jumps = np.diff(values[there])
+    finite = np.isfinite(values)
+    filled = np.where(finite, values, 0.0)
+    jumps = np.diff(values[finite])
     if np.count_nonzero(jumps[1:] * jumps[:-1] < 0) <= NOISY * len(points):
         return None
     half = max(3, len(points) // 80)
-    sums, counts = np.cumsum([0, *filled]), np.cumsum([0, *there])
-    # Narrower towards both ends, where it would lag behind, but not so narrow that it follows single points.
+    sums, counts = np.cumsum([0, *filled]), np.cumsum([0, *finite])
+    # Narrower at both ends, where the average lags, but wide enough not to follow single points.
     place = np.arange(len(values))
     reach = np.minimum(place, place[::-1]).clip(half // 2, half)
     start, end = (place - reach).clip(0), (place + reach + 1).clip(max=len(values))
     means = (sums[end] - sums[start]) / np.maximum(counts[end] - counts[start], 1)
-    means[~there] = math.nan
+    means[~finite] = math.nan
     return thin([(step, float(mean)) for (step, _), mean in zip(points, means, strict=True)], POINTS // 4)
 
 
 # Grouping.
 
 
-def _by_prefix(found: dict[str, Series], model: str) -> Iterator[tuple[str, list[str]]]:
+def _by_prefix(by_key: dict[str, Series], model: str) -> Iterator[tuple[str, list[str]]]:
     prefixes: dict[str, list[str]] = {}
-    for key in found:
+    for key in by_key:
         prefix, slash, _ = key.partition("/")
         prefixes.setdefault(prefix if slash else "", []).append(key)
     order = ["loss", "energy", model, "learning_rate"]
     rest = sorted(prefix for prefix in prefixes if prefix and prefix not in order)
     for prefix in [*order, *rest, ""]:
         if prefix in prefixes:
-            # Real before fake, discriminator before generator: a side has the same colour in all panels.
+            # Real before fake, discriminator before generator: each side has one colour in all panels.
             yield prefix, sorted(prefixes.pop(prefix), key=lambda key: (key == "energy/fake", key))
 
 
@@ -238,7 +238,7 @@ def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
         notes = {"images_per_second": NOTES["speed"]}
         return [Panel("other", titles.get(s.key, s.key), notes.get(s.key, s.about.note), [s]) for s in series]
     raw = [one for one in series if one.name.startswith("raw-")]
-    if raw and len(raw) < len(series):  # the same readings of the bare generator: a panel of their own
+    if raw and len(raw) < len(series):  # readings of the generator without averaging get their own panel
         averaged = [one for one in series if one not in raw]
         return _panels_of(prefix, averaged, model) + _panels_of(prefix, raw, model)
     if prefix in RATIOS:
@@ -249,7 +249,7 @@ def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
 
 
 def _beside(title: str, group: list[Series]) -> Panel:
-    """A panel of a diagnostic; a note is of one reading alone, bounds may be those of all."""
+    """A panel of a diagnostic, with the note of a single reading, and with bounds that all readings share."""
     bounds = {one.about.bounds for one in group}
     note = group[0].about.note if len(group) == 1 else ""
     return Panel("diagnostic", title, note, group, bounds=bounds.pop() if len(bounds) == 1 else (None, None))
@@ -260,7 +260,7 @@ def _title(prefix: str, group: list[Series], whole: list[Series]) -> str:
 
 
 def _by_scale(series: list[Series]) -> list[list[Series]]:
-    """Readings of like size together: beside a much greater one a reading would look like a flat line."""
+    """Groups of readings of similar size: beside a much greater one, a reading looks like a flat line."""
     size = {s.key: max((abs(v) for v in s.line.values if v is not None), default=0.0) for s in series}
     groups: list[list[Series]] = []
     for one in sorted(series, key=lambda s: size[s.key]):
@@ -272,7 +272,7 @@ def _by_scale(series: list[Series]) -> list[list[Series]]:
 
 
 def _merged(series: list[Series]) -> list[Series]:
-    """One series for those whose lines are the same, under all their names: one would hide the other."""
+    """Merge series with equal lines under all their names: one line would hide the other."""
     merged: list[Series] = []
     for one in series:
         for n, other in enumerate(merged):

@@ -1,4 +1,4 @@
-"""The pictures of a run as data: URIs, as many as a report has room for."""
+"""The pictures of a run as data: URIs, as many as fit into a report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gankit.report.story import evenly, picture
 from gankit.runs.folder import RunFolder
 
 GRIDS = 60  # in the slider, at most
-SIGNS = {".png": b"\x89PNG\r\n\x1a\n", ".gif": b"GIF8"}  # first bytes, without which nothing is shown
+SIGNS = {".png": b"\x89PNG\r\n\x1a\n", ".gif": b"GIF8"}  # first bytes of a valid file
 
 
 def _base64(content: bytes, kind: str) -> str:
@@ -22,7 +22,7 @@ def _base64(content: bytes, kind: str) -> str:
 
 
 def grids(run: RunFolder, samples: list[tuple[int, Path]], room: int) -> dict[str, Any]:
-    """As many grids as there is room for, evenly in steps; of the last one the picture is always there."""
+    """As many grids as fit, evenly in steps; always with the last one."""
     size = {path: _size(run, path) * 4 // 3 for _, path in samples}
     samples = [(step, path) for step, path in samples if size[path]]
     chosen = evenly(samples, GRIDS)
@@ -32,32 +32,32 @@ def grids(run: RunFolder, samples: list[tuple[int, Path]], room: int) -> dict[st
     return {"shown": shown, "count": len(samples)}
 
 
-def still(run: RunFolder, found: tuple[int, Path] | None) -> dict[str, Any]:
+def still(run: RunFolder, sample: tuple[int, Path] | None) -> dict[str, Any]:
     """One grid as WebP, a fifth of the size; {} if there is none that can be read."""
-    if found is None:
+    if sample is None:
         return {}
-    made = io.BytesIO()
+    buffer = io.BytesIO()
     try:
-        with picture(run, found[1]) as grid:
-            grid.convert("RGB").save(made, "WEBP", quality=80)
+        with picture(run, sample[1]) as grid:
+            grid.convert("RGB").save(buffer, "WEBP", quality=80)
     except (OSError, ValueError, SyntaxError):
         return {}
-    return {"step": found[0], "source": _base64(made.getvalue(), "webp")}
+    return {"step": sample[0], "source": _base64(buffer.getvalue(), "webp")}
 
 
 def neighbours(run: RunFolder) -> dict[str, Any]:
-    """neighbours.png as WebP, with what neighbours.json tells; {} where one of the two cannot be read."""
+    """neighbours.png as WebP, with the numbers of neighbours.json; {} where one of the two cannot be read."""
     try:
-        found = run.neighbours
-        told = {key: int(found[key]) for key in ("step", "looked", "train", "held_out")}
-        nearer = None if found.get("nearer") is None else float(found["nearer"])
-        return {**told, "nearer": nearer, "source": still(run, (told["step"], run.neighbours_path))["source"]}
+        stored = run.neighbours
+        numbers = {key: int(stored[key]) for key in ("step", "looked", "train", "held_out")}
+        nearer = None if stored.get("nearer") is None else float(stored["nearer"])
+        return {**numbers, "nearer": nearer, "source": still(run, (numbers["step"], run.neighbours_path))["source"]}
     except (OSError, UserError, KeyError, TypeError, ValueError, OverflowError):
         return {}
 
 
 def _size(run: RunFolder, path: Path) -> int:
-    """Bytes of a picture of the format that its name says, else 0."""
+    """The size of a picture in bytes; 0 unless its format matches its suffix."""
     try:
         with os.fdopen(opened(run.folder, path), "rb") as file:
             fits = file.read(8).startswith(SIGNS[path.suffix])
@@ -101,9 +101,9 @@ def _webp(gif: Any, chosen: list[int]) -> bytes:
             durations.append(shown)
         else:
             durations[-1] += shown
-    made = io.BytesIO()
+    buffer = io.BytesIO()
     frames[0].save(
-        made,
+        buffer,
         "WEBP",
         save_all=True,
         append_images=frames[1:],
@@ -112,4 +112,4 @@ def _webp(gif: Any, chosen: list[int]) -> bytes:
         quality=50,
         method=2,
     )
-    return made.getvalue()
+    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""losses.png: the numbers of a run in one still picture."""
+"""losses.png: the curves of a run in one picture."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MARKS = 40  # vertical lines; more would hide the curves
 def draw_losses(run: RunFolder) -> Path:
     """Draw losses, energies, the model's own values and learning rates into RUN/losses.png.
 
-    Alarms are vertical lines, lowered learning rates dotted ones. Returns where it was written.
+    Alarms are vertical lines; steps with a lowered learning rate are dotted lines. Returns the path.
     Raises UserError if the run has no metrics yet or the file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -54,7 +54,7 @@ def draw_losses(run: RunFolder) -> Path:
 
 
 def mathtext(letter: str) -> str:
-    """A letter of the papers ("k_t", "M_global") as matplotlib sets it; what it cannot set stands as it is."""
+    """A letter of the papers ("k_t", "M_global") in matplotlib's notation, or as plain text if that fails."""
     from matplotlib.mathtext import MathTextParser
 
     text = re.sub(r"_(\w+)", r"_{\\mathrm{\1}}", letter).replace("γ", r"\gamma ").replace("−", "-")
@@ -88,7 +88,7 @@ def _draw(panel: Panel, axis: Axes) -> None:
 
 def _draw_series(series: Series, axis: Axes, colour: str, dashes: str, panel: Panel) -> None:
     style: dict[str, Any] = {"drawstyle": "steps-post"} if panel.kind == "rates" else {}
-    # A few points would be a hair, or nothing at all, without their marks.
+    # Without markers a few points are hardly visible.
     few: dict[str, Any] = {"marker": "o", "markersize": 3} if len(series.line.steps) <= 40 else {}
     name = _plain(series.name) + (f"  {mathtext(series.about.letter)}" if series.about.letter else "")
     for line in series.abandoned:
@@ -123,7 +123,7 @@ def _scale(panel: Panel, axis: Axes) -> None:
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
         axis.yaxis.set_minor_formatter(NullFormatter())
     elif panel.bounds[0] is not None:
-        # From the lower bound up, but no further than there is something to see.
+        # From the lower bound up to the highest value.
         bottom = min(panel.bounds[0], low)
         axis.set_ylim(bottom, bottom + max(1.08 * (high - bottom), 1e-6))
     elif low < 0 < high and panel.kind == "control":
@@ -131,7 +131,7 @@ def _scale(panel: Panel, axis: Axes) -> None:
 
 
 def _mark(axes: list[Axes], story: Story, drops: list[int]) -> list[Artist]:
-    """Draw the verticals and return one of each kind, labelled, for a legend."""
+    """Draw the vertical lines; returns a labelled one of each kind for the legend."""
     kinds: dict[str, Artist] = {}
     ends = attempt_ends(story.metrics)
     for step in drops[:MARKS]:
@@ -151,7 +151,7 @@ def _mark(axes: list[Axes], story: Story, drops: list[int]) -> list[Artist]:
 
 
 def _plain(text: str) -> str:
-    """A name from a file, in which a dollar sign is no mathematics."""
+    """A name from a file; its dollar signs start no mathematics."""
     return text.replace("$", r"\$")
 
 

@@ -17,7 +17,7 @@ COLUMNS, PADDING = 8, 2  # of a sample grid
 def grid(pictures: Tensor, columns: int = COLUMNS, padding: int = PADDING) -> Tensor:
     """Pictures (n, C, H, W) in [-1, 1] as one uint8 picture (H, W, C), `columns` in a row, on white.
 
-    What has an opacity, with 2 or 4 channels, lies on nothing.
+    Pictures with opacity (2 or 4 channels) lie on a transparent ground.
     """
     from torchvision.utils import make_grid
 
@@ -28,9 +28,9 @@ def grid(pictures: Tensor, columns: int = COLUMNS, padding: int = PADDING) -> Te
 
 
 def taken_apart(sheet: np.ndarray, side: int) -> np.ndarray:
-    """The pictures (n, side, side, C) of a sheet (H, W, C) that `grid` made of square ones. ValueError for another.
+    """The pictures (n, side, side, C) of a sheet (H, W, C) that `grid` drew. ValueError for any other sheet.
 
-    A run folder keeps its samples as such sheets alone.
+    A run folder keeps its samples only as such sheets.
     """
     cell = side + PADDING
     rows = (sheet.shape[0] - PADDING) // cell

@@ -1,4 +1,4 @@
-"""What the diagnostic `reconstruction-errors` measured, drawn and put in words: was BEGAN's simplification sound?"""
+"""The report's section on the diagnostic `reconstruction-errors`: was BEGAN's simplification sound?"""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gankit.report.story import Story, listing, mapping
 
 NAME = "reconstruction-errors"
 LEVEL = 0.05  # of the test of normality
-LOWEST = 1e-6  # p-values below are drawn here: how small they are exactly means nothing
-FEW = 3  # readings; fewer show nothing that changes or stays
-CONSTANT = 2.0  # a ratio whose largest is at most so many times its smallest
-CLOSE = 0.1  # |m1 − m2| : W2 stays proportional where it is within a tenth of its median
+LOWEST = 1e-6  # smaller p-values are drawn here: their exact size means nothing
+FEW = 3  # readings; fewer show no trend
+CONSTANT = 2.0  # a ratio is constant if its largest value is at most this many times its smallest
+CLOSE = 0.1  # |m1 − m2| : W2 counts as proportional within this share of its median
 SIDES = {"real-normality": "real", "fake-normality": "generated"}
 NAMES = {
     "real-mean": "real, m₁",
@@ -34,7 +34,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Laboratory:
-    """The section: the answer, what it rests on, the curves, the last quantile plot."""
+    """The section: the answer, its evidence, the curves, the last quantile plot."""
 
     answer: str
     findings: list[str]
@@ -44,29 +44,29 @@ class Laboratory:
 
 
 def laboratory(story: Story) -> Laboratory | None:
-    """The section of a run, or None where nothing measured reconstruction errors."""
+    """The section of a run, or None without measured reconstruction errors."""
     ends = attempt_ends(story.metrics)
     kept = [line for line in story.metrics if not replaced(line, ends)]
     rows = [_row(line) for line in sorted(kept, key=lambda line: line["step"]) if f"{NAME}/wasserstein" in line]
     if not rows:
         return None
-    # Of the other lines what tells where an attempt began.
+    # All lines are needed: they show where an attempt began.
     lines = [
         {key: value for key, value in line.items() if key in ("step", "attempt") or key.startswith(f"{NAME}/")}
         for line in story.metrics
     ]
-    found = series_of(lines)
+    series = series_of(lines)
     return Laboratory(
         answer=_answer(rows),
         findings=[text for text in (_normal(rows), _mean_term(rows), _ratio(rows), _formula(rows)) if text],
         panels=_panels(lines),
         quantiles=_quantiles(story, ends),
-        latest=[(key, s.last[1], s.last[0]) for key, s in found.items() if s.last],
+        latest=[(key, s.last[1], s.last[0]) for key, s in series.items() if s.last],
     )
 
 
 def _row(line: dict[str, Any]) -> dict[str, float]:
-    """The readings of a line by their short names; what is no finite number is left out."""
+    """The finite readings of a line, by short name."""
     numbers = {key.partition("/")[2]: value for key, value in line.items() if key.startswith(f"{NAME}/")}
     return {
         key: float(value)
@@ -83,7 +83,7 @@ def _quotients(rows: list[dict[str, float]], above: str, below: str) -> list[flo
 
 
 def _answer(rows: list[dict[str, float]]) -> str:
-    """Does |m₁ − m₂|, which BEGAN trains with, stand for the distance that assumes nothing?"""
+    """Is |m₁ − m₂|, which BEGAN trains with, proportional to the empirical distance?"""
     distances = [row | {"distance": math.sqrt(row["mean-term"])} for row in rows if "mean-term" in row]
     kept = _quotients(distances, "distance", "empirical-w2")
     if not any(kept):
@@ -94,7 +94,7 @@ def _answer(rows: list[dict[str, float]]) -> str:
         count = "only one reading" if len(kept) == 1 else f"only {len(kept)} readings"
         return f"There {'is' if len(kept) == 1 else 'are'} {count}, too few for an answer. So far {about}."
     near = sum(abs(share - middle) <= CLOSE * middle for share in kept)
-    told = (
+    evidence = (
         f"{about} in the median reading ({_percent(min(kept))} to {_percent(max(kept))} over training), "
         f"within a tenth of that in {near:,} of {len(kept):,} readings."
     )
@@ -103,18 +103,17 @@ def _answer(rows: list[dict[str, float]]) -> str:
         broken += ["the ratio is not constant"] * (_constant(rows) is False)
         why = "the mean term outweighs the rest" if middle**2 > 0.5 else "the share stays the same"
         though = f" It holds although {' and '.join(broken)}: {why}." if broken else ""
-        return f"The simplification was sound in this run: {told}{though}"
+        return f"The simplification was sound in this run: {evidence}{though}"
     if near >= 0.5 * len(kept):
-        return f"The simplification was sound only in a part of this run: {told}"
-    return f"The simplification was not sound in this run: {told}"
+        return f"The simplification was sound only in a part of this run: {evidence}"
+    return f"The simplification was not sound in this run: {evidence}"
 
 
 def _doubts(rows: list[dict[str, float]]) -> dict[str, str]:
-    """Of each side whose errors the test rejects beyond chance: that they are not, or not always, normal.
+    """The sides whose errors the test rejects beyond chance: "not normal" or "not always normal".
 
-    Beyond chance where the smallest of n p-values is below the level over n (Bonferroni), or twice their median is
-    below the level (Rüger 1978), each at half of the level: both hold whatever the readings of one run have to do with
-    one another.
+    Beyond chance means: the smallest of n p-values is below level / n (Bonferroni), or twice their median is below the
+    level (Rüger 1978), each at half of the level. Both hold for dependent readings, as those of one run are.
     """
     doubts = {}
     for key, side in SIDES.items():
@@ -125,12 +124,12 @@ def _doubts(rows: list[dict[str, float]]) -> dict[str, str]:
 
 
 def _normal(rows: list[dict[str, float]]) -> str:
-    told = []
+    rejections = []
     for key, side in SIDES.items():
         values = [row[key] for row in rows if key in row]
         if values:
-            told.append(f"of {side} pictures in {sum(v < LEVEL for v in values):,} of {len(values):,} readings")
-    if not told:
+            rejections.append(f"of {side} pictures in {sum(v < LEVEL for v in values):,} of {len(values):,} readings")
+    if not rejections:
         return ""
     doubts = [f"errors of {side} pictures are {how}" for side, how in _doubts(rows).items()]
     conclusion = (
@@ -140,7 +139,7 @@ def _normal(rows: list[dict[str, float]]) -> str:
     )
     return (
         "Are the errors normal? D'Agostino and Pearson's test, which rejects a normal sample once in twenty, rejects "
-        f"those {' and those '.join(told)}. {conclusion}"
+        f"those {' and those '.join(rejections)}. {conclusion}"
     )
 
 
@@ -201,30 +200,30 @@ def _percent(share: float) -> str:
 
 
 def _panels(lines: list[dict[str, Any]]) -> list[Panel]:
-    found = series_of([line | _squared(line) | _floored(line) for line in lines])
+    by_key = series_of([line | _squared(line) | _floored(line) for line in lines])
 
     def panel(title: str, note: str, *names: str, log: bool = False, level: float | None = None) -> Panel:
-        there = [(name, found[f"{NAME}/{name}"]) for name in names if f"{NAME}/{name}" in found]
-        # A logarithmic axis has no place for 0.
-        log = log and all(v is None or v > 0 for _, series in there for v in series.line.values)
-        return Panel("laboratory", title, note, [replace(s, name=NAMES[name]) for name, s in there], log, level=level)
+        present = [(name, by_key[f"{NAME}/{name}"]) for name in names if f"{NAME}/{name}" in by_key]
+        # A logarithmic axis has no 0.
+        log = log and all(v is None or v > 0 for _, series in present for v in series.line.values)
+        return Panel("laboratory", title, note, [replace(s, name=NAMES[name]) for name, s in present], log, level=level)
 
     drawn = [
         panel("Mean errors", "Of real pictures and of generated ones.", "real-mean", "fake-mean"),
         panel(
             "W₂² and its two terms",
-            "By the formula for normal distributions. BEGAN keeps the mean term, (m₁ − m₂)².",
+            "From the formula for normal distributions. BEGAN keeps the mean term, (m₁ − m₂)².",
             *("squared", "mean-term", "variance-term"),
         ),
-        panel("The ratio", "A level line would be the constant that the paper assumes.", "ratio", log=True),
+        panel("The ratio", "The paper assumes a constant ratio: a level line.", "ratio", log=True),
         panel(
             "Formula and samples",
-            "W₂ if both were normal, beside the distances between the samples themselves.",
+            "W₂ for normal distributions, and the distances between the samples themselves.",
             *("wasserstein", "empirical-w2", "empirical-w1"),
         ),
         panel(
             "Normality",
-            f"p-values; below the line, at {LEVEL}, normality is rejected. Less than {LOWEST:f} is drawn there.",
+            f"p-values; below the line, at {LEVEL}, normality is rejected. Values below {LOWEST:f} are drawn there.",
             *("real-normality", "fake-normality"),
             log=True,
             level=LEVEL,
@@ -244,7 +243,7 @@ def _floored(line: dict[str, Any]) -> dict[str, float]:
 
 
 def _quantiles(story: Story, ends: dict[int, float]) -> dict[str, Any]:
-    """The last quantile plot that was kept: its step and the three lists, or nothing."""
+    """The last stored quantile plot: its step and the three lists, or {}."""
     for line in reversed(story.readings):
         plot = mapping(mapping(line.get("details")).get("quantiles"))
         if line.get("diagnostic") != NAME or replaced(line, ends):

@@ -1,4 +1,4 @@
-"""What the pages have in common: how one is written, its filters, and panels as plain data for report.js."""
+"""The common parts of the pages: writing one, its filters, and panels as plain data for report.js."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gankit.report.curves import Line, Panel, Series
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-PAGE = 9_700_000  # bytes, of which plotly takes about half
+PAGE = 9_700_000  # bytes; plotly takes about half
 
 
-def room(told: dict[str, Any]) -> int:
-    """Bytes that a page has for pictures, beside what it tells."""
+def room(context: dict[str, Any]) -> int:
+    """Bytes that a page has left for pictures, beside its text and data."""
     from plotly.offline import get_plotlyjs
 
-    return PAGE - len(get_plotlyjs().encode()) - len(repr(told).encode()) - 100_000
+    return PAGE - len(get_plotlyjs().encode()) - len(repr(context).encode()) - 100_000
 
 
-def write_page(template: str, path: Path, told: dict[str, Any], drawn: bool) -> Path:
-    """Render a template into one HTML file, whole or not at all; with plotly where something is `drawn`.
+def write_page(template: str, path: Path, context: dict[str, Any], drawn: bool) -> Path:
+    """Render a template into one HTML file, whole or not at all; with plotly if `drawn`.
 
     Raises UserError if the file cannot be written.
     """
@@ -46,22 +46,22 @@ def write_page(template: str, path: Path, told: dict[str, Any], drawn: bool) -> 
     scripts = [*([get_plotlyjs()] if drawn else []), (here / "report.js").read_text(encoding="utf-8")]
     taken = re.findall(r'getElementById\("([0-9a-f]{64})"\)', scripts[0])
     page = environment.get_template(template).render(
-        **told,
+        **context,
         policy=policy(style, scripts),
         style=Markup(style),
         taken=taken,
         scripts=[Markup(script) for script in scripts],
     )
     with replacing(path) as beside:
-        # A folder's name may hold what is no Unicode.
+        # A folder name may hold invalid Unicode.
         beside.write_text(page, encoding="utf-8", errors="replace")
     return path
 
 
 def policy(style: str, scripts: Sequence[str]) -> str:
-    """The Content-Security-Policy of a page with this style sheet and these scripts: no others, and no network.
+    """The Content-Security-Policy of a page: this style sheet, these scripts, no others, and no network.
 
-    Plotly adds an empty style sheet, which it fills rule by rule, and sets style attributes of what it draws.
+    Plotly adds an empty style sheet, fills it rule by rule, and sets style attributes of its elements.
     """
     ours = " ".join(map(_hash, scripts))
     styles = f"style-src {_hash(style)} {_hash('')}; style-src-attr 'unsafe-inline'"
@@ -72,7 +72,7 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-# Filters of the templates: each escapes what it is given.
+# Filters of the templates: each escapes its argument.
 
 
 def breakable(name: str) -> Markup:
@@ -83,7 +83,7 @@ def breakable(name: str) -> Markup:
 
 
 def command(line: str) -> Markup:
-    """A command line whose options are not torn apart at their hyphens."""
+    """A command line that does not break at the hyphens of its options."""
     from markupsafe import Markup, escape
 
     parts = [escape(part) for part in line.split(" ")]
@@ -98,7 +98,7 @@ def letter(text: str) -> Markup:
     return Markup(re.sub(r"_(\w+)", r"<sub>\1</sub>", str(escape(text))))
 
 
-# Curves: plain data, which report.js hands to plotly.
+# Curves: plain data for plotly, by report.js.
 
 
 def panel_data(panel: Panel) -> dict[str, Any]:

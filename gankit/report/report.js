@@ -14,7 +14,7 @@
     const last = document.getElementById("last");
     const start = +when.getAttribute("value");
     const end = grids[0].length - 1;
-    // A picture that stands in the page already, or is the same as the one before, is held once.
+    // A picture that the page already holds is stored once.
     grids.forEach((column, c) => column.forEach((grid, n) => {
       grid.source ??= n === start ? pictures[c].src : n === end && last ? last.src : column[n - 1].source;
     }));
@@ -50,17 +50,17 @@
       }, Math.max(100, Math.min(400, 8000 / end)));
     });
     when.addEventListener("input", () => { stop(); show(); });
-    when.value = start; // a browser may restore where it was before a reload
+    when.value = start; // a browser may restore the value from before a reload
     show();
   }
 
-  // The curves. Colours come from the style sheet, so that they follow light and dark.
+  // The curves. Colours come from the style sheet, and so follow light and dark.
 
   const panels = [...curves.panels, ...curves.errors];
   const measures = curves.measures ?? [];
   if (typeof Plotly === "undefined") return;
   const places = [...document.querySelectorAll(".plot")];
-  const plots = places.slice(0, panels.length); // over steps; what follows is the quantile plot
+  const plots = places.slice(0, panels.length); // over steps; the quantile plot comes last
   const touch = matchMedia("(pointer: coarse)").matches;
 
   const traces = (panel, colour) => panel.series.flatMap((series, n) => {
@@ -91,7 +91,7 @@
   const quantiles = (plot, colour) => {
     const points = (name, key, n) => ({
       name, x: plot.normal, y: plot[key], mode: "markers", marker: { size: 6, color: colour(`--c${n}`), symbol: n === 1 ? "circle" : "diamond" },
-      hovertemplate: "%{y:.3~g} where a normal one has %{x:.3~g}",
+      hovertemplate: "%{y:.3~g} (normal: %{x:.3~g})",
     });
     const ends = [plot.normal[0], plot.normal[plot.normal.length - 1]];
     return [
@@ -109,7 +109,7 @@
     const axis = { gridcolor: grid, zeroline: false, linecolor: grid, tickfont: { color: muted, size: 11 }, automargin: true };
     const [low, high] = panel.bounds;
     const named = panel.series.length > 1;
-    const rows = touch && named ? 54 : 30; // above the plot: on a phone the buttons and the names do not fit into one row
+    const rows = touch && named ? 54 : 30; // above the plot: on a phone, buttons and names need two rows
     return {
       uirevision: "keep", height: 242 + rows, margin: { l: 48, r: 8, t: rows, b: 34 }, hovermode: "x unified", dragmode: touch ? false : "zoom",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 12, color: ink },
@@ -147,7 +147,7 @@
     };
   };
 
-  // A measure: a dot a seed, the mean as a stroke with its interval, what real pictures reach as a dashed vertical.
+  // A measure: one dot per seed, the mean as a stroke with its interval, the value of real pictures as a dashed line.
   const rows = [...document.querySelectorAll(".dots")];
   const dots = ({ arms }, colour) => arms.flatMap(({ name, values, mean, interval }, n) => {
     const own = colour(`--c${(n % 6) + 1}`);

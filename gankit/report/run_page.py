@@ -1,4 +1,4 @@
-"""report.html: a run folder told in one page that needs nothing else, not even a network."""
+"""report.html: a run folder in one self-contained page, without network access."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gankit.report.page import label, panel_data, room, write_page
 from gankit.report.story import Story, listing, mapping, read
 from gankit.runs.folder import RunFolder
 
-GRIDS = 6  # alarms that are shown with their grids
-NAMED = 20  # skipped or warned files that are listed by name
+GRIDS = 6  # alarms to show with their grids
+NAMED = 20  # skipped or warned files to list by name
 ANIMATION = 1_700_000  # bytes of the page, at most
 INTERPOLATION = 600_000
 
@@ -24,21 +24,23 @@ INTERPOLATION = 600_000
 def write_report(run: RunFolder, path: Path | None = None) -> Path:
     """Write a report of a run, finished or not, into one HTML file, RUN/report.html by default.
 
-    What is missing or damaged in the folder is named in the report. Returns where it was written.
+    The report names missing or damaged parts of the folder. Returns the path.
     Raises UserError if the file cannot be written.
     """
     story = read(run)
-    told = _told(story)
-    free = room(told)
+    context = _context(story)
+    free = room(context)
     moving = animation(run, run.animation_path, min(ANIMATION, free // 2))
     between = animation(run, run.folder / "interpolation.gif", min(INTERPOLATION, free // 4))
     stills = grids(run, story.samples, free - sum(len(one.get("source", "")) for one in (moving, between)))
-    told |= {"animation": moving, "interpolation": between, "grids": stills}
-    return write_page("template.html.j2", Path(path) if path else run.report_path, told, bool(told["curves"]["panels"]))
+    context |= {"animation": moving, "interpolation": between, "grids": stills}
+    return write_page(
+        "template.html.j2", Path(path) if path else run.report_path, context, bool(context["curves"]["panels"])
+    )
 
 
-def _told(story: Story) -> dict[str, Any]:
-    """All that the template shows but the pictures."""
+def _context(story: Story) -> dict[str, Any]:
+    """The template's variables, without the pictures."""
     drawn = panels(story.metrics, story.model, story.curves)
     errors = laboratory(story)
     return {
@@ -73,7 +75,7 @@ def _told(story: Story) -> dict[str, Any]:
     }
 
 
-# Curves: plain data, which report.js hands to plotly.
+# Curves: plain data for plotly, by report.js.
 
 
 def _curves(drawn: list[Panel], errors: Laboratory | None, story: Story) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def _curves(drawn: list[Panel], errors: Laboratory | None, story: Story) -> dict
 
 
 def _alarms(story: Story) -> list[dict[str, Any]]:
-    """Alarms of one kind together: the last one's words, how many, and from which step to which."""
+    """Alarms grouped by kind: the last message, the count, the first and the last step."""
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for alarm in story.alarms:
         key = str(alarm.get("diagnostic", "")), str(alarm.get("kind", ""))
@@ -122,7 +124,7 @@ def _alarms(story: Story) -> list[dict[str, Any]]:
 
 
 def _beside(story: Story, alarm: dict[str, Any]) -> list[dict[str, Any]]:
-    """The sample grids before and at an alarm, where it tells since when something is wrong."""
+    """The sample grids before and at an alarm, if the alarm says when the trouble began."""
     before, attempt = alarm.get("before"), alarm.get("attempt", 1)
     if not isinstance(before, int) or not isinstance(attempt, int):
         return []
@@ -146,26 +148,26 @@ def _about_data(story: Story) -> list[tuple[str, str]]:
 
 
 def _settings(story: Story) -> list[tuple[str, str, bool]]:
-    """(name, value, whether the user asked for it) of each setting, the model's first."""
-    asked = words.flat(mapping(story.config.get("requested")))
+    """(name, value, whether the user requested it) of each setting, the model's first."""
+    requested = words.flat(mapping(story.config.get("requested")))
     rows = words.flat({key: value for key, value in story.config.items() if key not in ("requested", "history")})
-    rows |= {name: value for name, value in asked.items() if name not in rows and value not in ({}, [])}
+    rows |= {name: value for name, value in requested.items() if name not in rows and value not in ({}, [])}
     ordered = sorted(rows, key=lambda name: not name.startswith("model."))
     return [
-        (name, words.setting(rows[name]), any(name == one or name.startswith(f"{one}.") for one in asked))
+        (name, words.setting(rows[name]), any(name == one or name.startswith(f"{one}.") for one in requested))
         for name in ordered
     ]
 
 
 def _history(story: Story) -> list[tuple[str, str]]:
     entries = [mapping(entry) for entry in listing(story.config.get("history"))]
-    told = []
+    rows = []
     for entry in entries:
         changed = words.flat(mapping(entry.get("changed")))
-        given = ", ".join(f"{name} = {words.setting(value)}" for name, value in changed.items())
+        values = ", ".join(f"{name} = {words.setting(value)}" for name, value in changed.items())
         by = f" (by a {entry['by']})" if entry.get("by") else ""
-        told.append((words.number(entry.get("step")), f"{given}{by}"))
-    return told
+        rows.append((words.number(entry.get("step")), f"{values}{by}"))
+    return rows
 
 
 def _versions(story: Story) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Inverted pictures as a sheet, and the way between two latents as a film or a strip."""
+"""Draws inverted pictures as a sheet, and interpolations between latents as a film or a strip."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ GAP = 8  # pixels between cells
 INK, PALE = (28, 31, 35), (110, 114, 120)
 PAUSE = 0.06  # seconds a frame of an interpolation
 
-Cell = tuple["np.ndarray", str]  # a uint8 picture (S, S, 3), and what is written below it
+Cell = tuple["np.ndarray", str]  # a uint8 picture (S, S, 3), and its caption
 
 
-def words(found: Inversion, names: Sequence[str]) -> list[str]:
-    """One line a picture: its errors, means over the values of pictures in [-1, 1]."""
+def words(inversion: Inversion, names: Sequence[str]) -> list[str]:
+    """One line per picture: its mean errors, for values in [-1, 1]."""
     lines = []
-    for n, (name, errors) in enumerate(zip(names, found.errors, strict=True)):
-        line = f"{name}: |x − G(z)| {found.error[n]:.4f}"
+    for n, (name, errors) in enumerate(zip(names, inversion.errors, strict=True)):
+        line = f"{name}: |x − G(z)| {inversion.error[n]:.4f}"
         if len(errors) > 1:
             line += f" (the {len(errors)} starts: {errors.min():.4f} to {errors.max():.4f})"
-        if found.reconstruction_error is not None:
-            line += f", |x − D(x)| {found.reconstruction_error[n]:.4f}"
+        if inversion.reconstruction_error is not None:
+            line += f", |x − D(x)| {inversion.reconstruction_error[n]:.4f}"
         lines.append(line)
     return lines
 
 
-def draw_inversion(found: Inversion, names: Sequence[str], path: Path) -> None:
-    """A PNG with a row a picture: the picture, D's reconstruction where there is one, G(z)."""
-    # Pillow's own font has no other letters.
+def draw_inversion(inversion: Inversion, names: Sequence[str], path: Path) -> None:
+    """Draw a PNG with one row per picture: the picture, D's reconstruction if D is an autoencoder, G(z)."""
+    # Pillow's own font has only ASCII letters.
     captions = [name if name.isascii() else f"picture {n}" for n, name in enumerate(names, start=1)]
-    columns = [("picture", found.pictures, captions)]
-    if found.reconstructed is not None and found.reconstruction_error is not None:
-        columns.append(("D's reconstruction", found.reconstructed, _told(found.reconstruction_error)))
-    columns.append(("G(z)", found.generated, _told(found.error)))
+    columns = [("picture", inversion.pictures, captions)]
+    if inversion.reconstructed is not None and inversion.reconstruction_error is not None:
+        columns.append(("D's reconstruction", inversion.reconstructed, _captions(inversion.reconstruction_error)))
+    columns.append(("G(z)", inversion.generated, _captions(inversion.error)))
     cells = [list(zip(_pixels(pictures), captions, strict=True)) for _, pictures, captions in columns]
     _save(_sheet([title for title, _, _ in columns], list(zip(*cells, strict=True)), side=160), path)
 
 
-def draw_strip(made: Tensor, ends: Tensor | None, path: Path) -> None:
-    """A PNG with a row a pair: G(z) (rows, frames, C, S, S) side by side, between the pictures `ends` (rows, 2, …)."""
+def draw_strip(pictures: Tensor, ends: Tensor | None, path: Path) -> None:
+    """Draw a PNG: G(z) (rows, frames, C, S, S), one row per pair, between the pictures `ends` (rows, 2, …)."""
     rows: list[list[Cell]] = []
-    for n, frames in enumerate(made):
+    for n, frames in enumerate(pictures):
         cells = _pixels(frames)
         if ends is not None:
             a, b = _pixels(ends[n])
             cells = [a, *cells, b]
         rows.append([(cell, "") for cell in cells])
-    titles = ["G(z)", *[""] * (made.shape[1] - 2), "G(z)"]
+    titles = ["G(z)", *[""] * (pictures.shape[1] - 2), "G(z)"]
     _save(_sheet(titles if ends is None else ["picture", *titles, "picture"], rows, side=96), path)
 
 
-def draw_film(made: Tensor, ends: Tensor | None, path: Path, background: Sequence[np.ndarray] = ()) -> None:
-    """A GIF or MP4 that goes from the first frame of `made` (rows, frames, C, S, S) to the last and back.
+def draw_film(pictures: Tensor, ends: Tensor | None, path: Path, background: Sequence[np.ndarray] = ()) -> None:
+    """Draw a GIF or MP4 that goes from the first frame of `pictures` (rows, frames, C, S, S) to the last and back.
 
     All rows move at once: each between its two pictures `ends` (rows, 2, C, S, S), or four abreast without.
     """
@@ -72,22 +72,22 @@ def draw_film(made: Tensor, ends: Tensor | None, path: Path, background: Sequenc
     from gankit.report.animation import write_film
     from gankit.report.grid import grid
 
-    there = []
-    for frame in made.unbind(1):
+    sheets = []
+    for frame in pictures.unbind(1):
         if ends is None:
-            there.append(grid(frame, columns=4).numpy())
+            sheets.append(grid(frame, columns=4).numpy())
         else:
-            there.append(grid(torch.stack([ends[:, 0], frame, ends[:, 1]], 1).flatten(0, 1), columns=3).numpy())
-    write_film(path, there + there[-2:0:-1], PAUSE, background=background)
+            sheets.append(grid(torch.stack([ends[:, 0], frame, ends[:, 1]], 1).flatten(0, 1), columns=3).numpy())
+    write_film(path, sheets + sheets[-2:0:-1], PAUSE, background=background)
 
 
 def refuse_input(path: Path, inputs: Sequence[str]) -> None:
-    """Raise `UserError` where the output would take the place of one of the pictures that are read."""
+    """Raise `UserError` where the output would overwrite an input picture."""
     if any(path.exists() and Path(name).exists() and path.samefile(name) for name in inputs):
-        raise UserError(f"-o {path} is one of the pictures that are read: give another name")
+        raise UserError(f"-o {path} is one of the input pictures: give another name")
 
 
-def _told(errors: Tensor) -> list[str]:
+def _captions(errors: Tensor) -> list[str]:
     return [f"error {error:.3f}" for error in errors.tolist()]
 
 
@@ -98,7 +98,7 @@ def _pixels(pictures: Tensor) -> list[np.ndarray]:
 
 
 def _sheet(titles: Sequence[str], rows: Sequence[Sequence[Cell]], side: int) -> Image.Image:
-    """Columns under titles; every pixel a square of pixels, until a picture is at least `side` wide."""
+    """Columns under titles. Pictures are enlarged by a whole factor, to at least `side` pixels."""
     from PIL import Image, ImageDraw, ImageFont
 
     factor = max(1, -(-side // rows[0][0][0].shape[1]))
@@ -123,7 +123,7 @@ def _sheet(titles: Sequence[str], rows: Sequence[Sequence[Cell]], side: int) -> 
 
 
 def _short(text: str, font: object, width: int) -> str:
-    """The text with its middle left out, where it is wider than `width` pixels."""
+    """The text, with its middle cut out if it is wider than `width` pixels."""
     kept = len(text)
     shown = text
     while kept > 1 and font.getlength(shown) > width:  # type: ignore[attr-defined]

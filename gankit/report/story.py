@@ -1,4 +1,4 @@
-"""A run folder as a report needs it: whatever can be read is read, and what cannot is said."""
+"""The content of a run folder for a report. Unreadable parts are named, and raise no error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Story:
-    """What stands in a run folder, and in `missing`, in words, what does not or is damaged."""
+    """The content of a run folder; `missing` says in words what is missing or damaged."""
 
     run: RunFolder
     config: dict[str, Any]
@@ -36,33 +36,33 @@ class Story:
     alarms: list[dict[str, Any]]
     readings: list[dict[str, Any]]
     samples: list[tuple[int, Path]]
-    results: list[dict[str, Any]] = field(default_factory=list)  # what came of rescues
+    results: list[dict[str, Any]] = field(default_factory=list)  # outcomes of rescues
     missing: list[str] = field(default_factory=list)
 
     @property
     def model(self) -> str:
-        """The model's name, or "" where config.json does not tell."""
+        """The model's name, or "" where config.json has none."""
         return str(mapping(self.config.get("model")).get("name") or "")
 
     @cached_property
     def curves(self) -> dict[str, Curve]:
-        """How metrics are shown, by name, as who gives them says. What is no such word of theirs is left out."""
-        found: dict[str, Curve] = {}
-        for metric, told in mapping(self.environment.get("curves")).items():
-            with suppress(ValidationError):  # another version's may say more
-                found[metric] = Curve(**{key: one for key, one in mapping(told).items() if key in Curve.model_fields})
-        return found
+        """How to draw metrics, by name, from their providers. Invalid entries are left out."""
+        curves: dict[str, Curve] = {}
+        for metric, entry in mapping(self.environment.get("curves")).items():
+            with suppress(ValidationError):  # another version may allow more values
+                curves[metric] = Curve(**{key: one for key, one in mapping(entry).items() if key in Curve.model_fields})
+        return curves
 
 
 def read(run: RunFolder) -> Story:
-    """Read all of a run folder, forgiving what is absent, half-written or damaged."""
+    """Read a run folder, also with absent, half-written or damaged files."""
     missing: list[str] = []
     story = Story(
         run=run,
         config=_object(lambda: run.config, "config.json", missing),
         environment=_object(lambda: run.environment, "environment.json", missing),
         data=_object(lambda: run.data, "data.json", missing),
-        # Its absence means that the run goes on, which the summary says.
+        # Absent while the run goes on; the summary says so.
         result=_object(lambda: run.result, "result.json", missing, may_be_absent=True),
         metrics=read_lines(run, run.metrics_path, missing),
         alarms=[line for line in read_lines(run, run.alarms_path, missing) if is_alarm(line)],
@@ -98,7 +98,7 @@ def read_lines(run: RunFolder, path: Path, missing: list[str]) -> list[dict[str,
 
 
 def picture(run: RunFolder, path: Path, kind: str = "PNG") -> Image.Image:
-    """A picture that gankit has drawn into the run folder, of that format. Raises OSError where it is none."""
+    """A picture of that format from the run folder. Raises OSError for any other file."""
     from PIL import Image
 
     try:
@@ -119,23 +119,23 @@ def listing(value: Any) -> list[Any]:
 
 def _object(get: Callable[[], Any], name: str, missing: list[str], may_be_absent: bool = False) -> dict[str, Any]:
     try:
-        found = get()
+        value = get()
     except Unreachable as error:
         missing.append(str(error))
         return {}
     except (UserError, OSError, ValueError):
         missing.append(f"{name} is damaged")
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         missing.append(f"{name} is damaged")
         return {}
-    if not found and not may_be_absent:
+    if not value and not may_be_absent:
         missing.append(f"{name} is missing or empty")
-    return found
+    return value
 
 
 def evenly(samples: list[tuple[int, Path]], count: int) -> list[tuple[int, Path]]:
-    """At most `count` of the samples (sorted by step): evenly in steps, the first and the last among them."""
+    """At most `count` of the samples (sorted by step): evenly in steps, with the first and the last."""
     if len(samples) <= count:
         return samples
     if count <= 1:
@@ -144,8 +144,8 @@ def evenly(samples: list[tuple[int, Path]], count: int) -> list[tuple[int, Path]
     first, last = steps[0], steps[-1]
     chosen = set()
     for n in range(count):
-        wanted = first + (last - first) * n / (count - 1)
-        after = min(bisect_left(steps, wanted), len(steps) - 1)
+        target = first + (last - first) * n / (count - 1)
+        after = min(bisect_left(steps, target), len(steps) - 1)
         before = max(after - 1, 0)
-        chosen.add(before if wanted - steps[before] < steps[after] - wanted else after)
+        chosen.add(before if target - steps[before] < steps[after] - target else after)
     return [samples[n] for n in sorted(chosen)]

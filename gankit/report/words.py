@@ -1,4 +1,4 @@
-"""What the report says of a run in words. It tells what was measured, and no more."""
+"""The sentences of a run's report. They state only what the run measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gankit.runs.advice import command as advice_command
 from gankit.runs.folder import to_resume
 
 OUTCOMES = ("finished", "stopped", "interrupted", "failed")  # of result.json
-# Readings that compare the generated pictures with the real ones in how many kinds there are.
+# Readings of the variety of the generated pictures, compared with the real ones.
 VARIETY = re.compile(r"/(?:.*-)?(?:coverage|recall|variety)$")
 
 
@@ -26,16 +26,16 @@ def state(story: Story) -> str:
 
 
 def steps_done(story: Story) -> int:
-    """The step that the run stands at, by result.json or else by the last thing that was written."""
-    told = story.result.get("steps")
-    if isinstance(told, int):
-        return told
+    """The last step of the run, from result.json, or else from its metrics and samples."""
+    steps = story.result.get("steps")
+    if isinstance(steps, int):
+        return steps
     logged = [line["step"] for line in story.metrics[-1:]]
     return max([*logged, *(step for step, _ in story.samples[-1:])], default=0)
 
 
 def ending(story: Story) -> str:
-    """How the run ended, or that it did not, in one or two sentences."""
+    """One or two sentences: how the run ended, or that it has not."""
     result, at = story.result, f"step {steps_done(story):,}"
     reason, message = str(result.get("reason") or ""), str(result.get("message") or "").strip()
     match state(story):
@@ -43,7 +43,7 @@ def ending(story: Story) -> str:
             why = {"steps": "all its steps are done"}
             return f"It finished: {why.get(reason, reason or 'its result says no more')}."
         case "stopped":
-            known = {"alarm": "by an alarm", "time": "when the time that it was given was over,"}
+            known = {"alarm": "by an alarm", "time": "by its time limit"}
             by = known.get(reason, f"({reason})" if reason else "early")
             return _with(f"It was stopped {by} at {at}.", message)
         case "interrupted":
@@ -54,11 +54,11 @@ def ending(story: Story) -> str:
             return _with(f"It ended at {at}: {result.get('outcome') or 'result.json does not say how'}.", message)
     written = _last_written(story)
     when = f" Its last numbers were written on {written}." if written else ""
-    return f"It has not ended: it is still going, or it was cut off without a word.{when}"
+    return f"It has not ended: it is still training, or its process was killed.{when}"
 
 
 def rescues(story: Story) -> str:
-    """What was done to save the run, in a sentence, or "" where nothing was."""
+    """A sentence on the rescues of the run, or "" without one."""
     done = [alarm for alarm in story.alarms if str(alarm.get("action")).startswith("rescue ")]
     if not done:
         return ""
@@ -69,14 +69,14 @@ def rescues(story: Story) -> str:
 
 
 def tiles(story: Story) -> list[tuple[str, str, str]]:
-    """(name, value, small print) of the few numbers that everybody wants first."""
+    """The main numbers as (name, value, small print)."""
     last = story.metrics[-1] if story.metrics else {}
     seconds = story.result.get("seconds", last.get("seconds"))
     speed = story.result.get("images_per_second", last.get("images_per_second"))
     goal, limit = story.config.get("steps"), story.config.get("time")
     critical = sum(alarm.get("severity") == "critical" for alarm in story.alarms)
     return [
-        ("Steps", f"{steps_done(story):,}", f"of {goal:,}" if isinstance(goal, int) else "no number was set"),
+        ("Steps", f"{steps_done(story):,}", f"of {goal:,}" if isinstance(goal, int) else "no limit set"),
         ("Time", duration(seconds), f"limit {duration(limit)}" if _number(limit) else "trained"),
         ("Speed", f"{speed:,.0f}" if _number(speed) else "unknown", "images a second"),
         ("Alarms", f"{len(story.alarms):,}", f"{critical:,} critical" if story.alarms else "were raised"),
@@ -84,7 +84,7 @@ def tiles(story: Story) -> list[tuple[str, str, str]]:
 
 
 def pictures(story: Story) -> dict[str, str]:
-    """What was learned from: the name, how many, how many held out, and their form."""
+    """The data: its name, its size, the number of held-out items, and their form."""
     data, shape = story.data, listing(story.data.get("shape"))
     noun = "pictures" if len(shape) in (0, 3) else "points"
     if len(shape) == 3:
@@ -104,14 +104,14 @@ def pictures(story: Story) -> dict[str, str]:
 
 
 def where(story: Story) -> str:
-    """The device that it ran on and the precision, as far as they are known."""
+    """The device and the precision, as far as known."""
     device = story.environment.get("device") or story.config.get("device")
     precision = story.config.get("precision")
     return ", ".join(str(part) for part in (device, precision) if part)
 
 
 def watched(story: Story) -> str:
-    """Whether anything looked for trouble, and what it found."""
+    """The alarms of the run, or which diagnostics raised none."""
     names = ", ".join(mapping(story.config.get("diagnostics")))
     if story.alarms:
         count = len(story.alarms)
@@ -119,38 +119,37 @@ def watched(story: Story) -> str:
         kind = last.get("kind") or "an alarm"
         return f"{count:,} alarm{' was' if count == 1 else 's were'} raised, the last at step {last['step']:,} ({kind})"
     if names:
-        return f"No alarm was raised by what watched this run ({names})"
-    return "No diagnostic watched this run, so that no alarm is no good sign"
+        return f"The diagnostics of this run raised no alarm ({names})"
+    return "No diagnostic watched this run, so the absence of alarms means nothing"
 
 
 def variety(panels: list[Panel]) -> str:
-    """What is known of variety: the last coverage or recall that a diagnostic measured, or that none did."""
-    found = [s for panel in panels if panel.kind == "diagnostic" for s in panel.series if VARIETY.search(s.key)]
-    judged = next((s for s in found if s.key == "mode-collapse/variety" and s.last), None)
+    """Sentences on variety: the last coverage or recall of a diagnostic, or that none measured it."""
+    series = [s for panel in panels if panel.kind == "diagnostic" for s in panel.series if VARIETY.search(s.key)]
+    judged = next((s for s in series if s.key == "mode-collapse/variety" and s.last), None)
     if judged and judged.last:
         values = [(value, step) for step, value in zip(judged.line.steps, judged.line.values, strict=True) if value]
         best, at = max(values, default=(judged.last[1], judged.last[0]))
         return (
             f"At step {judged.last[0]:,} the samples show {judged.last[1]:.0%} of the variety that other real pictures "
-            f"have, in form and colour at a glance; the most was {best:.0%}, at step {at:,}. Look at the samples too."
+            f"have, roughly by form and colour; the most was {best:.0%}, at step {at:,}. Look at the samples too."
         )
-    readings = [f"{s.key} was {number(s.last[1])} at step {s.last[0]:,}" for s in found if s.last]
+    readings = [f"{s.key} was {number(s.last[1])} at step {s.last[0]:,}" for s in series if s.last]
     if readings:
         return (
             "Variety was measured against the real pictures: " + "; ".join(readings) + ". "
-            "Whether that is enough is for you to judge: look at the samples too."
+            "Judge for yourself whether that is enough: look at the samples too."
         )
     return (
-        "Variety was not measured in this run. Calm losses do not show that the pictures differ from one "
-        "another, nor that they cover the data: a collapsed model can have better losses than a varied one. "
-        "Look at the samples."
+        "Variety was not measured in this run. Calm losses do not show that the pictures differ, or that they cover "
+        "the data: a collapsed model can have better losses than a varied one. Look at the samples."
     )
 
 
 def cleanliness(panels: list[Panel]) -> str:
-    """How clean and how sharp the samples were at the last look, in a sentence, or "" where nothing looked."""
-    found = {s.key: s.last for panel in panels for s in panel.series if s.last}
-    grain, flat, ground, fine = (found.get(f"cleanliness/{name}") for name in ("grain", "flat", "ground", "fine"))
+    """A sentence on how clean and sharp the last measured samples were, or "" without a measure."""
+    last = {s.key: s.last for panel in panels for s in panel.series if s.last}
+    grain, flat, ground, fine = (last.get(f"cleanliness/{name}") for name in ("grain", "flat", "ground", "fine"))
     if not (grain and flat and fine):
         return ""
     parts = [f"{grain[1]:.1f} times the grain of the real pictures", f"{flat[1]:.0%} of their flat places"]
@@ -159,7 +158,7 @@ def cleanliness(panels: list[Panel]) -> str:
 
 
 def repeat(story: Story) -> str:
-    """The command line that started the run, or "" where it is not known."""
+    """The command line that started the run, or "" if it is unknown."""
     return str(story.environment.get("command") or "")
 
 
@@ -173,17 +172,17 @@ def go_on(story: Story) -> str:
 
 
 def advice(story: Story, alarm: dict[str, Any]) -> list[tuple[str, str]]:
-    """An alarm's advice, each with its command line or "", from the nearest checkpoint that is still there."""
+    """An alarm's advice: (text, command line or ""), from the nearest checkpoint that still exists."""
     remedies = [one for one in listing(alarm.get("remedies")) if isinstance(one, dict)]
-    if not remedies:  # of gankit 0.1, or written by hand
-        given = alarm.get("advice")
-        return [(str(one), "") for one in ([given] if isinstance(given, str) else listing(given))]
-    told = [(str(one.get("why", "")), advice_command(story.run, one, alarm.get("healthy"))) for one in remedies]
-    return [(f"{why}:" if line else why, line) for why, line in told]
+    if not remedies:  # from gankit 0.1, or written by hand
+        texts = alarm.get("advice")
+        return [(str(one), "") for one in ([texts] if isinstance(texts, str) else listing(texts))]
+    pairs = [(str(one.get("why", "")), advice_command(story.run, one, alarm.get("healthy"))) for one in remedies]
+    return [(f"{why}:" if line else why, line) for why, line in pairs]
 
 
 def duration(seconds: Any) -> str:
-    """Seconds as a person says them: "6 min 52 s"."""
+    """Seconds in words: "6 min 52 s"."""
     if not _number(seconds):
         return "unknown"
     if seconds < 60:
@@ -197,7 +196,7 @@ def duration(seconds: Any) -> str:
 
 
 def number(value: Any) -> str:
-    """A number with as many digits as mean something."""
+    """A number with its significant digits."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return f"{value:.4g}" if _number(value) else "unknown"
@@ -220,7 +219,7 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def moment(text: Any) -> str:
-    """An ISO date as "24 November 2026, 21:06 UTC"; what is none stays as it is."""
+    """An ISO date as "24 November 2026, 21:06 UTC"; any other text stays as it is."""
     try:
         when = datetime.fromisoformat(str(text))
     except ValueError:

@@ -1,8 +1,8 @@
-"""How k moves in a loop: the controllers on a simulated pair of networks, whose answer to k is known.
+"""k in a closed loop: the controllers on a simulated pair of networks with a known response to k.
 
 The plant: L(x) = 0.12 + 0.3 exp(−t/500). The ratio r = L(G(z)) / L(x) follows r* = 0.2 + 2k with a lag of `lag` steps,
 so that k = 0.05, 0.15, 0.25 holds γ = 0.3, 0.5, 0.7. Where noise is on, each step's two energies are off by 5 % and
-10 % (normal, multiplicative). Several plants run at once: a controller's buffers are made vectors for it.
+10 % (normal, multiplicative). Several plants run at once: the controller's buffers are vectors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _one_thread() -> Iterator[None]:
 
 
 class Unclamped(Balance):
-    """Planted: what is shown is clipped, what is summed is not, and winds up."""
+    """Planted error: the visible k is clipped, the integrated k is not, and winds up."""
 
     def value(self, knob: str) -> Tensor:
         return self.k.clamp(0, 1)
@@ -141,7 +141,7 @@ def test_a_proportional_part_damps_the_swing_around_networks_that_answer_late(ov
         assert strongly < 0.45 * alone
 
 
-# Anti-windup: for 5,000 steps the ratio is out of reach whatever k is, then on the other side of γ.
+# Anti-windup: for 5,000 steps no k reaches the ratio; then the ratio is on the other side of γ.
 # With λ_k = 0.01 a balance of ±0.3 · 0.12 moves k by 3.6e-4 a step, so that k lies at its bound after 3,000.
 
 PINNED, AFTER = 5_000, 1_000
@@ -161,7 +161,7 @@ def leaves(what: str, bound: float, before: float, after: float) -> int:
 
 @pytest.mark.parametrize(("bound", "way"), [(1.0, (0.2, 0.8)), (0.0, (0.8, 0.2))], ids=["pinned at 1", "pinned at 0"])
 def test_k_leaves_its_bound_at_once_when_the_balance_changes_its_sign(bound, way):
-    """A hundredth takes 28 steps, and none for unwinding."""
+    """A hundredth takes 28 steps, without any for unwinding."""
     for what in ("balance", "balance-pi", "balance-pi, K_p = 2"):
         assert leaves(what, bound, *way) <= 30
     assert leaves("without the clamp", bound, *way) == AFTER, "planted: still wound up when the others have long left"

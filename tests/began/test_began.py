@@ -34,7 +34,7 @@ def pair(size: int = 16, filters: int = 4, **options):
 
 
 def step_with(began: BEGAN, real: list[float], fake: list[float], k: float) -> Step:
-    """A step whose pictures have been judged already, with these energies."""
+    """A step with these energies, already computed."""
     nothing, knobs = torch.empty(0), {"k": double(k)}
     step = Step(began, 1, ("generator", "discriminator"), nothing, None, nothing, {}, knobs, lambda x: x)
     step.__dict__["judged_real"] = Judged(nothing, energy=double(real))
@@ -124,7 +124,7 @@ def test_k_follows_equation_5_and_stays_between_its_floor_and_1(balances, lambda
 
 @pytest.mark.parametrize(("number", "k"), [(1, 0.00003125), (2_000, 0.0625), (4_000, 0.125), (90_000, 0.125)])
 def test_the_floor_under_k_has_risen_after_4_000_steps(number, k):
-    """So that `resume --set balance.floor=0.125` helps a run whose k is 0 already."""
+    """`resume --set balance.floor=0.125` must help a run whose k is already 0."""
     controller = Balance(Balance.Options(floor=0.125), model())
     controller.update(number, {"began/balance": torch.tensor(-0.5)})
     assert float(controller.value("k")) == near(k)
@@ -225,7 +225,7 @@ def test_both_rates_are_halved_when_the_windows_means_stall(values, window, pati
         if n % window == 0:
             mean = np.mean(values[n - window : n])
             stalled = 0 if mean < lowest - 1e-12 else stalled + 1
-            assume(abs(mean - lowest) > 1e-12 or mean == lowest == values[n - 1])  # no tie that rounding decides
+            assume(abs(mean - lowest) > 1e-12 or mean == lowest == values[n - 1])  # rounding decides no tie
             lowest = min(lowest, mean)
             if stalled == patience:
                 halvings[-1], stalled = halvings[-1] + 1, 0
@@ -362,7 +362,7 @@ def test_our_elu_is_elu_with_its_first_and_second_derivatives():
     torch.testing.assert_close(elu(half), F.elu(half))
 
 
-# The whole.
+# The whole model.
 
 
 @pytest.mark.parametrize(

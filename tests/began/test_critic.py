@@ -1,4 +1,4 @@
-"""The critic against NumPy and finite differences; a term's own network learns apart and is kept."""
+"""The critic against NumPy and finite differences; a term's own network learns separately and is saved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WITH = PICTURES | {"set": SETTINGS | {f"{NAME}.filters": 4}}
 
 
 def asked(term: Critic, critic: Scores, real: Tensor, fake: Tensor, number: int = 1) -> Step:
-    """A step of a number whose pictures are given."""
+    """A step with a number and given pictures."""
     made = Step(None, number, (), real, None, torch.empty(0), {NAME: critic}, {}, lambda x: x)  # type: ignore[arg-type]
     made.__dict__["fake"] = fake
     return made

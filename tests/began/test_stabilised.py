@@ -76,7 +76,7 @@ def test_looking_does_not_move_the_singular_vectors():
 
 
 def test_a_gradient_is_that_of_the_weight_over_its_norm():
-    """Of f(W) = Σ R·W/σ(W) with σ the largest singular value; numpy's central differences."""
+    """The gradient of f(W) = Σ R·W/σ(W), σ the largest singular value, by numpy's central differences."""
     torch.manual_seed(0)
     layer, R = nn.Linear(5, 4, bias=False).double(), np.random.default_rng(0).normal(size=(4, 5))
     beneath = layer.weight.detach().clone().numpy()
@@ -120,7 +120,7 @@ def test_a_code_depends_on_the_rest_of_its_batch_only_where_it_is_asked_for(devi
 
 
 def test_real_and_generated_batches_are_told_of_themselves_alone():
-    """D is asked twice, never of both in one batch."""
+    """D runs twice, never on both in one batch."""
     training, batches = prepare("began", [], PICTURES | {"set": SMALL | {f"{PAIR}.minibatch_deviation": True}})
     sizes: list[int] = []
     training.networks["discriminator"].register_forward_hook(lambda module, inputs, out: sizes.append(len(inputs[0])))

@@ -1,4 +1,4 @@
-"""The terms in code space against numpy, and on the network that was asked for."""
+"""The terms in code space against numpy, each on the requested network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gankit.training.loop import step_once
 
 
 def step(real: np.ndarray, noise: np.ndarray, code_real: np.ndarray, code_fake: np.ndarray) -> Step:
-    """Judged already; the generator repeats a code's sum over the whole picture."""
+    """A step with its energies; the generator repeats a code's sum over the whole picture."""
     as_tensor = torch.from_numpy
 
     class Model:
@@ -141,7 +141,7 @@ def test_the_energy_distance_pushes_samples_that_are_alike_apart_and_the_real_co
 
 
 class Drawer:
-    """G(z) = 2z, Enc(v) = v: what it draws is its own code."""
+    """G(z) = 2z, Enc(v) = v: a picture is its own code."""
 
     def generate(self, networks, noise, labels):
         self.labels = labels
@@ -166,7 +166,7 @@ def test_imle_draws_the_nearest_of_the_last_samples_again():
     noises, fakes, reals = (random.normal(size=(3, 3, 4)) for _ in range(3))
     for noise, fake, real in zip(noises, fakes, reals, strict=True):
         value = float(term(asked(noise, fake, real)))
-    latents, codes = noises.reshape(-1, 4)[-7:], fakes.reshape(-1, 4)[-7:]  # the two oldest are forgotten
+    latents, codes = noises.reshape(-1, 4)[-7:], fakes.reshape(-1, 4)[-7:]  # the two oldest are dropped
     np.testing.assert_array_equal(term.memory["latents"][:, 0], latents)
     np.testing.assert_array_equal(term.memory["codes"], codes)
     last = reals[-1]

@@ -42,7 +42,7 @@ def ground_colour(real: Tensor) -> Tensor | None:
 
 
 def blurred(pictures: Tensor) -> Tensor:
-    """By a Gaussian whose σ is one pixel."""
+    """Blur with a Gaussian, σ one pixel."""
     weights = torch.exp(-(torch.arange(-3.0, 4) ** 2) / 2)
     weights = (weights / weights.sum()).view(1, 1, -1, 1).expand(pictures.shape[1], 1, -1, 1)
     wide = F.pad(pictures, (3, 3, 3, 3), mode="replicate")
@@ -50,7 +50,7 @@ def blurred(pictures: Tensor) -> Tensor:
 
 
 def noisy(pictures: Tensor, sigma: float | Tensor = 4.0) -> Tensor:
-    """With Gaussian noise of so many of 255 grey levels."""
+    """Add Gaussian noise with this deviation in grey levels (of 255)."""
     noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))
     return (pictures + sigma / 127.5 * noise).clamp(-1, 1)
 
@@ -59,7 +59,7 @@ def values(told: Mapping[str, Estimate]) -> dict[str, float]:
     return {name: one.value for name, one in told.items()}
 
 
-# The definitions, a picture and a pixel at a time.
+# The definitions, one picture and one pixel at a time.
 
 
 def levels_of(pictures: Tensor) -> np.ndarray:
@@ -194,7 +194,7 @@ def test_other_real_pictures_reach_the_real_value_and_noise_grey_and_blur_do_not
 
 
 def test_what_nobody_sees_is_no_factor_of_a_hundred() -> None:
-    """Pictures that are flat everywhere have no grain and no fine energy to be divided by."""
+    """Pictures that are flat everywhere have no grain and no fine energy, so the ratios have no divisor."""
     real = cleanliness(torch.zeros(8, 3, 16, 16), None)
     assert (real["grain"].value, real["fine"].value) == (0, 0)
     assert values(over_real(real, real)) == {"grain": 1, "flat": 1, "fine": 1}
@@ -207,12 +207,12 @@ def test_two_thousand_pictures_of_64_pixels_take_seconds_and_no_more_memory_than
     monkeypatch.setattr(measures, "_levels", lambda some: seen.append(some.numel()) or levels(some))
     began = time.process_time()
     told = cleanliness(pictures, colour)
-    assert time.process_time() - began < 10  # half a second of one core where it was measured
+    assert time.process_time() - began < 10  # half a second of one core when measured
     assert max(seen) <= measures.CHUNK
     assert told["grain"].value == pytest.approx(float(grain(pictures[:100]).mean()))
 
 
-# The watch.
+# The diagnostic.
 
 MODELS = [cls(cls.Settings(filters=4, latent=8), (3, 32, 32)) for cls in (BEGAN, EBGAN)]
 
@@ -224,7 +224,7 @@ def watched(
     model: Model = MODELS[0],
     **more: Any,
 ) -> list[tuple[int, Alarm]]:
-    """What the diagnostic raises over a training whose samples at a step are these."""
+    """The alarms of the diagnostic over a training with these samples."""
     watch, found = watch or Cleanliness(Cleanliness.Options()), []
     for step in steps:
         samples = shown(step)
@@ -260,12 +260,12 @@ def test_noise_and_blur_that_stay_are_told_once_and_not_before_10000_steps(
     assert alarm.message.startswith(f"The samples are {kind}: ")
     assert set(alarm.readings) == {"grain", "flat", "ground", "fine"}
     weights = {"grainy": ["--set edges=3", "--loss critic=0.1"], "blurred": ["--loss critic=0.1"]}
-    advised = weights[kind] if model.name == "began" else []  # of others nothing is measured
+    advised = weights[kind] if model.name == "began" else []  # other shapes are not measured
     assert [remedy.flags for remedy in alarm.advice] == advised
 
 
 def test_what_still_gets_better_is_left_in_peace_until_it_does_not() -> None:
-    """Noise that falls by an eighth every 2,000 steps up to step 20,000, and stays."""
+    """Noise that falls by an eighth every 2,000 steps until step 20,000, and then stays."""
     fixed = people(60, seed=8)
     ((step, alarm),) = watched(lambda step: noisy(fixed, 16.0 * 0.5 ** (min(step, 20_000) / 10_000)))
     assert alarm.kind == "grainy"

@@ -1,4 +1,4 @@
-"""The mode-collapse detector: its numbers, what it sees, what it leaves alone, what it says."""
+"""The mode-collapse detector: its numbers, its alarms, cases without alarm, its messages."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ Shown = Callable[[int], torch.Tensor]
 
 @pytest.fixture(scope="module")
 def demo() -> tuple[torch.Tensor, np.ndarray]:
-    """Demo pictures (1500, 3, 32, 32) and their attributes; the first 900 are the training's."""
+    """Demo pictures (1500, 3, 32, 32) and their attributes; the first 900 are for training."""
     data = Demo(Demo.Options(count=1500)).open(None, Request(32, holdout=0))
     return to_float(torch.from_numpy(data.train.copy())), attribute_values(data.labels)
 
 
 class Stream:
-    """A training that is nothing but its samples."""
+    """A training that consists of its samples only."""
 
     def __init__(self, real: torch.Tensor, held_out: torch.Tensor | None = None, pictures: int = 200) -> None:
         self.detector = ModeCollapse(ModeCollapse.Options(pictures=pictures))
@@ -85,7 +85,7 @@ def _opened(demo) -> Stream:
 @pytest.fixture
 def stream(_opened) -> Stream:
     """Healthy until step 4,000."""
-    random, _opened.random = _opened.random, None  # a generator cannot be copied
+    random, _opened.random = _opened.random, None  # generator objects cannot be copied
     own, _opened.random = copy.deepcopy(_opened), random
     own.random = random.clone_state()
     return own
@@ -118,7 +118,7 @@ def test_random_convolutions_are_the_same_in_every_process():
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
     assert [weight.double().sum().item() for weight in RandomConvolutions(3).weights] == json.loads(there)
-    assert torch.equal(state, torch.random.get_rng_state())  # nor does it touch the training's stream
+    assert torch.equal(state, torch.random.get_rng_state())  # the training's random stream stays untouched
 
 
 def test_real_pictures_reach_what_real_pictures_reach(demo):
@@ -150,11 +150,11 @@ def test_places_overlap_as_numpy_counts_it(demo):
 
 @pytest.mark.parametrize("left", [1, 2, 4])
 def test_a_share_of_the_kinds_gone_is_that_share_of_the_places_gone(left, recwarn):
-    """Four colours in one eighth of a white picture, as many of each: fewer kinds than cells, and no word of it."""
+    """Equally many pictures of four colours in one eighth of a white picture: fewer kinds than cells, no warning."""
     real = torch.ones(400, 3, 32, 32)
     real[:, :, 8:12, 16:20] = torch.eye(4)[torch.arange(400) % 4, :3, None, None]
     shown = Places(real).shown(real[torch.arange(400) % 4 < left])
-    assert len(shown) == 1 + 9  # the eighth, and each window that it is in
+    assert len(shown) == 1 + 9  # the eighth, and each window with it
     assert shown == pytest.approx([left / 4] * 10)
     assert not recwarn.list
 
@@ -163,7 +163,7 @@ def test_pictures_that_are_all_alike_have_no_places_to_lose():
     assert Places(torch.ones(100, 3, 32, 32)).shown(torch.zeros(50, 3, 32, 32)) == []
 
 
-# What it sees.
+# Its alarms.
 
 
 def only(demo: tuple[torch.Tensor, np.ndarray], column: int, *values: int) -> torch.Tensor:
@@ -205,7 +205,7 @@ def test_a_healthy_stream_raises_nothing(demo):
     rng = np.random.default_rng(1)
     for level in range(2):
         stream = Stream(pictures[:700], pictures[700:900])
-        for _ in range(10):  # the share of each shirt wanders, and at level 1 some are never shown
+        for _ in range(10):  # the share of each shirt wanders; at level 1 some never appear
             weight = np.exp(rng.normal(0, 0.15, 6))[attributes[900:, 3]] * (attributes[900:, 3] > 2 * level - 1)
             drawn = rng.choice(600, 600, p=weight / weight.sum())
             reading = stream.look(pictures[900:][drawn])
@@ -214,7 +214,7 @@ def test_a_healthy_stream_raises_nothing(demo):
 
 
 def test_one_colour_is_seen_while_distances_look_healthy(demo):
-    """The failure of a plain BEGAN on the illustrations: forms vary, the one colour changes now and then."""
+    """The failure of a plain BEGAN on the illustrations: forms vary, the single colour changes now and then."""
     pictures, _ = demo
     stream = Stream(pictures[:700], pictures[700:900])
     pale = 1 - (1 - pictures[900:]) * (0.4 + 0.6 * torch.rand(600, 1, 1, 1, generator=torch.Generator().manual_seed(0)))
@@ -274,7 +274,7 @@ def test_three_places_must_lose_and_each_has_its_own_best():
             assert health.judge((look + 1) * EVERY, 0.5, 1.0, places=[0.9, 0.8, 0.4, 0.6, 0.01]) == []
         return [told for look in (8, 9) for told in health.judge((look + 1) * EVERY, 0.5, 1.0, places=now)]
 
-    assert after(0.9, 0.8, 0.2, 0.6, 0.0) == []  # one, and one that was never shown
+    assert after(0.9, 0.8, 0.2, 0.6, 0.0) == []  # one, and one that never appears
     assert after(0.6, 0.6, 0.3, 0.6, 0.01) == [("narrowing", "warning")]
     assert after(0.4, 0.3, 0.1, 0.6, 0.01) == [("mode-collapse", "critical")]
 
@@ -303,7 +303,7 @@ def test_a_generator_that_ignores_its_latent_is_told_at_the_second_look_and_a_sl
     assert dead.judge(500, 0.0, 0.0, apart=1e-5) == []
     assert dead.judge(1000, 0.0, 0.0, apart=1e-5) == [("dead-generator", "critical")]
     assert dead.judge(1500, 0.0, 0.0, apart=1e-5) == []
-    for step in range(500, 3000, 500):  # the least that a training which opened up later was seen to have
+    for step in range(500, 3000, 500):  # the minimum of trainings that recovered later
         assert slow.judge(step, 0.0, 0.02, apart=0.02) == []
 
 
@@ -372,7 +372,7 @@ def test_points_are_left_alone():
     assert (dict(reading.values), list(reading.alarms)) == ({}, [])
 
 
-# What it says, in a run.
+# Its messages, in a run.
 
 
 def test_an_alarm_says_numbers_and_flags_that_can_be_pasted(demo, stream, gankit: Gankit, run):

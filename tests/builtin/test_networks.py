@@ -1,4 +1,4 @@
-"""Networks that any model may use, and what they are computed by against how they are written down."""
+"""Networks for any model; their computation against the written definition."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_where_the_opacity_is_nothing_the_ground_is_met_to_the_bit():
 
 @pytest.mark.parametrize("place", [-9.0, -1.5, 1.5, 9.0])
 def test_beyond_a_bound_a_colour_can_come_back_and_not_go_further(place):
-    """A plain clamp has no gradient there, and what left the range would never be drawn again."""
+    """A plain clamp has no gradient out of range, so values out of range could never return."""
     for inward in (True, False):
         x = torch.full((1, 4, 1, 1), place, requires_grad=True)
         x.data[:, 3] = 0.5  # opaque

@@ -122,7 +122,7 @@ def test_a_discriminator_without_energy_is_a_clear_message() -> None:
 
 
 def test_a_discriminator_that_learns_its_pictures_by_heart_is_told_once_after_three_readings() -> None:
-    """As soon as the pictures that were never trained on are reconstructed more than half worse."""
+    """The alarm comes once the error of held-out pictures is more than half larger."""
     known = Known(np.full(40, 0.1), np.full(40, 0.05))
     watching = ReconstructionErrors(ReconstructionErrors.Options())
     alarms = []
@@ -171,7 +171,7 @@ def test_it_is_on_by_default_and_writes_numbers_and_details(model: str, gankit: 
 def test_energies_that_are_not_finite_are_null(gankit: Gankit, tmp_path: Path) -> None:
     lost = ("--set", "learning_rate=1e30", "--on-alarm", "warn")
     assert gankit("run", "began", *TINY, *SEEN, *lost, "--out", "run").code == 0
-    assert lines(tmp_path / "run")[-1][f"{NAME}/wasserstein"] is None  # `lines` refuses what is no strict JSON
+    assert lines(tmp_path / "run")[-1][f"{NAME}/wasserstein"] is None  # `lines` refuses anything but strict JSON
     assert lines(tmp_path / "run", "readings.jsonl")[-1]["details"]["quantiles"]["real"] == [None] * 25
     assert [alarm["diagnostic"] for alarm in lines(tmp_path / "run", "alarms.jsonl")] == []
 
@@ -296,7 +296,7 @@ def test_where_the_variances_take_over_it_was_not(tmp_path: Path) -> None:
     ("p_values", "words"),
     [
         ([0.5] * 9 + [0.03], "nothing speaks against normal errors here"),  # one in twenty
-        ([0.04] * 10, "nothing speaks against normal errors here"),  # the same borderline case, looked at ten times
+        ([0.04] * 10, "nothing speaks against normal errors here"),  # the same borderline case, measured ten times
         ([0.5] * 9 + [1e-4], "errors of real pictures are not always normal here"),
         ([0.01] * 10, "errors of real pictures are not normal here"),
     ],
@@ -332,7 +332,7 @@ def test_its_curves_stand_in_their_section_and_nowhere_else(tmp_path: Path) -> N
     assert [s["name"] for s in drawn["W₂² and its two terms"]["series"]] == ["W₂²", "mean term", "variance term"]
     assert drawn["W₂² and its two terms"]["series"][0]["line"][1][0] == pytest.approx(0.0101)
     assert (drawn["Normality"]["log"], drawn["Normality"]["level"]) == (True, 0.05)
-    assert drawn["Normality"]["series"][0]["line"][1] == [1e-6] * 10  # a p-value of 0 has no place on the axis
+    assert drawn["Normality"]["series"][0]["line"][1] == [1e-6] * 10  # a logarithmic axis has no 0
     assert curves["quantiles"]["step"] == 5000
     assert curves["quantiles"]["real"] == [-0.5, 0.5, 1.5]
     plots = [attrs for _, attrs in page.tags if attrs.get("class") == "plot"]
@@ -348,7 +348,7 @@ def test_what_a_later_attempt_replaced_is_not_counted(tmp_path: Path) -> None:
     page = told(tmp_path / "run", first + second, plots)
     assert "in 0 of 4 readings" in page.text
     assert page.json("curves")["quantiles"]["step"] == 2000
-    # The second attempt began before it looked: the first one's later readings are gone all the same.
+    # The second attempt began before its first reading; the first attempt's later readings are gone all the same.
     begun = [*first, metrics(1100, np.random.default_rng(0)) | {"attempt": 2}]
     page = told(tmp_path / "begun", begun, plots[:2])
     assert "only 2 readings" in page.text

@@ -1,4 +1,4 @@
-"""Packing and augmentation: shown to real and generated pictures alike, differentiable, and nothing at strength 0."""
+"""Packing and augmentation: the same for real and generated pictures, differentiable, and nothing at strength 0."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_cut_square_is_filled_with_the_mean_of_the_outermost_pixels_and_may_li
 
 
 def test_white_stays_white_under_shifts_and_cuts():
-    """No grey border and no grey hole that a generator could learn to draw."""
+    """It leaves no grey border or hole that a generator could learn to draw."""
     batch = torch.ones(64, 3, 16, 16)
     batch[:, :, 5:11, 5:11] = -0.3
     shown = augment(translation=0.125, cutout=0.5)(batch)

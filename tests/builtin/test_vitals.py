@@ -1,4 +1,4 @@
-"""The alarms that rest on numbers alone: each says what happened, with figures, and what to paste."""
+"""The alarms from numbers alone: each says what happened, with figures, and gives a command to paste."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def model() -> BEGAN:
 
 
 def told(diagnostic: Any, lines: dict[int, dict[str, float]], start: float = 0.8) -> list[tuple[int, Alarm]]:
-    """What it raises over a training whose lines are these."""
+    """Its alarms over a training with these lines."""
 
     def nothing(*_: Any, **__: Any) -> torch.Tensor:
         raise AssertionError("it needs no pictures")

@@ -1,4 +1,4 @@
-"""The commands around a training, and what is said to a request that cannot be met."""
+"""The commands around a training, and the messages for bad requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 import gankit as package
 
-# Bad input: one line, exit code 2, and nothing is made.
+# Bad input: one line, exit code 2, nothing written.
 
 WRONG = [
     (("run",), "name a model"),
@@ -73,7 +73,7 @@ WRONG = [
 ]
 
 NO_NUMBERS = ("nan", "inf", "-inf")
-OUT_OF_RANGE = [  # model, setting, what is allowed, what is not
+OUT_OF_RANGE = [  # model, setting, allowed value, refused value
     ("began", "gamma", "(0, 1]", ("0", "-0.1", "1.01", *NO_NUMBERS)),
     ("began", "lambda_k", "(0, 1e+30]", ("0", "-0.001", *NO_NUMBERS)),
     ("began", "balance.lambda_k", "(0, 1e+30]", ("0", "-0.001", *NO_NUMBERS)),
@@ -113,7 +113,7 @@ WRONG += [  # not 8·2^m
 ]
 
 
-FILES = {  # what no flag can ask for
+FILES = {  # requests that no flag can make
     "odd": ("stepps = 3", "stepps"),
     "broken": ("steps = ", "broken.toml"),
     "pair-as-text": ('networks = "began-autoencoder"', "`networks` in [model]"),

@@ -1,4 +1,4 @@
-"""What a stranger's folder cannot do: run anything, reach anything besides itself, or have anything deleted."""
+"""A stranger's folder cannot run code, reach anything outside itself, or have anything deleted."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ undrawn = pytest.mark.usefixtures("undrawn")
 
 
 def keepsakes(folder: Path) -> dict[str, str]:
-    """Fill a folder with what a user would miss, and return what is in it."""
+    """Fill a folder with files that a user would miss, and return its contents."""
     for name in (".git/HEAD", ".ssh/id_ed25519", ".config/settings", ".000004.12/diary.txt", "letters/one.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"the only copy of {name}")
     return contents(folder)
 
 
-# Nothing that gankit did not make is deleted.
+# gankit deletes only its own files.
 
 
 @undrawn
@@ -105,7 +105,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 146 146\n%%EndComments\nshow
 
 @pytest.fixture
 def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A `gs` on the path that leaves a trace when it is started."""
+    """A `gs` on the path that leaves a trace when it starts."""
     trace = tmp_path / "started"
     program = tmp_path / "bin/gs"
     program.parent.mkdir()
@@ -114,12 +114,12 @@ def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
     from PIL import EpsImagePlugin
 
-    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # looked for anew
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # forget the cached search
     return trace
 
 
 def test_the_trap_works(ghostscript: Path, tmp_path: Path) -> None:
-    """Pillow would start it: the other tests can fail."""
+    """Pillow starts it without a guard: so the other tests can fail."""
     (tmp_path / "x.png").write_bytes(EPS)
     with Image.open(tmp_path / "x.png") as picture, suppress(OSError):
         picture.load()
@@ -158,7 +158,7 @@ def test_every_picture_that_is_opened_is_one_of_named_formats() -> None:
 # A link in a run folder leads nowhere.
 
 SECRET = "secret-4fd1c7"
-LINKED = (  # together where one does not hide what the next does
+LINKED = (  # together, where one does not hide the next
     ("report.html", "losses.png", "animation.gif", "neighbours.png", "sample.png", "samples/000009.png"),
     ("checkpoints/000008/state.json", "checkpoints/000006/networks.safetensors", "samples/000008.png"),
     ("samples",),
@@ -227,7 +227,7 @@ def test_a_resume_of_a_folder_with_a_link_is_refused_before_it_changes_anything(
 
 
 def test_no_secret_behind_a_link_gets_into_a_report(gankit: Gankit, run: Path, tmp_path: Path) -> None:
-    """Text, and pictures of the user's own, whose bytes would stand in the page in base64."""
+    """Text, and private pictures, whose bytes the page would hold in base64."""
     home = tmp_path / "home"
     home.mkdir()
     secret = (run / "samples/000004.png").read_bytes()
@@ -248,12 +248,12 @@ def test_no_secret_behind_a_link_gets_into_a_report(gankit: Gankit, run: Path, t
         assert base64.b64encode(text).decode()[:60] not in page
     assert SECRET not in page
     assert "environment.json is a link" in page
-    assert secret  # and what is no link is shown
+    assert secret  # and files that are no links are shown
     assert base64.b64encode((run / "samples/000008.png").read_bytes()).decode() in page
 
 
 def test_what_is_no_picture_is_not_shown_as_one(gankit: Gankit, run: Path) -> None:
-    """A hard link, which an archive may hold as well, looks like any file."""
+    """A hard link, which an archive may hold too, looks like any file."""
     for name in ("samples/000004.png", "animation.gif", "interpolation.gif", "neighbours.png"):
         (run / name).write_text(SECRET * 20)
     assert gankit("report", run).code == 0
@@ -307,7 +307,7 @@ def test_a_link_in_a_comparison_leads_nowhere(name: str, gankit: Gankit, compare
 def test_a_comparison_that_goes_on_deletes_nothing(
     gankit: Gankit, compared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run without a checkpoint begins anew; what lay in its place, ours or not, is set aside."""
+    """A run without a checkpoint starts again; the folder in its place is set aside, whoever wrote it."""
     with_few(monkeypatch)
     place = compared / "runs/ebgan-seed-0"
     shutil.rmtree(place)
@@ -317,7 +317,7 @@ def test_a_comparison_that_goes_on_deletes_nothing(
     assert checkpoints(place)
 
 
-# A folder that is moved or deleted under its training.
+# A folder that is moved or deleted during its training.
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object]) -> None:
@@ -337,7 +337,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], obje
 def test_a_run_folder_that_is_moved_under_its_training_takes_everything_along(
     gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Drawings as well; and nothing is made under the old name."""
+    """Also its drawings; and nothing is written under the old name."""
     (tmp_path / "archive").mkdir()
     at_step(monkeypatch, 4, lambda: (tmp_path / "run").rename(tmp_path / "archive/moved"))
     said = gankit("run", "began", *TINY, "--sample-every", 2, "--checkpoint-every", 2, "--out", "run")
@@ -411,7 +411,7 @@ def test_an_odd_settings_file_is_refused_in_one_line(text: str, gankit: Gankit, 
 def test_a_second_resume_reads_nothing_before_the_first_one_has_let_go(
     gankit: Gankit, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that had chosen its step, and then waited, threw what the first had finished into abandoned/."""
+    """Regression: a resume that chose its step and then waited moved the first one's results into abandoned/."""
     from gankit import api
     from gankit.runs.lock import locked
 
@@ -460,7 +460,7 @@ def test_to_look_at_runs_does_not_keep_one_from_being_resumed(gankit: Gankit, ru
     assert "broken off" in gankit("runs", run.parent).out
 
 
-# Output is never a reason to lose a training.
+# A failing output must not end a training.
 
 
 def gankit_in_a_shell(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -41,7 +41,7 @@ def compared(folder: Path) -> dict[str, Any]:
 
 
 def told(comparison: dict[str, Any]) -> dict[str, Any]:
-    """What the clock and the machine have no part in."""
+    """The parts that depend on neither the clock nor the machine."""
     known = (*results.FIXED, "collapse_step", "rescues", "measured_step", "measures")
     rows = [{key: row.get(key) for key in known} for row in comparison["runs"]]
     return {
@@ -52,7 +52,7 @@ def told(comparison: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Fair.
+# A fair comparison.
 
 
 @pytest.mark.usefixtures("quick")
@@ -74,13 +74,13 @@ def test_two_models_are_compared_on_the_same_pictures_networks_and_seeds(gankit:
         assert row["images"] == 24
         assert row["measured_step"] == 6
         assert row["peak_memory"] > 2**20
-    # Everything that is not the same is listed, and nothing else is.
+    # The differing settings are listed, and nothing else.
     listed = {row["name"]: row["values"] for row in found["differences"]}
     assert listed["model.gamma"] == {"began": 1}
     assert listed["model.pull_away"] == {"ebgan": 0.1}
     alike = [name for name in listed if "critic" not in name]  # which BEGAN alone has
     assert not [name for name in alike if "filters" in name or "networks" in name or "weights" in name]
-    # The table is of the rows' own numbers.
+    # The table has the numbers of the rows.
     table = {entry["name"]: entry for entry in found["measures"]}
     assert {"coverage", "precision", "recall", "density", "images_per_second", "peak_memory"} <= table.keys()
     for name, entry in table.items():
@@ -111,7 +111,7 @@ def test_one_model_with_several_settings_and_losses(gankit: Gankit, tmp_path: Pa
         three["networks"]["strided-autoencoder"].items()
         >= {**{"filters": 4, "latent": 8, "upsampling": "transposed", "mapping": 0}}.items()
     )
-    # Alternating updates draw two batches a step: as many pictures at half the steps.
+    # Alternating updates draw two batches a step: equally many pictures at half the steps.
     assert [row["steps"] for row in found["runs"]] == [6, 3, 6]
     assert {row["images"] for row in found["runs"]} == {24}
     listed = {row["name"]: row["values"] for row in found["differences"]}
@@ -168,7 +168,7 @@ def test_a_budget_of_time_decides_the_length_over_all_starts(gankit: Gankit, tmp
     assert gankit(*asked, "--budget", "1s", "--out", "c").code == 0
     found = compared(tmp_path / "c")
     assert [(row["outcome"], row["reason"]) for row in found["runs"]] == [("stopped", "time")] * 2
-    # Half-way through, as if it had been interrupted there: it goes on for what is left of the second.
+    # Half-way through, as if it had been interrupted there: it goes on for the rest of the second.
     run = tmp_path / "c" / found["runs"][0]["folder"]
     (run / "result.json").unlink()
     for path in sorted((run / "checkpoints").iterdir())[1:]:
@@ -204,9 +204,9 @@ def test_a_comparison_that_was_killed_twice_gives_the_table_of_an_unbroken_one(
         return broken.returncode
 
     assert stopped(signal.SIGTERM) == 143
-    assert read(first / "result.json")["outcome"] == "interrupted"  # it was told, and has saved
+    assert read(first / "result.json")["outcome"] == "interrupted"  # it received the signal, and saved
     assert compared(tmp_path / "c")["state"] == "interrupted"
-    assert stopped(signal.SIGKILL) == -9  # and the run trains on as an orphan, which is waited for
+    assert stopped(signal.SIGKILL) == -9  # the run trains on as an orphan; the next start waits for it
     with_few(monkeypatch)
     said = gankit(*asked)
     assert said.code == 0, said.err
@@ -219,7 +219,7 @@ def test_killed_while_a_run_begins_it_waits_for_that_run_and_starts_no_second_on
     asked = ("compare", *COMPARED, "--steps", 4, "--out", "c")
     first = tmp_path / "c" / compared(comparison)["runs"][0]["folder"]
     log = Path(f"{first}.log")
-    monkeypatch.setenv("PYTHONWARNINGS", "told")  # which no filter is: Python says so as soon as it is started
+    monkeypatch.setenv("PYTHONWARNINGS", "told")  # no valid filter: Python reports it at its start
     broken = process(*asked, cwd=tmp_path)
     while not log.exists() or not log.stat().st_size:  # the file is there before the process is
         assert broken.poll() is None, broken.communicate()
@@ -243,7 +243,7 @@ def test_the_page_of_a_comparison_under_way_tells_how_far_its_runs_are(
     pages: list[str] = []
 
     class UnderWay(InProcess):
-        """A run that is trained and whose process has not ended when it is looked at first."""
+        """A finished run whose process has not ended at the first look."""
 
         def __init__(self, command: list[str], **options: Any) -> None:
             super().__init__(command, **options)
@@ -324,7 +324,7 @@ def test_started_again_it_does_nothing_twice_and_takes_more_seeds(gankit: Gankit
     assert before.items() <= after.items()
     found = compared(tmp_path / "c")
     assert [row["seed"] for row in found["runs"]] == [0, 0, 1, 1]
-    # The command is of what there is now, and asks for the same.
+    # The recorded command makes the same request.
     assert "--seeds 2" in found["command"]
     assert Page(tmp_path / "c" / "report.html").text.count("--seeds 2") == 2
     assert gankit(*shlex.split(found["command"])[1:], "--out", "again").code == 0
@@ -384,7 +384,7 @@ def ended(arm: str, seed: int, **more: Any) -> dict[str, Any]:
 
 
 def test_what_not_every_run_came_to_is_counted_and_not_called_better_or_worse() -> None:
-    """The one run of b that reached it was quick, and two never did."""
+    """One run of b reached it quickly, and two never did."""
     seconds = {"a": [50.0, 51.0, 52.0], "b": [5.0, None, None]}
     collapses = {"a": [None, 900, None], "b": [None, None, None]}
     rows = [
@@ -414,7 +414,7 @@ def test_rescues_are_a_row_of_the_table_once_there_were_any() -> None:
 
 
 def test_a_sentence_tells_the_means_of_the_pairs_that_its_interval_is_of() -> None:
-    """With the third seed, which b lacks, the means would say the opposite of the interval."""
+    """With the third seed, which b lacks, the means would contradict the interval."""
     values = {"a": [0.30, 0.32, 0.95], "b": [0.50, 0.53, None]}
     rows = [ended(arm, seed, measures={"coverage": values[arm][seed]}) for arm, seed in product("ab", range(3))]
     (entry,) = results.table(["a", "b"], rows, {"coverage": {"better": "higher"}})
@@ -425,7 +425,7 @@ def test_a_sentence_tells_the_means_of_the_pairs_that_its_interval_is_of() -> No
 
 
 def test_of_what_is_right_where_real_pictures_have_it_the_nearer_one_is_better_from_either_side() -> None:
-    """Of the grain, 1.0 in real pictures: noise has too much, a blank page none; both are worse than a little off."""
+    """Grain is 1.0 in real pictures: noise has too much, a blank page none; both are worse than a small difference."""
     grain = {"noise": [4.0, 4.1, 4.2], "blank": [0.0, 0.0, 0.0], "good": [1.1, 0.9, 1.15]}
     rows = [
         ended(arm, seed, measures={"grain": grain[arm][seed], "flat": 0.3}) for arm, seed in product(grain, range(3))
@@ -504,7 +504,7 @@ def test_a_difference_without_a_spread_is_one_where_no_seed_decides_and_otherwis
     bins, peak = results.table(["a", "b"], rows, {"different-bins": {"better": "lower"}})
     assert peak["differences"][0]["verdict"] == "better"
     assert peak["differences"][0]["interval"] == (-(2.0**30), -(2.0**30))
-    # Coarse shares agree by chance: in three seeds one time in four in sign alone.
+    # Coarse shares agree by chance: with three seeds, the signs agree one time in four.
     assert bins["differences"][0]["verdict"] == "not distinguishable"
     assert [paired.p_value([0.1] * n) for n in (1, 2, 3, 6)] == [1, 0.5, 0.25, 1 / 32]
     assert [paired.p_value([0.0] * 3), paired.p_value([0.0] * 3, exact=True)] == [1, 1]
@@ -533,7 +533,7 @@ def test_a_model_compared_with_itself_is_rarely_called_better_in_anything() -> N
         drawn = rng.normal(size=(10, 3))  # ten measures, three seeds
         p = [paired.p_value(row) for row in drawn.tolist()]
         wrong += min(paired.holm(p)) <= paired.RISK
-        bare += bool(((drawn > 0).all(1) | (drawn < 0).all(1)).any())  # what a bootstrap interval alone would claim
+        bare += bool(((drawn > 0).all(1) | (drawn < 0).all(1)).any())  # a bootstrap interval alone would claim this
     assert wrong / 250 < 0.08
     assert bare / 250 > 0.8
 
@@ -623,7 +623,7 @@ def gankit_networks():
     assert backbone(Catalogue(files[-1:])) == "own"
 
 
-# As it is typed.
+# On the command line.
 
 
 def test_an_arm_is_typed_as_the_flags_that_it_stands_for() -> None:
@@ -692,7 +692,7 @@ def test_a_comparison_started_again_with_another_request_is_refused(
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A comparison of which no run has begun."""
+    """A comparison without any started run."""
     folder = tmp_path_factory.mktemp("begun")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gankit.comparison.compare.Comparison.train", lambda self, jobs, interrupts: None)

@@ -1,4 +1,4 @@
-"""What is asked of a run, in whatever form: one form, and later requests over earlier ones."""
+"""Requests for a run: every source has one form, and later requests override earlier ones."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_file_asks_what_flags_ask(tmp_path):
     [
         ({"steps": 3, "seed": 1}, {"steps": 4}, {"steps": 4, "seed": 1}),
         ({"set": {"gamma": 0.5, "eta": 2}}, {"set": {"gamma": 0.3}}, {"model": {"gamma": 0.3, "eta": 2}}),
-        # A table of a component is over COMPONENT.FIELD before it, field by field; in one request the latter wins.
+        # A component's table overrides an earlier COMPONENT.FIELD, field by field; in one request COMPONENT.FIELD wins.
         (
             {"set": {"balance.floor": 0, "balance.lambda_k": 1}},
             {"controllers": {"balance": {"floor": 0.2}}},
@@ -124,7 +124,7 @@ def test_a_file_asks_what_flags_ask(tmp_path):
             {"controllers": {"balance": {"floor": 0.2}}, "set": {"balance.floor": 0}},
         ),
         ({"losses": {"imle": 0.3}}, {"losses": {"critic": 0.1}}, {"losses": {"imle": 0.3, "critic": 0.1}}),
-        ({"losses": {"imle": 0}}, {"losses": ["imle"]}, {"losses": ["imle"]}),  # wanted, at its own weight
+        ({"losses": {"imle": 0}}, {"losses": ["imle"]}, {"losses": ["imle"]}),  # requested, at its own weight
         ({"losses": {"imle": 0.2}}, {"losses": ["imle"]}, {"losses": {"imle": 0.2}}),
         ({"losses": {"imle": 0.2}}, {"losses": {"imle": 0}}, {"losses": {"imle": 0}}),
         ({"views": ["packing"]}, {"views": ["augment"]}, {"views": ["packing", "augment"]}),
@@ -135,7 +135,7 @@ def test_a_file_asks_what_flags_ask(tmp_path):
 def test_a_later_request_is_over_those_before_it(before, after, both):
     first, second = RunRequest(**before), RunRequest(**after)
     assert second.over(first) == RunRequest(**both)
-    assert (first, second) == (RunRequest(**before), RunRequest(**after))  # both are as they were
+    assert (first, second) == (RunRequest(**before), RunRequest(**after))  # both are unchanged
 
 
 def test_three_requests_are_one_whichever_pair_is_joined_first():
@@ -149,11 +149,11 @@ def test_tables_are_merged_key_by_key_and_nothing_else_is():
     assert merge({"a": {"b": 1, "c": [1]}}, {"a": {"c": [2]}}, {"d": 3}) == {"a": {"b": 1, "c": [2]}, "d": 3}
 
 
-# Flags follow from the fields.
+# Flags are derived from the fields.
 
 
 def asked_by(*typed: str, **how: Any) -> dict[str, Any]:
-    """What a command that has the flags hands on, but for what was not typed."""
+    """The values that a command with these flags passes on, without flags that were not given."""
     found: dict[str, Any] = {}
 
     @click.command()
@@ -188,7 +188,7 @@ def test_a_resume_has_flags_of_what_it_may_change_and_nothing_else():
 
 
 def test_a_new_field_of_the_schema_has_its_flag_and_its_place_in_a_request():
-    """Every field but the tables without a flag and what a run records of itself; and each flag is its field's."""
+    """Every field has its flag, except tables without a flag and a run's own records."""
     without = {"gankit", "model", "plugins", "requested", "history", "networks", "datasets", "reactions"}
     assert FLAGS.keys() == (RunConfig.model_fields.keys() - without) | {"preset", "set"}
     for name, flag in FLAGS.items():

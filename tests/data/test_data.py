@@ -47,7 +47,7 @@ def everything(data: Data) -> np.ndarray:
 
 
 def only(folder: Path, size: int = 16, **wishes: Any) -> np.ndarray:
-    """The one picture of a folder, as signed numbers, so that differences can be taken."""
+    """The one picture of a folder, as signed numbers, for differences."""
     (picture,) = everything(load(folder, size, **wishes)).astype(int)
     return picture
 
@@ -156,7 +156,7 @@ def test_rare_pixel_modes_with_opacity_are_composited(mode: str) -> None:
 
 def test_transparent_edges_get_no_dark_fringe(folder: Path) -> None:
     rng = np.random.default_rng(0)
-    pixels = np.zeros((61, 61, 4), np.uint8)  # what is transparent is black underneath
+    pixels = np.zeros((61, 61, 4), np.uint8)  # transparent pixels are black underneath
     pixels[rng.random((61, 61)) < 0.5] = (255, 0, 0, 255)
     Image.fromarray(pixels).save(folder / "a.png")
     assert only(folder)[:, :, 0].min() >= 254  # red on white: full red everywhere
@@ -345,7 +345,7 @@ def test_a_large_photo_is_shrunk_on_decoding_without_a_visible_difference(folder
     assert np.abs(only(folder, 32)[4:28] - expected).max() <= 4
 
 
-# What is skipped, passed over and warned of
+# Skipped files, ignored files and warnings
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tif"])
@@ -511,7 +511,7 @@ def test_a_name_that_is_not_unicode_can_still_be_written_down(folder: Path) -> N
 
 
 def test_a_link_that_leads_nowhere_is_skipped_and_named_and_the_rest_is_used(folder: Path) -> None:
-    """One of them refused a whole folder."""
+    """Regression: one such file refused a whole folder."""
     for name in ("one.png", "two.png"):
         halves(RED if name == "one.png" else GREEN, BLUE).save(folder / name)
     (folder / "loop.png").symlink_to("loop.png")
@@ -537,7 +537,7 @@ def test_a_link_to_the_whole_disk_is_not_followed(folder: Path) -> None:
 
 
 def test_deeply_nested_folders_take_no_more_than_their_share_of_time(folder: Path) -> None:
-    """1,000 deep took 12 s."""
+    """Regression: a depth of 1,000 took 12 s."""
     deepest = folder
     for _ in range(1000):
         deepest = deepest / "d"
@@ -546,7 +546,7 @@ def test_deeply_nested_folders_take_no_more_than_their_share_of_time(folder: Pat
     began = time.process_time()
     found, problems = scan.scan(folder)
     took = time.process_time() - began
-    subprocess.run(["rm", "-r", folder / "d"], check=True)  # too deep for what clears up after tests
+    subprocess.run(["rm", "-r", folder / "d"], check=True)  # too deep for pytest's own clean-up
     assert took < 3
     assert [len(found), problems] == [1, []]
 
@@ -576,7 +576,7 @@ def test_the_home_folder_may_be_written_as_a_tilde(
     assert len(data.train) == 1
 
 
-# What cannot be used at all: one line that says what, where and what to do
+# Unusable data: one line that says what, where and what to do
 
 
 def complaint(argument: Path | str | None) -> str:

@@ -1,4 +1,4 @@
-"""What gankit promises about the people that it draws for `--data demo`."""
+"""The promises for the figures of `--data demo`."""
 
 from __future__ import annotations
 
@@ -150,14 +150,14 @@ def nearest_kinds(
     and moved by as much; the distance is the root of the mean squared difference, in grey levels of 0 to 255.
     Kinds are numbered as the demo's labels.
 
-    Measured on 400 of its own pictures, at 32 and at 64 pixels: all are told rightly, at distances of 13 to
+    Measured on 400 of its own pictures, at 32 and at 64 pixels: all are classified correctly, at distances of 13 to
     17 on average and 38 at most, in 3 and 9 seconds on two cores; a blank picture is at 47, noise at 120.
     """
     count, size = len(pictures), pictures.shape[1]
     labels, best = np.zeros(count, np.int64), np.full(count, np.inf, np.float32)
     values = attribute_values(np.arange(COMBINATIONS))
     reach = max(1, round(size * (figure.NUISANCE[0] // 2) / figure.STEPS))
-    # Differences from the background, so that what is moved in at an edge is nothing.
+    # Differences from the background, so that a shift moves zeros in at the edges.
     shown = pictures.astype(np.float32) - np.array(background, np.float32)
     for growth in range(figure.NUISANCE[2]):
         drawn = np.stack([figure.draw(kind, size, background, (2, 2, growth)) for kind in values])
@@ -219,7 +219,7 @@ def test_the_count_of_the_options_is_used_without_an_argument() -> None:
 
 
 def test_the_drawing_is_the_one_of_its_version() -> None:
-    """Who changes the drawing raises figure.VERSION, or old caches would be used, and these numbers."""
+    """A change of the drawing must raise figure.VERSION, because of old caches, and update these numbers."""
     pixels = figure.draw((1, 2, 3, 4, 2), 64)
     coarse = pixels.reshape(4, 16, 4, 16, 3).mean(axis=(1, 3, 4))
     assert figure.VERSION == 1

@@ -1,4 +1,4 @@
-"""Stacked digits: what is drawn, where it is from, and the modes that are counted."""
+"""Stacked digits: the drawings, their origin, and the number of modes."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_the_classifier_reads_real_pictures_and_the_ceiling_is_1000_modes(sklear
     assert (labels == data.labels).mean() > 0.97
     found = measure(labels, read.law)
     assert found.modes == MODES
-    assert found.kl == pytest.approx(999 / 2 / 13_000, rel=0.2)  # that of so many draws from the law itself
+    assert found.kl == pytest.approx(999 / 2 / 13_000, rel=0.2)  # the value for equally many true draws
 
 
 def test_the_benchmark_goes_on_where_it_was(sklearn, tmp_path, undrawn, monkeypatch):

@@ -84,7 +84,7 @@ def test_losses_are_the_hinge_on_the_batch_and_the_energy_with_the_pulling_away_
 
 
 def test_the_hinge_is_on_the_mean_energy_of_the_batch_and_not_on_each_picture():
-    """The paper has it inside the expectation, which would be 0.2 here: one picture's 0.4 and the other's nothing."""
+    """The paper's hinge is inside the expectation; there it gives 0.2: 0.4 for one picture and 0 for the other."""
     losses = model().losses(step_with(model(), [1.0], [0.2, 0.8], 0.6, np.eye(2)))
     assert float(losses.by_network["discriminator"]) == near(1.0 + 0.1)
 
@@ -102,7 +102,7 @@ def test_the_energy_is_the_norm_of_the_error_in_the_unit_that_was_asked_for(seen
     networks = {"discriminator": lambda _: Judged(torch.tensor(output))}
     judged = model(energy=energy).judge(networks, torch.tensor(seen), None)
     norm = np.linalg.norm((seen - output).reshape(3, -1), axis=1)
-    slack = 0 if energy == "mse" else UNITS[energy](np.sqrt(N * 1e-12))  # what keeps the root's slope finite at 0
+    slack = 0 if energy == "mse" else UNITS[energy](np.sqrt(N * 1e-12))  # keeps the slope of the root finite at 0
     assert judged.energy.numpy() == pytest.approx(UNITS[energy](norm), rel=1e-6, abs=1e-9 + slack)
 
 
@@ -137,7 +137,7 @@ def margin(**options) -> Margin:
 
 
 def told(controller: Margin, *reals: float) -> Margin:
-    for number, real in enumerate(reals, 501):  # a resume counts on
+    for number, real in enumerate(reals, 501):  # a resume continues the count
         controller.update(number, {"energy/real": torch.tensor(real)})
     return controller
 

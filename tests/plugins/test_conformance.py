@@ -1,4 +1,4 @@
-"""gankit's own models and components keep what the conformance kit asks of a stranger's."""
+"""gankit's own models and components pass the conformance kit, as a stranger's must."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def example(kind: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "commands"])
 def test_the_example_of_a_base_class_keeps_every_promise_as_it_stands(gankit_cache, tmp_path, kind):
-    """On the model that is `Model`'s own example, which is quick; what needs an encoder on one that has it."""
+    """On the example model of `Model`, which is quick; components that need an encoder on a model with one."""
     given = ([str(example("models", tmp_path))], "least-squares") if kind not in ("models", "networks") else ([], None)
     said: list[str] = []
     assert check(str(example(kind, tmp_path)), given[0], said.append, model=given[1]), "\n".join(said)

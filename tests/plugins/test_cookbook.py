@@ -72,14 +72,14 @@ RECIPES = dict(blocks(COOKBOOK))
 
 
 def command(name: str) -> list[str]:
-    """What the page types to use a recipe."""
+    """The command line of a recipe on the page."""
     (line,) = [line for line in re.findall(r"^gankit .*", COOKBOOK, re.MULTILINE) if f"--plugin {name}" in line]
     return shlex.split(line)[1:]
 
 
 @pytest.fixture
 def cook(gankit, tmp_path, undrawn, monkeypatch):
-    """Follow a recipe in an empty folder: the file as it stands, the page's command line, a small training."""
+    """Follow a recipe in an empty folder: the file as it stands, the command line of the page, a small training."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
 
     def follow(name: str, *more: object, data: str | None = None) -> Run:

@@ -1,4 +1,4 @@
-"""The core is generic: six strangers' packages, installed as a stranger's would be, train without touching it."""
+"""The core is generic: six third-party packages, installed by pip, train without a change to it."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_none_looks_behind_the_public_names(path):
             assert not [alias.name for alias in node.names if alias.name.startswith("gankit.")]
 
 
-# What they asked of the core.
+# The parts of the core that they need.
 
 TOLD = """
 import gankit
@@ -322,7 +322,7 @@ def test_an_artifact_is_told_of_every_sample_grid_and_one_that_fails_is_left_out
     assert notice.startswith("artifact 'spoilt' failed and is left out: OSError: no paper")
 
 
-# What the pages say of them.
+# The pages about them.
 
 
 def code_lines(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The conformance kit finds what it says it looks for: each promise is broken once, and the check that fails says so.
+"""The conformance kit finds broken promises: each promise is broken once, and its check reports it.
 
 `gankit plugins check` and the pytest plugin run the same checks, on a sound plugin and on broken ones.
 """
@@ -62,7 +62,7 @@ class Small(Model):
 def gankit_models():
     return [Small]
 '''
-FAULTS = {  # what is broken: the check that sees it, what is written instead, words of the failure
+FAULTS = {  # broken promise: the check that sees it, the broken code, words of the failure
     "no docstring": ("is_documented", '    """Two dense networks."""\n', "", "Small has no docstring"),
     "no summary": ("is_documented", '    summary = "two dense networks"\n', "", "Small has no summary"),
     "a setting without a word": (

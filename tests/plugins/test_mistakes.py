@@ -1,7 +1,7 @@
-"""The mistakes of others, planted one by one.
+"""Known mistakes of other implementations, planted one by one.
 
-For each there is a promise: a check of the piece that is easy to get wrong. gankit's own piece keeps it, and the
-mistaken one, planted here as a public implementation has it, breaks it. The names of those were read in their files.
+For each there is a promise: a check of a part that is easy to get wrong. gankit's own part passes it; the mistaken
+part, copied from a public implementation, fails it. The names of the implementations come from their files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gankit.training.state import Training
 
 
 class BrokenPromise(AssertionError):
-    """Only `promised` raises it, so that a planted piece which merely crashes is not taken for one that is caught."""
+    """Only `promised` raises it, so that a crash of a planted part does not count as a caught mistake."""
 
 
 def promised(kept: Any, words: str) -> None:
@@ -59,7 +59,7 @@ Stepping = Callable[[Training, Batches], dict[str, Tensor]]
 
 
 def gradients_of_a_step(step: Stepping) -> tuple[dict[str, Tensor], Callable[[float], dict[str, Tensor]]]:
-    """What a step of BEGAN with k = 0.4 leaves as each network's gradient, and what a textbook would take for a k."""
+    """Each network's gradient after a step of BEGAN with k = 0.4, and the textbook gradient for a k."""
     training, batches = prepare("began", [], PICTURES, set=PLAIN)
     training.controllers["balance"].k.fill_(0.4)
     at, calls = copy.deepcopy(training.networks), Calls(training)
@@ -75,7 +75,7 @@ def each_network_follows_its_own_loss(step: Stepping) -> None:
 
 
 def one_backward(training: Training, batches: Batches, detached: bool) -> dict[str, Tensor]:
-    """Both losses summed, one backward over both networks, and each optimizer moves what it finds."""
+    """Both losses summed, one backward over both networks, and each optimizer applies the gradients present."""
     model, knobs, (real, _) = training.model, training.knobs(), batches(1, 0)
     noise = model.latents(len(real), training.device)
     for_G, for_D = (
@@ -387,7 +387,7 @@ class FlooredByMin(Halving):
 
 
 def the_rate_follows_m_global(controller: type[Halving]) -> None:
-    """Told of every 10,000th step alone, each a window of its own."""
+    """It sees every 10,000th step only, each in its own window."""
     options = controller.Options(window=10_000, patience=3, floor=0)
     falling, stalled = controller(options, small(BEGAN)), controller(options, small(BEGAN))
     initial = small(BEGAN).learning_rate("generator")
@@ -534,7 +534,7 @@ def from_0_to_1(n: int, device: torch.device) -> Tensor:
     return torch.rand(n, 8, device=device)
 
 
-# The table. Who has it: as read in their files; several have more than one.
+# The table of mistakes and the projects that have them, from their files; some have several.
 # That a resume goes on with k is in test_resume.py; skip connections and vanishing residuals are in test_began.py.
 
 MISTAKES: dict[str, tuple[Callable[[Any], None], Any, Any]] = {

@@ -1,4 +1,4 @@
-"""What plugins may rely on and nobody has to fear of them: found like a stranger's, guarded, inert until named."""
+"""The promises to plugins and about plugins: all are found the same way, guarded, and inert until named."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Install = Callable[..., None]
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread (the networks are tiny), and plugins' commands looked up anew in every test."""
+    """One thread (the networks are tiny), and a new look-up of the plugins' commands in every test."""
     monkeypatch.delattr(cli, "_catalogue", raising=False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -96,11 +96,11 @@ def model(name: str = "x", hook: str = "gankit_models", body: str = "") -> str:
         """
 
 
-# Found like anybody's.
+# Discovery.
 
 
 def test_a_stranger_s_plugin_is_found_by_its_entry_point_as_the_shipped_ones_are(install, tmp_path):
-    """Through the console script's own door: another process, which knows of PYTHONPATH alone."""
+    """Through the console script's entry point: another process, with PYTHONPATH only."""
     install("my-gan", model("x"))
     shown = subprocess.run(
         [sys.executable, "-m", "gankit", "plugins", "list"],
@@ -366,7 +366,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_everything_else_goes_on(i
 
 
 def test_other_hooks_of_a_broken_plugin_are_not_used_either(install):
-    """Half a plugin is worse than none: what its broken part was to provide would be missed later."""
+    """Half a plugin is worse than none: its broken part would be missing later."""
     install("bad", model("x") + "\n        @gankit.hookimpl\n        def gankit_views(settings): return []\n")
     assert "x" not in Catalogue().kind("models")
 
@@ -382,7 +382,7 @@ def test_began_trains_beside_a_broken_plugin(install, tmp_path, undrawn):
 
 
 def ways_out(message: str) -> list[str]:
-    """What the message says GANKIT_DISABLE_PLUGINS can be set to."""
+    """The value for GANKIT_DISABLE_PLUGINS in the message."""
     return re.findall(r"GANKIT_DISABLE_PLUGINS=([\w.-]+)", message)
 
 
@@ -603,7 +603,7 @@ def test_a_command_that_two_plugins_claim_is_refused_with_both_named(install, ga
 
 
 class Notices(Watcher):
-    """What a person was told."""
+    """The notices of the run."""
 
     def __init__(self) -> None:
         self.notices: list[str] = []
@@ -700,7 +700,7 @@ def test_a_diagnostic_that_fails_is_switched_off_and_the_training_is_as_if_it_ha
 def test_a_diagnostic_that_takes_more_than_its_budget_is_told_of_once_and_the_training_is_the_same(
     tmp_path, undrawn, monkeypatch
 ):
-    """The clock is the test's own: a look takes 9 s by it, and nothing else takes any."""
+    """The clock is the test's own: a look takes 9 s, and everything else 0 s."""
     clock = [0.0]
     monkeypatch.setattr("gankit.training.watch.perf_counter", lambda: clock[0])
     (tmp_path / "faulty.py").write_text(OBSERVER.format(fault="self.clock[0] += 9"), encoding="utf-8")
@@ -770,7 +770,7 @@ def test_a_reaction_that_raises_does_not_end_the_training(tmp_path, undrawn):
     ] * 2
 
 
-# What cannot train or be saved is refused before there is a run folder.
+# A component that cannot train or be saved is refused before the run folder exists.
 
 FAULTY = """
 import torch
@@ -943,7 +943,7 @@ def test_options_are_set_by_flag_whichever_way_their_class_is_given(gankit, tmp_
 
 
 def test_the_options_of_all_that_gankit_offers_are_known_to_a_type_checker():
-    """Or a misspelt `self.options.wieght` would be found by a user's training alone."""
+    """Otherwise only a user's training would reveal a misspelt `self.options.wieght`."""
     catalogue, checked = Catalogue(), []
     for kind in sorted(KINDS.keys() - {"models", "commands"}):
         for cls, _ in catalogue.kind(kind).values():
@@ -997,7 +997,7 @@ def test_with_a_plugin_that_implements_everything_a_model_trains_bit_identically
 
 
 def test_no_hook_is_called_inside_a_step(install, monkeypatch):
-    """Neither through pluggy nor past it: the catalogue is not even asked."""
+    """Neither through pluggy nor around it: nothing uses the catalogue."""
     install("everything", (STRANGER / "everything.py").read_text(encoding="utf-8"))
     calls: list[str] = []
     looked_up = Catalogue._calls
@@ -1010,14 +1010,14 @@ def test_no_hook_is_called_inside_a_step(install, monkeypatch):
         "began", RunRequest(**QUICK, losses={"everything-term": 0.1}, views=["everything-view"]), catalogue
     )
     training, batches = start.assemble(config, start.open_data(config, catalogue, Watcher()), catalogue)
-    assert "gankit_models" in calls  # it does count
+    assert "gankit_models" in calls  # the counter works
     calls.clear()
     for _ in range(3):
         step_once(training, batches)
     assert calls == []
 
 
-# The house itself.
+# The package itself.
 
 
 @pytest.mark.parametrize("hook", HOOKS)

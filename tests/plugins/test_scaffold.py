@@ -17,7 +17,7 @@ from gankit.scaffold import LONGEST, PARTS, create
 from gankit.testing.check import check
 
 TINY = ("--image-size", 16, "--batch-size", 4, "--steps", 2, "--log-every", 1, "--out", "run")
-USED = {  # a first run with what a package of each kind offers, and what of it shows in the run
+USED = {  # a first run with a package of each kind, and its trace in the run
     "model": (("run", "fresh", "--data", "demo:60", "--set", "filters=4"), "fresh/margin"),
     "loss": (("run", "began", "--data", "demo:60", "--set", "filters=4", "--loss", "fresh=0.01"), "term/fresh"),
     "controller": (("run", "began", "--data", "demo:60", "--set", "filters=4", "--controller", "fresh"), None),
@@ -29,7 +29,7 @@ USED = {  # a first run with what a package of each kind offers, and what of it 
 
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where packages are made; `installed` puts one of them where pip would."""
+    """A folder for new packages; `installed` installs one of them as pip would."""
     yield tmp_path
     for name in [name for name in sys.modules if name.partition(".")[0] == "fresh"]:
         del sys.modules[name]
@@ -93,9 +93,9 @@ def test_a_new_package_passes_its_own_tests_and_the_conformance_kit(
 
 @pytest.mark.slow
 def test_a_new_package_works_where_pip_has_installed_it_and_gankit_into_an_environment_of_their_own(tmp_path) -> None:
-    """gankit as a wheel, the package with `pip install -e`. Wants a network, from which pip fetches what builds it.
+    """gankit as a wheel, the package with `pip install -e`. Needs a network, for pip's build requirements.
 
-    torch and the like are taken from here: to fetch them again would try pip, and not gankit.
+    torch and the like come from this environment: downloading them would test pip, not gankit.
     """
     subprocess.run([sys.executable, "-m", "venv", "venv"], cwd=tmp_path, check=True)
     (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")

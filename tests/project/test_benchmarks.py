@@ -46,7 +46,7 @@ def test_no_good_sample_is_no_mode_and_no_divergence():
 
 
 def test_unequal_modes_by_hand():
-    """Three samples at one mode and one at another, two bad ones that count for nothing but the share."""
+    """Three samples at one mode, one at another, and two bad ones that count only for the share."""
     points = np.concatenate([Ring.centres[[0, 0, 0, 5]], np.zeros((2, 2))])
     found = measure(points, *of(Ring))
     assert (found.modes, found.good) == (2, pytest.approx(4 / 6))
@@ -54,7 +54,7 @@ def test_unequal_modes_by_hand():
 
 
 def test_the_benchmark_goes_on_where_it_was(tmp_path, undrawn, monkeypatch):
-    """Started again it trains nothing anew, and the table is the same."""
+    """A second start trains nothing, and gives the same table."""
     monkeypatch.setattr(two_dimensional, "MODELS", {"EBGAN": two_dimensional.MODELS["EBGAN"]})
     first: list[str] = []
     two_dimensional.bench(tmp_path, 2, 3, tmp_path / "figure.png", first.append)

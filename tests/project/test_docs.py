@@ -1,4 +1,4 @@
-"""What the documentation shows works, and what exists is documented."""
+"""The documented examples work, and everything public is documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shape of the code promises: arrows between files go one way, and nothing is too long to be read."""
+"""Promises of the code's structure: imports go one way, and no file or function is too long."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from conftest import ROOT
 HOUSE = ROOT / "gankit"
 FILES_AT_THE_ROOT, LINES_OF_A_FUNCTION, LINES_OF_A_FILE = 12, 60, 400
 
-# What is still too long. One that no longer is has to leave this list.
+# Exceptions that are too long. A shortened one must leave this list.
 LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 
 
 def sources(house: Path) -> dict[str, str]:
-    """The text of each file of the package, by its path there; the templates of `plugins new` are no code of it."""
+    """The text of each file of the package, by its path there; without the templates of `plugins new`."""
     files = sorted(path for path in house.rglob("*.py") if "templates" not in path.parts)
     return {path.relative_to(house).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
@@ -26,7 +26,7 @@ def sources(house: Path) -> dict[str, str]:
 def imports(house: Path) -> dict[str, set[str]]:
     """Module -> the modules of the package that it imports: at its top, in a function, or for type checkers alone.
 
-    The package itself is left out: its `__init__` is a list of public names that are found when they are used.
+    The package itself is left out: its `__init__` only lists public names, resolved at their first use.
     """
     texts = {module(house.name, path): text for path, text in sources(house).items()}
     arrows: dict[str, set[str]] = {}
@@ -87,7 +87,7 @@ def test_no_file_and_no_function_is_too_long_but_those_that_are_named():
     assert long_functions(HOUSE) == LONG_FUNCTIONS
 
 
-# The looks above can fail.
+# The checks above can fail.
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The pages as a browser shows them: nothing is asked of a network, nothing fails, and what can be moved moves."""
+"""The pages in a browser: no network access, no errors, and working controls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 
 WIDTHS = {"a phone, dark": (390, "dark"), "a screen, light": (1440, "light")}
-WAIT = 180_000  # milliseconds for five megabytes of scripts, on a machine that does something else besides
+WAIT = 180_000  # milliseconds for five megabytes of scripts, on a busy machine
 Open = Callable[..., Any]
 
 
@@ -42,13 +42,13 @@ def until(page: Any, condition: str) -> None:
 
 @pytest.fixture(scope="module")
 def pages() -> dict[tuple[Path, int], tuple[Any, list[str]]]:
-    """The pages that are open, each with what it said and what it asked for: to open one takes a second."""
+    """The open pages, each with its messages and requests; opening one takes a second."""
     return {}
 
 
 @pytest.fixture
 def opened(browser: Any, pages: dict[tuple[Path, int], tuple[Any, list[str]]]) -> Iterator[Open]:
-    """Open a page; whatever any of them says, or asks for besides itself, fails the test."""
+    """Open a page; any message or any request to elsewhere fails the test."""
 
     def open_page(path: Path, width: int = 1440, scheme: str = "light") -> Any:
         if (path, width) in pages:
@@ -143,7 +143,7 @@ def test_a_curve_zooms_with_all_others_and_back(report: Path, opened: Open) -> N
 def test_a_comparison_shows_each_measure_and_leads_to_the_runs_own_reports(comparison: Path, opened: Open) -> None:
     page = opened(comparison / "report.html")
     dots = "[...document.querySelectorAll('.dots')].map((one) => one.querySelectorAll('.scatterlayer .trace').length)"
-    assert page.evaluate(dots) == [4] * page.locator(".dots").count()  # of each model its seeds and their mean
+    assert page.evaluate(dots) == [4] * page.locator(".dots").count()  # the seeds and the mean of each model
     assert page.locator("[data-column]").count() == 2
     links = page.locator("section[aria-labelledby=runs] a").evaluate_all(
         "(all) => all.map((one) => one.getAttribute('href'))"
@@ -157,7 +157,7 @@ RAN = "document.title = 'it ran'"
 
 @pytest.fixture
 def clicked(browser: Any) -> Callable[..., tuple[str, list[str]]]:
-    """Open a page, change it, click on what is named; its title then, and what it said of its policy."""
+    """Open a page, change it and click an element; returns its title, and its policy messages."""
 
     def click(path: Path, prepare: str, selector: str) -> tuple[str, list[str]]:
         page = browser.new_page()
@@ -193,7 +193,7 @@ def test_the_policy_runs_no_script_but_the_pages_own(report: Path, clicked: Call
 def test_a_link_to_a_run_is_an_address_below_the_comparison(
     comparison: Path, tmp_path: Path, clicked: Callable[..., Any]
 ) -> None:
-    """A folder may have any name, and somebody else's is really there."""
+    """A folder may have any name, and the other page exists."""
     from gankit.report.comparison_page import write_comparison
 
     theirs = Path(shutil.copytree(comparison, tmp_path / "theirs"))

@@ -1,4 +1,4 @@
-"""What the report, the animation and losses.png promise of any run folder, whole or in pieces."""
+"""The promises of the report, the animation and losses.png for any run folder, whole or damaged."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def run(tmp_path: Path) -> Run:
 
 
 class Page(HTMLParser):
-    """What a browser would find in a report: tags, text, embedded JSON."""
+    """A parsed report: tags, text, embedded JSON."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -303,7 +303,7 @@ def test_a_run_that_did_not_finish_says_so(tmp_path: Path, outcome: str) -> None
 def test_a_run_in_progress_has_a_report(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", result=None, environment=None, data=None, samples=2)
     with open(run.metrics_path, "a") as file:
-        file.write('{"step": 8050, "loss/gen')  # the line that is being written now
+        file.write('{"step": 8050, "loss/gen')  # a line under writing
     text = report(run).text
     assert "It has not ended" in text
     assert "environment.json is missing" in text
@@ -431,8 +431,8 @@ def test_alarms_stand_in_words_with_their_advice_ready_to_paste(tmp_path: Path) 
 def test_settings_that_were_asked_for_are_marked(tmp_path: Path) -> None:
     config = CONFIG | {"history": [{"step": 4000, "changed": {"model": {"gamma": 0.6}}}]}
     text = report(make_run(tmp_path / "run", config=config, samples=1)).text
-    assert "gamma 0.5 asked for" in text
-    assert "filters 16 asked for" not in text
+    assert "gamma 0.5 requested" in text
+    assert "filters 16 requested" not in text
     assert "From step 4,000: model.gamma = 0.6" in text
 
 
@@ -752,7 +752,7 @@ def test_tensorboard_that_is_not_installed_is_refused_before_anything_is_written
     assert not (tmp_path / "out").exists()
 
 
-# All of it.
+# The whole command line.
 
 
 def test_importing_the_report_imports_nothing_heavy() -> None:

@@ -1,4 +1,4 @@
-"""A generator that shows all there is, until a collapse that was planted: proof that one is seen, told and survived.
+"""A generator that shows everything, until a planted collapse: proof that it is seen, reported and survived.
 
 G(z) = base + spread · (a drawn person that z chooses − base). After `collapse_after` steps the loss pulls `spread` to 0
 as long as gamma is below `cure`: what a model's remedy changes.

@@ -32,7 +32,7 @@ TRAINED_ON = {"frechet-random-convolutions", "diversity"}  # measured against tr
 
 @pytest.fixture(autouse=True)
 def _without_weights(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By random convolutions, which take a hundredth of the time."""
+    """Measures by random convolutions, in a hundredth of the time."""
     if "extra" not in request.fixturenames:
         monkeypatch.setattr(efficientnet, "weights", lambda: None)
 
@@ -141,7 +141,7 @@ def test_copies_of_training_pictures_are_found_and_drawn(tmp_path: Path, gankit:
     train = Demo().open("1200", Request(SIZE)).train
     copied = folder_of(np.concatenate([train[:40], people(480)[:10]]), tmp_path / "copied")
     found = evaluate(copied, data=REAL)
-    assert found.measures["memorisation"].value > 0.85  # 40 of 50 are as near as can be
+    assert found.measures["memorisation"].value > 0.85  # 40 of 50 are copies
     sample, nearest = found.closest.chunk(2, dim=3)
     assert found.closest.shape == (32, 3, SIZE, 2 * SIZE)
     assert torch.equal(sample, nearest)
@@ -170,7 +170,7 @@ def test_with_the_extra_distances_are_by_a_network_that_knows_pictures(tmp_path:
 
 
 def test_at_their_own_size_grain_and_blur_are_seen_that_averages_of_16_pixels_hide(tmp_path: Path) -> None:
-    """Pictures of 32 pixels: as they are, with noise whose 2×2 means are 0, blurred, and grey."""
+    """Pictures of 32 pixels: unchanged, with noise whose 2×2 means are 0, blurred, and grey."""
     real = torch.tensor(people(200, side=32)).permute(0, 3, 1, 2).float()
     signs = torch.tensor([[1.0, -1], [-1, 1]]).repeat(16, 16)
     size = torch.rand(200, 1, 16, 16, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, 2)
@@ -217,7 +217,7 @@ def test_pictures_that_share_no_ground_have_no_measure_of_it_and_a_note_says_why
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short run on as much data as leaves a hundred held out."""
+    """A short run whose data leave a hundred pictures held out."""
     folder = tmp_path_factory.mktemp("trained")
     small = ("--data", REAL, *DATA[2:], *SMALL, "--steps", 4, "--checkpoint-every", 2)
     assert quietly("run", "began", *small, "--out", "run", cwd=folder) == 0
@@ -278,7 +278,7 @@ def test_the_bare_generator_and_another_step_are_other_pictures(gankit: Gankit, 
 
 
 def test_the_samples_of_a_run_in_a_folder_measure_as_the_run_does(gankit: Gankit, trained: Path) -> None:
-    """But for the rounding of a picture file, and other latents."""
+    """Equal up to the rounding of a picture file, and other latents."""
     assert gankit("sample", trained, "-n", 200, "--out", "samples").code == 0
     both = [evaluate(trained, n=200), evaluate("samples", data=REAL)]
     assert both[0].of["digest"] == both[1].of["digest"]
@@ -343,7 +343,7 @@ def test_a_folder_that_changed_since_the_training_is_told(gankit: Gankit, tmp_pa
     assert gankit("evaluate", "run", "--n", 20, "--data", "elsewhere").code == 0
 
 
-# Requests that cannot be met.
+# Bad requests.
 
 WRONG = [
     (("evaluate",), "RUN|DIR"),
@@ -407,7 +407,7 @@ def test_fid_without_its_package_or_its_weights_is_refused_in_one_line(gankit: G
 
 
 def test_fid_is_torch_fidelity_s_on_the_same_pictures(tmp_path: Path, monkeypatch) -> None:
-    """Through an extractor that is shown what Inception would be: its weights take a network."""
+    """With another extractor in place of Inception, whose weights need a network connection."""
     utils = pytest.importorskip("torch_fidelity.utils", reason="the dev extra brings torch-fidelity")
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 

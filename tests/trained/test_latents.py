@@ -1,4 +1,4 @@
-"""Latents of real pictures, and the way between two: what is found, and what the two commands say and write."""
+"""Latents of real pictures and interpolations: the results, and the output of the two commands."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def began(finished: Path) -> Rebuilt:
 
 
 def drawn(rebuilt: Rebuilt, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents that the model draws, and their pictures as they are shown."""
+    """Latents from the model, and their pictures as displayed."""
     with rebuilt.stream(seed), torch.no_grad():
         z = rebuilt.latents(n)
         return z, rebuilt.generate(z, rebuilt.labels(n)).clamp(-1, 1)
@@ -118,7 +118,7 @@ def figures(tmp_path: Path) -> list[Path]:
     return paths
 
 
-# What is found.
+# Inversion.
 
 
 def test_pictures_of_the_generator_s_own_are_found_again(began: Rebuilt):
@@ -151,7 +151,7 @@ def test_the_first_step_is_adam_s_from_the_model_s_own_latents(began: Rebuilt):
     _, pictures = drawn(began, 1, seed=11)
     (z,) = invert(began, pictures, starts=1, steps=1, seed=5, rate=0.01).z
     moved = (z - start[0]).abs()
-    assert ((moved - 0.01).abs() < 1e-3).sum() >= len(z) - 2  # but where the box or a slope of nothing holds it
+    assert ((moved - 0.01).abs() < 1e-3).sum() >= len(z) - 2  # except at the box's edge or at a slope of 0
 
 
 def test_the_seed_decides(began: Rebuilt):
@@ -184,7 +184,7 @@ def test_the_reconstruction_is_the_discriminator_s(began: Rebuilt, finished: Pat
         energy = reconstruction_error(pictures, began.judge(pictures, None))
     assert found.reconstructed.shape == pictures.shape
     torch.testing.assert_close(distance(found.reconstructed, pictures), found.reconstruction_error)
-    # The energy is the error before anything is clipped.
+    # The energy is the error before clipping.
     assert (found.reconstruction_error <= energy + 1e-6).all()
     assert (found.reconstruction_error > 0.5 * energy).all()
 
@@ -201,7 +201,7 @@ def test_a_model_with_further_networks_and_unbounded_latents_is_inverted(others:
     assert sample(Run(others / "scored"), 2, plugins=[str(others / "mine.py")]).shape == (2, 3, 16, 16)
 
 
-# The way between two.
+# Interpolation.
 
 
 def test_an_interpolation_is_linear_in_z_and_both_ends_are_on_it(began: Rebuilt):

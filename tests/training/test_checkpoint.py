@@ -1,4 +1,4 @@
-"""What a checkpoint promises: whole or not there, verified, never pickle, and the last three are kept."""
+"""The promises of a checkpoint: whole or absent, verified, never pickle, and the last three stay."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_everything_stateful_is_in_it(finished: Path) -> None:
 
 
 def test_the_last_three_are_kept_and_the_last_that_was_found_healthy(finished: Path) -> None:
-    """Nothing has looked within so few steps: the one from before the first step is what is known to be well."""
+    """No diagnostic looks within so few steps: only the checkpoint before the first step counts as healthy."""
     assert checkpoints(finished) == [0, 4, 6, 8]
 
 
@@ -108,7 +108,7 @@ def test_a_run_without_checkpoints_says_so(gankit: Gankit, run: Path) -> None:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, at: int, calls_in_all: float = math.inf) -> None:
-    """Let what writes tensors fail as on a full disk, halfway through the file, from its call number `at` on."""
+    """Let the writing of tensors fail as on a full disk, halfway through the file, from call number `at` on."""
     from gankit.training import checkpoint
 
     real, calls = checkpoint.save_file, []
@@ -147,7 +147,7 @@ def test_a_crash_while_saving_leaves_the_earlier_ones_whole(
     assert gankit("resume", "run").code == 0
     assert weights(run, 6) == weights(tmp_path / "whole", 6)
     assert read(run / "result.json")["outcome"] == "finished"
-    assert checkpoints(run) == [0, 2, 4, 6]  # and nothing half made
+    assert checkpoints(run) == [0, 2, 4, 6]  # and nothing half-written
 
 
 def test_a_disk_that_is_full_for_a_while_costs_a_checkpoint_and_nothing_else(
@@ -175,7 +175,7 @@ def test_lines_that_a_full_disk_does_not_take_wait_and_none_is_torn(full: tuple[
         calls.append(content)
         if full[0] <= len(calls) < full[1]:
             if len(calls) == full[0]:
-                return real(descriptor, content[:3])  # what still fits
+                return real(descriptor, content[:3])  # a size that still fits
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(descriptor, content)
 

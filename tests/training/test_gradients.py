@@ -1,6 +1,6 @@
-"""The gradients of one whole update, in double precision, against two things that know nothing of the loop.
+"""The gradients of one whole update, in double precision, against two computations that are independent of the loop.
 
-Central differences of a loss that is written down here once more, and a textbook's two backward passes, each on a
+Central differences of a loss that is written out again here, and a textbook's two backward passes, each on a
 fresh forward pass. The pictures are 16×16, n = 4, N_z = 4, the batch 2.
 
 L1, the hinge and the leaky units have kinks, where a difference means nothing. None is stepped over: every |·|, hinge
@@ -72,14 +72,14 @@ class Updated:
     """One step's updates by the runner, with a rate of 0 so that no weight moves, and what went into them."""
 
     networks: dict[str, nn.Module]
-    real: dict[str, Tensor]  # by the network that was updated
+    real: dict[str, Tensor]  # by the updated network
     noise: dict[str, Tensor]
     gradients: dict[str, Tensor]
 
 
 @functools.cache
 def updated(case: str, updates: str, larger: str | None = None) -> Updated:
-    """`larger` names a network whose loss is made ten times as large."""
+    """`larger` names a network whose loss is multiplied by ten."""
     model, settings, knob = CASES[case]
     torch.set_default_dtype(torch.float32)
     paper = {"edges": 0} if model == "began" else {}
@@ -126,7 +126,7 @@ def updated(case: str, updates: str, larger: str | None = None) -> Updated:
 
 
 class Losses:
-    """L_D and L_G of a case, written out from the papers; `signs` collects on which side each kink was met."""
+    """L_D and L_G of a case, written out from the papers; `signs` collects the side of each kink."""
 
     def __init__(self, case: str, made: Updated) -> None:
         self.model, settings, self.knob = CASES[case]
@@ -258,7 +258,7 @@ def test_a_gradient_is_that_of_a_backward_pass_of_its_own(case, updates):
         assert distance(made.gradients[network], gradient_of(losses.networks[network])) < 1e-10
 
 
-# (c) Nobody receives another's.
+# (c) No network receives another's gradient.
 
 
 @cases

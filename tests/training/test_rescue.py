@@ -1,4 +1,4 @@
-"""A collapse in a live training is seen, explained and survived: through the command line."""
+"""A collapse in a live training is seen, explained and survived, on the command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def alarms(run: Path) -> list[dict]:
 
 
 def results(run: Path) -> list[str]:
-    """What came of rescues."""
+    """The outcomes of rescues."""
     return [line["message"] for line in lines(run, "rescues.jsonl")] if (run / "rescues.jsonl").exists() else []
 
 
@@ -46,7 +46,7 @@ def test_rescue_goes_back_to_the_last_healthy_step_and_on_with_remedies_until_on
     said = gankit(*RUN, "--steps", 500, "--on-alarm", "rescue", "--out", "run")
     assert said.code == 0
     run = tmp_path / "run"
-    first, second = collapses(run)  # the first gamma does not help, and what is not installed is not tried
+    first, second = collapses(run)  # the first gamma does not help; a remedy that is not installed is not tried
     assert first["kind"] == second["kind"] == "mode-collapse"
     assert "rescue 1 of 4: back to step 150, and on with --set gamma=0.6" in first["action"]
     assert "rescue 2 of 4: back to step 150, and on with --set gamma=0.7" in second["action"]
@@ -68,7 +68,7 @@ def test_rescue_goes_back_to_the_last_healthy_step_and_on_with_remedies_until_on
         f"Rescue 1 of 4 (from step 150, model.gamma = 0.6) ended in mode-collapse at step {second['step']}.",
         "Rescue 2 of 4 (from step 150, model.gamma = 0.7) is without a critical alarm up to step 500.",
     ]
-    assert 150 in checkpoints(run)  # where what the alarms advise begins
+    assert 150 in checkpoints(run)  # the alarms' advice starts here
     told = shlex.split(second["advice"][0].partition("gankit ")[2])
     assert gankit(*told, "--steps", 200).code == 0
 
@@ -109,7 +109,7 @@ def test_stop_ends_with_exit_3_and_the_healthy_checkpoint_still_there(gankit: Ga
     assert result["healthy"] == 150
     assert 150 in checkpoints(run)
     assert "the last healthy checkpoint is that of step 150" in said.out
-    # Going on unchanged runs into the same alarm, and is not let through.
+    # An unchanged resume runs into the same alarm, and is refused.
     again = gankit("resume", "run", "--plugin", PLANTED)
     assert again.code == 3
     assert collapses(run)[-1]["step"] == alarm["step"]
@@ -139,12 +139,12 @@ def test_what_is_to_be_done_from_now_on_is_done_about_a_collapse_that_was_only_w
     assert (again["step"], again["message"]) == (400, told["message"])
     assert "rescue 1 of 4: back to step 150" in again["action"]
     assert lines(tmp_path / "other")[-1]["mode-collapse/coverage"] > 0.5
-    # With another setting it is first tried whether that helps.
+    # With another setting, the resume first tries whether it helps.
     shutil.copytree(tmp_path / "run", tmp_path / "third")
     asked = ("--on-alarm", "rescue", "--set", "gamma=0.7", "--steps", 600)
     assert gankit("resume", "third", "--plugin", PLANTED, *asked).code == 0
     assert len(collapses(tmp_path / "third")) == 2
-    # And where all is well again nothing is done about what was.
+    # A healthy run gets no rescue for an old alarm.
     assert gankit("resume", "other", "--plugin", PLANTED, "--on-alarm", "stop", "--steps", 520).code == 0
 
 
@@ -163,11 +163,11 @@ def test_what_is_damaged_in_the_list_of_alarms_is_no_alarm_that_stands(gankit: G
         said_of.append(said.code)
         assert said.code in (0, 3), said.err
         assert before == (alarms.read_text(), (tmp_path / "run" / "result.json").read_text())
-    assert 3 in said_of  # what was left out was not needed
+    assert 3 in said_of  # the omitted parts were not needed
 
 
 def test_a_rescue_has_somewhere_to_go_back_to_after_a_return_to_an_earlier_step(gankit: Gankit, tmp_path):
-    """What was the last healthy checkpoint at that step has given way to later ones since."""
+    """Later checkpoints have replaced the last healthy checkpoint of that step."""
     gankit(*RUN, "--set", "collapse_after=320", "--checkpoint-every", 20, "--steps", 300, "--out", "run")
     back = checkpoints(tmp_path / "run")[0]
     assert back == 260
@@ -185,7 +185,7 @@ def test_when_no_remedy_helps_the_rescue_ends_with_exit_3_and_the_best_model_in_
     assert collapses(run)[-1]["action"] == "stopped: no remedy is left to try"
     assert len(collapses(run)) == 3
     assert ["ended in mode-collapse" in line for line in results(run)] == [True, True]
-    assert checkpoints(run)[-1] == 150  # what `gankit sample` takes is the healthy one
+    assert checkpoints(run)[-1] == 150  # `gankit sample` takes the healthy checkpoint
     assert gankit("sample", "run", "--plugin", PLANTED, "-n", 4).code == 0
 
 
@@ -197,7 +197,7 @@ def test_an_alarm_says_what_happened_with_numbers_and_what_to_paste(gankit: Gank
     assert f"{alarm['readings']['coverage']:.2f}" in alarm["message"]
     command = next(text for text in alarm["advice"] if "gamma=0.7" in text)
     words = shlex.split(command[command.index("gankit ") :])[1:]
-    assert gankit(*words, "--steps", 400).code == 0  # as it stands, from the healthy step, in a folder of its own
+    assert gankit(*words, "--steps", 400).code == 0  # unchanged, from the healthy step, in a new folder
     healed = lines(tmp_path / "run-again")[-1]
     assert healed["mode-collapse/coverage"] > 0.5
 
@@ -220,7 +220,7 @@ def test_a_resume_after_a_rescue_is_the_training_that_was_never_stopped(gankit: 
 
 @pytest.mark.parametrize("every", [10, 20, 30, 70])
 def test_what_was_saved_between_two_looks_is_no_healthy_checkpoint_until_the_next_look(gankit: Gankit, tmp_path, every):
-    """Whatever the multiples: the rescue returns to a step at or before the collapse began, at 150."""
+    """Whatever the multiples: the rescue returns to step 150 or earlier, where the collapse began."""
     said = gankit(*RUN, "--checkpoint-every", every, "--steps", 500, "--on-alarm", "rescue", "--out", "run")
     assert said.code == 0
     assert [e["step"] <= 150 for e in read(tmp_path / "run" / "config.json")["history"]] == [True, True]
@@ -266,7 +266,7 @@ def test_a_remedy_that_does_not_fit_is_left_out_and_the_next_is_taken(gankit: Ga
 def test_a_training_that_diverges_at_once_is_told_at_its_first_line_and_lives_at_a_lower_rate(gankit: Gankit, tmp_path):
     small = ("--data", "demo:60", "--image-size", 16, "--batch-size", 4, "--precision", "fp32")
     wild = ("run", "began", *small, "--set", "filters=4", "--set", "latent=8", "--set", "learning_rate=1")
-    wild += ("--set", "strided-autoencoder.output=linear")  # what is bounded cannot explode
+    wild += ("--set", "strided-autoencoder.output=linear")  # a bounded value cannot explode
     assert gankit(*wild, "--steps", 200, "--out", "stopped").code == 3
     (alarm,) = collapses(tmp_path / "stopped")
     assert (alarm["step"], alarm["kind"]) == (50, "exploded")

@@ -1,4 +1,4 @@
-"""What `gankit resume` promises: to go on as if nothing had happened, and to lose nothing on the way."""
+"""The promises of `gankit resume`: it goes on as if nothing had happened, and loses nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gankit.builtin.vitals import Vitals
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
-# Settings under which everything that a training remembers moves within eight steps.
+# Settings with which the whole state of a training changes within eight steps.
 RESTLESS = ("--set", "lambda_k=0.1", "--set", "halving.window=2", "--set", "halving.patience=1", "--set", "ema=0.9")
 BEGAN = ("began", *RESTLESS)
 NORMALISED = ("--set", "began-autoencoder.spectral_normalisation=both")
@@ -90,7 +90,7 @@ def test_seconds_go_on_from_where_they_were(gankit: Gankit, tmp_path: Path) -> N
 
 
 def test_the_same_alarm_is_not_told_again(gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a diagnostic remembers is in the checkpoint."""
+    """The state of a diagnostic is in the checkpoint."""
     monkeypatch.setattr(Vitals, "every", 2)
     options = ("--set", "learning_rate=0.01", "--set", "vitals.exploded=1.0001", "--on-alarm", "warn")
     options += ("--set", "edges=0", "--set", "strided-autoencoder.output=linear")
@@ -104,7 +104,7 @@ def test_the_same_alarm_is_not_told_again(gankit: Gankit, tmp_path: Path, monkey
 
 
 def test_after_a_kill_it_writes_the_same_lines_again_and_none_twice(gankit: Gankit, run: Path, finished: Path) -> None:
-    """Killed between two checkpoints: lines and samples are there beyond the last checkpoint."""
+    """Killed between two checkpoints: lines and samples exist beyond the last checkpoint."""
     for step in (6, 8):
         shutil.rmtree(run / "checkpoints" / f"{step:06d}")
     (run / "result.json").unlink()
@@ -173,7 +173,7 @@ def test_changed_settings_are_told_in_the_history(gankit: Gankit, run: Path) -> 
     assert gankit("resume", run, "--steps", 10, *options).code == 0
     config = read(run / "config.json")
     assert config["model"]["gamma"] == 0.4
-    assert config["model"]["lambda_k"] == 0.3  # what was asked for at first still holds
+    assert config["model"]["lambda_k"] == 0.3  # the first request still applies
     (entry,) = config["history"]
     assert entry["step"] == 8
     changed = entry["changed"]
@@ -249,7 +249,7 @@ def test_a_third_attempt_keeps_the_second(gankit: Gankit, run: Path) -> None:
 
 
 def test_a_later_attempt_that_goes_on_keeps_the_lines_of_the_first(gankit: Gankit, run: Path) -> None:
-    """Attempt 1 came to step 8, attempt 2 stops at 7 and is resumed: it may forget its own lines alone."""
+    """Attempt 1 came to step 8, attempt 2 stops at 7 and is resumed: it may drop only its own lines."""
     first = lines(run)
     assert gankit("resume", run, "--from", 4, "--steps", 7, "--set", "gamma=0.2").code == 0
     assert gankit("resume", run, "--steps", 9).code == 0
@@ -258,7 +258,7 @@ def test_a_later_attempt_that_goes_on_keeps_the_lines_of_the_first(gankit: Ganki
 
 
 def test_a_second_attempt_that_was_killed_goes_on_as_the_second(gankit: Gankit, run: Path) -> None:
-    """Killed before its first checkpoint: the checkpoint that it starts from again is of the first attempt."""
+    """Killed before its first checkpoint: it starts again from a checkpoint of the first attempt."""
     first = lines(run)
     assert gankit("resume", run, "--from", 4, "--set", "gamma=0.2").code == 0
     whole, end = timeless(run), weights(run, 8)
@@ -375,7 +375,7 @@ def test_another_machine_is_warned_of(gankit: Gankit, run: Path) -> None:
 
 
 def test_settings_stay_as_they_were_whatever_the_defaults_are_now(gankit: Gankit, run: Path) -> None:
-    """As after a new version whose default is another: the run was made with an ema that nobody asked for."""
+    """As after a new version with another default: the run has an ema that was not requested."""
     config = read(run / "config.json")
     config["model"]["ema"] = 0.5
     config["controllers"]["halving"]["patience"] = 77
@@ -442,7 +442,7 @@ def test_what_is_asked_for_last_holds_by_whichever_name(gankit: Gankit, tmp_path
 
 
 def test_a_run_of_an_older_gankit_goes_on_as_it_was_whatever_its_request_would_mean_now(gankit, run: Path) -> None:
-    """Its request, in forms that nobody read then or that meant something else, is a record and no more."""
+    """Its stored request is only a record: older versions did not read some forms, or read them differently."""
     config = read(run / "config.json")
     del config["model"]["generator_pace"]  # from before there was one: both networks had the same rate
     config["requested"] |= {
@@ -473,7 +473,7 @@ def test_a_length_that_is_asked_for_lifts_the_time_of_an_earlier_start(gankit: G
 
 
 def test_what_the_networks_were_built_with_stays_where_the_model_sets_it_by_now(gankit: Gankit, tmp_path: Path) -> None:
-    """As of a run from before EBGAN had `mapping` of its own: its default is 0, the run was built with 1."""
+    """A run from before EBGAN had its own `mapping`: the default is 0, and the run was built with 1."""
     run = ("run", "ebgan", "--data", "demo:60", "--image-size", 16, "--preset", "paper", "--set", "filters=4")
     assert gankit(*run, "--set", "mapping=1", "--steps", 1, "--out", "a").code == 0
     config = read(tmp_path / "a" / "config.json")
@@ -486,7 +486,7 @@ def test_what_the_networks_were_built_with_stays_where_the_model_sets_it_by_now(
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_run_from_before_a_setting_is_as_it_was_without_it(gankit: Gankit, tmp_path: Path) -> None:
-    """Its folder says nothing of the opacity, of edges and of the critic: it has none, is shown and goes on so."""
+    """Its folder has no settings for opacity, edges and critic: it has none of them, in the report and in a resume."""
     before = ("--set", "edges=0", "--set", "strided-autoencoder.output=linear", "--loss", "critic=0")
     assert gankit("run", *BEGAN, *TINY, *before, "--steps", 3, "--out", "a").code == 0
     assert gankit("resume", "a", "--steps", 6, "--out", "whole").code == 0

@@ -1,4 +1,4 @@
-"""What `gankit run` promises: the run folder, its numbers, where it goes, and how it ends."""
+"""The promises of `gankit run`: the run folder, its numbers, its place, and its end."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def toml(value: Any) -> str:
 
 
 def test_config_is_enough_to_repeat_the_run(gankit: Gankit, finished: Path, tmp_path: Path) -> None:
-    """Every value of config.json written into a TOML file, and not one flag besides."""
+    """Every value of config.json written into a TOML file, and no other flag."""
     config = read(finished / "config.json")
     told = {key: value for key, value in config.items() if value is not None and key not in ("requested", "history")}
     told.pop("gankit")
@@ -174,7 +174,7 @@ def test_environment_says_how_the_metrics_are_shown(finished: Path) -> None:
     assert (curves["began/k"]["letter"], curves["began/k"]["bounds"]) == ("k_t", [0, 1])
     assert curves["began/convergence"]["letter"] == "M_global"
     assert "near them" in curves["mode-collapse/coverage"]["note"]  # a diagnostic's, under its whole name
-    assert "ebgan/margin" not in curves  # of what the run has not
+    assert "ebgan/margin" not in curves  # of components that the run does not have
 
 
 def test_data_json_counts_what_is_used_and_what_is_held_out(finished: Path) -> None:
@@ -341,7 +341,7 @@ def test_a_run_inside_its_own_pictures_is_refused(out: tuple[str, ...], gankit: 
     assert contents(tmp_path) == before
 
 
-# What was asked for.
+# The request.
 
 
 def settled(gankit: Gankit, tmp_path: Path, *arguments: object) -> dict[str, Any]:
@@ -495,7 +495,7 @@ def test_weights_that_are_not_finite_are_never_saved(gankit: Gankit, tmp_path: P
 
 
 def test_weights_that_a_finite_loss_has_ruined_are_not_saved_either(gankit: Gankit, tmp_path: Path) -> None:
-    """A root at zero: its value is 0, its slope is not a number, and the losses tell nothing until the next step."""
+    """A root at zero: its value is 0, its slope is not a number, and the losses show nothing until the next step."""
     (tmp_path / "roots.py").write_text(
         "import gankit\n"
         "class Root(gankit.LossTerm):\n"
@@ -525,7 +525,7 @@ def test_on_alarm_warn_says_it_once_and_goes_on(gankit: Gankit, tmp_path: Path) 
 
 
 def test_an_unwise_learning_rate_runs(gankit: Gankit) -> None:
-    """Ranges refuse the meaningless, not the unwise."""
+    """Ranges refuse only meaningless values, not unwise ones."""
     assert gankit("run", "began", *TINY, "--set", "learning_rate=0.05").code == 0
 
 
@@ -573,7 +573,7 @@ def test_a_broken_network_fails_with_one_line_and_keeps_a_traceback(gankit: Gank
 
 
 def until(process: subprocess.Popen[str], wanted: str) -> str:
-    """Read what a process prints, up to the line that has `wanted`."""
+    """Read the output of a process up to the line with `wanted`."""
     assert process.stdout is not None
     for line in process.stdout:
         if wanted in line:
@@ -584,7 +584,7 @@ def until(process: subprocess.Popen[str], wanted: str) -> str:
 
 @pytest.fixture
 def training(tmp_path: Path) -> Any:
-    """Start a training as a process of its own that would go on for ever, and see to it that it ends."""
+    """Start an endless training as a separate process, and end it after the test."""
     started = []
 
     def start(*options: object, **more: Any) -> subprocess.Popen[str]:
@@ -680,7 +680,7 @@ def test_ctrl_c_before_the_training_says_that_nothing_is_lost(
     assert not list(tmp_path.iterdir())
 
 
-# What is seen meanwhile.
+# Progress.
 
 
 def test_without_a_terminal_there_is_one_plain_line_an_interval(gankit: Gankit) -> None:

@@ -1,4 +1,4 @@
-"""The training step: each network follows its own loss alone, and very different models fit into the same loop.
+"""The training step: each network follows only its own loss, and very different models fit into the same loop.
 
 The models in `stranger/` are one-file plugins, as anybody would write them.
 """
@@ -33,8 +33,8 @@ RING = str(ROOT / "benchmarks" / "mixtures.py")
 
 BARE = {"energy-distance": 0, "imle": 0, "critic": 0}  # the models' own equations alone
 
-# Points for what is about the step, small pictures for what is about pictures; both train in milliseconds.
-# Where no length is given there is no step, so that what should have been refused does not train for hours.
+# Points for tests of the step, small pictures for tests of pictures; both train in milliseconds.
+# 0 steps by default, so that a request that should be refused does not train for hours.
 POINTS: dict[str, Any] = {
     **{"data": "ring:256", "batch_size": 16, "precision": "fp32", "steps": 0},
     "losses": BARE,
@@ -48,7 +48,7 @@ PLAIN = SMALL | {"edges": 0}  # BEGAN with the paper's energy
 PAIR = "began-autoencoder"
 DENSE = {"networks": "dense", "latent": 2}
 
-# (model, plugin files, options): everything that the loop is asked to train.
+# (model, plugin files, options): all models that the loop trains.
 BEGAN = ("began", [], PICTURES | {"set": PLAIN})
 EBGAN = ("ebgan", [], PICTURES | {"set": SMALL})
 BEGAN_ON_POINTS = ("began", [RING], POINTS | {"set": DENSE | {"balance.floor": 0}})
@@ -132,7 +132,7 @@ def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor], network: st
 
 
 class Calls:
-    """Every call of a training's networks: which, with what, at which weights."""
+    """Every call of a training's networks: the network, its input, its weights."""
 
     def __init__(self, training: Training) -> None:
         self.seen: list[tuple[str, tuple[Any, ...], dict[str, Tensor]]] = []
@@ -153,7 +153,7 @@ class Calls:
         return [weights for called, _, weights in self.seen if called == name]
 
 
-# Models of every shape train in the same loop.
+# Models of all kinds train in the same loop.
 
 
 @every
@@ -185,7 +185,7 @@ def test_wgan_gp_updates_its_critic_five_times_for_each_update_of_the_generator(
     training, batches = prepare(*CRITIC)
     calls = Calls(training)
     step_once(training, batches)
-    # Each update of the critic asks it of real, generated and mixed points; the generator's asks of generated ones.
+    # An update of the critic calls it on real, generated and mixed points; the generator's on generated ones.
     assert len(calls.of("discriminator")) == 5 * 3 + 1
     assert len(calls.of("generator")) == 5 + 1
     noises = [noise for (noise,) in calls.of("generator")]
@@ -264,7 +264,7 @@ def test_packing_refuses_a_batch_that_is_no_multiple_before_anything_is_written(
 
 @pytest.mark.parametrize("more", [{"batch_size": 1}, {"views": ["packing"], "batch_size": 2}])
 def test_pulling_away_refuses_a_batch_of_one_code_before_anything_is_written(tmp_path, more):
-    """There is no pair to take the mean over: it was 0/0."""
+    """Regression: without a pair the mean was 0/0."""
     with pytest.raises(UserError, match="here a batch gives a single code"):
         public.run("ebgan", **PICTURES | {"set": SMALL} | more, out=tmp_path / "run")
     asked = PICTURES | {"set": SMALL, "losses": {"pulling-away": 1.0}} | more
@@ -475,7 +475,7 @@ def test_each_gradient_is_that_of_a_backward_of_its_own_loss_alone(what, updates
     for _ in range(3):
         step_once(training, batches)
     training.controllers["balance"].k.fill_(0.4)
-    # The gradient of |v − D(v)| is a matter of signs, so the weights should be those that it was taken at.
+    # The gradient of |v − D(v)| depends on signs, so the weights must be the same.
     at = {name: copy.deepcopy(network) for name, network in training.networks.items()}
     calls = Calls(training)
     step_once(training, batches)
@@ -512,7 +512,7 @@ def test_the_encoder_s_loss_leaves_generator_and_discriminator_alone(monkeypatch
     assert distance(gradients[1]["encoder"], 1000 * gradients[0]["encoder"]) < 1e-5
 
 
-# What is computed in a step, and at which weights.
+# The computations of a step, and their weights.
 
 
 def test_a_simultaneous_step_asks_the_discriminator_twice_and_the_generator_once():
@@ -561,7 +561,7 @@ def test_an_update_moves_only_the_networks_that_it_names():
 
 @every
 def test_it_keeps_what_the_conformance_kit_asks_of_every_step(tmp_path, what):
-    """Each network follows its own loss, and nothing waits for the device."""
+    """Each network follows its own loss, without waiting for the device."""
     model, plugins, options = MODELS[what]
     subject = Subject("models", model, tmp_path, plugins, options=options)
     checks.keeps_gradients_apart(subject)
@@ -592,7 +592,7 @@ def test_a_weight_that_its_model_has_frozen_stays_as_it_is(what):
 
 @some
 def test_batches_and_latents_follow_from_seed_step_and_update_alone(what):
-    """Whoever starts at step 4, after whatever has drawn random numbers, draws what the unbroken training drew."""
+    """A start at step 4 draws the same random numbers as the unbroken training, whatever was drawn before."""
     unbroken, batches = prepare(*MODELS[what])
     for _ in range(3):
         step_once(unbroken, batches)
@@ -632,7 +632,7 @@ def test_another_seed_step_or_update_draws_other_batches_and_latents(what):
 
 @pytest.mark.parametrize("name", ["began", "ebgan"])
 def test_looking_changes_nothing(tmp_path, undrawn, name):
-    """EBGAN's generator has batch normalisation: to look at it in the wrong mode would leave a mark."""
+    """EBGAN's generator has batch normalisation: a look in training mode would change it."""
     (tmp_path / "nosy.py").write_text(NOSY, encoding="utf-8")
     plugins, options = [str(tmp_path / "nosy.py")], PICTURES | {"set": SMALL, "steps": 4, "checkpoint_every": 4}
     unseen = public.run(name, plugins=plugins, out=tmp_path / "unseen", **options)
@@ -763,7 +763,7 @@ def test_two_controllers_named_for_one_knob_are_refused(gankit):
 
 
 def test_a_controller_may_follow_the_losses_and_the_terms_that_the_log_shows(tmp_path):
-    """Not the model's own readings alone."""
+    """Not only the model's own readings."""
     (tmp_path / "follow.py").write_text(
         textwrap.dedent("""
         import torch

@@ -25,7 +25,7 @@ from gankit.data.source import Request
 from gankit.metrics import cleanliness
 from gankit.metrics.distances import kernel_distance
 from gankit.metrics.spaces import deep
-from gankit.trained.two_sides import Real
+from gankit.trained.real_and_generated import Real
 
 EDGES, BATCH = 2, 16
 

@@ -21,7 +21,7 @@ from gankit.builtin.cleanliness import Cleanliness
 from gankit.builtin.mode_collapse import ModeCollapse
 from gankit.components import Diagnostic, Snapshot
 from gankit.training.loop import step_once
-from gankit.training.showing import looking
+from gankit.training.pictures import looking
 from gankit.training.state import LOOKING
 
 STEPS, LOOKS = 40, 7

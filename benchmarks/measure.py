@@ -28,8 +28,8 @@ from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import neighbours
 from gankit.metrics.spaces import Space, deep
 from gankit.trained.evaluation import NEIGHBOURS, SIDE
+from gankit.trained.real_and_generated import Real, generated, open_for
 from gankit.trained.sampling import rebuild
-from gankit.trained.two_sides import Real, generated, open_for
 
 HEAD = (
     "run", "step", "16×16: precision", "recall", "coverage", "all pixels: precision", "recall", "coverage",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gankit.data.batches import to_float
 from gankit.data.demo import Demo, attribute_values
-from gankit.data.figure import ATTRIBUTES
+from gankit.data.demo_figure import ATTRIBUTES
 from gankit.data.source import Request
 
 EVERY = 500  # steps between two looks

@@ -179,7 +179,7 @@ class InProcess:
 
 def with_few(patch: pytest.MonkeyPatch) -> None:
     """Comparisons whose runs stay in this process, and whose features cost nothing."""
-    from gankit.comparison import work
+    from gankit.comparison import processes as work
     from gankit.metrics.features import pixels
     from gankit.metrics.spaces import Space
     from gankit.trained import evaluation

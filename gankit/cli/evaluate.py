@@ -48,7 +48,7 @@ def command(
 
     if save and Path(save).suffix.lower() != ".png":
         raise UserError(f"--save {save}: the name must end in .png")
-    from gankit.report.grid import save_grid
+    from gankit.report.sample_grid import save_grid
     from gankit.runs.folder import json_text
     from gankit.trained.evaluation import evaluate
 

@@ -20,7 +20,7 @@ class RunCommand(click.Command):
             given, _, _ = self.make_parser(ctx).parse_args(list(args))
             click.echo(ctx.get_help())
             if isinstance(given.get("model"), str):
-                from gankit.cli.settings import describe
+                from gankit.cli.model_help import describe
 
                 click.echo(describe(given["model"], given.get("plugins") or ()))
             else:

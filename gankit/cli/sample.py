@@ -47,7 +47,7 @@ def command(
     if grid and Path(grid).suffix.lower() != ".png":
         raise UserError(f"--grid {grid}: the name must end in .png")
     run_folder = RunFolder(run)
-    from gankit.report.grid import save_grid
+    from gankit.report.sample_grid import save_grid
     from gankit.trained.sampling import sample, save_each
 
     pictures = sample(run_folder, n, seed=seed, step=from_step, plugins=plugins, alpha=alpha)

@@ -35,7 +35,7 @@ from gankit.comparison.arms import (
     resolve,
     steps_of,
 )
-from gankit.comparison.work import Comparison
+from gankit.comparison.processes import Comparison
 from gankit.config.amend import changes
 from gankit.config.schema import RunConfig
 from gankit.config.values import duration
@@ -43,7 +43,7 @@ from gankit.data.source import Data
 from gankit.errors import UserError
 from gankit.metrics.spaces import inception
 from gankit.runs.folder import RunFolder
-from gankit.trained.two_sides import FEWEST
+from gankit.trained.real_and_generated import FEWEST
 from gankit.training import start
 from gankit.training.interrupts import Interrupts
 from gankit.training.watcher import Watcher

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from gankit.data import cache, figure
-from gankit.data.figure import ATTRIBUTES
+from gankit.data import cache
+from gankit.data import demo_figure as figure
+from gankit.data.demo_figure import ATTRIBUTES
 from gankit.data.source import Data, DataSource, Request
 from gankit.errors import UserError
 from gankit.options import Options

@@ -42,7 +42,7 @@ def write_comparison(folder: Path) -> Path:
     stories = _stories(folder, comparison)
     context = _context(folder, comparison, stories)
     context |= _pictures(comparison, stories, room(context))
-    return write_page("comparison.html.j2", folder / "report.html", context, drawn=True)
+    return write_page("comparison_page.html.j2", folder / "report.html", context, drawn=True)
 
 
 def _stories(folder: Path, comparison: Mapping[str, Any]) -> dict[tuple[str, int], Story]:

@@ -10,8 +10,8 @@ from gankit.report import words
 from gankit.report.curves import Panel, attempt_ends, panels, rate_drops, replaced
 from gankit.report.embed import animation, grids, neighbours, still
 from gankit.report.figures import MARKS
-from gankit.report.laboratory import Laboratory, laboratory
 from gankit.report.page import label, panel_data, room, write_page
+from gankit.report.reconstruction_errors import Laboratory, laboratory
 from gankit.report.story import Story, listing, mapping, read
 from gankit.runs.folder import RunFolder
 
@@ -35,7 +35,7 @@ def write_report(run: RunFolder, path: Path | None = None) -> Path:
     stills = grids(run, story.samples, free - sum(len(one.get("source", "")) for one in (moving, between)))
     context |= {"animation": moving, "interpolation": between, "grids": stills}
     return write_page(
-        "template.html.j2", Path(path) if path else run.report_path, context, bool(context["curves"]["panels"])
+        "run_page.html.j2", Path(path) if path else run.report_path, context, bool(context["curves"]["panels"])
     )
 
 

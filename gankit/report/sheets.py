@@ -70,7 +70,7 @@ def draw_film(pictures: Tensor, ends: Tensor | None, path: Path, background: Seq
     import torch
 
     from gankit.report.animation import write_film
-    from gankit.report.grid import grid
+    from gankit.report.sample_grid import grid
 
     sheets = []
     for frame in pictures.unbind(1):
@@ -92,7 +92,7 @@ def _captions(errors: Tensor) -> list[str]:
 
 
 def _pixels(pictures: Tensor) -> list[np.ndarray]:
-    from gankit.report.grid import grid
+    from gankit.report.sample_grid import grid
 
     return [grid(picture[None], columns=1, padding=0).numpy() for picture in pictures]
 

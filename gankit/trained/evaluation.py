@@ -26,7 +26,7 @@ from gankit.metrics.similarity import ms_ssim
 from gankit.metrics.spaces import Space, deep, inception
 from gankit.runs.folder import RunFolder, strict
 from gankit.trained.memorisation import beside, copies
-from gankit.trained.two_sides import FEWEST, Pictures, Real, collect
+from gankit.trained.real_and_generated import FEWEST, Pictures, Real, collect
 
 SCHEMA = 1
 NEIGHBOURS = 5  # k, as Naeem et al. recommend

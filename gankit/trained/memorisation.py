@@ -24,10 +24,10 @@ from gankit.files import replacing
 from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import nearest
 from gankit.options import validate
-from gankit.report.grid import grid, taken_apart
+from gankit.report.sample_grid import grid, taken_apart
 from gankit.report.story import picture
 from gankit.runs.folder import RunFolder, write_json
-from gankit.trained.two_sides import FEWEST, Real
+from gankit.trained.real_and_generated import FEWEST, Real
 
 # Limits at the end of a run, for at most a second: training pictures, their bytes, held-out pictures.
 LOOKED, BYTES, HELD_OUT = 20_000, 256 << 20, 200

@@ -128,7 +128,7 @@ def save_each(pictures: Tensor, folder: Path) -> None:
 
     from PIL import Image
 
-    from gankit.report.grid import grid
+    from gankit.report.sample_grid import grid
 
     if pictures.ndim != 4:
         raise UserError(f"--out {folder} is for pictures, and this run makes points: draw them with --grid")

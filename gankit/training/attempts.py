@@ -22,14 +22,14 @@ from gankit.files import replacing
 from gankit.runs.environment import record_rescue
 from gankit.runs.folder import FolderGone, RunFolder, to_resume, write_json
 from gankit.training import checkpoint
+from gankit.training.diagnose import Decided, Watch
 from gankit.training.interrupts import Interrupts
 from gankit.training.loop import Ending, Session, train
+from gankit.training.pictures import Showing
 from gankit.training.record import Recorder
 from gankit.training.rescue import amended, outcome
-from gankit.training.showing import Showing
 from gankit.training.start import assemble
 from gankit.training.state import Training
-from gankit.training.watch import Decided, Watch
 from gankit.training.watcher import Watcher
 
 RESERVE = 1 << 16  # bytes of disk kept free for result.json

@@ -14,7 +14,7 @@ from gankit.components import Controller, LossTerm
 from gankit.data.batches import Batches
 from gankit.errors import UserError, in_one_line
 from gankit.model import Model, Step
-from gankit.training.showing import looking
+from gankit.training.pictures import looking
 from gankit.training.state import LOOKING, Training
 
 

@@ -15,11 +15,11 @@ from gankit.components import Continue, Return, Stop
 from gankit.data.batches import Batches, seed_of
 from gankit.model import Losses, Step
 from gankit.training import checkpoint
+from gankit.training.diagnose import Decided, Watch
 from gankit.training.interrupts import Interrupts
+from gankit.training.pictures import Showing
 from gankit.training.record import Recorder
-from gankit.training.showing import Showing
 from gankit.training.state import UPDATES, Training
-from gankit.training.watch import Decided, Watch
 
 
 def update(

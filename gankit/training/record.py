@@ -16,10 +16,10 @@ from gankit.catalogue import Catalogue
 from gankit.components import Artifact
 from gankit.errors import UserError, in_one_line
 from gankit.files import Lines
-from gankit.report.grid import save_grid
+from gankit.report.sample_grid import save_grid
 from gankit.runs.folder import RunFolder, strict
 from gankit.training import checkpoint
-from gankit.training.showing import Showing
+from gankit.training.pictures import Showing
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 

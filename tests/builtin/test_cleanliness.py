@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gankit import Alarm, Model, Snapshot
 from gankit.builtin.cleanliness import Cleanliness
-from gankit.data import figure
+from gankit.data import demo_figure as figure
 from gankit.data.batches import to_float
 from gankit.data.demo import attribute_values, draws
 from gankit.metrics import cleanliness as measures

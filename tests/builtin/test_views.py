@@ -13,7 +13,7 @@ from torch import Tensor
 from gankit import UserError
 from gankit.builtin.views import Augment, Packing, cut_out, recoloured, shifted
 from gankit.training.loop import step_once
-from gankit.training.showing import Showing, looking
+from gankit.training.pictures import Showing, looking
 
 OFF = {"colour": 0.0, "translation": 0.0, "cutout": 0.0}
 

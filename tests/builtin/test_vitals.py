@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from gankit_began.equilibrium import Equilibrium
+from gankit_began.k_alarms import Equilibrium
 from gankit_began.model import BEGAN
 
 from gankit import Alarm, Snapshot

@@ -21,7 +21,8 @@ from conftest import COMPARED, Gankit, InProcess, contents, process, quietly, re
 from test_report import Page
 
 from gankit.catalogue import Catalogue
-from gankit.comparison import paired, results, work
+from gankit.comparison import paired, results
+from gankit.comparison import processes as work
 from gankit.comparison.arms import backbone, flags, folder_names, parse
 from gankit.metrics.features import pixels
 from gankit.metrics.spaces import Space

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gankit.data import Data, Demo, Request, figure
+from gankit.data import Data, Demo, Request
+from gankit.data import demo_figure as figure
 from gankit.data.demo import ATTRIBUTES, COMBINATIONS, attribute_values, draws, label_names
 from gankit.errors import UserError
 

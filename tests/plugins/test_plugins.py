@@ -702,7 +702,7 @@ def test_a_diagnostic_that_takes_more_than_its_budget_is_told_of_once_and_the_tr
 ):
     """The clock is the test's own: a look takes 9 s, and everything else 0 s."""
     clock = [0.0]
-    monkeypatch.setattr("gankit.training.watch.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("gankit.training.diagnose.perf_counter", lambda: clock[0])
     (tmp_path / "faulty.py").write_text(OBSERVER.format(fault="self.clock[0] += 9"), encoding="utf-8")
     told, plugins = Notices(), [str(tmp_path / "faulty.py")]
     cls = Catalogue(plugins).get("diagnostics", "faulty")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import gankit
 from gankit import Judged, Losses, LossTerm, Model, NetworkPair, Remedy, Step, hookimpl
-from gankit.data import figure
+from gankit.data import demo_figure as figure
 from gankit.data.demo import attribute_values, draws
 
 PEOPLE = 400

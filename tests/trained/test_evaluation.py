@@ -15,7 +15,8 @@ from filelock import FileLock
 from PIL import Image
 
 from gankit.comparison.results import shown
-from gankit.data import Demo, Request, figure
+from gankit.data import Demo, Request
+from gankit.data import demo_figure as figure
 from gankit.data.demo import attribute_values, draws
 from gankit.metrics import efficientnet
 from gankit.report import write_report

@@ -10,7 +10,7 @@ from gankit.components import Alarm, Reading
 from gankit.testing.checks.training import refuse_difference, steps
 from gankit.testing.subject import Failed, Subject, tensors
 from gankit.training.loop import step_once
-from gankit.training.showing import looking
+from gankit.training.pictures import looking
 from gankit.training.state import LOOKING, Training
 
 

@@ -15,7 +15,7 @@ from gankit.errors import UserError, in_one_line, place
 from gankit.testing.subject import Failed, Subject, tensors
 from gankit.training import checkpoint
 from gankit.training.loop import step_once, trained, update
-from gankit.training.showing import Showing, looking
+from gankit.training.pictures import Showing, looking
 from gankit.training.state import LOOKING, Training
 
 SIZES = (16, 32, 48, 64, 128)  # sides of pictures to try

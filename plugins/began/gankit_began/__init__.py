@@ -31,7 +31,7 @@ def gankit_losses() -> list[Any]:
 
 @hookimpl
 def gankit_diagnostics() -> list[Any]:
-    from gankit_began.equilibrium import Equilibrium
+    from gankit_began.k_alarms import Equilibrium
 
     return [Equilibrium]
 

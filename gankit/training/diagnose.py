@@ -25,9 +25,9 @@ from gankit.errors import in_one_line
 from gankit.model import Remedy
 from gankit.runs.advice import sentences
 from gankit.runs.folder import rescues, strict
+from gankit.training.pictures import Showing, looking
 from gankit.training.record import Recorder
 from gankit.training.rescue import open_remedies
-from gankit.training.showing import Showing, looking
 from gankit.training.state import LOOKING, Training
 from gankit.training.watcher import Watcher
 

@@ -34,12 +34,11 @@ from recorded import recorded  # noqa: E402
 from speed import commit, machine  # noqa: E402
 
 from gankit import Judged, Snapshot  # noqa: E402
-from gankit.builtin.mode_collapse import ONE_COLOUR, OPEN, ModeCollapse  # noqa: E402
+from gankit.builtin.mode_collapse import ONE_COLOUR, OPEN, WARM_UP, ModeCollapse  # noqa: E402
 
 TUNE, REPORT = (0,), (101, 102)
 HEALTHY = {"tune": (0, 1), "report": tuple(range(101, 108))}  # seeds at each level: 21 stretches are reported
 NO_MODEL: Any = None  # the detector does not use it
-WARM = ModeCollapse.Options().warm_up
 WITHIN = 3  # an alarm is in time within these looks from the first collapsed one: a delay of two intervals at most
 
 
@@ -64,7 +63,7 @@ class Seen:
         """
         lost = [i for i, lost in enumerate(self.collapsed) if lost]
         if self.kind == "recorded":
-            return next((i for i in lost if self.steps[i] >= WARM), None)
+            return next((i for i in lost if self.steps[i] >= WARM_UP), None)
         return max(i for i, lost in enumerate(self.collapsed) if lost is False) + 1 if lost else None
 
 
@@ -300,9 +299,9 @@ def main() -> None:
 EXPLAINED = f"""\
 Each kind's cell: ROC AUC of its collapsed looks against all healthy looks; median delay in intervals of 500 steps to
 the first alarm, from the first look with a loss; streams with an alarm within two intervals. Recorded streams are
-collapsed almost from the start: their delay counts from step {WARM:,}, the end of warm-up. gankit's alarms are its own;
-an alternative raises one at two looks in a row above the highest score of a healthy look among the streams for tuning.
-A false alarm comes at a look without a loss.
+collapsed almost from the start: their delay counts from step {WARM_UP:,}, the end of warm-up. gankit's alarms are its
+own; an alternative raises one at two looks in a row above the highest score of a healthy look among the streams for
+tuning. A false alarm comes at a look without a loss.
 
 Planted streams have 2 seeds × 3 levels of quality for each kind, and 21 healthy ones. Recorded streams are few, their
 labels come from one look at the sheets, and only they have "loss fall". A "slow" loss is spread over eight looks: its

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit.catalogue import Catalogue
-from gankit.config.amend import amend
+from gankit.config.amend import amend, current_form
 from gankit.config.request import RESUMED, RunRequest, read_toml
 from gankit.config.resolve import resolve
 from gankit.errors import UserError
@@ -110,6 +110,9 @@ def _resumed(
     step = checkpoint.choose(run, from_step)
     catalogue = Catalogue(plugins, made_with=old.get("plugins", ()))
     resolved, differing = amend(old | {"plugins": list(plugins) or old["plugins"]}, request, catalogue, step)
+    dropped = [f"{key.partition('.')[2]} is {value:g}" for key, value in current_form(old, catalogue)[1].items()]
+    if dropped:
+        watcher.notice(f"warning: former settings of this run are constants now: {', '.join(dropped)}")
     data = open_data(resolved, catalogue, watcher)
     if data.digest != run.data.get("digest"):
         watcher.notice(

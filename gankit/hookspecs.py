@@ -31,7 +31,7 @@ CHANGED = {  # version -> hook -> the change that a plugin of an earlier version
 
 @dataclass(frozen=True)
 class Form:
-    """A form of an attribute that a version of the hooks ended; a class that has it is refused, with what to write."""
+    """A form of an attribute, or all of it, that a version of the hooks ended; what has it is refused in one line."""
 
     version: int
     kind: str  # of the classes, as in the hook's name
@@ -43,8 +43,8 @@ class Form:
 FORMS = (
     Form(
         *(2, "models", "controller_options"),
-        lambda written: not isinstance(written, classmethod | staticmethod),
-        "no model is made to ask it: write @classmethod def controller_options(cls, settings, controller)",
+        lambda written: True,
+        "a controller is given the model: let it read model.settings, and leave controller_options out",
     ),
     *(
         Form(

@@ -42,10 +42,7 @@ class Settings(Options):
 
     learning_rate: float = Field(1e-4, gt=0, le=1e30, description="Adam's learning rate")
     learning_rate_generator: float | None = Field(
-        None,
-        gt=0,
-        le=1e30,
-        description="learning rate of the generator alone; none: learning_rate, times the pace of a model that has one",
+        None, gt=0, le=1e30, description="learning rate of the generator alone; none: learning_rate"
     )
     betas: tuple[Decay, Decay] = Field((0.5, 0.999), description="Adam's decay rates of both moments, each in [0, 1)")
     ema: float = Field(0.999, ge=0, lt=1, description="decay per step of the averaged generator that is shown; 0: none")
@@ -323,11 +320,6 @@ class Model(ABC):
             raise NotImplementedError(f"model {self.name!r} names no networks and builds none")
         return pair.build(self.shape, seen)
 
-    @classmethod
-    def controller_options(cls, settings: Any, controller: str) -> dict[str, Any]:
-        """Options of a default controller that follow from the model's settings (lambda_k, say)."""
-        return {}
-
     def learning_rate(self, network: str) -> float:
         """The initial learning rate of a network."""
         if network == "generator" and self.settings.learning_rate_generator is not None:
@@ -346,7 +338,7 @@ class Model(ABC):
         if alarm in ("rate-vanished", "memorises", "grainy", "blurred"):  # a lower rate does not help
             return ()
         rates = {"learning_rate": self.learning_rate("discriminator") / 4}
-        if self.settings.learning_rate_generator is not None:
+        if isinstance(self.settings.learning_rate_generator, int | float):  # what follows the other needs no word
             rates["learning_rate_generator"] = self.settings.learning_rate_generator / 4
         return (Remedy("a lower learning rate", rates),)
 

@@ -18,8 +18,16 @@ class Options(BaseModel):
     """Settings of one component. Give every field a `Field(..., description=...)` and a range of sensible values."""
 
     absent: ClassVar[Mapping[str, Any]] = {}  # name -> its value in run folders older than the setting
+    now_constant: ClassVar[Mapping[str, Any]] = {}  # name of a former setting -> the constant in its place
+    now_written: ClassVar[Mapping[str, str]] = {}  # name of a former setting -> SETTING=VALUE of the model in its place
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @classmethod
+    def from_stored(cls, table: Mapping[str, Any]) -> dict[str, Any]:
+        """The stored values of a run folder, perhaps an older version's, in this version's form."""
+        ended = cls.now_constant.keys() | cls.now_written.keys()
+        return {**cls.absent, **{key: value for key, value in table.items() if key not in ended}}
 
 
 OptionsT = TypeVar("OptionsT", bound=Options, default=Any)
@@ -97,10 +105,7 @@ def validate(cls: type[BaseModel], values: Mapping[str, Any], where: str, what: 
         key = str(first["loc"][0]) if first["loc"] else ""
         field = cls.model_fields.get(key)
         if first["type"] == "extra_forbidden":
-            raise UserError(
-                f"{where} has no {what} {key!r}{nearest(key, cls.model_fields)}. "
-                f"There are: {', '.join(cls.model_fields)}"
-            ) from None
+            raise UserError(f"{where} has no {what} {key!r}{_instead(cls, key)}") from None
         given = values.get(key)
         reason = f"it must be {allowed(field)}" if field and allowed(field) else ""
         if first["type"] == "value_error" or not reason:
@@ -108,6 +113,16 @@ def validate(cls: type[BaseModel], values: Mapping[str, Any], where: str, what: 
             reason = reason[0].lower() + reason[1:]
         shown = f"--{key.replace('_', '-')} {given}" if flags else f"{where}: {what} {key}={given}"
         raise UserError(f"{shown} is refused: {reason}") from None
+
+
+def _instead(cls: type[BaseModel], key: str) -> str:
+    """What to write instead of an unknown setting, or of a former one."""
+    if issubclass(cls, Options) and key in cls.now_constant:
+        return f" any more: it is a constant, {cls.now_constant[key]:g}. Leave it out"
+    if issubclass(cls, Options) and key in cls.now_written:
+        return f" any more: write --set {cls.now_written[key]}"
+    there = f"There are: {', '.join(cls.model_fields)}" if cls.model_fields else "It has none"
+    return f"{nearest(key, cls.model_fields)}. {there}"
 
 
 def allowed(field: Any) -> str:

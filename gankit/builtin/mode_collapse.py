@@ -34,14 +34,17 @@ FEW = 3  # places that must lose variety together: one alone can be chance
 OPEN = 0.15  # variety above which a run has more than one mode
 ONE_COLOUR = 0.3  # `colours` below this means one colour for all samples, until it is a third higher
 DEAD = 1e-3  # mean distance between samples, over that of real pictures, of a generator that ignores its latent
+# The detector on labelled streams: docs/evidence/collapse.md, "The detector"; benchmarks/collapse.py.
+WARM_UP = 3000  # steps without an alarm about one mode for all
+NARROWING = 0.8  # a share of the run's best below which the variety narrows
+COLLAPSED = 0.5  # a share of the run's best below which it has collapsed
 PATIENCE = 1500  # steps without growth before an alarm about one mode or one colour
 
 
 class ModeCollapseOptions(Options):
+    now_constant = {"warm_up": WARM_UP, "narrowing": NARROWING, "collapsed": COLLAPSED}
+
     pictures: int = Field(256, ge=LEAST, le=10_000, description="generated pictures at each look, of each generator")
-    warm_up: int = Field(3000, ge=0, description="steps until which one mode for all is no alarm")
-    narrowing: float = Field(0.8, gt=0, lt=1, description="a variety below this share of the run's best narrows")
-    collapsed: float = Field(0.5, gt=0, lt=1, description="and below this share it has collapsed")
 
 
 class ModeCollapse(Diagnostic[ModeCollapseOptions]):
@@ -83,7 +86,7 @@ class ModeCollapse(Diagnostic[ModeCollapseOptions]):
     def __init__(self, options: ModeCollapseOptions) -> None:
         super().__init__(options)
         self.reference: Reference | None = None
-        self.health = Health(options)
+        self.health = Health()
 
     def read(self, snapshot: Snapshot) -> Reading:
         if snapshot.real(1).ndim != 4:
@@ -276,14 +279,13 @@ class Health:
     mode or one colour waits until the run is warm and its variety has stopped growing.
     """
 
-    def __init__(self, options: ModeCollapseOptions) -> None:
-        self.options = options
+    def __init__(self) -> None:
         self.word = "warming up"
         self.glance = Best()  # variety
         self.places: list[Best] = []
         self.share = self.at_a_glance = 1.0  # current values over the run's best: the least of all; of the variety
         self.best_step = 0  # the step of that best value
-        self.low = 0  # readings in a row below `narrowing`
+        self.low = 0  # readings in a row below `NARROWING`
         self.colourless = 0  # readings in a row with one colour for all samples
         self.variety, self.colours = Growth(), Growth()
         self.told: dict[str, Severity] = {}  # the current alarms
@@ -299,7 +301,6 @@ class Health:
         apart: float = 1.0,
     ) -> list[tuple[str, Severity]]:
         """Update the verdict; return the new alarms. `apart`: the samples' mean distance over that of real pictures."""
-        o = self.options
         self._compare(variety, places)
         self.variety = self.variety.after(step, min(variety, self.glance.last))
         self.colours = self.colours.after(step, colours)
@@ -307,17 +308,17 @@ class Health:
         opened = self.glance.value >= OPEN
         for i, value in enumerate(places if opened else ()):  # earlier values change at random
             self.places[i] = self.places[i].after(step, value)
-        self.low = self.low + 1 if opened and self.share < o.narrowing else 0
+        self.low = self.low + 1 if opened and self.share < NARROWING else 0
         bound = ONE_COLOUR * 4 / 3 if "one-colour" in self.told else ONE_COLOUR
         self.colourless = self.colourless + 1 if colours < bound else 0
-        warm = step - since >= o.warm_up
+        warm = step - since >= WARM_UP
         self.word = self._word(step, warm, opened)
         now: dict[str, Severity] = {}
         self.dead = self.dead + 1 if apart < DEAD and not opened else 0
         if self.dead >= 2:
             self.word, now["dead-generator"] = "dead", "critical"
         elif self.word == "one mode":
-            hopeless = step - max(self.variety.step, since + o.warm_up) >= o.warm_up
+            hopeless = step - max(self.variety.step, since + WARM_UP) >= WARM_UP
             now["one-mode"] = "critical" if hopeless else "warning"
         elif self.word == "narrowing":
             now["narrowing"] = "warning"
@@ -348,14 +349,13 @@ class Health:
         return self.colourless >= 2 and ("one-colour" in self.told or step - self.colours.step >= PATIENCE)
 
     def _word(self, step: int, warm: bool, opened: bool) -> str:
-        o = self.options
         if not opened:
             if not warm:
                 return "warming up"
             stuck = self.glance.last < OPEN and step - self.variety.step >= PATIENCE
             return "one mode" if stuck else "opening up"
-        well = self.share > (1 + o.narrowing) / 2
-        if self.share < o.collapsed and (self.low >= 2 or self.share < o.collapsed / 2):
+        well = self.share > (1 + NARROWING) / 2
+        if self.share < COLLAPSED and (self.low >= 2 or self.share < COLLAPSED / 2):
             return "collapsed"
         if self.word == "collapsed" and not well:
             return "collapsed"
@@ -364,7 +364,7 @@ class Health:
         return "recovered" if self.word in ("narrowing", "collapsed", "recovered") else "healthy"
 
     def state(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "options"}
+        return dict(vars(self))
 
     def restore(self, state: Mapping[str, Any]) -> None:
         vars(self).update({name: value for name, value in state.items() if name in vars(self)})

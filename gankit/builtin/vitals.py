@@ -6,17 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
-
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.options import Options
 
+EXPLODED = 20.0  # an energy so many times its first reading has exploded: far above what any run of docs/evidence had
+VANISHED = 0.01  # a learning rate of this share of its first: from there nothing changed, docs/evidence/collapse.md
 SCORE = 0.1  # an untrained network's output below this is a score around 0, not an energy
 
 
 class VitalsOptions(Options):
-    exploded: float = Field(20.0, gt=1, description="an energy so many times its first reading has exploded")
-    vanished: float = Field(0.01, ge=0, lt=1, description="a learning rate of this share of the first has vanished")
+    now_constant = {"exploded": EXPLODED, "vanished": VANISHED}
 
 
 class Vitals(Diagnostic[VitalsOptions]):
@@ -62,7 +61,7 @@ class Vitals(Diagnostic[VitalsOptions]):
             # A score can be negative and begin near 0; the first reading of an energy may already have exploded.
             start = abs(snapshot.start.get(name, math.inf))
             first = self.first.setdefault(name, max(min(abs(value), start if start > SCORE else math.inf), 1e-3))
-            if value > self.options.exploded * first:
+            if value > EXPLODED * first:
                 times = f"{value / first:.0f} times its first reading"
                 if first == start:
                     times = f"{value / start:.0f} times that of the untrained networks"
@@ -81,7 +80,7 @@ class Vitals(Diagnostic[VitalsOptions]):
             if network == name:
                 continue
             first = snapshot.start[name] if name in snapshot.start else snapshot.model.learning_rate(network)
-            if value > self.options.vanished * first:
+            if value > VANISHED * first:
                 continue
             return Alarm(
                 "rate-vanished",

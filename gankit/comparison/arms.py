@@ -131,7 +131,7 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
         new.append(replace(arm, resolved=_resolved(arm, shared, catalogue)))
     if networks == OWN:
         return new
-    own = [configuration(arm).networks.get(networks, {}) for arm in new]
+    own = [_built_with(arm, networks, catalogue) for arm in new]
     named = [_requested_options(requested(arm, shared), networks, own[n]) for n, arm in enumerate(new)]
     owner = next((own[n] for n, arm in enumerate(new) if own[n] and _own_networks(arm, networks, catalogue)), None)
     for n, arm in enumerate(new):
@@ -147,6 +147,15 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
             arm = replace(arm, options=merge({"set": alike}, arm.options))
             new[n] = replace(arm, resolved=_resolved(arm, shared, catalogue))
     return new
+
+
+def _built_with(arm: Arm, networks: str, catalogue: Catalogue) -> dict[str, Any]:
+    """All options of the arm's network pair of that name, with those that are the model's settings; or {}."""
+    config = configuration(arm)
+    if networks not in config.networks:
+        return {}
+    fields = catalogue.get("networks", networks).Options.model_fields
+    return {key: config.model[key] for key in fields if key in config.model} | config.networks[networks]
 
 
 def backbone(catalogue: Catalogue) -> str:
@@ -242,12 +251,12 @@ def steps_of(arm: Arm, images: int) -> int:
     return math.ceil(images / arm.pictures_a_step)
 
 
-def differences(arms: Sequence[Arm]) -> list[dict[str, Any]]:
+def differences(arms: Sequence[Arm], catalogue: Catalogue) -> list[dict[str, Any]]:
     """The settings that differ between the arms: [{"name", "values": {arm: value}}], settings of all arms first.
 
     An arm without the setting has no value: the models themselves differ in it.
     """
-    tables = {arm.name: _facts(arm) for arm in arms}
+    tables = {arm.name: _facts(arm, catalogue) for arm in arms}
     names = dict.fromkeys(name for table in tables.values() for name in table)
     rows = [
         {"name": name, "values": {arm: table[name] for arm, table in tables.items() if name in table}}
@@ -257,8 +266,12 @@ def differences(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: len(row["values"]) < len(arms))
 
 
-def _facts(arm: Arm) -> dict[str, Any]:
+def _facts(arm: Arm, catalogue: Catalogue) -> dict[str, Any]:
+    """An arm's settings by name. Settings of the model that its networks are built with are named as theirs."""
     resolved = configuration(arm).model_dump(mode="json")
+    for pair in resolved["networks"]:
+        resolved["networks"][pair] = built = _built_with(arm, pair, catalogue)
+        resolved["model"] = {key: value for key, value in resolved["model"].items() if key not in built}
     facts = flat({key: value for key, value in resolved.items() if key not in NOT_COMPARED})
     facts = {name: value for name, value in facts.items() if value != {} and name != "model.name"}
     return {

@@ -36,7 +36,7 @@ from gankit.comparison.arms import (
     steps_of,
 )
 from gankit.comparison.processes import Comparison
-from gankit.config.amend import changes
+from gankit.config.amend import changes, current_form
 from gankit.config.schema import RunConfig
 from gankit.config.values import duration
 from gankit.data.source import Data
@@ -100,9 +100,9 @@ def compare(
         inception()  # raises where it is not available
     opened = _opened(first, folder, earlier, catalogue, watcher)
     arms = assembled(arms, opened, catalogue)
-    plan = _plan(request, arms, opened, plugins)
+    plan = _plan(request, arms, opened, plugins, catalogue)
     if folder and earlier:
-        _take_over(folder, earlier, plan)
+        _take_over(folder, earlier, plan, catalogue)
     else:
         start.refuse_inside(out, first.data)
         folder = RunFolder.create(out, "compare")
@@ -134,7 +134,9 @@ def _opened(
     return pictures
 
 
-def _plan(request: Mapping[str, Any], arms: Sequence[Arm], data: Data, plugins: Sequence[str]) -> dict[str, Any]:
+def _plan(
+    request: Mapping[str, Any], arms: Sequence[Arm], data: Data, plugins: Sequence[str], catalogue: Catalogue
+) -> dict[str, Any]:
     """The content of comparison.json before the first training."""
     images = request["images"]
     if images is None and request["budget"] is None:
@@ -151,7 +153,7 @@ def _plan(request: Mapping[str, Any], arms: Sequence[Arm], data: Data, plugins: 
         "images": images,
         "budget": request["budget"],
         "arms": [_arm_entry(arm, images) for arm in arms],
-        "differences": differences(arms),
+        "differences": differences(arms, catalogue),
         "runs": _rows(arms, range(request["seed"], request["seed"] + request["seeds"])),
         "about": {},
         "notes": [],
@@ -161,9 +163,10 @@ def _plan(request: Mapping[str, Any], arms: Sequence[Arm], data: Data, plugins: 
     }
 
 
-def _take_over(folder: Path, earlier: Mapping[str, Any], plan: dict[str, Any]) -> None:
+def _take_over(folder: Path, earlier: Mapping[str, Any], plan: dict[str, Any], catalogue: Catalogue) -> None:
     """Copy the results of an earlier start into the plan. Raises UserError if its arms were others."""
-    old, new = ({arm["name"]: arm["config"] for arm in one["arms"]} for one in (earlier, plan))
+    old = {arm["name"]: current_form(arm["config"], catalogue)[0] for arm in earlier["arms"]}
+    new = {arm["name"]: arm["config"] for arm in plan["arms"]}
     changed = changes(old, new)
     if changed:
         raise UserError(f"{folder} was started with another {next(iter(changed))}: choose another --out")

@@ -8,7 +8,39 @@ from typing import Any
 from gankit.catalogue import Catalogue
 from gankit.config.request import RunRequest, merge
 from gankit.config.resolve import resolve
-from gankit.config.schema import RunConfig
+from gankit.config.schema import TABLES, RunConfig
+
+
+def current_form(old: Mapping[str, Any], catalogue: Catalogue) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A config.json, perhaps an older version's, in this version's form, and the constants that replace settings in it.
+
+    The latter are those that the run had with another value, {"diagnostics.vitals.exploded": 20.0}. An option of a
+    component that is now a setting of the model becomes that setting, with the component's value: it was in use.
+    """
+    new, dropped = dict(old), {}
+    cls = catalogue.get("models", old["model"]["name"]).Settings
+    settings = cls.from_stored(old["model"])
+    for kind in TABLES:
+        offered = catalogue.kind(kind)
+        new |= {kind: dict(old[kind])} if old.get(kind) else {}
+        for name, table in (old.get(kind) or {}).items():
+            if name not in offered:
+                continue
+            options = offered[name][0].Options
+            new[kind][name] = kept = options.from_stored(table)
+            for key, value in table.items():
+                if key in options.now_constant and value != options.now_constant[key]:
+                    dropped[f"{kind}.{name}.{key}"] = options.now_constant[key]
+                setting = options.now_written.get(key, "").partition("=")[0]
+                if setting in cls.model_fields and value is not None:
+                    settings[setting] = value
+            if kind == "networks":
+                for key in kept.keys() & cls.model_fields.keys():
+                    value = kept.pop(key)
+                    settings[key] = value if key in table else settings.get(key, value)
+                if kept.get("background") == old.get("background"):
+                    kept.pop("background", None)
+    return new | {"model": settings}, dropped
 
 
 def amend(
@@ -18,6 +50,7 @@ def amend(
 
     Changes are added to `history`. All other settings keep their stored value, whatever a newer version's defaults are.
     """
+    old, dropped = current_form(old, catalogue)
     requested, pinned = merge(old["requested"], request.table()), dict(old)  # an older version may have stored it
     if "steps" in request.model_fields_set and "time" not in request.model_fields_set:
         requested.pop("time", None)  # requested steps replace an earlier time limit
@@ -31,7 +64,7 @@ def amend(
         {"datasets", "reactions"} - old.keys()
     )  # an older version has none
     new = resolved.model_dump(mode="json")
-    differing = {key: value for key, value in changes(old, new).items() if key.split(".")[0] not in ignored}
+    differing = {key: value for key, value in changes(old, new).items() if key.split(".")[0] not in ignored} | dropped
     if differing:
         entry = {"step": step, "changed": differing} | ({} if by == "resume" else {"by": by})
         resolved = resolved.model_copy(update={"history": [*resolved.history, entry]})

@@ -17,7 +17,7 @@ from gankit.config.schema import COMPONENTS, PLAIN, SINGLE, RunConfig
 from gankit.config.values import hexadecimal
 from gankit.device import choose_device, machine_of
 from gankit.errors import UserError, nearest
-from gankit.model import Machine, Model
+from gankit.model import Machine, Model, NetworkPair
 from gankit.options import validate
 
 EVERY: Mapping[str, tuple[str, ...]] = {  # on by default for every model
@@ -44,7 +44,7 @@ def resolve(name: str, request: RunRequest, catalogue: Catalogue, pinned: Mappin
     values = _values(effective, pinned, machine, catalogue) | {"device": device}
     settings = _settings(effective, pinned, model, machine, catalogue)
     values["model"] = {"name": name, **settings.model_dump(mode="json")}
-    options = _stored_options(pinned, model, settings, machine, effective.model, catalogue) if pinned else None
+    options = _stored_options(pinned, catalogue) if pinned else None
     parts = _Parts(model, settings, effective, catalogue, options)
     values |= parts.tables(values)
     values |= {"requested": request.table(), "history": pinned.get("history", [])}
@@ -97,7 +97,7 @@ def _settings(
     requested = dict(request.model)
     if requested.pop("name", model.name) != model.name:
         raise UserError(f"the [model] table is for {request.model['name']!r}, and the model is {model.name!r}")
-    stored = _kept_settings(pinned, model) if pinned else {}
+    stored = {key: value for key, value in pinned["model"].items() if key != "name"} if pinned else {}
     settings = validate(model.Settings, stored | requested, f"model {model.name!r}", "setting")
     if pinned and "auto" in requested.values():
         names = {*requested, *pinned.get("requested", {}).get("model", {})}
@@ -108,12 +108,10 @@ def _settings(
     return model.resolve(settings, machine)
 
 
-def _kept_settings(old: Mapping[str, Any], model: type[Model]) -> dict[str, Any]:
-    """The stored settings of a run's model. Settings that it now shares with its networks keep the networks' values."""
-    settings = {key: value for key, value in old["model"].items() if key != "name"}
-    pair = (old.get("networks") or {}).get(settings.get("networks")) or {}
-    built = {key: pair[key] for key in model.Settings.model_fields if key in pair}
-    return {**model.Settings.absent, **built, **settings}
+def shared(pair: type[NetworkPair], settings: Mapping[str, Any], background: str) -> dict[str, Any]:
+    """Options of a network pair that are settings of the model or of the run. Their values are stored there only."""
+    values = {"background": background, **settings}
+    return {key: values[key] for key in pair.Options.model_fields if key in values}
 
 
 def declared(model: type[Model], what: str, settings: Any) -> Any:
@@ -179,9 +177,13 @@ class _Parts:
         if pair.sizes and run["image_size"] not in pair.sizes:
             sizes = ", ".join(map(str, pair.sizes))
             raise UserError(f"--image-size {run['image_size']}: networks {name!r} can be built for {sizes}")
-        settings = {"background": run["background"], **dict(self.settings)}
-        shared = {key: settings[key] for key in pair.Options.model_fields if key in settings}
-        return {name: self._options("networks", name, "network pair", shared)}
+        above = shared(pair, dict(self.settings), run["background"])
+        requested = {**self.request.networks.get(name, {}), **self.dotted.get(name, {})}
+        for key in above.keys() & requested.keys():
+            instead = f"--set {key}=…" if key in type(self.settings).model_fields else "--background COLOUR"
+            raise UserError(f"network pair {name!r}: {key} is not its own in this run: write {instead}")
+        options, stored = self._options("networks", name, "network pair", above), self._stored("networks").get(name, {})
+        return {name: {key: value for key, value in options.items() if key not in above or key in stored}}
 
     def _losses(self) -> dict[str, Any]:
         offered, values = self.catalogue.kind("losses"), {}
@@ -204,11 +206,7 @@ class _Parts:
         if kind in ("controllers", "diagnostics"):
             own = (*own, *declared(self.model, kind, self.settings))
         names = dict.fromkeys(own) if self.stored is None else self._stored(kind)
-        values = {}
-        for name in {**names, **getattr(self.request, kind)}:
-            follows = self.model.controller_options(self.settings, name) if kind == "controllers" else {}
-            values[name] = self._options(kind, name, kind[:-1], follows)
-        return values
+        return {name: self._options(kind, name, kind[:-1]) for name in {**names, **getattr(self.request, kind)}}
 
     def _only(self, kind: str, name: str) -> dict[str, Any]:
         """The options of a kind with one component, by its name; {} where it has no options."""
@@ -232,24 +230,11 @@ def _checked(cls: Any, table: Mapping[str, Any], what: str) -> dict[str, Any]:
     return validate(cls.Options, table, f"{what} {cls.name!r}", "setting").model_dump(mode="json")
 
 
-def _stored_options(
-    pinned: Mapping[str, Any],
-    model: type[Model],
-    settings: Any,
-    machine: Machine,
-    requested: Mapping[str, Any],
-    catalogue: Catalogue,
-) -> dict[str, dict[str, dict[str, Any]]]:
+def _stored_options(pinned: Mapping[str, Any], catalogue: Catalogue) -> dict[str, dict[str, dict[str, Any]]]:
     """The stored options of a run's components, {kind: {name: options}}.
 
-    They exclude options that the `requested` settings of the model now decide, and options and components that this
-    version does not have. A component that was requested by name stays.
+    They exclude options and components that this version does not have. A component that was requested by name stays.
     """
-    try:
-        former = validate(model.Settings, _kept_settings(pinned, model), "", "setting")
-        former = model.resolve(former, machine)
-    except UserError:  # a stored value is no longer allowed, and the request changes it
-        former = settings
     tables: dict[str, dict[str, Any]] = {}
     for kind in ("losses", *COMPONENTS, *SINGLE):
         offered, named, tables[kind] = catalogue.kind(kind), pinned.get("requested", {}).get(kind) or (), {}
@@ -257,14 +242,5 @@ def _stored_options(
             if name not in offered and name not in named and kind in COMPONENTS:
                 continue
             known = {"weight", *offered[name][0].Options.model_fields} if name in offered else set[str]()
-            if kind == "controllers":
-                was, now = model.controller_options(former, name), model.controller_options(settings, name)
-                fresh = [value for value in requested.values() if value is not None and not isinstance(value, bool)]
-                known -= {
-                    key for key in was.keys() | now.keys() if was.get(key) != now.get(key) or now.get(key) in fresh
-                }
-            if kind == "networks":
-                known -= requested.keys()
-            absent = offered[name][0].Options.absent if name in offered else {}
-            tables[kind][name] = {key: value for key, value in {**absent, **table}.items() if key in known}
+            tables[kind][name] = {key: value for key, value in table.items() if key in known}
     return tables

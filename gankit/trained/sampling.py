@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gankit.builtin.networks import Opacity
 from gankit.catalogue import Catalogue
+from gankit.config.amend import current_form
 from gankit.config.schema import RunConfig
 from gankit.data.batches import seed_of
 from gankit.errors import UserError
@@ -86,6 +87,7 @@ def rebuild(
             f"{run.folder}/data.json is missing or damaged: without the pictures' shape nothing can be drawn"
         )
     catalogue, classes = Catalogue(plugins, made_with=config.plugins), tuple(data.get("labels") or ())
+    config = RunConfig(**current_form(config.model_dump(), catalogue)[0])
     with torch.random.fork_rng(devices=[]):
         model, networks, view = build_model(config, tuple(data["shape"]), catalogue, classes)
     step = checkpoint.choose(run, step)

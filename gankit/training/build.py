@@ -11,6 +11,7 @@ from torch import nn
 
 from gankit.catalogue import Catalogue
 from gankit.components import Controller, LossTerm
+from gankit.config.resolve import shared
 from gankit.config.schema import RunConfig
 from gankit.data.batches import seed_of
 from gankit.errors import UserError
@@ -28,10 +29,15 @@ def build_model(
     """
     name = config.model["name"]
     cls = catalogue.get("models", name)
-    settings = {**cls.Settings.absent, **{key: value for key, value in config.model.items() if key != "name"}}
+    settings = {key: value for key, value in config.model.items() if key != "name"}
     model = cls(validate(cls.Settings, settings, f"model {name!r}", "setting"), shape, classes)
     views = Views([_component(catalogue, "views", view, table) for view, table in config.views.items()])
-    pairs = [_component(catalogue, "networks", pair, table) for pair, table in config.networks.items()]
+    pairs = [
+        _component(
+            catalogue, "networks", pair, shared(catalogue.get("networks", pair), settings, config.background) | table
+        )
+        for pair, table in config.networks.items()
+    ]
     torch.manual_seed(seed_of(config.seed, WEIGHTS))
     return model, model.build_networks(pairs[0] if pairs else None, views.shape(shape)), views
 
@@ -94,4 +100,4 @@ def _controllers(config: RunConfig, model: Model, catalogue: Catalogue) -> dict[
 
 def _component(catalogue: Catalogue, kind: str, name: str | None, table: Mapping[str, Any]) -> Any:
     cls = catalogue.get(kind, name or "")
-    return cls(cls.Options(**{**cls.Options.absent, **table}))
+    return cls(cls.Options(**table))

@@ -36,11 +36,11 @@ class Unclamped(Balance):
         return self.k.clamp(0, 1)
 
     def update(self, number: int, readings: Any) -> None:
-        self.k.add_(readings["began/balance"], alpha=self.options.lambda_k)
+        self.k.add_(readings["began/balance"], alpha=self.lambda_k)
 
 
 def made(what: str, lambda_k: float) -> Any:
-    model = BEGAN(BEGAN.Settings(filters=4, latent=4), (3, 16, 16))
+    model = BEGAN(BEGAN.Settings(filters=4, latent=4, lambda_k=lambda_k), (3, 16, 16))
     controller, options = {
         "balance": (Balance, {"floor": 0}),
         "balance with a floor": (Balance, {"floor": 0.1}),
@@ -48,7 +48,7 @@ def made(what: str, lambda_k: float) -> Any:
         "balance-pi, K_p = 2": (ProportionalIntegral, {"proportional": 2}),
         "without the clamp": (Unclamped, {"floor": 0}),
     }[what]
-    return controller(controller.Options(lambda_k=lambda_k, **options), model).double()
+    return controller(controller.Options(**options), model).double()
 
 
 @dataclass

@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gankit import Judged, Machine, Step
+from gankit import Judged, Machine, Settings, Step
 
 SHAPE = (3, 16, 16)
 near = partial(pytest.approx, rel=1e-9, abs=1e-9)  # all in double precision
@@ -115,7 +115,7 @@ def test_losses_balance_and_convergence_are_equations_3_and_4_and_m_global(real,
 @settings(deadline=None)
 def test_k_follows_equation_5_and_stays_between_its_floor_and_1(balances, lambda_k, floor):
     """The floor rises over the first 4,000 steps."""
-    controller = Balance(Balance.Options(lambda_k=lambda_k, floor=floor), model())
+    controller = Balance(Balance.Options(floor=floor), model(lambda_k=lambda_k))
     ks = [0.0]
     for number, balance in enumerate(balances, start=1):
         ks.append(min(max(ks[-1] + lambda_k * balance, floor * number / 4000), 1.0))
@@ -135,22 +135,22 @@ def test_the_floor_under_k_has_risen_after_4_000_steps(number, k):
 def test_k_of_the_pi_controller_is_its_integral_and_its_proportional_part_each_clipped(
     balances, lambda_k, proportional
 ):
-    options = ProportionalIntegral.Options(lambda_k=lambda_k, proportional=proportional)
+    options = ProportionalIntegral.Options(proportional=proportional)
     ks, integral = [0.0], 0.0
     for balance in balances:
         integral = min(max(integral + lambda_k * balance, 0.0), 1.0)
         ks.append(min(max(integral + proportional * balance, 0.0), 1.0))
-    assert walk(ProportionalIntegral(options, model()), [{"began/balance": b} for b in balances], "k") == near(ks)
+    controller = ProportionalIntegral(options, model(lambda_k=lambda_k))
+    assert walk(controller, [{"began/balance": b} for b in balances], "k") == near(ks)
 
 
 @given(balances=balances)
 @settings(deadline=None, max_examples=30)
 def test_without_its_proportional_part_the_pi_controller_is_equation_5(balances):
     readings = [{"began/balance": b} for b in balances]
-    pi = ProportionalIntegral(ProportionalIntegral.Options(proportional=0, lambda_k=0.01), model())
-    assert (
-        walk(pi, readings, "k") == walk(Balance(Balance.Options(lambda_k=0.01, floor=0), model()), readings, "k")
-    ).all()
+    began = model(lambda_k=0.01)
+    pi = ProportionalIntegral(ProportionalIntegral.Options(proportional=0), began)
+    assert (walk(pi, readings, "k") == walk(Balance(Balance.Options(floor=0), began), readings, "k")).all()
 
 
 @pytest.mark.parametrize("controller", [Balance, ProportionalIntegral, Pace])
@@ -174,10 +174,15 @@ def test_what_a_controller_remembers_is_in_its_state_so_that_a_checkpoint_has_it
     assert other.value(knob) == made.value(knob)
 
 
-def test_lambda_k_of_the_model_reaches_whichever_controller_drives_k():
-    began = model(lambda_k=0.02)
-    for controller in (Balance, ProportionalIntegral):
-        assert controller.Options(**began.controller_options(began.settings, controller.name)).lambda_k == 0.02
+@pytest.mark.parametrize(("controller", "options"), [(Balance, {}), (ProportionalIntegral, {"proportional": 0})])
+@pytest.mark.parametrize(
+    ("began", "gain"), [(model(lambda_k=0.02), 0.02), (model(), 0.001), (BEGAN(Settings(), SHAPE), 0.001)]
+)
+def test_lambda_k_of_the_model_reaches_whichever_controller_drives_k(began, gain, controller, options):
+    """The last one is of a model that has none: the paper's."""
+    made = controller(controller.Options(**options), began)
+    made.update(1, {"began/balance": torch.tensor(0.5)})
+    assert float(made.value("k")) == pytest.approx(gain * 0.5)
 
 
 # The learning rate.
@@ -186,18 +191,25 @@ def test_lambda_k_of_the_model_reaches_whichever_controller_drives_k():
 RATES = ("learning_rate/generator", "learning_rate/discriminator")
 
 
+@pytest.fixture
+def windows_of_two(monkeypatch) -> None:
+    monkeypatch.setattr("gankit_began.balance.WINDOW", 2)
+
+
 def halving(**options) -> Halving:
-    return Halving(Halving.Options(window=2, patience=3, **options), model(learning_rate=1e-4))
+    return Halving(Halving.Options(patience=3, **options), model(learning_rate=1e-4))
 
 
 def rates_over(controller: Halving, convergences: list[float]) -> np.ndarray:
     return walk(controller, [{"began/convergence": value} for value in convergences], RATES[1])[1:]
 
 
+@pytest.mark.usefixtures("windows_of_two")
 def test_the_learning_rate_is_kept_while_m_global_still_falls():
     assert rates_over(halving(), [1 / n for n in range(1, 41)]) == pytest.approx([1e-4] * 40)
 
 
+@pytest.mark.usefixtures("windows_of_two")
 def test_the_learning_rate_is_halved_after_patience_windows_without_a_new_low_and_never_below_the_floor():
     controller = halving(floor=2e-5)
     rates = rates_over(controller, [1.0] * 40)
@@ -218,7 +230,7 @@ def test_the_learning_rate_is_halved_after_patience_windows_without_a_new_low_an
 @settings(deadline=None, max_examples=50)
 def test_both_rates_are_halved_when_the_windows_means_stall(values, window, patience, floor):
     began = model(learning_rate=1e-4, learning_rate_generator=4e-5)
-    controller = Halving(Halving.Options(window=window, patience=patience, floor=floor), began)
+    controller = Halving(Halving.Options(patience=patience, floor=floor), began)
     lowest, stalled, halvings = np.inf, 0, [0]
     for n in range(1, len(values) + 1):
         halvings.append(halvings[-1])
@@ -230,7 +242,9 @@ def test_both_rates_are_halved_when_the_windows_means_stall(values, window, pati
             if stalled == patience:
                 halvings[-1], stalled = halvings[-1] + 1, 0
     expected = [[max(rate / 2**h, min(rate, floor)) for rate in (4e-5, 1e-4)] for h in halvings]
-    got = walk(controller, [{"began/convergence": value} for value in values], *RATES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gankit_began.balance.WINDOW", window)
+        got = walk(controller, [{"began/convergence": value} for value in values], *RATES)
     assert got == pytest.approx(np.array(expected), rel=1e-9)
 
 
@@ -239,11 +253,13 @@ def test_a_rate_that_starts_below_the_floor_is_left_there():
     assert float(controller.value("learning_rate/generator")) == pytest.approx(1e-5)
 
 
-def test_a_window_that_is_changed_at_a_resume_takes_the_mean_of_the_steps_that_it_has_seen():
-    before, after = halving(), Halving(Halving.Options(window=5, patience=1), model(learning_rate=1e-4))
+def test_a_window_that_is_changed_at_a_resume_takes_the_mean_of_the_steps_that_it_has_seen(windows_of_two, monkeypatch):
+    """As of a run of before it was a constant."""
+    before, after = halving(), Halving(Halving.Options(patience=1), model(learning_rate=1e-4))
     for number, value in enumerate([1.0, 1.0, 0.9], 1):  # a window of two, and one step of the next
         before.update(number, {"began/convergence": torch.tensor(value)})
     after.load_state_dict(before.state_dict())
+    monkeypatch.setattr("gankit_began.balance.WINDOW", 5)
     for number in (4, 5):
         after.update(number, {"began/convergence": torch.tensor(0.9)})
     assert float(after.lowest) == pytest.approx(0.9)  # divided by the window it would be 0.54, never reached again
@@ -254,6 +270,7 @@ def test_a_window_that_is_changed_at_a_resume_takes_the_mean_of_the_steps_that_i
 
 
 @pytest.mark.parametrize("lost", [[0, 1], [4, 5]], ids=["in the first window", "later"])
+@pytest.mark.usefixtures("windows_of_two")
 def test_a_convergence_that_is_not_a_number_is_no_low_and_later_ones_still_are(lost):
     values = [1 / n for n in range(1, 41)]
     for n in lost:
@@ -370,8 +387,10 @@ def test_our_elu_is_elu_with_its_first_and_second_derivatives():
     [
         ({}, 7.5e-4),
         ({"learning_rate": 2e-4}, 5e-4),
-        ({"generator_pace": 1.0}, 3e-4),
-        ({"generator_pace": 4.0}, 12e-4),
+        ({"learning_rate_generator": "1x"}, 3e-4),
+        ({"learning_rate_generator": "4x"}, 12e-4),
+        ({"learning_rate_generator": "1.5x", "networks": "began-autoencoder"}, 1.5e-4),
+        ({"learning_rate_generator": "auto"}, 7.5e-4),
         ({"learning_rate_generator": 1e-4}, 1e-4),
         ({"learning_rate_generator": None}, 3e-4),
         ({"learning_rate": 1e30}, 1e30),

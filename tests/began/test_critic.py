@@ -43,9 +43,10 @@ def test_both_losses_are_softplus_of_the_difference_of_each_pair():
     assert float(term.own_loss(made).detach()) == pytest.approx(np.log1p(np.exp(b - a)).mean())
 
 
-def test_the_penalties_are_those_of_r3gan_by_finite_differences():
+def test_the_penalties_are_those_of_r3gan_by_finite_differences(monkeypatch):
     """γ/2 of both squared gradients, every third step, three times."""
-    term, critic, real, fake = drawn(penalty=0.7, every=3)
+    monkeypatch.setattr("gankit_began.critic.EVERY", 3)
+    term, critic, real, fake = drawn(penalty=0.7)
 
     @torch.no_grad()
     def squared_gradient(x: Tensor) -> float:
@@ -88,11 +89,12 @@ def test_other_networks_begin_as_they_do_without_it():
             assert torch.equal(parameter, same)
 
 
-TRAINED = ("run", "began", *DATA, *SMALL, "--log-every", "1", "--loss", f"{NAME}=0.2", "--set", f"{NAME}.every=2")
+TRAINED = ("run", "began", *DATA, *SMALL, "--log-every", "1", "--loss", f"{NAME}=0.2")
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_run_with_it_that_was_stopped_is_as_if_it_was_not(gankit: Gankit) -> None:
+def test_a_run_with_it_that_was_stopped_is_as_if_it_was_not(gankit: Gankit, monkeypatch) -> None:
+    monkeypatch.setattr("gankit_began.critic.EVERY", 2)
     gankit(*TRAINED, "--steps", 6, "--out", "whole")
     gankit(*TRAINED, "--steps", 3, "--out", "stopped")
     gankit("resume", "stopped", "--steps", 6)

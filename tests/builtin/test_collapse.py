@@ -249,7 +249,7 @@ def judged(health: Health, *varieties: float, colours: float = 1.0, step: int = 
 
 
 def test_the_states_and_their_hysteresis():
-    health = Health(ModeCollapse.Options())
+    health = Health()
     judged(health, *[0.5] * 8)
     assert health.word == "healthy"
     seen = judged(health, 0.38, 0.38, 0.44, 0.38, 0.2, 0.2, 0.3, 0.44, 0.46, 0.38, 0.5, step=4000)
@@ -261,7 +261,7 @@ def test_the_states_and_their_hysteresis():
 
 
 def test_a_sudden_end_is_told_at_once_and_a_single_low_look_is_not():
-    health = Health(ModeCollapse.Options())
+    health = Health()
     judged(health, *[0.5] * 8)
     assert judged(health, 0.35, 0.5, step=4000) == [("healthy", []), ("healthy", [])]
     assert judged(health, 0.1, step=5000) == [("collapsed", [("mode-collapse", "critical")])]
@@ -269,7 +269,7 @@ def test_a_sudden_end_is_told_at_once_and_a_single_low_look_is_not():
 
 def test_three_places_must_lose_and_each_has_its_own_best():
     def after(*now: float) -> list[tuple[str, str]]:
-        health = Health(ModeCollapse.Options())
+        health = Health()
         for look in range(8):
             assert health.judge((look + 1) * EVERY, 0.5, 1.0, places=[0.9, 0.8, 0.4, 0.6, 0.01]) == []
         return [told for look in (8, 9) for told in health.judge((look + 1) * EVERY, 0.5, 1.0, places=now)]
@@ -280,7 +280,7 @@ def test_three_places_must_lose_and_each_has_its_own_best():
 
 
 def test_what_was_shown_before_it_opened_is_no_best():
-    health = Health(ModeCollapse.Options())
+    health = Health()
     for look in range(4):
         health.judge((look + 1) * EVERY, 0.01, 1.0, places=[0.9] * 3)
     for look in range(4, 12):
@@ -289,7 +289,7 @@ def test_what_was_shown_before_it_opened_is_no_best():
 
 
 def test_a_run_that_never_opens_is_told_at_3000_steps_and_given_up_at_6000():
-    health = Health(ModeCollapse.Options())
+    health = Health()
     seen = judged(health, *[0.01] * 14)
     assert [(i * EVERY, told) for i, (_, told) in enumerate(seen, 1) if told] == [
         (3000, [("one-mode", "warning")]),
@@ -299,7 +299,7 @@ def test_a_run_that_never_opens_is_told_at_3000_steps_and_given_up_at_6000():
 
 
 def test_a_generator_that_ignores_its_latent_is_told_at_the_second_look_and_a_slow_one_is_not():
-    dead, slow = Health(ModeCollapse.Options()), Health(ModeCollapse.Options())
+    dead, slow = Health(), Health()
     assert dead.judge(500, 0.0, 0.0, apart=1e-5) == []
     assert dead.judge(1000, 0.0, 0.0, apart=1e-5) == [("dead-generator", "critical")]
     assert dead.judge(1500, 0.0, 0.0, apart=1e-5) == []
@@ -309,7 +309,7 @@ def test_a_generator_that_ignores_its_latent_is_told_at_the_second_look_and_a_sl
 
 def test_a_run_that_still_opens_up_is_left_alone():
     """Plain numbers of the illustrations: one brown for all until step 5,000, and fine later."""
-    health = Health(ModeCollapse.Options())
+    health = Health()
     varieties = [0, 0, 0, 0.01, 0.04, 0.07, 0.09, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.3]
     for i, variety in enumerate(varieties, 1):
         assert health.judge(i * EVERY, variety, min(1, 0.05 * 1.2**i)) == []
@@ -317,7 +317,7 @@ def test_a_run_that_still_opens_up_is_left_alone():
 
 
 def test_one_colour_waits_for_growth_and_goes_when_colours_come():
-    health = Health(ModeCollapse.Options())
+    health = Health()
     seen = judged(health, *[0.4] * 10, colours=0.1)
     (first,) = [i * EVERY for i, (_, told) in enumerate(seen, 1) if told]
     assert first == max(3000, EVERY + PATIENCE)
@@ -327,7 +327,7 @@ def test_one_colour_waits_for_growth_and_goes_when_colours_come():
 
 
 def test_the_warm_up_begins_again_after_a_return():
-    health = Health(ModeCollapse.Options())
+    health = Health()
     assert health.judge(9000, 0.01, 1.0, since=8000) == []
     assert health.word == "warming up"
 

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import read, refused
+from conftest import refused
 from gankit_began.networks import Convolutions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from gankit.builtin.networks import Opacity, ResizeConvolution, StridedAutoencoder
+from gankit.runs.folder import RunFolder
+from gankit.trained.sampling import rebuild
 
 WAYS = ("resize", "transposed")
 
@@ -99,7 +101,7 @@ def test_what_a_view_has_brought_out_of_range_can_be_reconstructed_and_what_is_d
 
 
 def test_a_background_that_is_no_colour_is_refused(gankit):
-    said = gankit("run", "began", "--data", "demo:60", "--set", "strided-autoencoder.background=sky", "--out", "r")
+    said = gankit("run", "began", "--data", "demo:60", "--background", "sky", "--out", "r")
     refused(said, "background", "sky")
     assert not Path("r").exists()
 
@@ -107,7 +109,8 @@ def test_a_background_that_is_no_colour_is_refused(gankit):
 def test_the_run_s_background_is_what_pictures_are_laid_over(gankit, undrawn):
     few = ("--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--steps", 1, "--out", "r")
     assert gankit("run", "began", "--data", "demo:60", "--background", "navy", *few).code == 0
-    assert read(Path("r") / "config.json")["networks"]["strided-autoencoder"]["background"] == "#000080"
+    generator = rebuild(RunFolder("r")).networks["generator"]
+    assert generator.opacity.ground.flatten().tolist() == pytest.approx([-1, -1, 128 / 127.5 - 1])
 
 
 def test_a_linear_output_is_unbounded():

@@ -33,7 +33,7 @@ WRONG = [
     (("run", "began", *DATA, "--set", "betas=[2,3]"), "betas"),
     (("run", "began", *DATA, "--set", "gamma"), "KEY=VALUE"),
     (("run", "began", *DATA, "--set", "nothing.at=1"), "nothing"),
-    (("run", "began", *DATA, "--set", "balance.lambda=1"), "did you mean 'lambda_k'"),
+    (("run", "began", *DATA, "--set", "balance.flor=1"), "did you mean 'floor'"),
     (("run", "began", *DATA, "--set", "networks=other"), "began-autoencoder"),
     (("run", "ebgan", *DATA, "--set", "gamma=0.5"), "gamma"),
     (("run", "began", "--data", "demo", "--image-size", "big"), "--image-size"),
@@ -76,13 +76,17 @@ NO_NUMBERS = ("nan", "inf", "-inf")
 OUT_OF_RANGE = [  # model, setting, allowed value, refused value
     ("began", "gamma", "(0, 1]", ("0", "-0.1", "1.01", *NO_NUMBERS)),
     ("began", "lambda_k", "(0, 1e+30]", ("0", "-0.001", *NO_NUMBERS)),
-    ("began", "balance.lambda_k", "(0, 1e+30]", ("0", "-0.001", *NO_NUMBERS)),
+    (
+        "began",
+        "learning_rate_generator",
+        "a number in (0, 1e+30], a multiple of learning_rate such as 2.5x, auto or none",
+        ("0", "-1", "0x", "x", "-2x", "nanx", "fast", "[1]", *NO_NUMBERS),
+    ),
     ("began", "balance.floor", "[0, 1)", ("-0.1", "1", *NO_NUMBERS)),
     ("began", "filters", "[4, ∞)", ("3", "0", "-4", "4.5", *NO_NUMBERS)),
-    ("began", "began-autoencoder.filters", "[4, ∞)", ("3",)),
+    ("began", "strided-autoencoder.mapping", "[0, ∞)", ("-1", "0.5")),
     ("ebgan", "filters", "[4, ∞)", ("3", "0", "-4", "4.5", *NO_NUMBERS)),
-    ("ebgan", "margin", "(0, 1e+30] or auto", ("0", "-0.5", "1e+39", *NO_NUMBERS)),
-    ("ebgan", "margin.fixed", "(0, 1e+30]", ("0", "-0.5", "1e+39", *NO_NUMBERS)),  # 1e39 is ∞ in single precision
+    ("ebgan", "margin", "(0, 1e+30] or auto", ("0", "-0.5", "1e+39", *NO_NUMBERS)),  # 1e39 is ∞ in single precision
     ("ebgan", "margin.ratio", "(1, 1e+30]", ("1", "1e+39", *NO_NUMBERS)),
     ("ebgan", "pull_away", "[0, 1e+30]", ("-1", *NO_NUMBERS)),
     ("ebgan", "energy", "norm or rms or mse", ("l2",)),
@@ -99,12 +103,31 @@ WRONG += [
         range_,
     )
     for name, setting, range_, values in [
-        ("balance-pi", "lambda_k", "(0, 1e+30]", ("0", *NO_NUMBERS)),
         ("balance-pi", "proportional", "[0, 1e+30]", ("-1", *NO_NUMBERS)),
         ("pace", "gain", "(0, 1e+30]", ("0", *NO_NUMBERS)),
         ("pace", "limit", "[1, 1e+30]", ("0.5", *NO_NUMBERS)),
     ]
     for value in values
+]
+WRONG += [  # what has one home, or is no setting any more
+    (("run", model, *DATA, "--steps", 0, "--set", f"{setting}=3"), setting.split(".")[-1], instead)
+    for model, setting, instead in [
+        ("began", "generator_pace", "any more: write --set learning_rate_generator=2.5x"),
+        ("began", "balance.lambda_k", "any more: write --set lambda_k=0.001"),
+        ("began", "strided-autoencoder.filters", "not its own in this run: write --set filters=…"),
+        ("began", "began-autoencoder.skip_connections", "not its own in this run: write --set skip_connections=…"),
+        ("began", "strided-autoencoder.background", "not its own in this run: write --background COLOUR"),
+        ("ebgan", "strided-autoencoder.mapping", "not its own in this run: write --set mapping=…"),
+        ("ebgan", "margin.fixed", "any more: write --set margin=0.5"),
+        ("began", "critic.every", "any more: it is a constant, 8. Leave it out"),
+        ("began", "halving.window", "any more: it is a constant, 500. Leave it out"),
+        ("began", "vitals.exploded", "any more: it is a constant, 20. Leave it out"),
+        ("began", "equilibrium.patience", "any more: it is a constant, 2000. Leave it out"),
+        ("began", "mode-collapse.narrowing", "any more: it is a constant, 0.8. Leave it out"),
+        ("began", "cleanliness.grainy", "any more: it is a constant, 2. Leave it out"),
+        ("began", "reconstruction-errors.memorised", "any more: it is a constant, 1.5. Leave it out"),
+        ("began", "vitals.nothing", "It has none"),
+    ]
 ]
 WRONG += [  # not 8·2^m
     (("run", model, "--data", "demo:120", "--steps", 0, "--image-size", size), "16, 32, 64, 128, 256")
@@ -314,7 +337,7 @@ def test_a_controller_that_is_named_replaces_the_one_for_its_knobs(
     assert min(ks[2:]) >= (0.1 if "balance.floor=0.1" in asked else 0)
     assert (len(rates) > 1) == ("pace" in asked)
     if "balance.floor=0.1" in asked:
-        assert config["controllers"]["balance"] == {"lambda_k": 1.0, "floor": 0.1}
+        assert (config["model"]["lambda_k"], config["controllers"]["balance"]) == (1, {"floor": 0.1})
 
 
 def test_two_controllers_for_k_are_refused(gankit: Gankit, tmp_path: Path):

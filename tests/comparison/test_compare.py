@@ -41,6 +41,11 @@ def compared(folder: Path) -> dict[str, Any]:
     return read(folder / "comparison.json")
 
 
+def built_with(config: dict[str, Any], pair: str) -> dict[str, Any]:
+    """The settings that a pair of networks was built with, whether they are the model's or its own."""
+    return {**config["model"], **config["networks"][pair]}
+
+
 def told(comparison: dict[str, Any]) -> dict[str, Any]:
     """The parts that depend on neither the clock nor the machine."""
     known = (*results.FIXED, "collapse_step", "rescues", "measured_step", "measures")
@@ -109,7 +114,7 @@ def test_one_model_with_several_settings_and_losses(gankit: Gankit, tmp_path: Pa
     assert two["losses"]["pulling-away"]["weight"] == 0.3
     assert list(two["views"]) == ["augment"]
     assert (
-        three["networks"]["strided-autoencoder"].items()
+        built_with(three, "strided-autoencoder").items()
         >= {**{"filters": 4, "latent": 8, "upsampling": "transposed", "mapping": 0}}.items()
     )
     # Alternating updates draw two batches a step: equally many pictures at half the steps.
@@ -129,7 +134,8 @@ def test_the_filters_of_one_backbone_are_alike_unless_asked_for(gankit: Gankit, 
     wanted = ("ebgan", "ebgan:filters=6", "began")
     assert gankit("compare", *wanted, *smaller, "--steps", 1, "--seeds", 1, "--out", "c").code == 0
     rows = compared(tmp_path / "c")["runs"]
-    filters = [read(tmp_path / "c" / r["folder"] / "config.json")["networks"]["began-autoencoder"] for r in rows]
+    configs = [read(tmp_path / "c" / r["folder"] / "config.json") for r in rows]
+    filters = [built_with(config, "began-autoencoder") for config in configs]
     assert [table["filters"] for table in filters] == [16, 6, 16]  # 16 is BEGAN's own choice on a CPU, 32 EBGAN's
 
 
@@ -143,8 +149,8 @@ def test_on_networks_that_are_no_models_own_the_order_of_the_models_decides_noth
         assert gankit("compare", *order, *asked, "--out", order[0]).code == 0
         rows = compared(tmp_path / order[0])["runs"]
         table = {row["arm"]: read(tmp_path / order[0] / row["folder"] / "config.json") for row in rows}
-        mapping = [config["networks"]["strided-autoencoder"]["mapping"] for config in table.values()]
-        latent = [config["networks"]["strided-autoencoder"]["latent"] for config in table.values()]
+        built = [built_with(config, "strided-autoencoder") for config in table.values()]
+        mapping, latent = ([options[name] for options in built] for name in ("mapping", "latent"))
         filters = [config["model"]["filters"] for config in table.values()]
         assert (mapping, latent) == ([0, 0], [8, 8])
         assert filters == ([6, 4] if "6" in order[0] else [4, 4])

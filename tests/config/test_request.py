@@ -23,7 +23,7 @@ from gankit.config.schema import RunConfig
         ({"controllers": "pace"}, {"controllers": {"pace": {}}}),
         ({"controllers": ["pace", "balance-pi"]}, {"controllers": {"pace": {}, "balance-pi": {}}}),
         ({"views": ("packing",)}, {"views": {"packing": {}}}),
-        ({"diagnostics": {"vitals": {"exploded": 5}}}, {"diagnostics": {"vitals": {"exploded": 5}}}),
+        ({"diagnostics": {"cleanliness": {"pictures": 50}}}, {"diagnostics": {"cleanliness": {"pictures": 50}}}),
         ({"losses": ["imle"]}, {"losses": {"imle": {}}}),
         (
             {"losses": {"imle": 0.3, "critic": {"weight": 1}}},
@@ -114,9 +114,9 @@ def test_a_file_asks_what_flags_ask(tmp_path):
         ({"set": {"gamma": 0.5, "eta": 2}}, {"set": {"gamma": 0.3}}, {"model": {"gamma": 0.3, "eta": 2}}),
         # A component's table overrides an earlier COMPONENT.FIELD, field by field; in one request COMPONENT.FIELD wins.
         (
-            {"set": {"balance.floor": 0, "balance.lambda_k": 1}},
-            {"controllers": {"balance": {"floor": 0.2}}},
-            {"set": {"balance.lambda_k": 1}, "controllers": {"balance": {"floor": 0.2}}},
+            {"set": {"halving.floor": 0, "halving.patience": 1}},
+            {"controllers": {"halving": {"floor": 0.2}}},
+            {"set": {"halving.patience": 1}, "controllers": {"halving": {"floor": 0.2}}},
         ),
         (
             {"controllers": {"balance": {"floor": 0.2}}},

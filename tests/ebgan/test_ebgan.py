@@ -127,13 +127,13 @@ def test_the_margin_is_its_ratio_of_the_real_energy_wherever_that_has_come_to_re
 
 def test_a_margin_that_is_set_is_held():
     ebgan = model(margin=0.3)
-    controller = Margin(Margin.Options(**ebgan.controller_options(ebgan.settings, "margin")), ebgan)
+    controller = Margin(Margin.Options(), ebgan)
     controller.update(1, {"energy/real": torch.tensor(2.0)})
     assert float(controller.value("margin")) == pytest.approx(0.3)
 
 
-def margin(**options) -> Margin:
-    return Margin(Margin.Options(ratio=1.5, memory=10, **options), model())
+def margin(fixed: float | str = "auto") -> Margin:
+    return Margin(Margin.Options(ratio=1.5, memory=10), model(margin=fixed))
 
 
 def told(controller: Margin, *reals: float) -> Margin:

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -288,7 +289,7 @@ def the_hinge_is_on_and_lets_go(energy: str, margin: str | float) -> None:
 
 
 def k_stays_in_0_to_1(controller: type[Balance]) -> None:
-    made = controller(controller.Options(lambda_k=0.1), small(BEGAN))
+    made = controller(controller.Options(), small(BEGAN, lambda_k=0.1))
     for number, balance in enumerate([-3.0] * 4 + [3.0] * 10 + [-3.0] * 10, 1):
         made.update(number, {"began/balance": torch.tensor(balance)})
         promised(0 <= float(made.value("k")) <= 1, f"k in [0, 1] after a balance of {balance}")
@@ -296,12 +297,12 @@ def k_stays_in_0_to_1(controller: type[Balance]) -> None:
 
 class Unclipped(Balance):
     def update(self, number: int, readings: Any) -> None:
-        self.k.add_(readings["began/balance"], alpha=self.options.lambda_k)
+        self.k.add_(readings["began/balance"], alpha=self.lambda_k)
 
 
 class ClippedBeforeTheIncrement(Balance):
     def update(self, number: int, readings: Any) -> None:
-        self.k.clamp_(0, 1).add_(readings["began/balance"], alpha=self.options.lambda_k)
+        self.k.clamp_(0, 1).add_(readings["began/balance"], alpha=self.lambda_k)
 
 
 def a_k_that_is_no_number_shows(controller: type[Balance]) -> None:
@@ -313,7 +314,7 @@ def a_k_that_is_no_number_shows(controller: type[Balance]) -> None:
 
 class HiddenByMinAndMax(Balance):
     def update(self, number: int, readings: Any) -> None:
-        k = float(self.k + self.options.lambda_k * readings["began/balance"])
+        k = float(self.k + self.lambda_k * readings["began/balance"])
         self.k.fill_(max(min(1, k), 0))  # min(1, nan) is 1
 
 
@@ -343,9 +344,10 @@ def summed(seen: Tensor, judged: Judged) -> Tensor:
 # The learning rate.
 
 
+@patch("gankit_began.balance.WINDOW", 1)
 def a_halving_leaves_adam_s_moments(step: Stepping) -> None:
     """A real training, where M_global's first rise is a stall."""
-    halving = {"halving.window": 1, "halving.patience": 1, "halving.floor": 0.0, "learning_rate": 8e-3}
+    halving = {"halving.patience": 1, "halving.floor": 0.0, "learning_rate": 8e-3}
     training, batches = prepare("began", [], PICTURES, set=PLAIN | halving)
     weights = {name: next(network.parameters()) for name, network in training.networks.items()}
     (beta, _), rates, seen = training.model.settings.betas, [], {name: torch.zeros(()) for name in weights}
@@ -370,8 +372,9 @@ def a_new_adam_at_each_halving(training: Training, batches: Batches) -> dict[str
     return readings
 
 
+@patch("gankit_began.balance.WINDOW", 1)
 def the_floor_is_a_lower_bound(controller: type[Halving]) -> None:
-    made = controller(controller.Options(window=1, patience=1, floor=2e-5), small(BEGAN))
+    made = controller(controller.Options(patience=1, floor=2e-5), small(BEGAN))
     rates = []
     for number in range(1, 12):
         made.update(number, {"began/convergence": torch.tensor(1.0)})
@@ -386,9 +389,10 @@ class FlooredByMin(Halving):
         return torch.where(self.scale < 1, (self.scale * initial).clamp(max=2e-6), initial * self.scale)
 
 
+@patch("gankit_began.balance.WINDOW", 10_000)
 def the_rate_follows_m_global(controller: type[Halving]) -> None:
     """It sees every 10,000th step only, each in its own window."""
-    options = controller.Options(window=10_000, patience=3, floor=0)
+    options = controller.Options(patience=3, floor=0)
     falling, stalled = controller(options, small(BEGAN)), controller(options, small(BEGAN))
     initial = small(BEGAN).learning_rate("generator")
     for number in range(10_000, 300_001, 10_000):

@@ -227,8 +227,8 @@ BROKEN = {
     ),
     "a model of version 1 whose options of controllers an instance gives": (
         model(body="def controller_options(self, controller): return {'lambda_k': self.settings.lambda_k}"),
-        "Mine.controller_options has its form of before version 2 of gankit's hooks; no model is made to ask it: write "
-        "@classmethod def controller_options(cls, settings, controller)",
+        "Mine.controller_options has its form of before version 2 of gankit's hooks; a controller is given the model: "
+        "let it read model.settings",
     ),
     **{
         f"a model of version 1 whose {name} are a property": (

@@ -295,8 +295,9 @@ def test_what_is_for_a_new_run_is_said_with_its_whole_command_and_never_tried(ga
     assert read(tmp_path / "run-again" / "config.json")["model"]["learning_rate"] == 0.01
 
 
-def test_where_the_rates_have_vanished_a_flag_that_brings_them_back_is_advised(gankit: Gankit, tmp_path):
-    fast = ("--set", "halving.window=1", "--set", "halving.patience=1", "--set", "filters=4")
+def test_where_the_rates_have_vanished_a_flag_that_brings_them_back_is_advised(gankit: Gankit, tmp_path, monkeypatch):
+    monkeypatch.setattr("gankit_began.balance.WINDOW", 1)
+    fast = ("--set", "halving.patience=1", "--set", "filters=4")
     gankit("run", "began", "--data", "demo:60", "--image-size", 16, *fast, "--steps", 100, "--out", "run")
     assert lines(tmp_path / "run")[-1]["learning_rate/discriminator"] <= 1e-6
     (alarm,) = (alarm for alarm in lines(tmp_path / "run", "alarms.jsonl") if alarm["kind"] == "rate-vanished")

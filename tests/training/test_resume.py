@@ -11,12 +11,12 @@ import gankit_began.model
 import pytest
 from conftest import TINY, Gankit, checkpoints, contents, lines, read, refused, timeless, weights
 
-from gankit.builtin.vitals import Vitals
+from gankit.builtin import vitals
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 # Settings with which the whole state of a training changes within eight steps.
-RESTLESS = ("--set", "lambda_k=0.1", "--set", "halving.window=2", "--set", "halving.patience=1", "--set", "ema=0.9")
+RESTLESS = ("--set", "lambda_k=0.1", "--set", "halving.patience=1", "--set", "ema=0.9")  # with windows of two steps
 BEGAN = ("began", *RESTLESS)
 NORMALISED = ("--set", "began-autoencoder.spectral_normalisation=both")
 KINDS: dict[str, tuple[str, ...]] = {
@@ -49,9 +49,15 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 
 
+@pytest.fixture
+def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gankit_began.balance.WINDOW", 2)
+
+
 # N + M is N and then M.
 
 
+@pytest.mark.usefixtures("short_windows")
 @pytest.mark.parametrize("every", [1, 3], ids=["each step logged", "stopped between two lines"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_was_stopped_is_as_if_it_was_not(kind: str, every: int, gankit: Gankit, tmp_path: Path) -> None:
@@ -71,6 +77,7 @@ def test_a_run_that_was_stopped_is_as_if_it_was_not(kind: str, every: int, ganki
     assert read(parts / "result.json")["steps"] == 8
 
 
+@pytest.mark.usefixtures("short_windows")
 def test_it_can_be_stopped_many_times(gankit: Gankit, tmp_path: Path) -> None:
     assert gankit("run", *BEGAN, *TINY, "--steps", 6, "--out", "whole").code == 0
     assert gankit("run", *BEGAN, *TINY, "--steps", 0, "--out", "parts").code == 0
@@ -91,8 +98,9 @@ def test_seconds_go_on_from_where_they_were(gankit: Gankit, tmp_path: Path) -> N
 
 def test_the_same_alarm_is_not_told_again(gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state of a diagnostic is in the checkpoint."""
-    monkeypatch.setattr(Vitals, "every", 2)
-    options = ("--set", "learning_rate=0.01", "--set", "vitals.exploded=1.0001", "--on-alarm", "warn")
+    monkeypatch.setattr(vitals.Vitals, "every", 2)
+    monkeypatch.setattr(vitals, "EXPLODED", 1.0001)
+    options = ("--set", "learning_rate=0.01", "--on-alarm", "warn")
     options += ("--set", "edges=0", "--set", "strided-autoencoder.output=linear")
     assert gankit("run", "began", *TINY, *options, "--steps", 7, "--out", "run").code == 0
     (alarm,) = lines(tmp_path / "run", "alarms.jsonl")
@@ -169,7 +177,7 @@ def test_fewer_steps_than_it_has_are_no_way_back(gankit: Gankit, run: Path) -> N
 
 def test_changed_settings_are_told_in_the_history(gankit: Gankit, run: Path) -> None:
     before = lines(run)
-    options = ("--set", "gamma=0.4", "--loss", "pulling-away=0.2", "--set", "halving.window=9", "--on-alarm", "warn")
+    options = ("--set", "gamma=0.4", "--loss", "pulling-away=0.2", "--set", "halving.patience=9", "--on-alarm", "warn")
     assert gankit("resume", run, "--steps", 10, *options).code == 0
     config = read(run / "config.json")
     assert config["model"]["gamma"] == 0.4
@@ -178,7 +186,7 @@ def test_changed_settings_are_told_in_the_history(gankit: Gankit, run: Path) -> 
     assert entry["step"] == 8
     changed = entry["changed"]
     assert changed["model.gamma"] == 0.4
-    assert changed["controllers.halving.window"] == 9
+    assert changed["controllers.halving.patience"] == 9
     assert changed["on_alarm"] == "warn"
     assert changed["steps"] == 10
     assert lines(run)[: len(before)] == before
@@ -379,17 +387,17 @@ def test_settings_stay_as_they_were_whatever_the_defaults_are_now(gankit: Gankit
     config = read(run / "config.json")
     config["model"]["ema"] = 0.5
     config["controllers"]["halving"]["patience"] = 77
-    config["diagnostics"]["vitals"]["exploded"] = 99.0
+    config["diagnostics"]["cleanliness"]["pictures"] = 99
     config["artifacts"]["report"]["an option of an older version"] = 1
     (run / "config.json").write_text(json.dumps(config))
     assert gankit("resume", run, "--steps", 10, "--set", "lambda_k=0.5").code == 0
     after = read(run / "config.json")
     assert after["model"]["ema"] == 0.5
     assert after["controllers"]["halving"]["patience"] == 77
-    assert after["diagnostics"]["vitals"]["exploded"] == 99
+    assert after["diagnostics"]["cleanliness"]["pictures"] == 99
     changed = after["history"][-1]["changed"]
     assert changed.pop("artifacts.report.an option of an older version") is None
-    assert changed == {"steps": 10, "model.lambda_k": 0.5, "controllers.balance.lambda_k": 0.5}
+    assert changed == {"steps": 10, "model.lambda_k": 0.5}
 
 
 def test_a_preset_is_what_it_was_when_the_run_began(
@@ -414,14 +422,15 @@ def test_auto_at_a_resume_is_decided_anew(gankit: Gankit, tmp_path: Path) -> Non
     assert gankit("run", "ebgan", *small, "--set", "margin=0.3", "--steps", 1, "--out", "e").code == 0
     assert gankit("resume", "e", "--set", "margin=auto", "--steps", 2).code == 0
     after = read(tmp_path / "e" / "config.json")
-    assert (after["model"]["margin"], after["controllers"]["margin"]["fixed"]) == ("auto", None)
-    assert gankit("run", "began", *small, "--set", "generator_pace=1", "--steps", 1, "--out", "b").code == 0
-    assert gankit("resume", "b", "--set", "generator_pace=auto", "--steps", 2).code == 0
+    assert after["model"]["margin"] == "auto"
+    asked = ("--set", "learning_rate_generator=none")
+    assert gankit("run", "began", *small, *asked, "--steps", 1, "--out", "b").code == 0
+    assert gankit("resume", "b", "--set", "learning_rate_generator=auto", "--steps", 2).code == 0
     after = read(tmp_path / "b" / "config.json")
-    assert (after["model"]["generator_pace"], after["model"]["networks"]) == (2.5, "strided-autoencoder")
-    assert after["history"][-1]["changed"] == {"steps": 2, "model.generator_pace": 2.5}
+    assert (after["model"]["learning_rate_generator"], after["model"]["networks"]) == ("2.5x", "strided-autoencoder")
+    assert after["history"][-1]["changed"] == {"steps": 2, "model.learning_rate_generator": "2.5x"}
     assert gankit("resume", "b", "--steps", 3).code == 0  # and stays so
-    assert read(tmp_path / "b" / "config.json")["model"]["generator_pace"] == 2.5
+    assert read(tmp_path / "b" / "config.json")["model"]["learning_rate_generator"] == "2.5x"
 
 
 def test_what_is_asked_for_last_holds_by_whichever_name(gankit: Gankit, tmp_path: Path) -> None:
@@ -444,7 +453,7 @@ def test_what_is_asked_for_last_holds_by_whichever_name(gankit: Gankit, tmp_path
 def test_a_run_of_an_older_gankit_goes_on_as_it_was_whatever_its_request_would_mean_now(gankit, run: Path) -> None:
     """Its stored request is only a record: older versions did not read some forms, or read them differently."""
     config = read(run / "config.json")
-    del config["model"]["generator_pace"]  # from before there was one: both networks had the same rate
+    config["model"]["learning_rate_generator"] = None  # from before it was 2.5x: both networks had the same rate
     config["requested"] |= {
         "preset": "paper",
         "networks": "ebgan-autoencoder",
@@ -456,8 +465,7 @@ def test_a_run_of_an_older_gankit_goes_on_as_it_was_whatever_its_request_would_m
     (run / "config.json").write_text(json.dumps(config))
     assert gankit("resume", run).code == 0
     after = read(run / "config.json")
-    assert after["model"].pop("generator_pace") == 1
-    assert after["history"][-1]["changed"] == {"model.generator_pace": 1}
+    assert after["history"] == []
     for name in ("model", "networks", "losses", "controllers", "diagnostics", "batch_size"):
         assert after[name] == config[name], name
 
@@ -477,14 +485,15 @@ def test_what_the_networks_were_built_with_stays_where_the_model_sets_it_by_now(
     run = ("run", "ebgan", "--data", "demo:60", "--image-size", 16, "--preset", "paper", "--set", "filters=4")
     assert gankit(*run, "--set", "mapping=1", "--steps", 1, "--out", "a").code == 0
     config = read(tmp_path / "a" / "config.json")
-    del config["model"]["mapping"]
+    config["networks"]["strided-autoencoder"]["mapping"] = config["model"].pop("mapping")
     del config["requested"]["model"]["mapping"]
     (tmp_path / "a" / "config.json").write_text(json.dumps(config))
     assert gankit("resume", "a", "--steps", 2).code == 0
-    assert read(tmp_path / "a" / "config.json")["networks"]["strided-autoencoder"]["mapping"] == 1
+    after = read(tmp_path / "a" / "config.json")
+    assert (after["model"]["mapping"], "mapping" in after["networks"]["strided-autoencoder"]) == (1, False)
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "short_windows")
 def test_a_run_from_before_a_setting_is_as_it_was_without_it(gankit: Gankit, tmp_path: Path) -> None:
     """Its folder has no settings for opacity, edges and critic: it has none of them, in the report and in a resume."""
     before = ("--set", "edges=0", "--set", "strided-autoencoder.output=linear", "--loss", "critic=0")
@@ -492,13 +501,125 @@ def test_a_run_from_before_a_setting_is_as_it_was_without_it(gankit: Gankit, tmp
     assert gankit("resume", "a", "--steps", 6, "--out", "whole").code == 0
     config = read(tmp_path / "a" / "config.json")
     del config["model"]["edges"], config["requested"]
-    for setting in ("output", "background"):
-        del config["networks"]["strided-autoencoder"][setting]
+    del config["networks"]["strided-autoencoder"]["output"]
     (tmp_path / "a" / "config.json").write_text(json.dumps({**config, "requested": {}}))
     assert gankit("sample", "a", "-n", 2).code == 0
     assert gankit("resume", "a", "--steps", 6).code == 0
     assert weights(tmp_path / "a", 6) == weights(tmp_path / "whole", 6)
     assert "critic" not in read(tmp_path / "a" / "config.json")["losses"]
+
+
+CONSTANTS = {  # what were settings of components until they were constants
+    "losses": {"critic": {"every": 8}},
+    "controllers": {"halving": {"window": 500}},
+    "diagnostics": {
+        "vitals": {"exploded": 20.0, "vanished": 0.01},
+        "cleanliness": {"warm_up": 10_000, "patience": 5000, "grainy": 2.0, "blurred": 0.4},
+        "mode-collapse": {"warm_up": 3000, "narrowing": 0.8, "collapsed": 0.5},
+        "equilibrium": {"patience": 2000, "sunk": 0.5, "outrun": 1.5},
+        "reconstruction-errors": {"memorised": 1.5},
+    },
+}
+
+
+def in_words_of_before(config: dict[str, Any], **changed: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """config.json as it was when values stood twice and thresholds were settings; `changed` has some of these."""
+    old = json.loads(json.dumps(config))
+    rate = old["model"]["learning_rate_generator"]
+    follows = isinstance(rate, str)
+    old["model"]["generator_pace"] = float(rate[:-1]) if follows else 1.0
+    old["model"]["learning_rate_generator"] = None if follows else rate
+    for pair in old["networks"].values():
+        shared = ("filters", "latent", "skip_connections", "vanishing_residuals")
+        pair |= {key: old["model"][key] for key in shared[: 2 if "mapping" in pair else 4]}
+        pair |= {"background": old["background"]} if "mapping" in pair else {}
+    old["controllers"]["balance"]["lambda_k"] = old["model"]["lambda_k"]
+    for kind, tables in CONSTANTS.items():
+        for name, table in tables.items():
+            if name in old[kind]:
+                old[kind][name] |= table
+    for kind, tables in changed.items():
+        for name, table in tables.items():
+            old[kind][name] |= table
+    return old
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--set", "learning_rate_generator=1.5x"),
+        ("--set", "learning_rate_generator=none"),
+        ("--set", "learning_rate_generator=2e-4"),
+        ("--preset", "paper"),
+    ],
+    ids=lambda options: " ".join(options) or "defaults",
+)
+def test_a_run_from_when_values_stood_twice_is_shown_and_goes_on_as_it_was(
+    options: tuple[str, ...], gankit: Gankit, tmp_path: Path
+) -> None:
+    assert gankit("run", "began", *TINY, *options, "--steps", 3, "--out", "a").code == 0
+    assert gankit("sample", "a", "-n", 2, "--out", "before").code == 0
+    assert gankit("resume", "a", "--steps", 6, "--out", "whole").code == 0
+    config = read(tmp_path / "a" / "config.json")
+    (tmp_path / "a" / "config.json").write_text(json.dumps(in_words_of_before(config)))
+    assert gankit("sample", "a", "-n", 2, "--out", "after").code == 0
+    assert contents(tmp_path / "before") == contents(tmp_path / "after")
+    said = gankit("resume", "a", "--steps", 6)
+    assert (said.code, "constants" in said.out) == (0, False)
+    assert weights(tmp_path / "a", 6) == weights(tmp_path / "whole", 6)
+    assert timeless(tmp_path / "a") == timeless(tmp_path / "whole")
+    assert read(tmp_path / "a" / "config.json") == read(tmp_path / "whole" / "config.json")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_an_older_run_had_otherwise_than_the_constants_is_told_once(gankit: Gankit, run: Path) -> None:
+    config = read(run / "config.json")
+    changed = {
+        "diagnostics": {"vitals": {"exploded": 5.0}, "equilibrium": {"patience": 300}},
+        "losses": {"critic": {"every": 2}},
+    }
+    (run / "config.json").write_text(json.dumps(in_words_of_before(config, **changed)))
+    said = gankit("resume", run, "--steps", 9)
+    assert said.code == 0
+    (line,) = [line for line in said.out.splitlines() if "constants" in line]
+    assert all(word in line for word in ("vitals.exploded is 20", "equilibrium.patience is 2000", "critic.every is 8"))
+    after = read(run / "config.json")
+    assert {key: after[key] for key in changed} == {key: config[key] for key in changed}
+    assert after["history"][-1]["changed"] == {
+        "steps": 9,
+        "diagnostics.vitals.exploded": 20,
+        "diagnostics.equilibrium.patience": 2000,
+        "losses.critic.every": 8,
+    }
+    said = gankit("resume", run, "--steps", 10)
+    assert (said.code, "constants" in said.out) == (0, False)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_a_component_of_an_older_run_had_otherwise_than_its_model_holds(gankit: Gankit, tmp_path: Path) -> None:
+    """λ_k of the controller, n and the background of the networks were what counted."""
+    asked = ("--set", "lambda_k=0.3", "--set", "filters=4", "--background", "navy")
+    small = ("--data", "demo:60", "--image-size", 16, "--batch-size", 4, "--log-every", 1)
+    assert gankit("run", "began", *small, *asked, "--steps", 3, "--out", "a").code == 0
+    assert gankit("resume", "a", "--steps", 6, "--out", "whole").code == 0
+    assert gankit("sample", "a", "-n", 2, "--out", "before").code == 0
+    old = in_words_of_before(read(tmp_path / "a" / "config.json"))
+    old["model"] |= {"lambda_k": 0.001, "filters": 32}
+    (tmp_path / "a" / "config.json").write_text(json.dumps(old))
+    assert gankit("sample", "a", "-n", 2, "--out", "after").code == 0
+    assert contents(tmp_path / "before") == contents(tmp_path / "after")
+    assert gankit("resume", "a", "--steps", 6).code == 0
+    assert weights(tmp_path / "a", 6) == weights(tmp_path / "whole", 6)
+    assert read(tmp_path / "a" / "config.json") == read(tmp_path / "whole" / "config.json")
+
+    old = in_words_of_before(read(tmp_path / "whole" / "config.json"))
+    (tmp_path / "whole" / "config.json").write_text(json.dumps(old | {"background": "#ffffff"}))
+    assert gankit("sample", "whole", "-n", 2, "--out", "navy").code == 0
+    assert gankit("resume", "whole", "--steps", 7).code == 0
+    after = read(tmp_path / "whole" / "config.json")
+    assert (after["background"], after["networks"]["strided-autoencoder"]["background"]) == ("#ffffff", "#000080")
 
 
 def test_auto_is_the_learning_rate_that_fits_the_networks(gankit: Gankit, tmp_path: Path, undrawn: None) -> None:

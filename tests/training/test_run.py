@@ -122,8 +122,8 @@ def test_config_writes_out_every_default(finished: Path) -> None:
     assert config["model"]["name"] == "began"
     assert '"auto"' not in json.dumps(config)
     assert config["controllers"] == {
-        "balance": {"lambda_k": 0.3, "floor": 0.0},
-        "halving": {"window": 500, "patience": 5, "floor": 1e-07},
+        "balance": {"floor": 0.0},
+        "halving": {"patience": 5, "floor": 1e-07},
     }
 
 
@@ -368,13 +368,13 @@ def test_a_default_yields_to_a_preset_that_to_a_file_and_that_to_a_flag(gankit: 
 
 def test_a_file_can_name_the_preset_and_the_components(gankit: Gankit, tmp_path: Path) -> None:
     (tmp_path / "asked.toml").write_text(
-        'preset = "paper"\ntime = "2h"\nlosses = {pulling-away = 0.1}\n[controllers.halving]\nwindow = 7\n'
+        'preset = "paper"\ntime = "2h"\nlosses = {pulling-away = 0.1}\n[controllers.halving]\npatience = 7\n'
     )
     config = settled(gankit, tmp_path, "--config", "asked.toml")
     assert config["model"]["vanishing_residuals"] is True
     assert config["time"] == 7200
     assert config["losses"]["pulling-away"]["weight"] == 0.1
-    assert config["controllers"]["halving"]["window"] == 7
+    assert config["controllers"]["halving"]["patience"] == 7
 
 
 @pytest.mark.parametrize("model", ["began", "ebgan"])
@@ -398,7 +398,7 @@ def test_a_preset_is_the_flags_that_the_help_writes_it_out_as(
 
 def test_in_whatever_form_a_file_asks_it_yields_to_flags_and_a_preset_to_it(gankit: Gankit, tmp_path: Path) -> None:
     (tmp_path / "table.toml").write_text("[controllers.balance]\nfloor = 0.2\n[losses.imle]\nweight = 0.5\n")
-    (tmp_path / "set.toml").write_text("[set]\ngamma = 0.3\nbalance.floor = 0.2\n'halving.window' = 7\n")
+    (tmp_path / "set.toml").write_text("[set]\ngamma = 0.3\nbalance.floor = 0.2\n'halving.patience' = 7\n")
     (tmp_path / "names.toml").write_text("losses = ['pulling-away']\n")
     paper, flag = ("--preset", "paper"), ("--set", "balance.floor=0.1")
     for name in ("table.toml", "set.toml"):
@@ -407,7 +407,7 @@ def test_in_whatever_form_a_file_asks_it_yields_to_flags_and_a_preset_to_it(gank
         assert settled(gankit, tmp_path, *paper, *file)["controllers"]["balance"]["floor"] == 0.2  # the preset says 0
         assert settled(gankit, tmp_path, *paper, *file, *flag)["controllers"]["balance"]["floor"] == 0.1
     config = settled(gankit, tmp_path, *paper, "--config", "set.toml")
-    assert (config["model"]["gamma"], config["controllers"]["halving"]["window"]) == (0.3, 7)
+    assert (config["model"]["gamma"], config["controllers"]["halving"]["patience"]) == (0.3, 7)
     assert settled(gankit, tmp_path, "--config", "set.toml", "--set", "gamma=0.4")["model"]["gamma"] == 0.4
     assert settled(gankit, tmp_path, *paper, "--config", "table.toml")["losses"]["imle"]["weight"] == 0.5
     (tmp_path / "imle.toml").write_text("losses = ['imle']\n")
@@ -430,18 +430,22 @@ def test_set_takes_numbers_truths_lists_none_and_words(gankit: Gankit, tmp_path:
     }
     config = settled(gankit, tmp_path, *(a for key, (text, _) in asked.items() for a in ("--set", f"{key}={text}")))
     assert {key: config["model"][key] for key in asked} == {key: value for key, (_, value) in asked.items()}
-    assert config["networks"] == {
-        "strided-autoencoder": {
-            **{"filters": 4, "latent": 8, "upsampling": "resize", "mapping": 2},
-            **{"output": "opacity", "background": "#ffffff"},
-        }
-    }
+    assert config["networks"] == {"strided-autoencoder": {"upsampling": "resize", "mapping": 2, "output": "opacity"}}
 
 
 def test_set_reaches_the_fields_of_components(gankit: Gankit, tmp_path: Path) -> None:
-    config = settled(gankit, tmp_path, "--set", "halving.window=9", "--set", "vitals.exploded=5")
-    assert config["controllers"]["halving"]["window"] == 9
-    assert config["diagnostics"]["vitals"]["exploded"] == 5
+    config = settled(gankit, tmp_path, "--set", "halving.patience=9", "--set", "cleanliness.pictures=50")
+    assert config["controllers"]["halving"]["patience"] == 9
+    assert config["diagnostics"]["cleanliness"]["pictures"] == 50
+
+
+def test_no_value_stands_twice_in_config_json(gankit: Gankit, tmp_path: Path) -> None:
+    """What the model or the run says is not written for a component as well."""
+    for asked in ((), ("--preset", "paper"), ("--controller", "balance-pi")):
+        config = settled(gankit, tmp_path, *asked)
+        above = config["model"].keys() | {"background"}
+        parts = [table for kind in ("networks", "controllers") for table in config[kind].values()]
+        assert not [key for table in parts for key in table if key in above]
 
 
 def test_what_depends_on_the_machine_is_chosen_and_said_in_one_line(gankit: Gankit, tmp_path: Path) -> None:

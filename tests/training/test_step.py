@@ -704,11 +704,12 @@ def test_ema_0_shows_the_generator_itself():
     assert all(torch.equal(shown[key], value) for key, value in training.networks["generator"].state_dict().items())
 
 
-def test_a_halving_of_the_learning_rate_leaves_adam_s_moments_and_stops_at_the_floor():
+def test_a_halving_of_the_learning_rate_leaves_adam_s_moments_and_stops_at_the_floor(monkeypatch):
     """With a window of one step and no patience, M_global's first rise halves the rate."""
+    monkeypatch.setattr("gankit_began.balance.WINDOW", 1)
     training, batches = prepare(
         *BEGAN_ON_POINTS,
-        set={"learning_rate": 8e-3, "halving.window": 1, "halving.patience": 1, "halving.floor": 1.5e-3},
+        set={"learning_rate": 8e-3, "halving.patience": 1, "halving.floor": 1.5e-3},
     )
     beta_1, beta_2 = training.model.settings.betas
     weight = training.networks["generator"][0].weight

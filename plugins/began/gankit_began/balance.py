@@ -14,16 +14,20 @@ import gankit
 from gankit import Controller, Model
 
 FLOOR_STEPS = 4_000  # steps over which the floor of k rises
+WINDOW = 500  # steps of one mean of M_global
+LAMBDA_K = 0.001  # the paper's, for a model without a setting `lambda_k`
+MOVED = {"lambda_k": "lambda_k=0.001"}
 Gains = TypeVar("Gains", bound=gankit.Options)
 
 
 class _Balanced(Controller[Gains]):
-    """Base class of controllers of k; `update` is the rule."""
+    """Base class of controllers of k; `update` is the rule. λ_k is the model's setting `lambda_k`."""
 
     k: Tensor
 
     def __init__(self, options: Gains, model: Model) -> None:
         super().__init__(options, model)
+        self.lambda_k = float(getattr(self.model_settings, "lambda_k", LAMBDA_K))
         self.register_buffer("k", torch.zeros(()))
 
     @property
@@ -35,7 +39,8 @@ class _Balanced(Controller[Gains]):
 
 
 class BalanceOptions(gankit.Options):
-    lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain")
+    now_written = MOVED
+
     floor: float = Field(
         0, ge=0, lt=1, description="k is not below this, so that D does not forget the fakes (measured with no critic)"
     )
@@ -54,11 +59,12 @@ class Balance(_Balanced[BalanceOptions]):
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
         floor = self.options.floor * min(1, number / FLOOR_STEPS)
-        self.k.add_(readings["began/balance"], alpha=self.options.lambda_k).clamp_(floor, 1)
+        self.k.add_(readings["began/balance"], alpha=self.lambda_k).clamp_(floor, 1)
 
 
 class ProportionalIntegralOptions(gankit.Options):
-    lambda_k: float = Field(0.001, gt=0, le=1e30, description="λ_k, the gain of the integral part")
+    now_written = MOVED
+
     proportional: float = Field(0.5, ge=0, le=1e30, description="K_p, the gain of the proportional part")
 
 
@@ -80,7 +86,7 @@ class ProportionalIntegral(_Balanced[ProportionalIntegralOptions]):
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
         balance = readings["began/balance"]
-        self.integral.add_(balance, alpha=self.options.lambda_k).clamp_(0, 1)
+        self.integral.add_(balance, alpha=self.lambda_k).clamp_(0, 1)
         self.k.copy_((self.integral + self.options.proportional * balance).clamp(0, 1))
 
 
@@ -124,15 +130,16 @@ def _rates(model: Model) -> dict[str, float]:
 
 
 class HalvingOptions(gankit.Options):
-    window: int = Field(500, ge=1, description="steps that one mean is taken over")
-    patience: int = Field(5, ge=1, description="windows without a new lowest mean before a halving")
+    now_constant = {"window": WINDOW}
+
+    patience: int = Field(5, ge=1, description="windows of 500 steps without a new lowest mean before a halving")
     floor: float = Field(1e-7, ge=0, description="the learning rate is never halved below this")
 
 
 class Halving(Controller[HalvingOptions]):
     """Halve both learning rates when M_global stalls, down to a floor. Adam's moments do not change.
 
-    M_global is averaged over windows of `window` steps; `patience` windows in a row without a new lowest mean are
+    M_global is averaged over windows of 500 steps; `patience` windows in a row without a new lowest mean are
     a stall. The paper gives no rule. The most used public implementation has a floor of 2e-5, after reports of
     collapse at late, tiny rates. Here D memorises a folder of thousands of pictures before that floor, and rates near
     0 preserve the weights: docs/evidence/collapse.md.
@@ -166,7 +173,7 @@ class Halving(Controller[HalvingOptions]):
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
         self.total += readings["began/convergence"]
         self.summed += 1
-        if number % self.options.window:
+        if number % WINDOW:
             return
         mean = self.total / self.summed
         self.stalled.copy_(torch.where(mean < self.lowest, 0, self.stalled + 1))

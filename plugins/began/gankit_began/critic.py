@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import gankit
 from gankit import LossTerm, Step, UserError
 
+EVERY = 8  # steps between two penalties, each with eight times its weight
 COARSEST, SMALLEST = 4, 8  # sides of the last feature map, and of the last convolution
 
 
@@ -44,9 +45,10 @@ class Scores(nn.Module):
 
 
 class CriticOptions(gankit.Options):
+    now_constant = {"every": EVERY}
+
     filters: int = Field(16, ge=1, description="of the critic's first convolution")
     penalty: float = Field(1, ge=0, le=1e30, description="γ of both gradient penalties; 0: none")
-    every: int = Field(8, ge=1, description="steps from one penalty to the next")
     learning_rate: float = Field(3e-4, gt=0, le=1e30, description="the critic's, of Adam")
 
 
@@ -56,7 +58,7 @@ class Critic(LossTerm[CriticOptions]):
     The critic C is the term's own network and minimises softplus(C(G(z)) − C(x)) + γ/2 (‖∇C(x)‖² + ‖∇C(G(z))‖²),
     for pairs of a real and a generated picture: the relativistic pairing and both gradient penalties of Huang,
     Gokaslan, Kuleshov, Tompkin 2024, "The GAN is dead; long live the GAN!" (R3GAN; NeurIPS, arXiv 2501.05441). The
-    penalties are computed every `every` steps with `every` times their weight, as in StyleGAN2 (Karras and others 2019,
+    penalties are computed every eighth step with eight times their weight, as in StyleGAN2 (Karras and others 2019,
     arXiv 1912.04958). C has the discriminator's input. Measured in docs/evidence/pictures.md.
     """
 
@@ -83,9 +85,9 @@ class Critic(LossTerm[CriticOptions]):
         """The loss of C, 0-dim: log 2 if it cannot tell them apart, plus the penalties."""
         real, fake = self.scores(step)
         loss = F.softplus(fake - real).mean()
-        if self.options.penalty and step.number % self.options.every == 0:
+        if self.options.penalty and step.number % EVERY == 0:
             slopes = sum(self.slope(step, seen) for seen in (step.seen_real, step.seen_fake))
-            loss = loss + self.options.penalty / 2 * self.options.every * slopes
+            loss = loss + self.options.penalty / 2 * EVERY * slopes
         return loss
 
     def scores(self, step: Step) -> tuple[Tensor, Tensor]:

@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
-
 import gankit
 from gankit import Alarm, Diagnostic, Reading, Snapshot
 
+PATIENCE = 2000  # steps at a bound, or of falling, before an alarm
+SUNK = 0.5  # share of the greatest k, below which it sinks: docs/evidence/collapse.md, "The defaults before"
+# L(G(z)) / L(x) above which fakes fall behind: 1.08 is well (the same section), 2 is not (docs/evidence/pictures.md).
+OUTRUN = 1.5
+
 
 class EquilibriumOptions(gankit.Options):
-    patience: int = Field(2000, ge=100, description="steps at a bound, or of falling, before an alarm")
-    sunk: float = Field(0.5, gt=0, lt=1, description="share of the greatest k, below which it sinks")
-    outrun: float = Field(1.5, gt=1, le=1e30, description="L(G(z)) / L(x) above which fakes have fallen behind")
+    now_constant = {"patience": PATIENCE, "sunk": SUNK, "outrun": OUTRUN}
 
 
 class Equilibrium(Diagnostic[EquilibriumOptions]):
-    """Reads the logged k and energies only, so it costs nothing. Each alarm must hold for `patience` steps:
+    """Reads the logged k and energies only, so it costs nothing. Each alarm must hold for 2,000 steps:
 
     k-at-0      k is 0: the discriminator no longer pushes fakes away. No alarm beside a critic, which does that
                 instead, and neither is `k-sinks` (docs/evidence/pictures.md)
     k-at-1      k is 1, its largest value: the discriminator reconstructs fakes too well
-    k-sinks     k is below `sunk` times its largest value: an early sign of narrowing samples
+    k-sinks     k is below half of its largest value: an early sign of narrowing samples
                 (docs/evidence/collapse.md)
-    outrun      the running mean of L(G(z)) / L(x) is above `outrun`, and k is not 0: the discriminator pushes fakes
+    outrun      the running mean of L(G(z)) / L(x) is above 1.5, and k is not 0: the discriminator pushes fakes
                 away faster than the generator can follow, and samples grow noisy (the same page)
     """
 
@@ -51,11 +52,11 @@ class Equilibrium(Diagnostic[EquilibriumOptions]):
         holds = {
             "k-at-0": alone and k <= 1e-6,
             "k-at-1": k >= 1 - 1e-6,
-            "k-sinks": alone and k < self.options.sunk * self.most,
-            "outrun": k > 1e-6 and self.ratio > self.options.outrun,
+            "k-sinks": alone and k < SUNK * self.most,
+            "outrun": k > 1e-6 and self.ratio > OUTRUN,
         }
         self.since = {kind: self.since.get(kind, step) for kind, true in holds.items() if true}
-        lasting = [kind for kind, begun in self.since.items() if step - begun >= self.options.patience]
+        lasting = [kind for kind, begun in self.since.items() if step - begun >= PATIENCE]
         new = [kind for kind in lasting if kind not in self.told and (kind != "k-sinks" or "k-at-0" not in lasting)]
         self.told = [kind for kind in self.told if kind in self.since] + new
         return Reading(alarms=[self._alarm(kind, k, snapshot) for kind in new], health=", ".join(lasting) or None)
@@ -63,7 +64,7 @@ class Equilibrium(Diagnostic[EquilibriumOptions]):
     def _alarm(self, kind: str, k: float, snapshot: Snapshot) -> Alarm:
         real, fake = snapshot.line["energy/real"], snapshot.line["energy/fake"]
         energies = f"L(x) {real:.3g}, L(G(z)) {fake:.3g}, their ratio {fake / max(real, 1e-9):.2f}"
-        steps = f"{self.options.patience:,} steps"
+        steps = f"{PATIENCE:,} steps"
         message = {
             "k-at-0": f"k has been 0 for {steps} ({energies}): the generator cannot follow γL(x), and the "
             "discriminator no longer pushes its pictures away.",
@@ -72,7 +73,7 @@ class Equilibrium(Diagnostic[EquilibriumOptions]):
             "k-sinks": f"k has sunk to {k:.3f} from {self.most:.3f} ({energies}): the discriminator becomes a better "
             "autoencoder than the generator can answer. Samples narrow to smooth blobs in this state while every loss "
             "looks better than before.",
-            "outrun": f"L(G(z)) has been more than {self.options.outrun:g} times L(x) for {steps} ({energies}), "
+            "outrun": f"L(G(z)) has been more than {OUTRUN:g} times L(x) for {steps} ({energies}), "
             f"and k is still {k:.3g}: the discriminator knows the pictures ever better, pushes the generator's away "
             "faster than it can follow, and samples grow noisy. More steps will hardly help: the best samples may lie "
             "behind.",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 import gankit
@@ -17,8 +17,22 @@ from gankit import Curve, Judged, Losses, Machine, Model, Remedy, Step
 from gankit_began.networks import reconstruction_error
 
 # For the quick networks (docs/evidence/pictures.md); the paper's networks have the paper's rate for both.
-LEARNING_RATE, GENERATOR_PACE = 3e-4, 2.5
+LEARNING_RATE, GENERATOR_RATE = 3e-4, "2.5x"
 PAPER_RATE = 1e-4
+
+
+def _rate(value: Any) -> Any:
+    """The generator's learning rate: a number, a multiple of the other ("2.5x"), "auto", or none: the same."""
+    if value is None or value == "none":
+        return None
+    text = str(value)
+    try:
+        number = float(text.removesuffix("x"))
+    except ValueError:
+        number = 0.0
+    if value == "auto" or (0 < number <= 1e30 and not isinstance(value, bool)):
+        return value if text.endswith("x") or value == "auto" else number
+    raise ValueError("it must be a number in (0, 1e+30], a multiple of learning_rate such as 2.5x, auto or none")
 
 
 class BEGAN(Model):
@@ -57,7 +71,7 @@ class BEGAN(Model):
                 "edges": 0,
                 "latent": 64,
                 "learning_rate": PAPER_RATE,
-                "generator_pace": 1,
+                "learning_rate_generator": None,
                 "skip_connections": True,
                 "vanishing_residuals": True,
                 "updates": "simultaneous",
@@ -71,8 +85,15 @@ class BEGAN(Model):
 
     class Settings(gankit.Settings):
         absent = {"edges": 0}
+        now_written = {"generator_pace": f"learning_rate_generator={GENERATOR_RATE}"}
+
         learning_rate: Annotated[float, Field(gt=0, le=1e30)] | Literal["auto"] = Field(  # type: ignore[assignment]
             "auto", description="Adam's learning rate; auto: 3e-4 with strided-autoencoder, 1e-4 with other networks"
+        )
+        learning_rate_generator: Annotated[float | str | None, BeforeValidator(_rate)] = Field(  # type: ignore[assignment]
+            "auto",
+            description="learning rate of the generator alone: a number; a multiple of learning_rate such as "
+            "2.5x, which follows it; none: the same; auto: 2.5x with strided-autoencoder, none with other networks",
         )
         gamma: float = Field(
             1,
@@ -96,22 +117,25 @@ class BEGAN(Model):
         vanishing_residuals: bool = Field(
             False, description="convolutions start as the identity, over 16,000 steps (began-autoencoder)"
         )
-        generator_pace: Annotated[float, Field(gt=0, le=1e30)] | Literal["auto"] = Field(
-            "auto",
-            description="the generator's learning rate over learning_rate, where learning_rate_generator is not given; "
-            "auto: 2.5 with strided-autoencoder, 1 with other networks",
-        )
         networks: str = Field(
             "auto",
             description="the generator/discriminator pair, by name; auto: strided-autoencoder, or began-autoencoder "
             "where a setting is given that is its own",
         )
 
+        @classmethod
+        def from_stored(cls, table: Mapping[str, Any]) -> dict[str, Any]:
+            """`generator_pace`, a former setting, becomes the generator's learning rate: 2.5 is "2.5x"."""
+            kept, pace = super().from_stored(table), table.get("generator_pace", 1)
+            if pace != 1 and kept.get("learning_rate_generator") is None:
+                kept["learning_rate_generator"] = f"{pace!r}x"
+            return kept
+
     @classmethod
     def resolve(cls, settings: Any, machine: Machine) -> Any:
         """Resolve `auto`: the quick networks, unless a setting of the paper's networks is given; n; the rates."""
         networks, n = settings.networks, settings.filters
-        rate, pace = settings.learning_rate, settings.generator_pace
+        rate, generator = settings.learning_rate, settings.learning_rate_generator
         if networks == "auto":
             paper = {"skip_connections", "vanishing_residuals"} & settings.model_fields_set
             networks = "began-autoencoder" if paper else "strided-autoencoder"
@@ -119,23 +143,18 @@ class BEGAN(Model):
             n = 64 if machine.device != "cpu" else 16 if networks == "began-autoencoder" else 32
         if rate == "auto":
             rate = LEARNING_RATE if networks == "strided-autoencoder" else PAPER_RATE
-        if pace == "auto":
-            same = settings.learning_rate_generator is None and "learning_rate_generator" in settings.model_fields_set
-            pace = GENERATOR_PACE if networks == "strided-autoencoder" and not same else 1.0
-        resolved = {"networks": networks, "filters": n, "learning_rate": rate, "generator_pace": pace}
+        if generator == "auto":
+            generator = GENERATOR_RATE if networks == "strided-autoencoder" else None
+        resolved = {"networks": networks, "filters": n, "learning_rate": rate, "learning_rate_generator": generator}
         return settings.model_copy(update=resolved)
 
     def learning_rate(self, network: str) -> float:
-        """The initial learning rate; the generator's default is `generator_pace` times `learning_rate`."""
-        rate, pace = self.settings.learning_rate, self.settings.generator_pace
-        if network == "generator" and self.settings.learning_rate_generator is not None:
-            return self.settings.learning_rate_generator
+        """The initial learning rate; the generator's is a number, a multiple of the other, or the same."""
+        rate, generator = self.settings.learning_rate, self.settings.learning_rate_generator
         rate = PAPER_RATE if rate == "auto" else rate  # `auto` before `resolve`
-        return min(pace * rate, 1e30) if network == "generator" and pace != "auto" else rate
-
-    @classmethod
-    def controller_options(cls, settings: Any, controller: str) -> dict[str, Any]:
-        return {"lambda_k": settings.lambda_k} if controller in ("balance", "balance-pi") else {}
+        if network != "generator" or generator in (None, "auto"):
+            return rate
+        return min(float(generator[:-1]) * rate, 1e30) if isinstance(generator, str) else generator
 
     def remedies(self, alarm: str) -> Sequence[Remedy]:
         """Against a collapse: loss terms for the codes' spread, then a floor of k, then a lower learning rate.

@@ -70,11 +70,6 @@ class EBGAN(Model):
             return settings
         return settings.model_copy(update={"filters": 32 if machine.device == "cpu" else 64})
 
-    @classmethod
-    def controller_options(cls, settings: Any, controller: str) -> dict[str, Any]:
-        fixed = controller == "margin" and settings.margin != "auto"
-        return {"fixed": settings.margin} if fixed else {}
-
     def remedies(self, alarm: str) -> Sequence[Remedy]:
         """Against a collapse: a stronger pulling-away term, then a lower learning rate."""
         if alarm in ("not-finite", "exploded", "memorises", "rate-vanished", "grainy", "blurred"):
@@ -123,7 +118,8 @@ class EBGAN(Model):
 
 
 class MarginOptions(gankit.Options):
-    fixed: float | None = Field(None, gt=0, le=1e30, description="hold the margin at this value")
+    now_written = {"fixed": "margin=0.5"}
+
     ratio: float = Field(1.5, gt=1, le=1e30, description="the margin in real energies")
     memory: int = Field(100, ge=1, description="steps that the running mean remembers")
 
@@ -132,6 +128,7 @@ class Margin(Controller[MarginOptions]):
     """m = ratio × the running mean of the real energy; it only falls. `fixed` keeps it constant.
 
     The margin must be of the size of the real energy: a margin from another data set is the usual reason for failure.
+    A number as the model's setting `margin` holds it.
     """
 
     name = "margin"
@@ -141,6 +138,8 @@ class Margin(Controller[MarginOptions]):
 
     def __init__(self, options: MarginOptions, model: Model) -> None:
         super().__init__(options, model)
+        margin = getattr(self.model_settings, "margin", "auto")
+        self.fixed = None if margin == "auto" else float(margin)
         self.register_buffer("margin", torch.zeros(()))  # no hinge before the first energy
         self.register_buffer("energy", torch.full((), float("nan")))
 
@@ -149,10 +148,10 @@ class Margin(Controller[MarginOptions]):
         return ("margin",)
 
     def value(self, knob: str) -> Tensor:
-        return torch.full_like(self.margin, self.options.fixed) if self.options.fixed else self.margin
+        return torch.full_like(self.margin, self.fixed) if self.fixed else self.margin
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
-        if self.options.fixed:
+        if self.fixed:
             return
         real = readings["energy/real"]
         first = self.energy.isnan()

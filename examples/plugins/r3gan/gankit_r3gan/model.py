@@ -53,10 +53,6 @@ class R3GAN(Model):
             "alternating", description="the discriminator, then the generator, each on its own batch; or both at once"
         )
 
-    @classmethod
-    def controller_options(cls, settings: Any, controller: str) -> dict[str, Any]:
-        return {"steps": settings.schedule, "last": settings.learning_rate_last}
-
     def build_networks(self, pair: NetworkPair | None, seen: tuple[int, ...]) -> dict[str, nn.Module]:
         if len(self.shape) != 3 or self.shape[1] not in SIDES:
             raise UserError(

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 import gankit
@@ -19,12 +18,14 @@ def fallen(number: int, steps: int, last: float) -> float:
 
 
 class CosineOptions(gankit.Options):
-    steps: int = Field(20_000, ge=1, description="steps until the rates have fallen")
-    last: float = Field(0.25, ge=0, le=1, description="the rates then, as a share of the first")
+    now_written = {"steps": "schedule=20000", "last": "learning_rate_last=0.25"}  # of older run folders
 
 
 class Cosine(Controller[CosineOptions]):
-    """Both learning rates fall from the model's initial values to a share of them along half a cosine."""
+    """Both learning rates fall from the model's initial values to a share of them along half a cosine.
+
+    The model's settings have the steps (`schedule`) and the share (`learning_rate_last`).
+    """
 
     name = "cosine"
     summary = "learning rates that fall along a cosine"
@@ -32,6 +33,8 @@ class Cosine(Controller[CosineOptions]):
 
     def __init__(self, options: CosineOptions, model: Model) -> None:
         super().__init__(options, model)
+        self.steps = int(getattr(self.model_settings, "schedule", 20_000))
+        self.last = float(getattr(self.model_settings, "learning_rate_last", 0.25))
         self.initial = {f"learning_rate/{name}": model.learning_rate(name) for name in ("generator", "discriminator")}
         self.register_buffer("share", torch.ones(()))
 
@@ -44,4 +47,4 @@ class Cosine(Controller[CosineOptions]):
 
     def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
         """Set the rates of the next step."""
-        self.share.fill_(fallen(number + 1, self.options.steps, self.options.last))
+        self.share.fill_(fallen(number + 1, self.steps, self.last))

@@ -133,7 +133,7 @@ def test_gamma_falls_along_half_a_cosine_and_stays():
 
 def test_both_learning_rates_fall_along_half_a_cosine_and_stay():
     gan = model(learning_rate=0.1, learning_rate_generator=0.4, learning_rate_last=0.5, schedule=100)
-    cosine = Cosine(Cosine.Options(**gan.controller_options(gan.settings, "cosine")), gan)
+    cosine = Cosine(Cosine.Options(), gan)
     rates = []
     for number in range(1, 301):
         rates.append([float(cosine.value(f"learning_rate/{name}")) for name in ("discriminator", "generator")])

@@ -24,6 +24,6 @@ def test_a_run_has_one_row_with_its_settings_and_its_last_metrics_after_a_resume
     metadata = events.SummaryMetadata("_hparams_/session_start_info")
     row = HParamsPluginData.FromString(metadata.plugin_data.content).session_start_info.hparams
     assert row["model.name"].string_value == "began"
-    assert (row["model.gamma"].number_value, row["networks.strided-autoencoder.latent"].number_value) == (0.9, 8)
+    assert (row["model.gamma"].number_value, row["model.latent"].number_value) == (0.9, 8)
     (last,) = events.Scalars("last/energy/real")
     assert abs(last.value - run.metrics()[-1]["energy/real"]) < 1e-6

@@ -19,11 +19,14 @@ import pytest
 import torch
 from conftest import COMPARED, Gankit, InProcess, contents, process, quietly, read, refused, with_few
 from test_report import Page
+from test_resume import in_words_of_before
 
 from gankit.catalogue import Catalogue
 from gankit.comparison import paired, results
 from gankit.comparison import processes as work
 from gankit.comparison.arms import backbone, flags, folder_names, parse
+from gankit.comparison.compare import _take_over
+from gankit.errors import UserError
 from gankit.metrics.features import pixels
 from gankit.metrics.spaces import Space
 
@@ -154,6 +157,16 @@ def test_on_networks_that_are_no_models_own_the_order_of_the_models_decides_noth
         filters = [config["model"]["filters"] for config in table.values()]
         assert (mapping, latent) == ([0, 0], [8, 8])
         assert filters == ([6, 4] if "6" in order[0] else [4, 4])
+
+
+def test_a_comparison_from_when_values_stood_twice_is_continued(finished: Path, tmp_path: Path) -> None:
+    config = read(finished / "config.json")
+    earlier = {"arms": [{"name": "began", "config": in_words_of_before(config)}], "runs": [], "about": {}, "notes": []}
+    plan = {"arms": [{"name": "began", "config": config}], "runs": []}
+    _take_over(tmp_path, earlier, plan, Catalogue([]))
+    plan["arms"][0]["config"] = config | {"model": config["model"] | {"gamma": 0.2}}
+    with pytest.raises(UserError, match=r"began\.model\.gamma"):
+        _take_over(tmp_path, earlier, plan, Catalogue([]))
 
 
 @pytest.mark.usefixtures("quick")

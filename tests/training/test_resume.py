@@ -435,12 +435,23 @@ def test_auto_at_a_resume_is_decided_anew(gankit: Gankit, tmp_path: Path) -> Non
 
 def test_a_setting_has_one_home_and_keeps_the_last_value_there(gankit: Gankit, tmp_path: Path) -> None:
     """λ_k is a setting of the model; by its controller's name it is refused, with what to write."""
-    (tmp_path / "asked.toml").write_text("[controllers.balance]\nlambda_k = 0.02\n")
-    refused(gankit("run", "began", *TINY, "--config", "asked.toml", "--out", "a"), "write --set lambda_k=")
-    assert gankit("run", "began", *TINY, "--set", "lambda_k=0.02", "--out", "a").code == 0
-    for steps, value in ((7, 0.03), (9, 0.04)):
-        refused(gankit("resume", "a", "--set", f"balance.lambda_k={value}"), "write --set lambda_k=")
+    (tmp_path / "asked.toml").write_text("[model]\nlambda_k = 0.02\n")
+    (tmp_path / "twice.toml").write_text("[controllers.balance]\nlambda_k = 0.02\n")
+    refused(gankit("run", "began", *TINY, "--config", "twice.toml", "--out", "a"), "write --set lambda_k=")
+
+    def gain(lines_before: int) -> float:
+        """From the k of one step and the next."""
+        first, second = [line for line in lines(tmp_path / "a") if line["step"] > lines_before][-2:]
+        return (second["began/k"] - first["began/k"]) / first["began/balance"]
+
+    small = ("--set", "balance.floor=0", "--set", "gamma=0.9", "--set", "edges=0")
+    small += ("--set", "strided-autoencoder.output=linear")  # so that k rises from the first step on
+    assert gankit("run", "began", *TINY, *small, "--config", "asked.toml", "--out", "a").code == 0
+    assert gain(0) == pytest.approx(0.02, rel=1e-3)
+    for steps, value in ((9, 0.03), (13, 0.04)):
         assert gankit("resume", "a", "--set", f"lambda_k={value}", "--steps", steps).code == 0
+        assert gain(steps - 3) == pytest.approx(value, rel=1e-3)
+        refused(gankit("resume", "a", "--set", f"balance.lambda_k={value}", "--steps", 20), "write --set lambda_k=")
         assert gankit("resume", "a", "--steps", steps + 1).code == 0
         assert read(tmp_path / "a" / "config.json")["model"]["lambda_k"] == value
 

@@ -106,13 +106,14 @@ def _resumed(
     watcher: Watcher,
     command: str | None,
 ) -> Run:
-    old = run.config
+    stored = run.config
     step = checkpoint.choose(run, from_step)
-    catalogue = Catalogue(plugins, made_with=old.get("plugins", ()))
-    resolved, differing = amend(old | {"plugins": list(plugins) or old["plugins"]}, request, catalogue, step)
-    dropped = [f"{key.partition('.')[2]} is {value:g}" for key, value in current_form(old, catalogue)[1].items()]
+    catalogue = Catalogue(plugins, made_with=stored.get("plugins", ()))
+    old, dropped = current_form(stored | {"plugins": list(plugins) or stored["plugins"]}, catalogue)
+    resolved, differing = amend(old, request, catalogue, step, dropped=dropped)
     if dropped:
-        watcher.notice(f"warning: former settings of this run are constants now: {', '.join(dropped)}")
+        constants = ", ".join(f"{key.partition('.')[2]} is {value:g}" for key, value in dropped.items())
+        watcher.notice(f"warning: former settings of this run are constants now: {constants}")
     data = open_data(resolved, catalogue, watcher)
     if data.digest != run.data.get("digest"):
         watcher.notice(

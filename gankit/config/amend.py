@@ -44,13 +44,18 @@ def current_form(old: Mapping[str, Any], catalogue: Catalogue) -> tuple[dict[str
 
 
 def amend(
-    old: Mapping[str, Any], request: RunRequest, catalogue: Catalogue, step: int, by: str = "resume"
+    old: Mapping[str, Any],
+    request: RunRequest,
+    catalogue: Catalogue,
+    step: int,
+    by: str = "resume",
+    dropped: Mapping[str, Any] | None = None,
 ) -> tuple[RunConfig, set[str]]:
     """The run's configuration from `step` on, with the request's changes, and the names of the changed settings.
 
-    Changes are added to `history`. All other settings keep their stored value, whatever a newer version's defaults are.
+    `old` and `dropped` are what `current_form` gives. Changes are added to `history`. All other settings keep their
+    stored value, whatever a newer version's defaults are.
     """
-    old, dropped = current_form(old, catalogue)
     requested, pinned = merge(old["requested"], request.table()), dict(old)  # an older version may have stored it
     if "steps" in request.model_fields_set and "time" not in request.model_fields_set:
         requested.pop("time", None)  # requested steps replace an earlier time limit
@@ -60,11 +65,11 @@ def amend(
     if "steps" in request.model_fields_set and resolved.steps is not None:
         kept["steps"] = requested["steps"] = max(resolved.steps, step)  # no fewer than are done
     resolved = resolved.model_copy(update=kept)
-    ignored = {"requested", "history", "plugins"} | (
-        {"datasets", "reactions"} - old.keys()
-    )  # an older version has none
+    absent = {"datasets", "reactions"} - old.keys()  # an older version has none
+    ignored = {"requested", "history", "plugins"} | absent
     new = resolved.model_dump(mode="json")
-    differing = {key: value for key, value in changes(old, new).items() if key.split(".")[0] not in ignored} | dropped
+    differing = {key: value for key, value in changes(old, new).items() if key.split(".")[0] not in ignored}
+    differing |= dropped or {}
     if differing:
         entry = {"step": step, "changed": differing} | ({} if by == "resume" else {"by": by})
         resolved = resolved.model_copy(update={"history": [*resolved.history, entry]})

@@ -130,8 +130,9 @@ def go(
     `alarms`: (diagnostic, alarm) to react to before the first step. Raises `TrainingError` if the training fails.
     """
     attempts = Attempts(run, session(run, training, batches, catalogue, watcher), catalogue, watcher)
-    for line in filter(None, [crowded(training.config.device)]):
-        watcher.notice(line)
+    busy = crowded(training.config.device)
+    if busy:
+        watcher.notice(busy)
     first, before, failure = training.number, run.result, None
     (run.folder / "result.json").unlink(missing_ok=True)
     for line in catalogue.notify("gankit_run_started", run=run):

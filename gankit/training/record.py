@@ -42,7 +42,6 @@ class Recorder:
         self.alarms = run.append_to(run.alarms_path)
         self.readings = run.append_to(run.readings_path)
         self.last = (training.number, training.seconds)
-        self.unsaved = False  # the last checkpoint could not be written
         self.complained: set[str] = set()
 
     def close(self) -> None:
@@ -128,11 +127,9 @@ class Recorder:
             checkpoint.save(self.run, self.training)
         except (OSError, UserError, SafetensorError) as error:
             self._unwritten("checkpoints", error)
-            self.unsaved = True
             return False
-        if self.unsaved:
+        if "checkpoints" in self.complained:
             self.watcher.notice(f"step {self.training.number:,} is saved: there is room again")
-        self.unsaved = False
         self.complained.clear()
         return True
 

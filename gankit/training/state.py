@@ -15,7 +15,7 @@ from gankit.config.schema import RunConfig
 from gankit.model import Judged, Model, Networks
 
 # Separate random streams: SeedSequence(seed, stream, …).
-WEIGHTS, UPDATES, LATENTS, LOOKING = 10, 11, 12, 13
+WEIGHTS, UPDATES, LATENTS, LOOKING, STANDING = 10, 11, 12, 13, 14
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Training:
     attempt: int = 1
     since: int = 0  # the step at which this attempt began
     healthy: int = 0  # the step of the last healthy checkpoint
+    standing: int = -1  # the step of the averaged generator's batch statistics, if `pictures.stand` made them
     verdicts: dict[str, bool] = field(default_factory=dict)  # diagnostic -> its last verdict
     disabled: dict[str, str] = field(default_factory=dict)  # diagnostic that raised -> the reason
     start: dict[str, float] = field(default_factory=dict)  # losses, readings, learning rates before the first step

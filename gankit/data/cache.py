@@ -70,7 +70,6 @@ class Entry:
             held_out=self.pictures[:cut],
             digest=self.digest,
             labels=None if self.labels is None else self.labels[cut:],
-            held_out_labels=None if self.labels is None else self.labels[:cut],
             label_names=self.label_names,
             skipped=sorted([*self.skipped, *skipped], key=lambda note: note["file"]),
             warned=self.warned,

@@ -27,7 +27,7 @@ class Data:
     """An opened data source.
 
     `train` and `held_out` are uint8 (N, S, S, 3) pictures, often memory-mapped, or float32 (N, D) points.
-    `labels` are int64 (N,) indices into `label_names`, or None. `skipped` and `warned` are lists of
+    `labels` are those of `train`, int64 (N,) indices into `label_names`, or None. `skipped` and `warned` are lists of
     {"file": str, "reason": str}. `digest` (hex) identifies the content, whatever the folder's name.
     """
 
@@ -36,7 +36,6 @@ class Data:
     held_out: np.ndarray
     digest: str
     labels: np.ndarray | None = None
-    held_out_labels: np.ndarray | None = None
     label_names: tuple[str, ...] = ()
     skipped: list[dict[str, str]] = field(default_factory=list)
     warned: list[dict[str, str]] = field(default_factory=list)

@@ -463,13 +463,11 @@ def test_nested_folders_are_labelled_by_their_first_level(folder: Path) -> None:
         Image.new("RGB", (8, 8), (i * 100, 0, 0)).save(folder / place / f"{i}.png")
     (folder / "no pictures").mkdir()
     (folder / "no pictures" / "readme.txt").write_text("nothing to see")
-    data = load(folder, holdout=0.3)
+    data = load(folder, holdout=0)
     assert data.label_names == ("cats", "zebras")
     assert data.labels is not None
-    assert data.held_out_labels is not None
     assert data.labels.dtype == np.int64
-    labels = np.concatenate([data.held_out_labels, data.labels])
-    assert {(int(p[0, 0, 0]), int(n)) for p, n in zip(everything(data), labels, strict=True)} == {
+    assert {(int(p[0, 0, 0]), int(n)) for p, n in zip(data.train, data.labels, strict=True)} == {
         (0, 1),
         (100, 0),
         (200, 0),
@@ -487,7 +485,6 @@ def test_a_flat_folder_has_no_labels(folder: Path) -> None:
     fill(folder, 3)
     data = load(folder)
     assert data.labels is None
-    assert data.held_out_labels is None
     assert data.label_names == ()
 
 

@@ -44,19 +44,17 @@ def test_4096_are_drawn_by_default_within_seconds() -> None:
 
 
 def test_every_picture_has_its_label() -> None:
-    data = load()
+    data, split = load(holdout=0), load()
     assert data.labels is not None
-    assert data.held_out_labels is not None
+    assert split.labels is not None
     assert len(data.labels) == len(data.train)
-    assert len(data.held_out_labels) == len(data.held_out)
-    everything = np.concatenate([data.held_out, data.train])
-    labels = np.concatenate([data.held_out_labels, data.labels])
+    assert len(split.labels) == len(split.train)
     drawn, differences = draws(Demo.Options().seed, 200)
     expected = {
         (int(label), figure.draw(attribute_values([label])[0], 16, differences=difference).tobytes())
         for label, difference in zip(drawn, differences, strict=True)
     }
-    assert {(int(label), pixels.tobytes()) for label, pixels in zip(labels, everything, strict=True)} == expected
+    assert {(int(label), pixels.tobytes()) for label, pixels in zip(data.labels, data.train, strict=True)} == expected
 
 
 def test_the_attributes_make_more_than_a_thousand_kinds() -> None:

@@ -26,16 +26,13 @@ def opens_to_items(subject: Subject) -> None:
                 )
         if not len(data.held_out):
             raise Failed("nothing is held out of a share of 0.25", "split by request.holdout")
-        for part, labels, items in (
-            ("labels", data.labels, data.train),
-            ("held_out_labels", data.held_out_labels, data.held_out),
+        labels = data.labels
+        if labels is not None and (
+            labels.dtype != np.int64
+            or labels.shape != (len(data.train),)
+            or not 0 <= labels.min() <= labels.max() < len(data.label_names)
         ):
-            if labels is not None and (
-                labels.dtype != np.int64
-                or labels.shape != (len(items),)
-                or not 0 <= labels.min() <= labels.max() < len(data.label_names)
-            ):
-                raise Failed(f"{part} do not fit", "give int64 (N,), each a place in label_names")
+            raise Failed("labels do not fit", "give int64 (N,) for train, each a place in label_names")
         digests.append(data.digest)
     if digests[0] != digests[2]:
         raise Failed("opened twice, its digest is another", "let the digest follow from the content alone")

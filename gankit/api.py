@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gankit.catalogue import Catalogue
 from gankit.config.amend import amend, current_form
@@ -73,14 +73,16 @@ def run(
 def resume(
     run: str | Path | RunFolder,
     *,
-    from_step: int | None = None,
+    from_step: int | Literal["best"] | None = None,
     out: str | Path | None = None,
     plugins: Sequence[str] = (),
     watcher: Watcher | None = None,
     command: str | None = None,
     **options: Any,
 ) -> Run:
-    """Continue a run from its last checkpoint, or that of `from_step`. The options are those of `gankit resume`.
+    """Continue a run from its last checkpoint, that of `from_step`, or the "best" by its score.
+
+    The options are those of `gankit resume`.
 
     `options`: steps (the total length), time, set, losses, on_alarm, device, precision, as for `run`.
     On the same machine and thread count the result is bit-identical to an unbroken training. Changed settings go into
@@ -100,7 +102,7 @@ def resume(
 def _resumed(
     run: Run,
     request: RunRequest,
-    from_step: int | None,
+    from_step: int | Literal["best"] | None,
     out: str | Path | None,
     plugins: Sequence[str],
     watcher: Watcher,
@@ -126,7 +128,8 @@ def _resumed(
         if out is not None:
             refuse_inside(out, resolved.data)
             checkpoint.load(run, step, training)  # raises a misfit before `branch` makes a folder
-            run = Run(branch(run, step, out, training.healthy).folder)
+            also = {training.healthy} | ({training.best[0]} if training.best else set())
+            run = Run(branch(run, step, out, also).folder)
         with Interrupts() as interrupts, nullcontext() if out is None else locked(run):
             checkpoint.load(run, step, training)
             # With other settings the training goes on first: they may help.

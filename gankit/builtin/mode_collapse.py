@@ -61,6 +61,7 @@ class ModeCollapse(Diagnostic[ModeCollapseOptions]):
     colours                                spread of the pictures' mean colours, over that of the real ones
     variety                                geometric mean of coverage and recall, over that of as many other real
                                            pictures
+    form                                   the same in the random network's features, which see form and texture
 
     and of both generators together:
 
@@ -77,6 +78,7 @@ class ModeCollapse(Diagnostic[ModeCollapseOptions]):
     every = 500
     curves = {
         "variety": Curve(note="Variety of the samples, over what as many other real pictures have."),
+        "form": Curve(note="The same by form and texture, in a fixed random network's features."),
         "coverage": Curve(note="Share of the real pictures that have a sample near them, at a glance."),
         "recall": Curve(note="Share of the real pictures that lie among the samples."),
         "precision": Curve(note="Share of the samples that lie among real pictures."),
@@ -162,8 +164,9 @@ class Reference:
         self.background = real.transpose(0, 1).flatten(1)[:, ::7].mode(1).values.view(-1, 1, 1)
         self.places = Places(real)
         self.colours = self.spread(real)
-        self.ceiling = 1.0
-        self.ceiling = max(self.compare(other)["variety"], 0.05)
+        self.ceilings = {"variety": 1.0, "form": 1.0}
+        values = self.compare(other)
+        self.ceilings = {name: max(values[name], 0.05) for name in self.ceilings}
 
     @classmethod
     def of(cls, snapshot: Snapshot, pictures: int) -> Reference:
@@ -180,13 +183,14 @@ class Reference:
         points = pixels(pictures, GLANCE)
         near = neighbours(self.glance, points, real_reach=self.reach)
         values = {name: float(value) for name, value in near._asdict().items()}
-        between = torch.cdist(self.features, self.network(pictures) / self.scale)
-        values["features-coverage"] = float((between.amin(1) <= self.features_reach).float().mean())
+        seen = neighbours(self.features, self.network(pictures) / self.scale, real_reach=self.features_reach)
+        values["features-coverage"] = seen.coverage
         values["different-bins"] = different_bins(self.cells, points)
         values["diversity"] = mean_distance(points) / self.distance
         values["duplicates"] = float((reach(pixels(pictures), 1) < self.double).float().mean())
         values["colours"] = self.spread(pictures) / self.colours if self.colours > 1e-3 else math.nan
-        values["variety"] = math.sqrt(near.coverage * near.recall) / self.ceiling
+        for name, found in (("variety", near), ("form", seen)):
+            values[name] = math.sqrt(found.coverage * found.recall) / self.ceilings[name]
         return values
 
     def spread(self, pictures: Tensor) -> float:

@@ -21,23 +21,23 @@ def chroma(pictures: Tensor) -> Tensor:
 
 
 class RandomConvolutions(nn.Module):
-    """Pictures (N, C, S, S), S ≥ 8 -> features (N, 224): three convolutions with random weights from a fixed seed.
+    """Pictures (N, C, S, S), S ≥ 8 -> features (N, 448): three convolutions with random weights from a fixed seed.
 
-    The features are each channel's mean and standard deviation over the picture at each scale, so form and texture
-    count and place counts little. Random convolutions tell pictures apart: Saxe et al. 2011, "On Random Weights and
-    Unsupervised Feature Learning".
+    Each filter's weights sum to 0, so that plain areas give nothing and edges everything; without that, blurred
+    pictures look like sharp ones (benchmarks/score.py). The features are each channel's mean and standard deviation
+    over the picture at each scale, so form and texture count and place counts little. Random convolutions tell pictures
+    apart: Saxe et al. 2011, "On Random Weights and Unsupervised Feature Learning".
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        widths = (channels, 16, 32, 64)
+        widths = (channels, 32, 64, 128)
         stream = torch.Generator().manual_seed(17033110717)
+        filters = (
+            torch.randn(out, into, 3, 3, generator=stream) * (2 / (9 * into)) ** 0.5 for into, out in pairwise(widths)
+        )
         self.weights = nn.ParameterList(
-            nn.Parameter(
-                torch.randn(out, into, 3, 3, generator=stream) * (2 / (9 * into)) ** 0.5,
-                requires_grad=False,
-            )
-            for into, out in pairwise(widths)
+            nn.Parameter(one - one.mean((1, 2, 3), keepdim=True), requires_grad=False) for one in filters
         )
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from typing import Any
 from gankit import files
 from gankit.errors import UserError
 from gankit.files import replacing
+from gankit.runs.score import SCORE
 
 OBJECTS = ("config.json", "environment.json", "data.json", "result.json")
 LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl", "rescues.jsonl")
@@ -261,6 +262,16 @@ class RunFolder:
     def checkpoints(self) -> list[int]:
         """The steps with a checkpoint, in order."""
         return [int(path.name) for path in self._numbered("[0-9]{6,18}", "checkpoints") if path.is_dir()]
+
+    def scores(self) -> dict[int, float]:
+        """The score of every checkpoint for which it was measured, by step."""
+        measured = {line["step"]: line[SCORE] for line in self.metrics() if isinstance(line.get(SCORE), float | int)}
+        return {step: measured[step] for step in self.checkpoints() if step in measured}
+
+    def best(self) -> int | None:
+        """The step of the checkpoint with the highest score, the first of equal ones; None without a score."""
+        scores = self.scores()
+        return max(scores, key=lambda step: scores[step], default=None)
 
     # Paths.
 

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -42,20 +42,25 @@ OWN = re.compile(rf"({'|'.join(FILES)})\.safetensors|(\.\w+\.)?state\.json")  # 
 def save(run: RunFolder, training: Training) -> Path:
     """Write the checkpoint of the last step, atomically.
 
-    Then remove all but the last three, the last healthy one and those that rescues returned to.
+    Then remove all but the last three, the last healthy one, the one with the best score and those that rescues
+    returned to.
     """
     path = run.checkpoint_path(training.number)
     run.make(path.parent.name)
     _clear(path.parent)
-    beside = _beside(path)
+    beside, best, score = _beside(path), training.best, training.score
+    if score is not None and (best is None or score > best[1]):
+        training.best = (training.number, score)
     beside.mkdir()
     try:
         _write(beside, training)
+        os.replace(beside, path)
     except BaseException:  # on a full disk, say, a partial checkpoint must not take room
+        training.best = best
         _remove(beside)
         raise
-    os.replace(beside, path)
     kept = {training.healthy, *(entry["step"] for entry in rescues(training.config.history))}
+    kept |= {training.best[0]} if training.best else set()
     for step in run.checkpoints()[:-KEPT]:
         if step < training.number and step not in kept:
             with suppress(OSError):  # the next save tries again
@@ -86,6 +91,7 @@ def _write(beside: Path, training: Training) -> None:
         "attempt": training.attempt,
         "since": training.since,
         "healthy": training.healthy,
+        "best": training.best,
         "verdicts": training.verdicts,
         "diagnostics": {name: d.state() for name, d in training.diagnostics.items()},
         "sha256": checksums,
@@ -150,6 +156,8 @@ def load(run: RunFolder, step: int, training: Training) -> None:
     training.number, training.seconds, training.attempt = state["step"], state["seconds"], state["attempt"]
     training.since, training.healthy = state.get("since", 0), state.get("healthy", 0)
     training.verdicts = dict(state.get("verdicts", {}))
+    best = state.get("best")
+    training.best = (int(best[0]), float(best[1])) if best else None
 
 
 def load_shown(run: RunFolder, step: int, networks: Mapping[str, torch.nn.Module], averaged: bool = True) -> None:
@@ -189,12 +197,21 @@ def files(run: RunFolder, step: int) -> list[Path]:
     return [run.checkpoint_path(step) / name for name in (*(f"{stem}.safetensors" for stem in FILES), "state.json")]
 
 
-def choose(run: RunFolder, step: int | None = None) -> int:
-    """The step of the checkpoint to load: `step`, or the last. Raises `UserError` if there is none."""
+def choose(run: RunFolder, step: int | Literal["best"] | None = None) -> int:
+    """The step of the checkpoint to load: `step`, the one with the best score, or the last.
+
+    Raises `UserError` if there is none.
+    """
     below(run.folder, "checkpoints")
     there = run.checkpoints()
     if not there:
         raise UserError(f"run {run.folder} has no checkpoint to start from")
+    if step == "best":
+        step = run.best()
+        if step is None:
+            raise UserError(
+                f"run {run.folder} measured no score at a checkpoint, so none is the best: give --from STEP"
+            )
     if step is not None and step not in there:
         raise UserError(f"run {run.folder} has no checkpoint at step {step}. There are: {', '.join(map(str, there))}")
     return there[-1] if step is None else step

@@ -25,6 +25,7 @@ from gankit.errors import in_one_line
 from gankit.model import Remedy
 from gankit.runs.advice import sentences
 from gankit.runs.folder import rescues, strict
+from gankit.runs.score import SCORE, score
 from gankit.training.pictures import Showing, looking, stand
 from gankit.training.record import Recorder
 from gankit.training.rescue import open_remedies
@@ -93,7 +94,9 @@ class Watch:
             ill = [word for name, word in self.words.items() if not self.training.verdicts.get(name, True)]
             self.watcher.health(", ".join(ill) or next(reversed(self.words.values()), ""))
         decided = self.react(look.alarms)
-        self.recorder.write(line | look.values)
+        line |= look.values
+        self.training.score = score(line)
+        self.recorder.write(line if self.training.score is None else line | {SCORE: self.training.score})
         return decided
 
     # Looking.

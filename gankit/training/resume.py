@@ -57,12 +57,12 @@ def go_back(run: RunFolder, training: Training, step: int, differing: set[str]) 
     )
 
 
-def branch(run: RunFolder, step: int, out: str | Path, healthy: int) -> RunFolder:
-    """A new run folder with copies of the files up to `step`, and of the last healthy checkpoint."""
+def branch(run: RunFolder, step: int, out: str | Path, also: set[int]) -> RunFolder:
+    """A new run folder with copies of the files up to `step`, and of the checkpoints `also`."""
     folder = RunFolder.create(out, run.config["model"]["name"])
     names = [name for name in (*OBJECTS, *LINES) if name != "result.json" and (run.folder / name).exists()]
     paths = [run.folder / name for name in names]
-    for number in {step, healthy} & set(run.checkpoints()):
+    for number in {step, *also} & set(run.checkpoints()):
         paths += checkpoint.files(run, number)
     paths += [path for number, path in run.samples() if number <= step]
     for path in paths:

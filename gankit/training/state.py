@@ -39,6 +39,8 @@ class Training:
     since: int = 0  # the step at which this attempt began
     healthy: int = 0  # the step of the last healthy checkpoint
     standing: int = -1  # the step of the averaged generator's batch statistics, if `pictures.stand` made them
+    score: float | None = None  # of the last step, where it was measured (`runs.score`)
+    best: tuple[int, float] | None = None  # step and score of the best checkpoint
     verdicts: dict[str, bool] = field(default_factory=dict)  # diagnostic -> its last verdict
     disabled: dict[str, str] = field(default_factory=dict)  # diagnostic that raised -> the reason
     start: dict[str, float] = field(default_factory=dict)  # losses, readings, learning rates before the first step

@@ -1,0 +1,150 @@
+"""The promises of the score: it tells good pictures from bad ones, and the best checkpoint by it stays and can be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY, Gankit, checkpoints, lines, read, refused
+from torch import Tensor
+
+from gankit.builtin.cleanliness import Cleanliness
+from gankit.builtin.mode_collapse import ModeCollapse, Reference
+from gankit.data import Demo, Request
+from gankit.data.batches import to_float
+from gankit.metrics.cleanliness import cleanliness, edge, ground_colour, over_real
+from gankit.runs.score import parts, score
+
+
+def line(variety: float, form: float, **ratios: float) -> dict[str, float]:
+    named = {f"cleanliness/{name}": value for name, value in ratios.items()}
+    return {"mode-collapse/variety": variety, "mode-collapse/form": form, **named}
+
+
+def test_it_is_the_geometric_mean_of_variety_form_and_cleanliness() -> None:
+    """clean: (1/2 · 1/2 · 1 · 1)^(1/4) = 1/√2, as too much counts like too little; nothing counts more than 1."""
+    measured = line(0.5, 1.2, grain=2.0, flat=0.5, ground=1.0, fine=1.0)
+    assert parts(measured) == pytest.approx({"variety": 0.5, "form": 1.0, "clean": 0.5**0.5})
+    assert score(measured) == pytest.approx((0.5 * 0.5**0.5) ** (1 / 3))
+
+
+def test_without_a_ground_the_other_three_ratios_count() -> None:
+    assert parts(line(1.0, 1.0, grain=8.0, flat=1.0, fine=1.0)) == pytest.approx(
+        {"variety": 1.0, "form": 1.0, "clean": 0.5}
+    )
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), -1.0, "1", True])
+def test_a_part_that_was_not_measured_gives_no_score(value: object) -> None:
+    whole = line(1.0, 1.0, grain=1.0, flat=1.0, fine=1.0)
+    assert score(whole) == 1.0
+    assert score({**whole, "mode-collapse/form": value}) is None  # type: ignore[dict-item]
+
+
+@pytest.fixture(scope="module")
+def real() -> Tensor:
+    train = Demo(Demo.Options()).open("1600", Request(32, holdout=0)).train
+    return to_float(torch.from_numpy(train.copy()))
+
+
+def blurred(pictures: Tensor) -> Tensor:
+    return F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
+
+
+def noisy(pictures: Tensor) -> Tensor:
+    return (pictures + 0.1 * torch.randn(pictures.shape, generator=torch.Generator().manual_seed(1))).clamp(-1, 1)
+
+
+def noise(pictures: Tensor) -> Tensor:
+    return torch.rand(pictures.shape, generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+def darkest(pictures: Tensor) -> Tensor:
+    """The half of the pictures with the darkest hair and clothes, each twice."""
+    order = pictures.mean((1, 2, 3)).argsort()[: len(pictures) // 2]
+    return pictures[order].repeat(2, 1, 1, 1)
+
+
+# The pictures, and the score that they must stay below; other real pictures have 0.9 and more.
+BAD = {
+    "blurred": (blurred, 0.8),
+    "noisy": (noisy, 0.7),
+    "half of them": (darkest, 0.9),
+    "means of two": (lambda x: (x + x.flip(0)) / 2, 0.7),
+    "one picture": (lambda x: x[:1].repeat(len(x), 1, 1, 1), 0.05),
+    "grey": (lambda x: 0.02 * noise(x), 0.05),
+    "noise": (noise, 0.05),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_pictures_with_a_fault_score_below_other_real_ones(kind: str, real: Tensor) -> None:
+    compared, ceiling, other = real[:500], real[500:756], real[756:1012]
+    reference = Reference(compared, ceiling)
+    colour = ground_colour(edge(compared))
+
+    def of(pictures: Tensor) -> float:
+        values = {f"mode-collapse/{key}": value for key, value in reference.compare(pictures).items()}
+        ratios = over_real(cleanliness(pictures, colour), cleanliness(compared, colour))
+        value = score(values | {f"cleanliness/{key}": ratio.value for key, ratio in ratios.items()})
+        assert value is not None
+        return value
+
+    make, bound = BAD[kind]
+    assert of(other) > 0.9
+    assert of(make(other)) < bound
+
+
+# The best checkpoint
+
+
+SCORES = {4: 0.3, 8: 0.7, 12: 0.7, 16: 0.5, 20: 0.6, 24: 0.4}
+LOOKING = ("--data", "demo:120", "--checkpoint-every", 4, "--steps", 24, "--out", "run")
+
+
+@pytest.fixture
+def scored(gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run with the scores of SCORES, every one at a checkpoint."""
+    for diagnostic in (ModeCollapse, Cleanliness):
+        monkeypatch.setattr(diagnostic, "every", 4)
+    monkeypatch.setattr("gankit.training.diagnose.score", lambda line: SCORES.get(line["step"]))
+    assert gankit("run", "began", *TINY, *LOOKING).code == 0
+    return tmp_path / "run"
+
+
+def test_a_run_on_pictures_writes_its_score(gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for diagnostic in (ModeCollapse, Cleanliness):
+        monkeypatch.setattr(diagnostic, "every", 4)
+    assert gankit("run", "began", *TINY, *LOOKING).code == 0
+    looks = [line for line in lines(tmp_path / "run") if line["step"] % 4 == 0]
+    assert len(looks) == 6
+    for look in looks:
+        assert look["score"] == score(look)
+        assert 0 <= look["score"] <= 1
+
+
+def test_the_checkpoint_with_the_best_score_stays_the_first_of_equal_ones(scored: Path) -> None:
+    assert 8 in checkpoints(scored)
+    assert checkpoints(scored)[-3:] == [16, 20, 24]
+    assert 12 not in checkpoints(scored)
+
+
+def test_from_best_is_that_checkpoint(gankit: Gankit, scored: Path, tmp_path: Path) -> None:
+    assert gankit("sample", scored, "--from", "best", "-n", 4, "--out", "best").code == 0
+    assert gankit("sample", scored, "--from", 8, "-n", 4, "--out", "eight").code == 0
+    assert gankit("sample", scored, "-n", 4, "--out", "last").code == 0
+    first = [(tmp_path / name / "00000.png").read_bytes() for name in ("best", "eight", "last")]
+    assert first[0] == first[1] != first[2]
+
+
+def test_a_branch_from_a_later_step_keeps_the_best_checkpoint(gankit: Gankit, scored: Path, tmp_path: Path) -> None:
+    assert gankit("resume", scored, "--from", 20, "--steps", 26, "--out", "branch").code == 0
+    assert 8 in checkpoints(tmp_path / "branch")
+    assert read(tmp_path / "branch/checkpoints/000020/state.json")["best"] == [8, 0.7]
+
+
+def test_a_run_without_a_score_has_no_best_checkpoint(gankit: Gankit, tmp_path: Path) -> None:
+    assert gankit("run", "began", *TINY, "--steps", 4, "--out", "run").code == 0
+    refused(gankit("sample", "run", "--from", "best"), "measured no score", "--from STEP")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,8 @@ from gankit.catalogue import Catalogue
 from gankit.config.amend import amend, current_form
 from gankit.config.request import RESUMED, RunRequest, read_toml
 from gankit.config.resolve import resolve
+from gankit.config.schema import RunConfig
+from gankit.data.source import Data
 from gankit.errors import UserError
 from gankit.runs.environment import another_machine, environment, record_resume
 from gankit.runs.folder import RunFolder, write_json
@@ -23,6 +25,7 @@ from gankit.training.attempts import go
 from gankit.training.interrupts import Interrupts
 from gankit.training.resume import branch, go_back, standing
 from gankit.training.start import assemble, chosen, describe_data, open_data, quiet_random, refuse_inside
+from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
 
@@ -47,9 +50,7 @@ def run(
     watcher = watcher or Watcher()
     if out is not None and Path(os.path.expanduser(out)).exists():
         RunFolder.create(out, model)  # raises the UserError
-    from_file = read_toml(config_file, plugins) if config_file else RunRequest()
-    catalogue = Catalogue(plugins)
-    request = RunRequest(data=str(data) if data is not None else None, **options).over(from_file)
+    request, catalogue = _requested(data, config_file, plugins, options)
     resolved = resolve(model, request, catalogue)
     resolved = resolved.model_copy(update={"gankit": version("gankit"), "plugins": list(plugins)})
     refuse_inside(out, resolved.data)
@@ -68,6 +69,33 @@ def run(
             with locked(new_run):
                 go(new_run, training, batches, catalogue, watcher, interrupts)
                 return new_run
+
+
+def prepare(
+    model: str,
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    config_file: str | Path | None = None,
+    plugins: Sequence[str] = (),
+    **options: Any,
+) -> tuple[RunConfig, Data, Training]:
+    """The configuration, the data and the training of `run` with the same arguments, before the first step."""
+    request, catalogue = _requested(data, config_file, plugins, options)
+    resolved = resolve(model, request, catalogue)
+    opened = open_data(resolved, catalogue, Watcher())
+    with quiet_random(resolved.device):
+        training, _ = assemble(resolved, opened, catalogue)
+    return training.config, opened, training
+
+
+def _requested(
+    data: str | Path | None, config_file: str | Path | None, plugins: Sequence[str], options: Mapping[str, Any]
+) -> tuple[RunRequest, Catalogue]:
+    """The request of the arguments of `run`, and the catalogue with its plugins."""
+    from_file = read_toml(config_file, plugins) if config_file else RunRequest()
+    request = RunRequest(data=str(data) if data is not None else None, **options).over(from_file)
+    return request, Catalogue(plugins)
 
 
 def resume(

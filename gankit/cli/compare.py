@@ -10,13 +10,13 @@ import click
 
 from gankit.cli import plugin_option
 from gankit.cli.evaluate import fid_option
-from gankit.cli.flags import flags
+from gankit.cli.flags import SettingsCommand, flags
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-@click.command("compare")
+@click.command("compare", cls=SettingsCommand)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL[:KEY=VALUE,...]...")
 @click.option(
     "--seeds",

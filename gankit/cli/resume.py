@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from gankit.cli import exit_code, plugin_option
-from gankit.cli.flags import flags
+from gankit.cli.flags import SettingsCommand, flags
 
 
-@click.command("resume")
+@click.command("resume", cls=SettingsCommand)
 @click.argument("run", metavar="RUN")
 @flags("steps", "time", resumed=True)
 @click.option("--from", "from_step", type=int, metavar="STEP", help="Checkpoint to resume; default: the last.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,29 @@ from pydantic import ConfigDict, Field, ValidationError, create_model, field_val
 from gankit.config.schema import COMPONENTS, REQUESTABLE, SINGLE, TABLES, Flag, RunConfig, Tables, flags_of
 from gankit.config.values import duration, hexadecimal
 from gankit.errors import UserError, nearest
+
+SYNONYMS = {  # what other tools and papers call a setting -> its name here
+    "lr": "learning_rate",
+    **dict.fromkeys(("lr_g", "g_lr", "lr_generator"), "learning_rate_generator"),
+    **dict.fromkeys(("resolution", "size", "img_size", "imsize"), "image_size"),
+    **dict.fromkeys(("batch", "bs", "batchsize"), "batch_size"),
+    **dict.fromkeys(("iterations", "iters", "max_steps", "num_steps"), "steps"),
+    **dict.fromkeys(("latent_dim", "z_dim", "nz"), "latent"),
+    **dict.fromkeys(("dataset", "dataroot", "data_dir"), "data"),
+    **dict.fromkeys(("output", "output_dir", "outdir", "out_dir"), "out"),
+}
+
+
+def meant(key: str, settings: Container[str] = ()) -> str:
+    """The setting that `key` spells: with `-` for `_`, or by a synonym. `settings`: names of a model's own.
+
+    COMPONENT.FIELD has hyphens before the dot and underscores after it. An unknown key has underscores only.
+    """
+    component, dot, field = key.rpartition(".")
+    if dot:
+        return f"{component.replace('_', '-')}.{field.replace('-', '_')}"
+    name = key.replace("-", "_")
+    return name if name in settings or name in RunRequest.model_fields else SYNONYMS.get(name, name)
 
 
 def _field(name: str) -> Any:

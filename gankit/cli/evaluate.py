@@ -55,7 +55,7 @@ def command(
     evaluation = evaluate(what, data=data, step=step, n=n, averaged=not raw, fid=fid, plugins=plugins)
     drawn = save if evaluation.closest is not None else None
     if save and evaluation.closest is not None:
-        save_grid(evaluation.closest, Path(save), columns=4)
+        save_grid(evaluation.closest, Path(save), columns=4, scale=None)
     if as_json:
         click.echo(json_text(evaluation.model_dump() | ({"saved": drawn} if save else {})))
         return

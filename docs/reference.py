@@ -19,7 +19,7 @@ import gankit
 from gankit import hookspecs
 from gankit.catalogue import KINDS
 from gankit.config.request import FLAGS, RESUMED, RunRequest
-from gankit.config.schema import REQUESTABLE, RunConfig
+from gankit.config.schema import REQUESTABLE, SINGLE, RunConfig, default_in_words
 from gankit.options import allowed
 
 PAGE = Path(__file__).parent / "plugins" / "reference.md"
@@ -86,8 +86,8 @@ def settings() -> str:
         field, flag = RunConfig.model_fields.get(name, asked), FLAGS.get(name)
         metavar = f" {flag.metavar}" if flag and flag.metavar else ""
         written = f"`--{flag.name or name.replace('_', '-')}{metavar}`" if flag else ""
-        default = "" if field.is_required() or field.default in (None, {}) else str(field.default)
-        default = "auto" if flag and flag.auto else {"True": "true", "False": "false"}.get(default, default)
+        default = "" if name in SINGLE else default_in_words(name, None if field.is_required() else field.default)
+        default = "false" if field.default is False else default
         cells = (f"`{name}`", written, allowed(field), default, asked.description, "yes" if name in RESUMED else "")
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     records = [

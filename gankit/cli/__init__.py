@@ -56,7 +56,7 @@ class Commands(click.Group):
         return {name: item for name, item in self._catalogue.kind("commands").items() if name not in COMMANDS}
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(package_name="gankit", message="gankit %(version)s")
 def cli() -> None:
     """A GAN toolkit whose first model is BEGAN. Begin with: gankit run began --data FOLDER"""

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from gankit.config.request import FLAGS, RunRequest, meant
-from gankit.config.schema import TABLES, RunConfig
+from gankit.config.schema import TABLES, RunConfig, default_in_words
 from gankit.config.values import parse_pairs
 from gankit.errors import nearest
 
@@ -43,7 +43,8 @@ def _option(name: str, resumed: bool, defaults: Mapping[str, Any]) -> Decorator:
     spelled = f"--{flag.name or name.replace('_', '-')}"
     default = defaults.get(name, field.default if field and not field.is_required() else None)
     words = (described.description or "")[0].upper() + (described.description or "")[1:]
-    shown = f"; default {default}" if default not in (None, False) and name not in TABLES and not resumed else ""
+    default = "" if resumed else default_in_words(name, default)
+    shown = f"; default {default}" if default else ""
     more: dict[str, Any] = {"help": f"{words}{shown}.", "metavar": flag.metavar}
     if "=" in (flag.metavar or ""):
         more |= {"multiple": True, "callback": lambda context, option, pairs: parse_pairs(pairs, spelled)}

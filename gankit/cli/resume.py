@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gankit.cli import exit_code, plugin_option
+from gankit.cli import exit_code, out_option, plugin_option
 from gankit.cli.flags import SettingsCommand, flags
 
 
@@ -14,7 +14,7 @@ from gankit.cli.flags import SettingsCommand, flags
 @click.argument("run", metavar="RUN")
 @flags("steps", "time", resumed=True)
 @click.option("--from", "from_step", type=int, metavar="STEP", help="Checkpoint to resume; default: the last.")
-@click.option("--out", type=click.Path(), metavar="DIR", help="Continue in a new folder, as a branch.")
+@out_option("DIR", "Continue in a new folder, as a branch.")
 @flags(but=("steps", "time"), resumed=True)
 @plugin_option
 def command(run: str, **options: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gankit.cli import exit_code, plugin_option
+from gankit.cli import exit_code, out_option, plugin_option
 from gankit.cli.flags import SettingsCommand, flags
 
 FIRST = ("steps", "time", "preset", "set")  # the most used
@@ -35,7 +35,7 @@ class RunCommand(SettingsCommand):
 @click.command("run", cls=RunCommand)
 @click.argument("words", nargs=-1, metavar="[MODEL] [DIR]")
 @flags("data")
-@click.option("--out", type=click.Path(), metavar="DIR", help="New folder for the run; default: one under runs/.")
+@out_option("DIR", "New folder for the run; default: one under runs/.")
 @flags(*FIRST)
 @click.option("--config", "config_file", type=click.Path(), metavar="FILE.toml", help="Flags and settings from a file.")
 @plugin_option

@@ -122,3 +122,44 @@ def test_a_folder_that_cannot_be_meant_is_refused_in_one_line(gankit: Gankit, tm
     before = contents(tmp_path)
     refused(gankit("run", *words, *TRAINED), said)
     assert contents(tmp_path) == before
+
+
+# Help.
+
+COMMANDS = ("", "run", "run began", "run ebgan", "resume", "compare", "sample", "evaluate", "interpolate", "invert")
+COMMANDS += ("animate", "report", "runs", "plugins", "plugins list", "plugins new", "plugins check", "doctor")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_line_of_help_is_wider_than_80_columns(gankit: Gankit, monkeypatch, command: str):
+    monkeypatch.setenv("COLUMNS", "200")
+    said = gankit(*command.split(), "--help")
+    assert said.code == 0
+    assert [line for line in said.out.splitlines() if len(line) > 80] == []
+
+
+def test_help_shows_the_defaults_of_steps_size_batch_and_seed_and_they_are_those_of_a_run(gankit: Gankit, undrawn):
+    shown = " ".join(gankit("run", "--help").out.split())
+    for flag, default in (
+        ("--steps N", "20,000, on a GPU 100,000"),
+        ("--image-size S", "32, on a GPU 64"),
+        ("--batch-size B", "16"),
+        ("--seed N", "0"),
+    ):
+        assert f"default {default}." in shown.partition(flag)[2].partition(" --")[0]
+    assert "default" not in " ".join(gankit("resume", "--help").out.split()).partition("--steps")[2].partition(" --")[0]
+    assert gankit("run", "began", "--data", "demo:60", "--device", "cpu", "--time", 1, *SMALL, "--out", "r").code == 0
+    config = read(Path("r/config.json"))
+    assert (config["image_size"], config["batch_size"], config["seed"]) == (32, 16, 0)
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "resume", "compare", "sample", "evaluate", "interpolate", "invert", "animate"]
+)
+def test_one_word_says_where_something_is_written_and_one_which_checkpoint(gankit: Gankit, command: str):
+    shown = gankit(command, "--help").out
+    assert "-o, --out" in shown
+    for former in ("--grid", "--save", "--output", "--step "):
+        assert former not in shown
+    if command not in ("run", "compare", "animate"):
+        assert "--from STEP" in shown

@@ -31,7 +31,34 @@ Written by `python docs/reference.py` from `gankit/config/schema.py` and `reques
 A setting has one name: as a key of a TOML file (`--config`), as an argument of `gankit.run`, and in config.json; its
 flag goes with `gankit run` and `gankit compare`, and with `gankit resume` where a resume may change it. A later one of
 these wins: default, preset, file, flag. What is `auto` is decided for the machine. `gankit run MODEL --help` shows a
-model's own settings.
+model's own settings. They are flags and arguments too: `--gamma 0.7` and `gamma=0.7` are `--set gamma=0.7`.
+
+## A file of settings
+
+`gankit run --config mine.toml` trains what the file says; a flag beside it changes something. Names may have `-` or
+`_`. A setting of the model stands at the top or in `[model]`, and the settings of a component in a table of its kind
+and name (or at the top, as `"balance.floor" = 0.1`):
+
+```toml
+model = "began"
+data = "./pictures"
+image-size = 64
+steps = 40_000
+gamma = 0.6                        # a setting of the model
+views = ["augment"]                # components by name; diagnostics, artifacts and controllers likewise
+
+[losses]
+imle = 0.2                         # a loss term and its weight
+
+[controllers.balance]
+floor = 0.1                        # a component's own setting
+```
+
+A run's config.json is such a file too: `gankit run --config RUN/config.json` trains the same again, with other flags
+where you give some. The device is the machine's own. A file runs no code: one that lists `plugins` needs `--plugin` for
+each of them as well.
+
+## All settings
 
 | name | flag | allowed | default | what it is | at a resume |
 |---|---|---|---|---|---|"""

@@ -11,7 +11,8 @@ from typing import Any
 
 from gankit.catalogue import Catalogue
 from gankit.config.amend import amend, current_form
-from gankit.config.request import RESUMED, RunRequest, read_toml
+from gankit.config.file import read_file
+from gankit.config.request import RESUMED, RunRequest, by_home
 from gankit.config.resolve import resolve
 from gankit.config.schema import RunConfig
 from gankit.data.source import Data
@@ -28,9 +29,11 @@ from gankit.training.start import assemble, chosen, describe_data, open_data, qu
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
+MODEL = "began"  # trained where neither the call nor a file names one
+
 
 def run(
-    model: str,
+    model: str | None = None,
     data: str | Path | None = None,
     *,
     out: str | Path | None = None,
@@ -42,15 +45,16 @@ def run(
 ) -> Run:
     """Train `model` on `data` into a new run folder and return it. The options are those of `gankit run`.
 
-    `options`: those of docs/settings.md by name. `set`: settings of the model, or `COMPONENT.FIELD`, e.g.
-    {"gamma": 0.7}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or "2h".
+    `model`: by default that of `config_file` (TOML, or a run's config.json), or else BEGAN. `options`: settings of the
+    model (`gamma=0.7`), and those of docs/settings.md by name: `set`: also `COMPONENT.FIELD`, e.g. {"balance.floor":
+    0.1}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or "2h".
     Raises `UserError` for an invalid request, before it writes anything, and `TrainingError` if the training fails.
     `Run.result` says how the training ended.
     """
     watcher = watcher or Watcher()
     if out is not None and Path(os.path.expanduser(out)).exists():
-        RunFolder.create(out, model)  # raises the UserError
-    request, catalogue = _requested(data, config_file, plugins, options)
+        RunFolder.create(out, "")  # raises the UserError
+    model, request, catalogue = _requested(model, data, config_file, plugins, options)
     resolved = resolve(model, request, catalogue)
     resolved = resolved.model_copy(update={"gankit": version("gankit"), "plugins": list(plugins)})
     refuse_inside(out, resolved.data)
@@ -72,16 +76,15 @@ def run(
 
 
 def prepare(
-    model: str,
+    model: str | None,
     data: str | Path | None = None,
     *,
-    out: str | Path | None = None,
     config_file: str | Path | None = None,
     plugins: Sequence[str] = (),
     **options: Any,
 ) -> tuple[RunConfig, Data, Training]:
     """The configuration, the data and the training of `run` with the same arguments, before the first step."""
-    request, catalogue = _requested(data, config_file, plugins, options)
+    model, request, catalogue = _requested(model, data, config_file, plugins, options)
     resolved = resolve(model, request, catalogue)
     opened = open_data(resolved, catalogue, Watcher())
     with quiet_random(resolved.device):
@@ -90,12 +93,18 @@ def prepare(
 
 
 def _requested(
-    data: str | Path | None, config_file: str | Path | None, plugins: Sequence[str], options: Mapping[str, Any]
-) -> tuple[RunRequest, Catalogue]:
-    """The request of the arguments of `run`, and the catalogue with its plugins."""
-    from_file = read_toml(config_file, plugins) if config_file else RunRequest()
-    request = RunRequest(data=str(data) if data is not None else None, **options).over(from_file)
-    return request, Catalogue(plugins)
+    model: str | None,
+    data: str | Path | None,
+    config_file: str | Path | None,
+    plugins: Sequence[str],
+    options: Mapping[str, Any],
+) -> tuple[str, RunRequest, Catalogue]:
+    """The model and the request of the arguments of `run`, and the catalogue with its plugins."""
+    catalogue = Catalogue(plugins)
+    from_file = read_file(config_file, plugins, catalogue, model) if config_file else RunRequest()
+    model = model or from_file.model.get("name") or MODEL
+    given = by_home(options, catalogue.get("models", model).Settings.model_fields)
+    return model, RunRequest(data=str(data) if data is not None else None, **given).over(from_file), catalogue
 
 
 def resume(
@@ -110,24 +119,31 @@ def resume(
 ) -> Run:
     """Continue a run from its last checkpoint, or that of `from_step`. The options are those of `gankit resume`.
 
-    `options`: steps (the total length), time, set, losses, on_alarm, device, precision, as for `run`.
+    `options`: steps (the total length), time, set, losses, on_alarm, device, precision and settings of the model, as
+    for `run`.
     On the same machine and thread count the result is bit-identical to an unbroken training. Changed settings go into
     `history` in config.json; `out` branches off into a new folder. Raises as `run` does.
     """
     watcher = watcher or Watcher()
-    request = RunRequest(**options)
-    fixed = sorted(options.keys() - RESUMED)
-    if fixed:
-        raise UserError(f"{fixed[0]} cannot be changed at a resume; what can: {', '.join(sorted(RESUMED))}")
     run_folder = run if isinstance(run, Run) else Run(run.folder if isinstance(run, RunFolder) else run)
     run_folder.refuse_links()
     with locked(run_folder) if out is None else nullcontext():  # first, because another resume could change the files
-        return _resumed(run_folder, request, from_step, out, plugins, watcher, command)
+        return _resumed(run_folder, options, from_step, out, plugins, watcher, command)
+
+
+def _changes(stored: Mapping[str, Any], options: Mapping[str, Any], catalogue: Catalogue) -> RunRequest:
+    """The request of the options of a resume. Raises `UserError` for one that a resume cannot change."""
+    given = by_home(options, catalogue.get("models", stored["model"]["name"]).Settings.model_fields)
+    request = RunRequest(**given)
+    fixed = sorted(given.keys() - RESUMED)
+    if fixed:
+        raise UserError(f"{fixed[0]} cannot be changed at a resume; what can: {', '.join(sorted(RESUMED))}")
+    return request
 
 
 def _resumed(
     run: Run,
-    request: RunRequest,
+    options: Mapping[str, Any],
     from_step: int | None,
     out: str | Path | None,
     plugins: Sequence[str],
@@ -135,8 +151,9 @@ def _resumed(
     command: str | None,
 ) -> Run:
     stored = run.config
-    step = checkpoint.choose(run, from_step)
     catalogue = Catalogue(plugins, made_with=stored.get("plugins", ()))
+    request = _changes(stored, options, catalogue)
+    step = checkpoint.choose(run, from_step)
     old, dropped = current_form(stored | {"plugins": list(plugins) or stored["plugins"]}, catalogue)
     resolved, differing = amend(old, request, catalogue, step, dropped=dropped)
     if dropped:

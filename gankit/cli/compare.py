@@ -10,7 +10,7 @@ import click
 
 from gankit.cli import out_option, plugin_option
 from gankit.cli.evaluate import fid_option
-from gankit.cli.flags import SettingsCommand, flags
+from gankit.cli.flags import SettingsCommand, config_option, flags
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Runs side by side.")
 @out_option("DIR", "Folder of the comparison; an existing one goes on.")
 @flags("data", "steps", "preset", "set")
-@click.option("--config", "config_file", type=click.Path(), metavar="FILE.toml", help="Flags and settings from a file.")
+@config_option
 @plugin_option
 @flags(but=("data", "steps", "preset", "set", "time", "seed"), defaults={"on_alarm": "warn"})
 def command(models: tuple[str, ...], **options: Any) -> int:

@@ -18,6 +18,9 @@ from gankit.config.values import parse_pairs
 from gankit.errors import nearest
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+config_option = click.option(
+    "--config", "config_file", type=click.Path(), metavar="FILE", help="Settings in TOML, or a run's config.json."
+)
 
 
 def flags(

@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from gankit.cli import exit_code, out_option, plugin_option
-from gankit.cli.flags import SettingsCommand, flags
+from gankit.cli.flags import SettingsCommand, config_option, flags
 
 FIRST = ("steps", "time", "preset", "set")  # the most used
-MODEL = "began"  # trained where only a folder is named
 
 
 class RunCommand(SettingsCommand):
@@ -37,7 +36,7 @@ class RunCommand(SettingsCommand):
 @flags("data")
 @out_option("DIR", "New folder for the run; default: one under runs/.")
 @flags(*FIRST)
-@click.option("--config", "config_file", type=click.Path(), metavar="FILE.toml", help="Flags and settings from a file.")
+@config_option
 @plugin_option
 @flags(but=("data", *FIRST))
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), hidden=True)
@@ -48,6 +47,8 @@ def command(words: tuple[str, ...], data: str | None, epochs: float | None, **op
     gankit run ./pictures
     gankit run began --data demo --steps 2000 --gamma 0.7 --loss pulling-away=0.1
     """
+    if not words and not data and not options["config_file"]:
+        raise click.UsageError("name a model: gankit run began --data DIR (`gankit plugins list` shows what there is)")
     model, data = _model_and_data(words, data, options["plugins"])
     options["data"] = data
     if epochs is not None:
@@ -67,31 +68,29 @@ def command(words: tuple[str, ...], data: str | None, epochs: float | None, **op
     return exit_code(run_folder.result)
 
 
-def _model_and_data(words: Sequence[str], data: str | None, plugins: Sequence[str]) -> tuple[str, str | None]:
-    """The model and the data of `run MODEL --data DIR`, `run MODEL DIR` or `run DIR`."""
-    if not words:
-        raise click.UsageError("name a model: gankit run began --data DIR (`gankit plugins list` shows what there is)")
+def _model_and_data(words: Sequence[str], data: str | None, plugins: Sequence[str]) -> tuple[str | None, str | None]:
+    """The model, if one is named, and the data of `run MODEL --data DIR`, `run MODEL DIR` or `run DIR`."""
     if len(words) > 2 or (data and len(words) > 1):
         raise click.UsageError(f"{words[-1]!r} is too much: gankit run MODEL --data DIR takes one folder of pictures")
     if len(words) == 2:
         return words[0], words[1]
-    if data is None:
+    if words and data is None:
         from gankit.catalogue import Catalogue
 
         catalogue, word = Catalogue(plugins), words[0]
         folder = os.sep in word or os.path.isdir(os.path.expanduser(word)) or catalogue.source_of(word)
         if folder and word not in catalogue.kind("models"):
-            return MODEL, word
-    return words[0], data
+            return None, word
+    return words[0] if words else None, data
 
 
-def _in_steps(epochs: float, model: str, options: dict[str, Any]) -> str:
+def _in_steps(epochs: float, model: str | None, options: dict[str, Any]) -> str:
     """What to write instead of --epochs."""
     import math
 
     from gankit import api
 
-    resolved, data, training = api.prepare(model, **options)
+    resolved, data, training = api.prepare(model, **{key: value for key, value in options.items() if key != "out"})
     pictures = resolved.batch_size * len(training.model.updates)
     steps = math.ceil(epochs * len(data.train) / pictures)
     return (

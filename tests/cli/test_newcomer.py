@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Gankit, contents, read, refused
+from conftest import ROOT, SMALL, TINY, Gankit, contents, read, refused, timeless, weights
 from PIL import Image
 
 TRAINED = ("--image-size", 16, "--batch-size", 4, "--precision", "fp32", "--steps", 1)
@@ -122,6 +122,41 @@ def test_a_folder_that_cannot_be_meant_is_refused_in_one_line(gankit: Gankit, tm
     before = contents(tmp_path)
     refused(gankit("run", *words, *TRAINED), said)
     assert contents(tmp_path) == before
+
+
+# A file of settings.
+
+
+def test_a_run_s_config_json_repeats_it_and_flags_change_it(gankit: Gankit, undrawn, tmp_path: Path):
+    asked = ("--loss", "imle=0", "--loss", "energy-distance=0.1", "--controller", "balance-pi", "--view", "packing")
+    asked += ("--gamma", 0.6, "--mirror", "--background", "navy")
+    assert gankit("run", "began", *TINY, *asked, "--out", "a").code == 0
+    assert gankit("run", "--config", "a/config.json", "--out", "b").code == 0
+    a, b, c = (tmp_path / name for name in "abc")
+    told = [{key: value for key, value in read(run / "config.json").items() if key != "requested"} for run in (a, b)]
+    assert told[0] == told[1]
+    assert timeless(a) == timeless(b)
+    assert weights(a, 6) == weights(b, 6)
+    changed = ("--gamma", 0.5, "--loss", "imle=0.1", "--steps", 1, "--data", "demo:100")
+    assert gankit("run", "began", "--config", "a/config.json", *changed, "--out", "c").code == 0
+    config = read(c / "config.json")
+    assert (config["model"]["gamma"], config["steps"], config["data"]) == (0.5, 1, "demo:100")
+    assert {"imle", "energy-distance"} <= config["losses"].keys()
+    refused(gankit("run", "ebgan", "--config", "a/config.json"), "the [model] table is for 'began'")
+
+
+def test_the_file_on_the_page_of_settings_trains(gankit: Gankit, undrawn, tmp_path: Path, messy: Path):
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    text = page.partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "mine.toml").write_text(text.replace("./pictures", "messy"))
+    small = ("--set", "filters=4", "--image-size", 16, "--batch-size", 4)
+    assert gankit("run", "--config", "mine.toml", *small, "--steps", 0, "--out", "run").code == 0
+    config = read(tmp_path / "run" / "config.json")
+    assert (config["model"]["name"], config["model"]["gamma"]) == ("began", 0.6)
+    assert (config["losses"]["imle"]["weight"], config["controllers"]["balance"]["floor"]) == (0.2, 0.1)
+    assert (config["data"], list(config["views"])) == (str(messy), ["augment"])
+    compared = ("compare", "began", "ebgan", "--config", "mine.toml", "--steps", 1)
+    refused(gankit(*compared), "is for model 'began', and the model is 'ebgan'")
 
 
 # Help.

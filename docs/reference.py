@@ -19,7 +19,7 @@ import gankit
 from gankit import hookspecs
 from gankit.catalogue import KINDS
 from gankit.config.request import FLAGS, RESUMED, RunRequest
-from gankit.config.schema import REQUESTABLE, RunConfig
+from gankit.config.schema import REQUESTABLE, SINGLE, RunConfig, default_in_words
 from gankit.options import allowed
 
 PAGE = Path(__file__).parent / "plugins" / "reference.md"
@@ -31,7 +31,34 @@ Written by `python docs/reference.py` from `gankit/config/schema.py` and `reques
 A setting has one name: as a key of a TOML file (`--config`), as an argument of `gankit.run`, and in config.json; its
 flag goes with `gankit run` and `gankit compare`, and with `gankit resume` where a resume may change it. A later one of
 these wins: default, preset, file, flag. What is `auto` is decided for the machine. `gankit run MODEL --help` shows a
-model's own settings.
+model's own settings. They are flags and arguments too: `--gamma 0.7` and `gamma=0.7` are `--set gamma=0.7`.
+
+## A file of settings
+
+`gankit run --config mine.toml` trains what the file says; a flag beside it changes something. Names may have `-` or
+`_`. A setting of the model stands at the top or in `[model]`, and the settings of a component in a table of its kind
+and name (or at the top, as `"balance.floor" = 0.1`):
+
+```toml
+model = "began"
+data = "./pictures"
+image-size = 64
+steps = 40_000
+gamma = 0.6                        # a setting of the model
+views = ["augment"]                # components by name; diagnostics, artifacts and controllers likewise
+
+[losses]
+imle = 0.2                         # a loss term and its weight
+
+[controllers.balance]
+floor = 0.1                        # a component's own setting
+```
+
+A run's config.json is such a file too: `gankit run --config RUN/config.json` trains the same again, with other flags
+where you give some. The device is the machine's own. A file runs no code: one that lists `plugins` needs `--plugin` for
+each of them as well.
+
+## All settings
 
 | name | flag | allowed | default | what it is | at a resume |
 |---|---|---|---|---|---|"""
@@ -86,8 +113,8 @@ def settings() -> str:
         field, flag = RunConfig.model_fields.get(name, asked), FLAGS.get(name)
         metavar = f" {flag.metavar}" if flag and flag.metavar else ""
         written = f"`--{flag.name or name.replace('_', '-')}{metavar}`" if flag else ""
-        default = "" if field.is_required() or field.default in (None, {}) else str(field.default)
-        default = "auto" if flag and flag.auto else {"True": "true", "False": "false"}.get(default, default)
+        default = "" if name in SINGLE else default_in_words(name, None if field.is_required() else field.default)
+        default = "false" if field.default is False else default
         cells = (f"`{name}`", written, allowed(field), default, asked.description, "yes" if name in RESUMED else "")
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     records = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +11,11 @@ from typing import Any, Literal
 
 from gankit.catalogue import Catalogue
 from gankit.config.amend import amend, current_form
-from gankit.config.request import RESUMED, RunRequest, read_toml
+from gankit.config.file import read_file
+from gankit.config.request import RESUMED, RunRequest, by_home
 from gankit.config.resolve import resolve
+from gankit.config.schema import RunConfig
+from gankit.data.source import Data
 from gankit.errors import UserError
 from gankit.runs.environment import another_machine, environment, record_resume
 from gankit.runs.folder import RunFolder, write_json
@@ -23,11 +26,14 @@ from gankit.training.attempts import go
 from gankit.training.interrupts import Interrupts
 from gankit.training.resume import branch, go_back, standing
 from gankit.training.start import assemble, chosen, describe_data, open_data, quiet_random, refuse_inside
+from gankit.training.state import Training
 from gankit.training.watcher import Watcher
+
+MODEL = "began"  # trained where neither the call nor a file names one
 
 
 def run(
-    model: str,
+    model: str | None = None,
     data: str | Path | None = None,
     *,
     out: str | Path | None = None,
@@ -39,17 +45,16 @@ def run(
 ) -> Run:
     """Train `model` on `data` into a new run folder and return it. The options are those of `gankit run`.
 
-    `options`: those of docs/settings.md by name. `set`: settings of the model, or `COMPONENT.FIELD`, e.g.
-    {"gamma": 0.7}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or "2h".
+    `model`: by default that of `config_file` (TOML, or a run's config.json), or else BEGAN. `options`: settings of the
+    model (`gamma=0.7`), and those of docs/settings.md by name: `set`: also `COMPONENT.FIELD`, e.g. {"balance.floor":
+    0.1}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or "2h".
     Raises `UserError` for an invalid request, before it writes anything, and `TrainingError` if the training fails.
     `Run.result` says how the training ended.
     """
     watcher = watcher or Watcher()
     if out is not None and Path(os.path.expanduser(out)).exists():
-        RunFolder.create(out, model)  # raises the UserError
-    from_file = read_toml(config_file, plugins) if config_file else RunRequest()
-    catalogue = Catalogue(plugins)
-    request = RunRequest(data=str(data) if data is not None else None, **options).over(from_file)
+        RunFolder.create(out, "")  # raises the UserError
+    model, request, catalogue = _requested(model, data, config_file, plugins, options)
     resolved = resolve(model, request, catalogue)
     resolved = resolved.model_copy(update={"gankit": version("gankit"), "plugins": list(plugins)})
     refuse_inside(out, resolved.data)
@@ -70,6 +75,38 @@ def run(
                 return new_run
 
 
+def prepare(
+    model: str | None,
+    data: str | Path | None = None,
+    *,
+    config_file: str | Path | None = None,
+    plugins: Sequence[str] = (),
+    **options: Any,
+) -> tuple[RunConfig, Data, Training]:
+    """The configuration, the data and the training of `run` with the same arguments, before the first step."""
+    model, request, catalogue = _requested(model, data, config_file, plugins, options)
+    resolved = resolve(model, request, catalogue)
+    opened = open_data(resolved, catalogue, Watcher())
+    with quiet_random(resolved.device):
+        training, _ = assemble(resolved, opened, catalogue)
+    return training.config, opened, training
+
+
+def _requested(
+    model: str | None,
+    data: str | Path | None,
+    config_file: str | Path | None,
+    plugins: Sequence[str],
+    options: Mapping[str, Any],
+) -> tuple[str, RunRequest, Catalogue]:
+    """The model and the request of the arguments of `run`, and the catalogue with its plugins."""
+    catalogue = Catalogue(plugins)
+    from_file = read_file(config_file, plugins, catalogue, model) if config_file else RunRequest()
+    model = model or from_file.model.get("name") or MODEL
+    given = by_home(options, catalogue.get("models", model).Settings.model_fields)
+    return model, RunRequest(data=str(data) if data is not None else None, **given).over(from_file), catalogue
+
+
 def resume(
     run: str | Path | RunFolder,
     *,
@@ -84,24 +121,31 @@ def resume(
 
     The options are those of `gankit resume`.
 
-    `options`: steps (the total length), time, set, losses, on_alarm, device, precision, as for `run`.
+    `options`: steps (the total length), time, set, losses, on_alarm, device, precision and settings of the model, as
+    for `run`.
     On the same machine and thread count the result is bit-identical to an unbroken training. Changed settings go into
     `history` in config.json; `out` branches off into a new folder. Raises as `run` does.
     """
     watcher = watcher or Watcher()
-    request = RunRequest(**options)
-    fixed = sorted(options.keys() - RESUMED)
-    if fixed:
-        raise UserError(f"{fixed[0]} cannot be changed at a resume; what can: {', '.join(sorted(RESUMED))}")
     run_folder = run if isinstance(run, Run) else Run(run.folder if isinstance(run, RunFolder) else run)
     run_folder.refuse_links()
     with locked(run_folder) if out is None else nullcontext():  # first, because another resume could change the files
-        return _resumed(run_folder, request, from_step, out, plugins, watcher, command)
+        return _resumed(run_folder, options, from_step, out, plugins, watcher, command)
+
+
+def _changes(stored: Mapping[str, Any], options: Mapping[str, Any], catalogue: Catalogue) -> RunRequest:
+    """The request of the options of a resume. Raises `UserError` for one that a resume cannot change."""
+    given = by_home(options, catalogue.get("models", stored["model"]["name"]).Settings.model_fields)
+    request = RunRequest(**given)
+    fixed = sorted(given.keys() - RESUMED)
+    if fixed:
+        raise UserError(f"{fixed[0]} cannot be changed at a resume; what can: {', '.join(sorted(RESUMED))}")
+    return request
 
 
 def _resumed(
     run: Run,
-    request: RunRequest,
+    options: Mapping[str, Any],
     from_step: int | Literal["best"] | None,
     out: str | Path | None,
     plugins: Sequence[str],
@@ -109,8 +153,9 @@ def _resumed(
     command: str | None,
 ) -> Run:
     stored = run.config
-    step = checkpoint.choose(run, from_step)
     catalogue = Catalogue(plugins, made_with=stored.get("plugins", ()))
+    request = _changes(stored, options, catalogue)
+    step = checkpoint.choose(run, from_step)
     old, dropped = current_form(stored | {"plugins": list(plugins) or stored["plugins"]}, catalogue)
     resolved, differing = amend(old, request, catalogue, step, dropped=dropped)
     if dropped:

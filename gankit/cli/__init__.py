@@ -56,7 +56,7 @@ class Commands(click.Group):
         return {name: item for name, item in self._catalogue.kind("commands").items() if name not in COMMANDS}
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(package_name="gankit", message="gankit %(version)s")
 def cli() -> None:
     """A GAN toolkit whose first model is BEGAN. Begin with: gankit run began --data FOLDER"""
@@ -114,6 +114,39 @@ def aligned(rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> lis
         "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, wide, strict=True)).rstrip()
         for row in rows
     ]
+
+
+class Aliased(click.Option):
+    """An option with further spellings, `aliases`, that its help does not show."""
+
+    def __init__(self, declarations: Sequence[str], aliases: Sequence[str] = (), **more: Any) -> None:
+        super().__init__([*declarations, *aliases], **more)
+        self.aliases = aliases
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        every, self.opts = self.opts, [spelling for spelling in self.opts if spelling not in self.aliases]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = every
+
+
+def out_option(metavar: str, words: str, *aliases: str) -> Callable[..., Any]:
+    """`-o`, `--out`: the place of what a command writes."""
+    return click.option(
+        "-o", "--out", "out", cls=Aliased, aliases=aliases, type=click.Path(), metavar=metavar, help=words
+    )
+
+
+def scale_options(default: str) -> Callable[..., Any]:
+    """`--scale` and `--smooth`, for every command that writes pictures."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        function = click.option("--smooth", is_flag=True, help="Enlarge smoothly, not in sharp squares.")(function)
+        scale = click.IntRange(1, 32)
+        return click.option("--scale", type=scale, metavar="N", help=f"Enlarge N times; default: {default}.")(function)
+
+    return decorate
 
 
 def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:

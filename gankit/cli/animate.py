@@ -6,13 +6,16 @@ from pathlib import Path
 
 import click
 
+from gankit.cli import out_option, scale_options
+
 
 @click.command("animate")
 @click.argument("run", metavar="RUN")
-@click.option("-o", "--output", type=click.Path(), metavar="FILE.gif|.mp4", help="Default: RUN/animation.gif.")
-def command(run: str, output: str | None) -> None:
+@out_option("FILE.gif|.mp4", "Default: RUN/animation.gif.", "--output")
+@scale_options("to at least 512 pixels in all")
+def command(run: str, out: str | None, scale: int | None, smooth: bool) -> None:
     """Make an animation of the sample grids of RUN."""
     from gankit.report import animate
     from gankit.runs.folder import RunFolder
 
-    click.echo(str(animate(RunFolder(run), Path(output) if output else None)))
+    click.echo(str(animate(RunFolder(run), Path(out) if out else None, scale=scale, smooth=smooth)))

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gankit.cli import plugin_option
+from gankit.cli import out_option, plugin_option
 from gankit.cli.evaluate import fid_option
-from gankit.cli.flags import flags
+from gankit.cli.flags import SettingsCommand, config_option, flags
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-@click.command("compare")
+@click.command("compare", cls=SettingsCommand)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL[:KEY=VALUE,...]...")
 @click.option(
     "--seeds",
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     metavar="K",
     help="Runs of each model, paired by seed.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="The first seed; default 0.")
+@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", show_default=True, help="The first seed.")
 @click.option("--images", type=click.IntRange(1), metavar="N", help="Pictures to show to each run, instead of --steps.")
 @click.option("--budget", metavar="10m", help="Training time of each run, instead of --steps.")
 @click.option(
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     help="Report the time to this coverage; default: the level that all runs reached.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Runs side by side.")
-@click.option("--out", type=click.Path(), metavar="DIR", help="Folder of the comparison; an existing one goes on.")
+@out_option("DIR", "Folder of the comparison; an existing one goes on.")
 @flags("data", "steps", "preset", "set")
-@click.option("--config", "config_file", type=click.Path(), metavar="FILE.toml", help="Flags and settings from a file.")
+@config_option
 @plugin_option
 @flags(but=("data", "steps", "preset", "set", "time", "seed"), defaults={"on_alarm": "warn"})
 def command(models: tuple[str, ...], **options: Any) -> int:
@@ -66,7 +66,7 @@ def command(models: tuple[str, ...], **options: Any) -> int:
 
     \b
     gankit compare ebgan began --data ./pictures --steps 10000
-    gankit compare began:gamma=0.3 began:gamma=0.7,loss.pulling-away=0.1 --data demo --budget 10m
+    gankit compare began:gamma=0.3 began:gamma=0.7,loss.imle=0 --data demo
     """
     from gankit.cli.progress import Progress
     from gankit.comparison import compare

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gankit.cli import aligned, plugin_option
+from gankit.cli import Aliased, aligned, out_option, plugin_option
 
 if TYPE_CHECKING:
     from gankit.trained.evaluation import Evaluation
@@ -21,48 +21,56 @@ fid_option = click.option(
 @click.command("evaluate")
 @click.argument("what", metavar="RUN|DIR")
 @click.option("--data", metavar="DIR|NAME[:ARG]", help="Pictures to compare with; default: the run's own data.")
-@click.option("--step", type=int, metavar="N", help="Checkpoint of the run; default: the last.")
+@click.option(
+    "--from",
+    "from_step",
+    cls=Aliased,
+    aliases=("--step",),
+    type=int,
+    metavar="STEP",
+    help="Checkpoint of the run; default: the last.",
+)
 @click.option("--n", type=click.IntRange(20), default=2000, show_default=True, metavar="N", help="Number of samples.")
 @click.option("--raw", is_flag=True, help="Use the generator itself, not its average.")
 @fid_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--save", type=click.Path(), metavar="FILE.png", help="Draw the samples that are nearest to a copy.")
+@out_option("FILE.png", "Draw the samples that are nearest to a copy.", "--save")
 @plugin_option
 def command(
     what: str,
     data: str | None,
-    step: int | None,
+    from_step: int | None,
     n: int,
     raw: bool,
     fid: bool,
     as_json: bool,
-    save: str | None,
+    out: str | None,
     plugins: tuple[str, ...],
 ) -> None:
     """Measure the pictures of RUN, or of any folder DIR, against held-out pictures.
 
     The column `real` shows what equally many other real pictures reach: no generator needs to do better.
-    --save draws the samples that are nearest to a training picture, each with that picture to its right.
+    --out draws the samples that are nearest to a training picture, each with that picture to its right.
     """
     from gankit.errors import UserError
 
-    if save and Path(save).suffix.lower() != ".png":
-        raise UserError(f"--save {save}: the name must end in .png")
+    if out and Path(out).suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the name must end in .png")
     from gankit.report.sample_grid import save_grid
     from gankit.runs.folder import json_text
     from gankit.trained.evaluation import evaluate
 
-    evaluation = evaluate(what, data=data, step=step, n=n, averaged=not raw, fid=fid, plugins=plugins)
-    drawn = save if evaluation.closest is not None else None
-    if save and evaluation.closest is not None:
-        save_grid(evaluation.closest, Path(save), columns=4)
+    evaluation = evaluate(what, data=data, step=from_step, n=n, averaged=not raw, fid=fid, plugins=plugins)
+    drawn = out if evaluation.closest is not None else None
+    if out and evaluation.closest is not None:
+        save_grid(evaluation.closest, Path(out), columns=4, scale=None)
     if as_json:
-        click.echo(json_text(evaluation.model_dump() | ({"saved": drawn} if save else {})))
+        click.echo(json_text(evaluation.model_dump() | ({"saved": drawn} if out else {})))
         return
     for line in table(evaluation):
         click.echo(line)
-    if save:
-        click.echo(drawn or f"{save} is not drawn: no copies were looked for")
+    if out:
+        click.echo(drawn or f"{out} is not drawn: no copies were looked for")
 
 
 def table(evaluation: Evaluation) -> list[str]:

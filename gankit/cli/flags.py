@@ -1,18 +1,26 @@
-"""Flags of `run`, `resume` and `compare`: they are derived from the fields of a request."""
+"""Flags of `run`, `resume` and `compare`: they are derived from the fields of a request.
+
+A setting of a model is a flag as well: --gamma 0.5 is --set gamma=0.5.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 
-from gankit.config.request import FLAGS, RunRequest
-from gankit.config.schema import TABLES, RunConfig
+from gankit.config.request import FLAGS, RunRequest, meant
+from gankit.config.schema import TABLES, RunConfig, default_in_words
 from gankit.config.values import parse_pairs
+from gankit.errors import nearest
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+config_option = click.option(
+    "--config", "config_file", type=click.Path(), metavar="FILE", help="Settings in TOML, or a run's config.json."
+)
 
 
 def flags(
@@ -38,7 +46,8 @@ def _option(name: str, resumed: bool, defaults: Mapping[str, Any]) -> Decorator:
     spelled = f"--{flag.name or name.replace('_', '-')}"
     default = defaults.get(name, field.default if field and not field.is_required() else None)
     words = (described.description or "")[0].upper() + (described.description or "")[1:]
-    shown = f"; default {default}" if default not in (None, False) and name not in TABLES and not resumed else ""
+    default = "" if resumed else default_in_words(name, default)
+    shown = f"; default {default}" if default else ""
     more: dict[str, Any] = {"help": f"{words}{shown}.", "metavar": flag.metavar}
     if "=" in (flag.metavar or ""):
         more |= {"multiple": True, "callback": lambda context, option, pairs: parse_pairs(pairs, spelled)}
@@ -80,3 +89,92 @@ def _type(field: Any, read: Callable[[str], Any] | None, auto: bool) -> Any:
     }
     low, high = ends.get("ge", ends.get("gt")), ends.get("le", ends.get("lt"))
     return (_Whole if kind is int else _Number)(low, high, min_open="gt" in ends, max_open="lt" in ends)
+
+
+# Settings of a model as flags.
+
+
+class SettingsCommand(click.Command):
+    """A command with --set, which also accepts its KEYs as flags, and synonyms of other flags."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self.rewritten(ctx, args))
+
+    def rewritten(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The arguments with each unknown flag as the known one that is meant. Raises UsageError for any other."""
+        if "--" in args:
+            return args
+        known = {
+            name: option
+            for option in self.get_params(ctx)
+            if isinstance(option, click.Option)
+            for name in (*option.opts, *option.secondary_opts)
+        }
+        words = _words(args, known)
+        if all(word.known for word in words):
+            return args
+        plain = [word.text for word in words if not word.text.startswith("-")]
+        plugins = [str(word.value) for word in words if word.text == "--plugin"]
+        fields = _fields_of_models(plain, plugins) if plain else {}
+        return [part for word in words for part in _as_known(word, known, fields)]
+
+
+@dataclass(frozen=True)
+class _Word:
+    """An argument of the command line, with its value if it is an option that has one."""
+
+    text: str  # a flag, without `=VALUE`; or a positional argument
+    value: str | None
+    written: tuple[str, ...]  # as typed
+    known: bool
+
+
+def _words(args: Sequence[str], known: Mapping[str, click.Option]) -> list[_Word]:
+    words, rest = [], list(args)
+    while rest:
+        written = rest.pop(0)
+        text, equals, value = written.partition("=") if written.startswith("--") else (written, "", "")
+        option = known.get(text)
+        takes = text.startswith("--") if option is None else not option.is_flag
+        if not equals and takes and rest and (option or not rest[0].startswith("--")):
+            words.append(_Word(text, rest[0], (written, rest.pop(0)), option is not None))
+        else:
+            known_one = option is not None or not text.startswith("--")
+            words.append(_Word(text, value if equals else None, (written,), known_one))
+    return words
+
+
+def _fields_of_models(words: Sequence[str], plugins: Sequence[str]) -> Mapping[str, Any]:
+    """The settings of the models among these words, else of all models."""
+    from gankit.catalogue import Catalogue
+
+    models = Catalogue(plugins).kind("models")
+    named = {word.partition(":")[0] for word in words} & models.keys()
+    return {
+        name: field
+        for model in sorted(named or models)
+        for name, field in models[model][0].Settings.model_fields.items()
+    }
+
+
+def _as_known(word: _Word, known: Mapping[str, click.Option], fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """The word in the form that the parser knows."""
+    if word.known:
+        return word.written
+    name = meant(word.text.removeprefix("--"), fields)
+    flag = FLAGS[name].name if name in FLAGS else None
+    spelled = f"--{flag or name.replace('_', '-')}"
+    if spelled in known:
+        return (spelled, *(() if word.value is None else (word.value,)))
+    if name in fields or "." in name:
+        value = word.value
+        if value is None and name in fields and fields[name].annotation is bool:
+            value = "true"
+        if value is None:
+            raise click.UsageError(f"{word.text} needs a value: {word.text} VALUE, or --set {name}=VALUE")
+        return ("--set", f"{name}={value}")
+    if name == "epochs":
+        raise click.UsageError(f"{word.text}: a training has no epochs here, its length is --steps")
+    names = [flag.removeprefix("--") for flag in known] + [field.replace("_", "-") for field in fields]
+    near = nearest(word.text.removeprefix("--"), names).replace("'", "'--", 1)
+    raise click.UsageError(f"no option {word.text}{near}")

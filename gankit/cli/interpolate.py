@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import plugin_option
+from gankit.cli import out_option, plugin_option, scale_options
 
 ROWS = 8  # random pairs
 FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
@@ -19,7 +19,8 @@ FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
     type=click.IntRange(2),
     help=f"Frames from one latent to the other, both included; default {FRAMES}, in a .png {COLUMNS}.",
 )
-@click.option("-o", "--output", type=click.Path(), metavar="FILE.gif|.mp4|.png", help="Default: RUN/interpolation.gif.")
+@out_option("FILE.gif|.mp4|.png", "Default: RUN/interpolation.gif.", "--output")
+@scale_options("to at least 512 pixels in all, or 96 a picture in a .png")
 @click.option(
     "--between", nargs=2, multiple=True, metavar="A B", help="Interpolate between two pictures; may be repeated."
 )
@@ -32,7 +33,9 @@ FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
 def command(
     run: str,
     frames: int | None,
-    output: str | None,
+    out: str | None,
+    scale: int | None,
+    smooth: bool,
     between: tuple[tuple[str, str], ...],
     mirror: tuple[str, ...],
     seed: int,
@@ -47,13 +50,13 @@ def command(
     from gankit.runs.folder import RunFolder
 
     run_folder = RunFolder(run)
-    path = Path(output) if output else run_folder.folder / "interpolation.gif"
+    path = Path(out) if out else run_folder.folder / "interpolation.gif"
     strip = path.suffix.lower() == ".png"
     from gankit.errors import UserError
     from gankit.report.animation import background, refuse_name
 
     if path.suffix.lower() not in (".gif", ".mp4", ".png"):
-        raise UserError(f"-o {path}: the name must end in .gif, .mp4 or .png")
+        raise UserError(f"--out {path}: the name must end in .gif, .mp4 or .png")
     if not strip:
         refuse_name(path)
     from gankit.device import choose_device
@@ -76,7 +79,7 @@ def command(
         a, b = random_pairs(rebuilt, ROWS, seed)
     shown = interpolate(rebuilt, a, b, frames or (COLUMNS if strip else FRAMES))
     if strip:
-        draw_strip(shown, ends, path)
+        draw_strip(shown, ends, path, scale, smooth)
     else:
-        draw_film(shown, ends, path, background(run_folder))
+        draw_film(shown, ends, path, background(run_folder), scale, smooth)
     click.echo(str(path))

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import plugin_option
+from gankit.cli import out_option, plugin_option, scale_options
 
 
 @click.command("invert")
 @click.argument("run", metavar="RUN")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(), metavar="FILE.png", help="Default: RUN/inversion.png.")
+@out_option("FILE.png", "Default: RUN/inversion.png.", "--output")
+@scale_options("to at least 160 pixels a picture")
 @click.option(
     "--starts",
     type=click.IntRange(1),
@@ -27,7 +28,9 @@ from gankit.cli import plugin_option
 def command(
     run: str,
     images: tuple[str, ...],
-    output: str | None,
+    out: str | None,
+    scale: int | None,
+    smooth: bool,
     starts: int,
     steps: int,
     seed: int,
@@ -44,9 +47,9 @@ def command(
     from gankit.runs.folder import RunFolder
 
     run_folder = RunFolder(run)
-    path = Path(output) if output else run_folder.folder / "inversion.png"
+    path = Path(out) if out else run_folder.folder / "inversion.png"
     if path.suffix.lower() != ".png":
-        raise UserError(f"-o {path}: the name must end in .png")
+        raise UserError(f"--out {path}: the name must end in .png")
     from gankit.device import choose_device
     from gankit.report.sheets import draw_inversion, refuse_input, words
     from gankit.trained.latents import invert, read_pictures
@@ -55,7 +58,7 @@ def command(
     refuse_input(path, images)
     rebuilt = rebuild(run_folder, from_step, plugins, choose_device("auto"))
     inversion = invert(rebuilt, read_pictures(rebuilt, images), starts, steps, seed)
-    draw_inversion(inversion, [Path(name).name for name in images], path)
+    draw_inversion(inversion, [Path(name).name for name in images], path, scale, smooth)
     for line in words(inversion, images):
         click.echo(line)
     if inversion.reconstructed is None:

@@ -21,7 +21,7 @@ def describe(model: str, plugins: Sequence[str]) -> str:
     """The settings, presets and components of a model as help text."""
     catalogue = Catalogue(plugins)
     cls = catalogue.get("models", model)
-    formatter = click.HelpFormatter(max_width=110)
+    formatter = click.HelpFormatter(max_width=80)
     formatter.write_paragraph()
     formatter.write_text(inspect.cleandoc(cls.__doc__ or cls.summary))  # not an inherited docstring
     with formatter.section(f"Settings of {model}, for --set KEY=VALUE"):
@@ -35,7 +35,7 @@ def describe(model: str, plugins: Sequence[str]) -> str:
     if cls.presets:
         with formatter.section("Presets, for --preset"):
             for name, preset in cls.presets.items():
-                formatter.write(_pasteable(f"{' ' * formatter.current_indent}{name}  ", _as_flags(preset), 100))
+                formatter.write(_pasteable(f"{' ' * formatter.current_indent}{name}  ", _as_flags(preset), 80))
     for kind, flag in (
         ("losses", "--loss NAME=WEIGHT"),
         ("controllers", "--controller"),

@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from gankit.cli import exit_code, plugin_option
-from gankit.cli.flags import flags
+from gankit.cli import exit_code, out_option, plugin_option
+from gankit.cli.flags import SettingsCommand, flags
 
 
-@click.command("resume")
+@click.command("resume", cls=SettingsCommand)
 @click.argument("run", metavar="RUN")
 @flags("steps", "time", resumed=True)
 @click.option("--from", "from_step", type=int, metavar="STEP", help="Checkpoint to resume; default: the last.")
-@click.option("--out", type=click.Path(), metavar="DIR", help="Continue in a new folder, as a branch.")
+@out_option("DIR", "Continue in a new folder, as a branch.")
 @flags(but=("steps", "time"), resumed=True)
 @plugin_option
 def command(run: str, **options: Any) -> int:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from gankit.cli import exit_code, plugin_option
-from gankit.cli.flags import flags
+from gankit.cli import exit_code, out_option, plugin_option
+from gankit.cli.flags import SettingsCommand, config_option, flags
 
 FIRST = ("steps", "time", "preset", "set")  # the most used
 
 
-class RunCommand(click.Command):
+class RunCommand(SettingsCommand):
     """The command's help with a model also shows the model's settings."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--help" in args or "-h" in args:
-            given, _, _ = self.make_parser(ctx).parse_args(list(args))
+            given, _, _ = self.make_parser(ctx).parse_args(self.rewritten(ctx, args))
             click.echo(ctx.get_help())
-            if isinstance(given.get("model"), str):
+            if isinstance(given["words"], tuple) and given["words"]:  # else click's sign for "not given"
                 from gankit.cli.model_help import describe
 
-                click.echo(describe(given["model"], given.get("plugins") or ()))
+                click.echo(describe(given["words"][0], given.get("plugins") or ()))
             else:
                 click.echo("\nWith a model, `gankit run began --help` also shows its settings, for --set.")
             ctx.exit()
@@ -30,22 +32,27 @@ class RunCommand(click.Command):
 
 
 @click.command("run", cls=RunCommand)
-@click.argument("model", required=False)
+@click.argument("words", nargs=-1, metavar="[MODEL] [DIR]")
 @flags("data")
-@click.option("--out", type=click.Path(), metavar="DIR", help="New folder for the run; default: one under runs/.")
+@out_option("DIR", "New folder for the run; default: one under runs/.")
 @flags(*FIRST)
-@click.option("--config", "config_file", type=click.Path(), metavar="FILE.toml", help="Flags and settings from a file.")
+@config_option
 @plugin_option
 @flags(but=("data", *FIRST))
-def command(model: str | None, **options: Any) -> int:
-    """Train MODEL on pictures into a new run folder.
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), hidden=True)
+def command(words: tuple[str, ...], data: str | None, epochs: float | None, **options: Any) -> int:
+    """Train MODEL on pictures into a new run folder; by default BEGAN. A setting of the model is a flag as well.
 
     \b
-    gankit run began --data ./pictures
-    gankit run began --data demo --steps 2000 --set gamma=0.7 --loss pulling-away=0.1
+    gankit run ./pictures
+    gankit run began --data demo --steps 2000 --gamma 0.7 --loss pulling-away=0.1
     """
-    if model is None:
+    if not words and not data and not options["config_file"]:
         raise click.UsageError("name a model: gankit run began --data DIR (`gankit plugins list` shows what there is)")
+    model, data = _model_and_data(words, data, options["plugins"])
+    options["data"] = data
+    if epochs is not None:
+        raise click.UsageError(_in_steps(epochs, model, options))
     from gankit import api
     from gankit.cli.progress import Progress
     from gankit.runs.environment import command_line
@@ -59,3 +66,34 @@ def command(model: str | None, **options: Any) -> int:
         )
     progress.farewell(run_folder)
     return exit_code(run_folder.result)
+
+
+def _model_and_data(words: Sequence[str], data: str | None, plugins: Sequence[str]) -> tuple[str | None, str | None]:
+    """The model, if one is named, and the data of `run MODEL --data DIR`, `run MODEL DIR` or `run DIR`."""
+    if len(words) > 2 or (data and len(words) > 1):
+        raise click.UsageError(f"{words[-1]!r} is too much: gankit run MODEL --data DIR takes one folder of pictures")
+    if len(words) == 2:
+        return words[0], words[1]
+    if words and data is None:
+        from gankit.catalogue import Catalogue
+
+        catalogue, word = Catalogue(plugins), words[0]
+        folder = os.sep in word or os.path.isdir(os.path.expanduser(word)) or catalogue.source_of(word)
+        if folder and word not in catalogue.kind("models"):
+            return None, word
+    return words[0] if words else None, data
+
+
+def _in_steps(epochs: float, model: str | None, options: dict[str, Any]) -> str:
+    """What to write instead of --epochs."""
+    import math
+
+    from gankit import api
+
+    resolved, data, training = api.prepare(model, **{key: value for key, value in options.items() if key != "out"})
+    pictures = resolved.batch_size * len(training.model.updates)
+    steps = math.ceil(epochs * len(data.train) / pictures)
+    return (
+        f"--epochs {epochs:g}: a training's length is --steps here. {epochs:g} times through the {len(data.train):,} "
+        f"pictures of {resolved.data} are {steps:,} steps of {pictures} pictures: write --steps {steps}"
+    )

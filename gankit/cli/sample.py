@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import plugin_option
+from gankit.cli import out_option, plugin_option, scale_options
+
+PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".mp4")  # no name of a folder
 
 
 @click.command("sample")
@@ -20,10 +22,12 @@ from gankit.cli import plugin_option
     metavar="STEP",
     help="Checkpoint to use; default: the last.",
 )
-@click.option(
-    "--grid", type=click.Path(), metavar="FILE.png", help="One picture with all samples; default: RUN/sample.png."
+@out_option(
+    "FILE.png|DIR",
+    "One picture with all samples, by default RUN/sample.png; or a new folder for 00000.png …, one file per picture.",
 )
-@click.option("--out", type=click.Path(), metavar="DIR", help="New folder for 00000.png …, one file per picture.")
+@click.option("--grid", type=click.Path(), hidden=True)  # its former name
+@scale_options("to at least 128 pixels a picture; in DIR 1")
 @click.option("--alpha", is_flag=True, help="Write transparent PNG without background, to lay over anything.")
 @plugin_option
 def command(
@@ -33,6 +37,8 @@ def command(
     from_step: int | None,
     grid: str | None,
     out: str | None,
+    scale: int | None,
+    smooth: bool,
     alpha: bool,
     plugins: tuple[str, ...],
 ) -> None:
@@ -42,19 +48,22 @@ def command(
 
     if grid and out:
         raise click.UsageError("--grid and --out exclude each other: one picture, or a folder of them")
+    if out and Path(out).suffix.lower() == ".png":
+        grid, out = out, None
     if out and Path(out).exists():
         raise UserError(f"--out {out} exists: name a new folder")
-    if grid and Path(grid).suffix.lower() != ".png":
-        raise UserError(f"--grid {grid}: the name must end in .png")
+    wrong = Path(grid or out or "").suffix.lower()
+    if wrong in PICTURES or (grid and wrong != ".png"):
+        raise UserError(f"--out {grid or out}: the name of one picture must end in .png")
     run_folder = RunFolder(run)
     from gankit.report.sample_grid import save_grid
     from gankit.trained.sampling import sample, save_each
 
     pictures = sample(run_folder, n, seed=seed, step=from_step, plugins=plugins, alpha=alpha)
     if out:
-        save_each(pictures, Path(out))
+        save_each(pictures, Path(out), scale or 1, smooth)
         click.echo(f"{n} pictures in {out}")
         return
     path = Path(grid) if grid else run_folder.folder / "sample.png"
-    save_grid(pictures, path)
+    save_grid(pictures, path, scale=scale, smooth=smooth)
     click.echo(str(path))

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gankit.catalogue import Catalogue
-from gankit.config.request import FLAGS, RunRequest, merge, read_toml
+from gankit.config.file import read_file
+from gankit.config.request import FLAGS, RunRequest, by_home, merge
 from gankit.config.resolve import resolve as settled
 from gankit.config.schema import RunConfig
 from gankit.config.values import parse_pairs
@@ -106,12 +107,13 @@ def _typed(value: Any) -> str:
     return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
 
 
-def requested(arm: Arm, shared: Mapping[str, Any]) -> RunRequest:
+def requested(arm: Arm, shared: Mapping[str, Any], catalogue: Catalogue) -> RunRequest:
     """The request of `gankit run` with an arm's flags."""
     options = together(shared, arm.options)
     plugins = options.pop("plugins", None) or ()
     file = options.pop("config_file", None)
-    return RunRequest(**options).over(read_toml(file, plugins) if file else RunRequest())
+    given = RunRequest(**by_home(options, _class(arm, catalogue).Settings.model_fields))
+    return given.over(read_file(file, plugins, catalogue, arm.model) if file else RunRequest())
 
 
 def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catalogue: Catalogue) -> list[Arm]:
@@ -124,7 +126,7 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
     new = []
     for arm in arms:
         fields = _class(arm, catalogue).Settings.model_fields
-        settings = requested(arm, shared).model
+        settings = requested(arm, shared, catalogue).model
         wants_pair = networks != OWN and "networks" in fields and "networks" not in settings
         if wants_pair and _alike(arm, networks, catalogue):
             arm = replace(arm, options=merge({"set": {"networks": networks}}, arm.options))
@@ -132,7 +134,7 @@ def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catal
     if networks == OWN:
         return new
     own = [_built_with(arm, networks, catalogue) for arm in new]
-    named = [_requested_options(requested(arm, shared), networks, own[n]) for n, arm in enumerate(new)]
+    named = [_requested_options(requested(arm, shared, catalogue), networks, own[n]) for n, arm in enumerate(new)]
     owner = next((own[n] for n, arm in enumerate(new) if own[n] and _own_networks(arm, networks, catalogue)), None)
     for n, arm in enumerate(new):
         fields = _class(arm, catalogue).Settings.model_fields
@@ -214,7 +216,7 @@ def _reconstructs(networks: str, catalogue: Catalogue) -> bool | None:
 
 def _resolved(arm: Arm, shared: Mapping[str, Any], catalogue: Catalogue) -> RunConfig:
     try:
-        return settled(arm.model, requested(arm, shared), catalogue)
+        return settled(arm.model, requested(arm, shared, catalogue), catalogue)
     except UserError as error:
         raise UserError(f"{arm.name}: {error}") from None
 

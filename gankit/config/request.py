@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import tomllib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
@@ -14,6 +10,29 @@ from pydantic import ConfigDict, Field, ValidationError, create_model, field_val
 from gankit.config.schema import COMPONENTS, REQUESTABLE, SINGLE, TABLES, Flag, RunConfig, Tables, flags_of
 from gankit.config.values import duration, hexadecimal
 from gankit.errors import UserError, nearest
+
+SYNONYMS = {  # what other tools and papers call a setting -> its name here
+    "lr": "learning_rate",
+    **dict.fromkeys(("lr_g", "g_lr", "lr_generator"), "learning_rate_generator"),
+    **dict.fromkeys(("resolution", "size", "img_size", "imsize"), "image_size"),
+    **dict.fromkeys(("batch", "bs", "batchsize"), "batch_size"),
+    **dict.fromkeys(("iterations", "iters", "max_steps", "num_steps"), "steps"),
+    **dict.fromkeys(("latent_dim", "z_dim", "nz"), "latent"),
+    **dict.fromkeys(("dataset", "dataroot", "data_dir"), "data"),
+    **dict.fromkeys(("output", "output_dir", "outdir", "out_dir"), "out"),
+}
+
+
+def meant(key: str, settings: Container[str] = ()) -> str:
+    """The setting that `key` spells: with `-` for `_`, or by a synonym. `settings`: names of a model's own.
+
+    COMPONENT.FIELD has hyphens before the dot and underscores after it. An unknown key has underscores only.
+    """
+    component, dot, field = key.rpartition(".")
+    if dot:
+        return f"{component.replace('_', '-')}.{field.replace('-', '_')}"
+    name = key.replace("-", "_")
+    return name if name in settings or name in RunRequest.model_fields else SYNONYMS.get(name, name)
 
 
 def _field(name: str) -> Any:
@@ -70,16 +89,15 @@ class RunRequest(_Fields):
             named = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
             if key in ("model", "set") and not named:
                 raise UserError(f"{key} is {value!r}: it must be a table of settings")
-        settings, components = {}, {}
+        settings, components = _underscored(values.pop("model", {})), {}
         for key, value in values.pop("set", {}).items():
             if "." in key:
-                components[key] = value
+                components[meant(key)] = value
             elif isinstance(value, Mapping):  # in TOML, `a.b = 1` is a nested table
-                components |= {f"{key}.{field}": one for field, one in value.items()}
+                components |= {meant(f"{key}.{field}"): one for field, one in value.items()}
             else:
-                settings[key] = value
-        if settings:
-            values["model"] = {**values.get("model", {}), **settings}
+                settings[key.replace("-", "_")] = value
+        values |= {"model": settings} if settings else {}
         return {**values, "set": components} if components else values
 
     @field_validator("preset", "on_alarm", "device", "data", mode="before")
@@ -106,28 +124,31 @@ class RunRequest(_Fields):
     @field_validator(*COMPONENTS, mode="before")
     @classmethod
     def _by_name(cls, value: Any, field: Any) -> Any:
-        if _names(value) is None and not _nested(value):
+        if names_in(value) is None and not nested(value):
             raise UserError(f"{field.field_name} is {value!r}: it must be a list of names, or a table of tables")
-        return value if _nested(value) else {name: {} for name in _names(value) or ()}
+        if nested(value):
+            return {name: _underscored(table) for name, table in value.items()}
+        return {name: {} for name in names_in(value) or ()}
 
     @field_validator(*SINGLE, mode="before")
     @classmethod
     def _options(cls, value: Any, field: Any) -> Any:
-        if not _nested(value):
+        if not nested(value):
             chooser = SINGLE[field.field_name]
             raise UserError(
                 f"{field.field_name} is {value!r}: it must be a table of options by name; {chooser} says which is used"
             )
-        return value
+        return {name: _underscored(table) for name, table in value.items()}
 
     @field_validator("losses", mode="before")
     @classmethod
     def _weights(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {name: one if isinstance(one, Mapping) else {"weight": one} for name, one in value.items()}
-        if _names(value) is None:
+            tables = {name: one if isinstance(one, Mapping) else {"weight": one} for name, one in value.items()}
+            return {name: _underscored(table) for name, table in tables.items()}
+        if names_in(value) is None:
             raise UserError(f"losses is {value!r}: it must be a table of weights by name")
-        return {name: {} for name in _names(value) or ()}
+        return {name: {} for name in names_in(value) or ()}
 
     def table(self) -> dict[str, Any]:
         """The requested settings only, as `requested` of config.json records them."""
@@ -158,43 +179,37 @@ FLAGS = flags_of(RunRequest)
 RESUMED = {name for name, flag in FLAGS.items() if flag.resumed}  # settings that a resume may change
 
 
-def _names(value: Any) -> list[str] | None:
+def _underscored(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with `_` for `-` in its names, which people write as in flags."""
+    return {name.replace("-", "_") if isinstance(name, str) else name: value for name, value in table.items()}
+
+
+def names_in(value: Any) -> list[str] | None:
     """The names in a list of names, or in one name; None for anything else."""
     names = [value] if isinstance(value, str) else value
     return list(names) if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else None
 
 
-def _nested(value: Any) -> bool:
+def nested(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(table, Mapping) for table in value.values())
 
 
-def read_toml(path: str | Path, plugins: Iterable[str] = ()) -> RunRequest:
-    """The request in a TOML file: fields of `RunConfig`, a [model] table, lists or tables of components.
-
-    The file is not trusted: it may list the `plugins` that it needs, but only --plugin loads them.
+def by_home(values: Mapping[str, Any], fields: Container[str] = ()) -> dict[str, Any]:
+    """Values by the names that `RunRequest` has, however they are spelled. Settings of a model (`fields`) and
+    COMPONENT.FIELD are under `set`. Raises `UserError` for a name that is given twice.
     """
-    try:
-        with open(os.path.expanduser(path), "rb") as file:
-            table = tomllib.load(file)
-        listed = table.pop("plugins", [])
-        request = RunRequest(**table)
-    except OSError as error:
-        raise UserError(f"--config {path} cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise UserError(f"--config {path} is no file of settings: it is nested too deeply") from None
-    except ValueError as error:  # not TOML, not UTF-8, a number of thousands of digits, a name with a NUL
-        raise UserError(f"--config {path} is no TOML file: {error}") from None
-    names = _names(listed)
-    if names is None:
-        raise UserError(f"plugins is {listed!r}: it must be a list of files and modules")
-    missing = [name for name in names if name not in plugins]
-    if missing:
-        flags = shlex.join(part for name in missing for part in ("--plugin", name))
-        raise UserError(
-            f"--config {path} names plugins, and a file alone runs no code: look at what they do, and give {flags} "
-            "if you trust them"
-        )
-    return request
+    result: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for key, value in values.items():
+        name = meant(key, fields)
+        plain = name in RunRequest.model_fields or (name not in fields and "." not in name)
+        if name in (result if plain else own):
+            raise UserError(f"{name} is given twice, once as {key!r}: leave one out")
+        (result if plain else own)[name] = value
+    if own:
+        given = result.get("set") or {}
+        result["set"] = {**own, **given} if isinstance(given, Mapping) else given
+    return result
 
 
 def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from gankit.catalogue import KINDS, Catalogue
 from gankit.config.request import RunRequest
-from gankit.config.schema import COMPONENTS, PLAIN, SINGLE, RunConfig
+from gankit.config.schema import COMPONENTS, PLAIN, SINGLE, SIZES, RunConfig
 from gankit.config.values import hexadecimal
 from gankit.device import choose_device, machine_of
 from gankit.errors import UserError, nearest
@@ -71,13 +71,12 @@ def _chosen(request: RunRequest, key: str, pinned: Mapping[str, Any], default: A
 
 def _values(request: RunRequest, pinned: Mapping[str, Any], machine: Machine, catalogue: Catalogue) -> dict[str, Any]:
     """The settings with a single value. `auto` is decided here, for this machine."""
-    small = machine.device == "cpu"
-    auto = {
-        "image_size": 32 if small else 64,
-        "batch_size": 16,
+    auto: dict[str, Any] = {
+        **{key: sizes[machine.device != "cpu"] for key, sizes in SIZES.items()},
         "precision": "bf16" if machine.fast_bf16 else "fp32",
-        "steps": None if request.time else 20_000 if small else 100_000,
     }
+    if request.time:
+        auto["steps"] = None
     values = {key: _chosen(request, key, pinned, default) for key, default in auto.items()}
     values |= {key: getattr(request, key) for key in PLAIN if getattr(request, key) is not None}
     values["background"] = hexadecimal(values.get("background", RunConfig.model_fields["background"].default))

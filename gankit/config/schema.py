@@ -5,7 +5,7 @@ The flags, the options of `gankit.run`, the keys of a TOML file and docs/setting
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -109,6 +109,23 @@ def flags_of(settings: type[BaseModel]) -> dict[str, Flag]:
     """The fields that have a flag, in their order."""
     fields = settings.model_fields.items()
     return {name: item for name, field in fields for item in field.metadata if isinstance(item, Flag)}
+
+
+SIZES: Mapping[str, tuple[int, int]] = {  # what `auto` is without a GPU, and with one
+    "image_size": (32, 64),
+    "batch_size": (16, 16),
+    "steps": (20_000, 100_000),
+}
+
+
+def default_in_words(name: str, value: Any) -> str:
+    """The default of a setting, "16" or "32, on a GPU 64"; `value` is the field's own. "" for none."""
+    if name in SIZES:
+        small, large = SIZES[name]
+        return f"{small:,}" + (f", on a GPU {large:,}" if large != small else "")
+    if name in AUTO:
+        return "auto"
+    return "" if value in (None, {}) or value is False else str(value)
 
 
 COMPONENTS = ("controllers", "diagnostics", "views", "artifacts")  # kinds with any number of components in a run

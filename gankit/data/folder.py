@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from gankit.data import cache
 from gankit.data.scan import File, scan, shown
 from gankit.data.source import Data, DataSource, Request
-from gankit.errors import UserError
+from gankit.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,9 @@ def _existing(argument: str | None) -> Path:
         return folder
     if folder.exists():
         raise UserError(f"the data {argument} is a file, not a folder; give the folder that holds the pictures")
-    raise UserError(f"no data folder {argument} (looked for {folder}); check the path, or try --data demo")
+    there = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    near = nearest(folder.name, there)
+    raise UserError(f"no data folder {argument}{near or f' (looked for {folder})'}; check the path, or try --data demo")
 
 
 def _settings(request: Request) -> dict[str, object]:

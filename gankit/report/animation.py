@@ -23,10 +23,18 @@ BAR, INK = (28, 31, 35), (240, 240, 238)  # colours of the caption's ground and 
 SHADES = 16  # shades between the two colours
 
 
-def animate(run: RunFolder, path: Path | None = None, frames: int = 120, seconds: float = 12.0) -> Path:
+def animate(
+    run: RunFolder,
+    path: Path | None = None,
+    frames: int = 120,
+    seconds: float = 12.0,
+    scale: int | None = None,
+    smooth: bool = False,
+) -> Path:
     """Make a looping GIF or MP4 of a run's samples, by the suffix of `path` (RUN/animation.gif by default).
 
     At most `frames` samples, evenly in training steps, in `seconds`; the last one stays two seconds longer.
+    The grids are `scale` times as large, by default at least WIDTH pixels wide, in sharp squares or `smooth`.
     Returns the path. Raises UserError if the run has no samples, for another suffix, for `frames` or `seconds` out of
     range, and for an MP4 without imageio-ffmpeg.
     """
@@ -37,15 +45,17 @@ def animate(run: RunFolder, path: Path | None = None, frames: int = 120, seconds
     pictures = _pictures(run, evenly(run.samples(), frames))
     if not pictures:
         raise UserError(f"{run.folder} has no samples yet: animate it once the first grids are in its samples/")
+    scale = scale or -(-WIDTH // pictures[-1][1].shape[1])
     pause = min(seconds / len(pictures), LONGEST)
     steps = [step for step, _ in pictures]
     write_film(
         path,
-        [picture for _, picture in pictures],
+        [_smooth(picture, scale) if smooth else picture for _, picture in pictures],
         pause,
         hold=HOLD,
         bar=lambda n, width: _caption(steps[n], steps[-1], width),
         background=background(run),
+        scale=1 if smooth else scale,
     )
     return path
 
@@ -69,16 +79,18 @@ def write_film(
     hold: float = 0.0,
     bar: Bar | None = None,
     background: Sequence[np.ndarray] = (),
+    scale: int = 1,
 ) -> None:
-    """Write uint8 pictures (height, width, 3) of one size, enlarged, as a looping GIF or an MP4, whole or not at all.
+    """Write uint8 pictures (height, width, 3) of one size as a looping GIF or an MP4, whole or not at all.
 
     `pause` seconds each, the last one `hold` seconds longer; `bar` is drawn below. A `background` colour stays exact.
+    Each pixel becomes a square of `scale` pixels.
     """
     with replacing(path) as beside:
         if path.suffix.lower() == ".gif":
-            _write_gif(beside, pictures, pause, hold, bar, background)
+            _write_gif(beside, pictures, pause, hold, bar, background, scale)
         else:
-            _write_mp4(beside, pictures, pause, hold, bar)
+            _write_mp4(beside, pictures, pause, hold, bar, scale)
 
 
 # Frames.
@@ -103,10 +115,16 @@ def _fitted(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return picture if picture.size == size else picture.resize(size)
 
 
-def _enlarged(picture: np.ndarray) -> np.ndarray:
-    """The picture enlarged by a whole factor to at least WIDTH pixels."""
-    factor = max(1, -(-WIDTH // picture.shape[1]))
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+def _squares(picture: np.ndarray, scale: int) -> np.ndarray:
+    return picture.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _smooth(picture: np.ndarray, scale: int) -> np.ndarray:
+    import numpy as np
+    from PIL import Image
+
+    size = picture.shape[1] * scale, picture.shape[0] * scale
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
 def _caption(step: int, last: int, width: int) -> np.ndarray:
@@ -134,10 +152,10 @@ def _shades() -> np.ndarray:
 
 
 def _write_gif(
-    path: Path, pictures: list[np.ndarray], pause: float, hold: float, bar: Bar | None, background: Any
+    path: Path, pictures: list[np.ndarray], pause: float, hold: float, bar: Bar | None, background: Any, scale: int
 ) -> None:
     palette, index = _common_palette(pictures, background)
-    frames = _indexed(pictures, palette, index, bar)
+    frames = _indexed(pictures, palette, index, bar, scale)
     first = next(frames)
     # GIF counts hundredths of a second, and browsers slow down frames shorter than two.
     shown = max(20, round(pause * 100) * 10)
@@ -146,14 +164,14 @@ def _write_gif(
 
 
 def _indexed(
-    pictures: list[np.ndarray], palette: np.ndarray, index: np.ndarray, bar: Bar | None
+    pictures: list[np.ndarray], palette: np.ndarray, index: np.ndarray, bar: Bar | None, scale: int
 ) -> Iterator[Image.Image]:
     import numpy as np
     from PIL import Image
 
     for n, pixels in enumerate(pictures):
         cells = pixels >> 2
-        places = _enlarged(index[cells[..., 0], cells[..., 1], cells[..., 2]])
+        places = _squares(index[cells[..., 0], cells[..., 1], cells[..., 2]], scale)
         if bar:
             places = np.concatenate([places, bar(n, places.shape[1])])
         frame = Image.fromarray(places, mode="P")
@@ -219,7 +237,7 @@ def background(run: RunFolder) -> list[np.ndarray]:
 # MP4.
 
 
-def _write_mp4(path: Path, pictures: list[np.ndarray], pause: float, hold: float, bar: Bar | None) -> None:
+def _write_mp4(path: Path, pictures: list[np.ndarray], pause: float, hold: float, bar: Bar | None, scale: int) -> None:
     import imageio.v2 as imageio
     import numpy as np
 
@@ -230,7 +248,7 @@ def _write_mp4(path: Path, pictures: list[np.ndarray], pause: float, hold: float
     writer: Any = imageio.get_writer(path, format="FFMPEG", mode="I", **options)
     with writer:
         for n, picture in enumerate(pictures):
-            frame = _enlarged(picture)
+            frame = _squares(picture, scale)
             if bar:
                 frame = np.concatenate([frame, shades[bar(n, frame.shape[1])]])
             for _ in range(1 + (round(hold * rate) if n == len(pictures) - 1 else 0)):

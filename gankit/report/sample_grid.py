@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COLUMNS, PADDING = 8, 2  # of a sample grid
+VISIBLE = 128  # pixels of a picture's side that a person sees well
 
 
 def grid(pictures: Tensor, columns: int = COLUMNS, padding: int = PADDING) -> Tensor:
@@ -27,6 +28,21 @@ def grid(pictures: Tensor, columns: int = COLUMNS, padding: int = PADDING) -> Te
     return sheet.add(1).mul(127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
 
 
+def factor(side: int, least: int) -> int:
+    """The smallest whole factor that enlarges `side` pixels to `least` or more."""
+    return max(1, -(-least // side))
+
+
+def enlarged(pictures: Tensor, scale: int, smooth: bool = False) -> Tensor:
+    """Pictures (n, C, H, W) in [-1, 1] at `scale` times their size: each pixel as a square, or bicubic if `smooth`."""
+    from torch.nn.functional import interpolate
+
+    if scale == 1:
+        return pictures
+    mode = "bicubic" if smooth else "nearest-exact"
+    return interpolate(pictures.float(), scale_factor=scale, mode=mode).clamp(-1, 1)
+
+
 def taken_apart(sheet: np.ndarray, side: int) -> np.ndarray:
     """The pictures (n, side, side, C) of a sheet (H, W, C) that `grid` drew. ValueError for any other sheet.
 
@@ -40,11 +56,20 @@ def taken_apart(sheet: np.ndarray, side: int) -> np.ndarray:
     return cells.swapaxes(1, 2).reshape(rows * COLUMNS, side, side, -1)
 
 
-def save_grid(pictures: Tensor, path: Path, columns: int = COLUMNS) -> None:
-    """Write the grid as a PNG, whole or not at all. Points (n, D) are drawn as a scatter of the first two numbers."""
+def save_grid(
+    pictures: Tensor, path: Path, columns: int = COLUMNS, scale: int | None = 1, smooth: bool = False
+) -> None:
+    """Write the grid as a PNG, whole or not at all. Points (n, D) are drawn as a scatter of the first two numbers.
+
+    `scale` and `smooth` as `enlarged` has them; None enlarges a picture to at least VISIBLE pixels.
+    """
     from PIL import Image
 
-    picture = Image.fromarray(grid(pictures, columns).numpy()) if pictures.ndim == 4 else _scatter(pictures)
+    if pictures.ndim == 4:
+        pictures = enlarged(pictures, scale or factor(pictures.shape[-2], VISIBLE), smooth)
+        picture = Image.fromarray(grid(pictures, columns).numpy())
+    else:
+        picture = _scatter(pictures)
     with replacing(path) as beside:
         picture.save(beside, format="PNG")
 

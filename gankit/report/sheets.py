@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gankit.errors import UserError
 from gankit.files import replacing
+from gankit.report.sample_grid import PADDING, enlarged, factor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,72 +38,86 @@ def words(inversion: Inversion, names: Sequence[str]) -> list[str]:
     return lines
 
 
-def draw_inversion(inversion: Inversion, names: Sequence[str], path: Path) -> None:
-    """Draw a PNG with one row per picture: the picture, D's reconstruction if D is an autoencoder, G(z)."""
+def draw_inversion(
+    inversion: Inversion, names: Sequence[str], path: Path, scale: int | None = None, smooth: bool = False
+) -> None:
+    """Draw a PNG with one row per picture: the picture, D's reconstruction if D is an autoencoder, G(z).
+
+    `scale` and `smooth` enlarge the pictures, by default to at least 160 pixels, in all drawings here.
+    """
     # Pillow's own font has only ASCII letters.
     captions = [name if name.isascii() else f"picture {n}" for n, name in enumerate(names, start=1)]
     columns = [("picture", inversion.pictures, captions)]
     if inversion.reconstructed is not None and inversion.reconstruction_error is not None:
         columns.append(("D's reconstruction", inversion.reconstructed, _captions(inversion.reconstruction_error)))
     columns.append(("G(z)", inversion.generated, _captions(inversion.error)))
-    cells = [list(zip(_pixels(pictures), captions, strict=True)) for _, pictures, captions in columns]
-    _save(_sheet([title for title, _, _ in columns], list(zip(*cells, strict=True)), side=160), path)
+    scale = scale or factor(inversion.pictures.shape[-1], 160)
+    cells = [list(zip(_pixels(some, scale, smooth), captions, strict=True)) for _, some, captions in columns]
+    _save(_sheet([title for title, _, _ in columns], list(zip(*cells, strict=True))), path)
 
 
-def draw_strip(pictures: Tensor, ends: Tensor | None, path: Path) -> None:
+def draw_strip(
+    pictures: Tensor, ends: Tensor | None, path: Path, scale: int | None = None, smooth: bool = False
+) -> None:
     """Draw a PNG: G(z) (rows, frames, C, S, S), one row per pair, between the pictures `ends` (rows, 2, …)."""
     rows: list[list[Cell]] = []
+    scale = scale or factor(pictures.shape[-1], 96)
     for n, frames in enumerate(pictures):
-        cells = _pixels(frames)
+        cells = _pixels(frames, scale, smooth)
         if ends is not None:
-            a, b = _pixels(ends[n])
+            a, b = _pixels(ends[n], scale, smooth)
             cells = [a, *cells, b]
         rows.append([(cell, "") for cell in cells])
     titles = ["G(z)", *[""] * (pictures.shape[1] - 2), "G(z)"]
-    _save(_sheet(titles if ends is None else ["picture", *titles, "picture"], rows, side=96), path)
+    _save(_sheet(titles if ends is None else ["picture", *titles, "picture"], rows), path)
 
 
-def draw_film(pictures: Tensor, ends: Tensor | None, path: Path, background: Sequence[np.ndarray] = ()) -> None:
+def draw_film(
+    pictures: Tensor,
+    ends: Tensor | None,
+    path: Path,
+    background: Sequence[np.ndarray] = (),
+    scale: int | None = None,
+    smooth: bool = False,
+) -> None:
     """Draw a GIF or MP4 that goes from the first frame of `pictures` (rows, frames, C, S, S) to the last and back.
 
     All rows move at once: each between its two pictures `ends` (rows, 2, C, S, S), or four abreast without.
     """
     import torch
 
-    from gankit.report.animation import write_film
+    from gankit.report.animation import WIDTH, write_film
     from gankit.report.sample_grid import grid
 
-    sheets = []
+    columns, sheets = 4 if ends is None else 3, []
+    scale = scale or factor(columns * (pictures.shape[-1] + PADDING) + PADDING, WIDTH)
     for frame in pictures.unbind(1):
-        if ends is None:
-            sheets.append(grid(frame, columns=4).numpy())
-        else:
-            sheets.append(grid(torch.stack([ends[:, 0], frame, ends[:, 1]], 1).flatten(0, 1), columns=3).numpy())
-    write_film(path, sheets + sheets[-2:0:-1], PAUSE, background=background)
+        shown = frame if ends is None else torch.stack([ends[:, 0], frame, ends[:, 1]], 1).flatten(0, 1)
+        sheets.append(grid(enlarged(shown, scale, smooth) if smooth else shown, columns).numpy())
+    write_film(path, sheets + sheets[-2:0:-1], PAUSE, background=background, scale=1 if smooth else scale)
 
 
 def refuse_input(path: Path, inputs: Sequence[str]) -> None:
     """Raise `UserError` where the output would overwrite an input picture."""
     if any(path.exists() and Path(name).exists() and path.samefile(name) for name in inputs):
-        raise UserError(f"-o {path} is one of the input pictures: give another name")
+        raise UserError(f"--out {path} is one of the input pictures: give another name")
 
 
 def _captions(errors: Tensor) -> list[str]:
     return [f"error {error:.3f}" for error in errors.tolist()]
 
 
-def _pixels(pictures: Tensor) -> list[np.ndarray]:
+def _pixels(pictures: Tensor, scale: int, smooth: bool) -> list[np.ndarray]:
     from gankit.report.sample_grid import grid
 
-    return [grid(picture[None], columns=1, padding=0).numpy() for picture in pictures]
+    return [grid(picture[None], columns=1, padding=0).numpy() for picture in enlarged(pictures, scale, smooth)]
 
 
-def _sheet(titles: Sequence[str], rows: Sequence[Sequence[Cell]], side: int) -> Image.Image:
-    """Columns under titles. Pictures are enlarged by a whole factor, to at least `side` pixels."""
+def _sheet(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Image.Image:
+    """Columns under titles."""
     from PIL import Image, ImageDraw, ImageFont
 
-    factor = max(1, -(-side // rows[0][0][0].shape[1]))
-    side = rows[0][0][0].shape[1] * factor
+    side = rows[0][0][0].shape[1]
     line = LETTERS + GAP // 2
     high = side + GAP + (line if any(caption for row in rows for _, caption in row) else 0)
     sheet = Image.new("RGB", (len(titles) * (side + GAP) + GAP, line + 2 * GAP + len(rows) * high), "white")
@@ -114,8 +129,7 @@ def _sheet(titles: Sequence[str], rows: Sequence[Sequence[Cell]], side: int) -> 
         top = line + 2 * GAP + number * high
         for column, (pixels, caption) in enumerate(row):
             left = GAP + column * (side + GAP)
-            picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(picture, (left, top))
+            sheet.paste(Image.fromarray(pixels), (left, top))
             draw.rectangle((left - 1, top - 1, left + side, top + side), outline=(220, 220, 220))
             if caption:
                 draw.text((left, top + side + 3), _short(caption, font, side), fill=PALE, font=font)

@@ -87,7 +87,7 @@ def collect(
     if (folder / "comparison.json").is_file():
         raise UserError(f"{folder} is a comparison: its runs are below {folder / 'runs'}; evaluate one of them")
     if step is not None or not averaged:
-        raise UserError(f"{'--raw' if step is None else '--step'} is for a run, and {folder} is no run folder")
+        raise UserError(f"{'--raw' if step is None else '--from'} is for a run, and {folder} is no run folder")
     if data is None:
         raise UserError(f"{folder} is no run folder: say with --data DIR|NAME what its pictures are compared with")
     return _of_folder(folder, str(data), n, catalogue)
@@ -118,7 +118,7 @@ def _of_run(
     samples = generated(rebuilt, opened, n)
     if not bool(samples.isfinite().all()):
         raise UserError(
-            f"{run.folder}: the generator's pictures at step {rebuilt.step} are not finite; choose an earlier --step"
+            f"{run.folder}: the generator's pictures at step {rebuilt.step} are not finite; choose an earlier --from"
         )
     of = {
         "kind": "run",

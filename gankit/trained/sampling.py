@@ -124,13 +124,16 @@ def _parts(part: Opacity, inputs: tuple[Tensor], _: Tensor) -> Tensor:
     return torch.cat([colours, opacity * 2 - 1], 1)
 
 
-def save_each(pictures: Tensor, folder: Path) -> None:
-    """Write 00000.png, 00001.png, … into a new folder, atomically. Raises `UserError` for points."""
+def save_each(pictures: Tensor, folder: Path, scale: int = 1, smooth: bool = False) -> None:
+    """Write 00000.png, 00001.png, … into a new folder, atomically. Raises `UserError` for points.
+
+    `scale` and `smooth`: as `enlarged` in gankit/report/sample_grid.py.
+    """
     import shutil
 
     from PIL import Image
 
-    from gankit.report.sample_grid import grid
+    from gankit.report.sample_grid import enlarged, grid
 
     if pictures.ndim != 4:
         raise UserError(f"--out {folder} is for pictures, and this run makes points: draw them with --grid")
@@ -138,5 +141,6 @@ def save_each(pictures: Tensor, folder: Path) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     for place, picture in enumerate(pictures):
-        Image.fromarray(grid(picture[None], columns=1, padding=0).numpy()).save(beside / f"{place:05d}.png")
+        large = enlarged(picture[None], scale, smooth)
+        Image.fromarray(grid(large, columns=1, padding=0).numpy()).save(beside / f"{place:05d}.png")
     beside.rename(folder)

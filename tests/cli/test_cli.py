@@ -168,11 +168,35 @@ def test_a_wrong_request_is_refused_in_one_line_and_nothing_is_made(gankit: Gank
 
 def test_sample_draws_one_picture_with_all_and_the_seed_decides(gankit: Gankit, run: Path, tmp_path: Path):
     for name, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
-        assert gankit("sample", run, "-n", 5, "--seed", seed, "--grid", name).code == 0
+        assert gankit("sample", run, "-n", 5, "--seed", seed, "--out", name).code == 0
     a, b, c = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png", "c.png"))
-    assert a.shape == (20, 5 * 18 + 2, 3)  # 16 pixels and 2 of padding
+    assert a.shape == (132, 5 * 130 + 2, 3)  # 8 times 16 pixels, and 2 of padding
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
+
+
+def test_sample_enlarges_as_asked_in_sharp_squares_or_smoothly(gankit: Gankit, run: Path, tmp_path: Path):
+    own, large, smooth = "own.png", "large.png", "smooth.png"
+    for name, options in ((own, ()), (large, ("--scale", 3)), (smooth, ("--scale", 3, "--smooth"))):
+        assert gankit("sample", run, "-n", 2, "--out", name, *(options or ("--scale", 1))).code == 0
+    own, large, smooth = (np.asarray(Image.open(tmp_path / name), int) for name in (own, large, smooth))
+    assert own.shape == (20, 38, 3)
+    assert large.shape == smooth.shape == (52, 102, 3)
+    cell = own[2:18, 2:18]
+    assert np.array_equal(large[2:50, 2:50], cell.repeat(3, 0).repeat(3, 1))
+    assert np.abs(np.diff(smooth[2:50, 2:50], axis=1)).max() < np.abs(np.diff(large[2:50, 2:50], axis=1)).max()
+    middle = smooth[3:50:3, 3:50:3] - cell  # bicubic goes through the pixels' centres
+    assert np.abs(middle).max() <= 1
+    assert gankit("sample", run, "-n", 2, "--scale", 3, "--out", "each").code == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "each" / "00000.png")), large[2:50, 2:50])
+
+
+def test_the_former_names_of_what_is_written_still_work(gankit: Gankit, run: Path, tmp_path: Path):
+    assert gankit("sample", run, "-n", 2, "--grid", "grid.png").code == 0
+    assert gankit("sample", run, "-n", 2, "-o", "out.png").code == 0
+    assert (tmp_path / "grid.png").read_bytes() == (tmp_path / "out.png").read_bytes()
+    assert gankit("animate", run, "--output", "film.gif").code == 0
+    assert (tmp_path / "film.gif").exists()
 
 
 def test_sample_writes_one_file_a_picture_into_a_new_folder(gankit: Gankit, run: Path, tmp_path: Path):
@@ -212,7 +236,9 @@ def test_sample_without_a_place_puts_the_grid_into_the_run(gankit: Gankit, run: 
     [
         (("-n", 0), ("-n",)),
         (("--seed", -1), ("--seed",)),
-        (("--grid", "a.jpg"), (".png",)),
+        (("--grid", "a.jpg"), ("a.jpg", ".png")),
+        (("--out", "a.jpg"), ("a.jpg", ".png")),
+        (("--scale", 0), ("--scale",)),
         (("--grid", "a.png", "--out", "b"), ("--grid", "--out")),
         (("--from", 7), ("7", "4, 6, 8")),
     ],
@@ -222,14 +248,24 @@ def test_sample_refuses_what_it_cannot_do(gankit: Gankit, run: Path, arguments, 
 
 
 def test_sample_can_take_an_earlier_checkpoint(gankit: Gankit, run: Path, tmp_path: Path):
-    gankit("sample", run, "--from", 4, "--grid", "early.png")
-    gankit("sample", run, "--grid", "late.png")
+    gankit("sample", run, "--from", 4, "--out", "early.png")
+    gankit("sample", run, "--out", "late.png")
     assert (tmp_path / "early.png").read_bytes() != (tmp_path / "late.png").read_bytes()
 
 
 def test_animate_makes_a_gif_of_the_samples(gankit: Gankit, run: Path, tmp_path: Path):
     assert gankit("animate", run, "-o", "new/film.gif").code == 0
-    assert Image.open(tmp_path / "new" / "film.gif").n_frames == 3  # steps 0, 4, 8
+    film = Image.open(tmp_path / "new" / "film.gif")
+    assert film.n_frames == 3  # steps 0, 4, 8
+    assert film.width == 4 * 146  # eight pictures of 16 pixels, 2 of padding
+    for name, options in (("sharp.gif", ()), ("smooth.gif", ("--smooth",))):
+        assert gankit("animate", run, "-o", name, "--scale", 2, *options).code == 0
+        assert Image.open(tmp_path / name).width == 2 * 146
+    sharp, smooth = (
+        np.asarray(Image.open(tmp_path / name).convert("RGB"), int) for name in ("sharp.gif", "smooth.gif")
+    )
+    assert np.array_equal(sharp[::2, ::2][:73], sharp[1::2, 1::2][:73])
+    assert not np.array_equal(smooth[::2, ::2][:73], smooth[1::2, 1::2][:73])
     refused(gankit("animate", run, "-o", "film.txt"), ".gif")
 
 

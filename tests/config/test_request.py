@@ -10,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from gankit import UserError
+from gankit.catalogue import Catalogue
 from gankit.cli.flags import flags
-from gankit.config.request import FLAGS, RESUMED, RunRequest, merge, read_toml
+from gankit.config.file import read_file
+from gankit.config.request import FLAGS, RESUMED, RunRequest, merge
 from gankit.config.schema import RunConfig
 
 # One form.
@@ -97,11 +99,59 @@ def test_a_file_asks_what_flags_ask(tmp_path):
     path = tmp_path / "asked.toml"
     path.write_text('steps = 3\nlosses = ["imle"]\nset.balance.floor = 0.2\n[model]\ngamma = 0.5\n')
     flags_too = RunRequest(steps=3, losses=["imle"], set={"balance.floor": 0.2, "gamma": 0.5})
-    assert read_toml(path) == flags_too
+    assert read_file(path) == flags_too
     path.write_text('plugins = ["mine.py"]\n')
     with pytest.raises(UserError, match=r"--plugin mine\.py"):
-        read_toml(path)
-    assert read_toml(path, ["mine.py"]) == RunRequest()
+        read_file(path)
+    assert read_file(path, ["mine.py"]) == RunRequest()
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("image-size = 64", {"image_size": 64}),
+        ("image_size = 64", {"image_size": 64}),
+        ("resolution = 64", {"image_size": 64}),
+        ("gamma = 0.5", {"set": {"gamma": 0.5}}),
+        ("lambda-k = 0.5", {"set": {"lambda_k": 0.5}}),
+        ("lr = 0.001", {"set": {"learning_rate": 0.001}}),
+        ("[model]\nlambda-k = 0.5", {"set": {"lambda_k": 0.5}}),
+        ("gamma = 0.5\n[set]\neta = 2", {"set": {"gamma": 0.5, "eta": 2}}),
+        ('"balance.floor" = 0.5', {"set": {"balance.floor": 0.5}}),
+        ("[controllers.halving]\nsome-field = 3", {"controllers": {"halving": {"some_field": 3}}}),
+        ('model = "began"\ngamma = 0.5', {"model": {"name": "began", "gamma": 0.5}}),
+        ('[model]\nname = "began"', {"model": {"name": "began"}}),
+    ],
+)
+def test_a_file_spells_a_setting_as_people_do(tmp_path, text: str, asked: dict[str, Any]):
+    path = tmp_path / "asked.toml"
+    path.write_text(text)
+    assert read_file(path, (), Catalogue(), "began") == RunRequest(**asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image-size = 64\nimage_size = 32", "image_size is given twice, once as 'image_size'"),
+        ("gama = 0.5", "unknown option 'gama'"),
+        ('model = "begn"', "did you mean 'began'?"),
+        ("[3", "is no TOML file"),
+        ('{"model": "began"}', "is no config.json of a run"),
+        ('{"model": {"name": "began"}, "losses": 3}', "is no config.json of a run"),
+        ('{"model": {"name": "began", "gamma": 7}}', "(0, 1]"),
+        ('{"model": ', "is no TOML file"),
+        ("{" * 100_000, "is no TOML file"),
+        ('{"a":' * 100_000, "nested too deeply"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_file_that_cannot_be_meant_is_refused_in_one_line(tmp_path, text: str, words: str):
+    path = tmp_path / "asked.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as refused:
+        RunRequest(**read_file(path, (), Catalogue()).table())
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 # One over another.

@@ -149,8 +149,8 @@ def test_copies_of_training_pictures_are_found_and_drawn(tmp_path: Path, gankit:
     said = gankit("evaluate", copied, "--data", REAL, "--save", "pairs.png")
     assert (said.code, said.out.splitlines()[-1]) == (0, "pairs.png")
     sheet = np.asarray(Image.open("pairs.png"))
-    assert sheet.shape == (8 * (SIZE + 2) + 2, 4 * (2 * SIZE + 2) + 2, 3)
-    assert np.array_equal(sheet[2 : 2 + SIZE, 2 : 2 + SIZE], sheet[2 : 2 + SIZE, 2 + SIZE : 2 + 2 * SIZE])
+    assert sheet.shape == (8 * (128 + 2) + 2, 4 * (256 + 2) + 2, 3)
+    assert np.array_equal(sheet[2:130, 2:130], sheet[2:130, 130:258])
 
 
 def test_with_the_extra_distances_are_by_a_network_that_knows_pictures(tmp_path: Path, extra: None) -> None:
@@ -355,11 +355,11 @@ WRONG = [
     (("evaluate", "enough"), "enough", "--data"),
     (("evaluate", "enough", "--data", "nowhere"), "nowhere"),
     (("evaluate", "enough", "--data", "few"), "at least 40"),
-    (("evaluate", "enough", "--data", REAL, "--step", 2), "--step", "no run folder"),
+    (("evaluate", "enough", "--data", REAL, "--from", 2), "--from", "no run folder"),
     (("evaluate", "enough", "--data", REAL, "--raw"), "--raw", "no run folder"),
-    (("evaluate", "RUN", "--step", 7), "7", "There are"),
+    (("evaluate", "RUN", "--from", 7), "7", "There are"),
     (("evaluate", "RUN", "--n", 5), "--n"),
-    (("evaluate", "RUN", "--save", "pairs.jpg"), "--save pairs.jpg", ".png"),
+    (("evaluate", "RUN", "-o", "pairs.jpg"), "--out pairs.jpg", ".png"),
     (("evaluate", "RUN", "--data", "demo:x"), "demo:x"),
     (("evaluate", "EMPTY"), "no checkpoint"),
     (("runs", "nowhere"), "nowhere"),
@@ -386,7 +386,7 @@ def test_a_generator_that_is_not_finite_is_refused(gankit: Gankit, run: Path, mo
     from gankit.trained.sampling import Rebuilt
 
     monkeypatch.setattr(Rebuilt, "generate", lambda self, z, labels: torch.full((len(z), 3, SIZE, SIZE), torch.nan))
-    refused(gankit("evaluate", run, "--n", 20), "not finite", "--step")
+    refused(gankit("evaluate", run, "--n", 20), "not finite", "--from")
 
 
 # FID.

@@ -326,6 +326,13 @@ def test_interpolate_draws_a_strip_with_a_row_a_pair(gankit: Gankit, run: Path, 
     assert a.shape == (33 + 8 * (96 + 8), 9 * (96 + 8) + 8, 3)
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
+    for suffix, shape in (("png", (33 + 8 * (32 + 8), 9 * (32 + 8) + 8, 3)), ("gif", (38 * 2, 74 * 2, 3))):
+        for name, smooth in (("sharp", ()), ("smooth", ("--smooth",))):
+            made = tmp_path / f"{name}.{suffix}"
+            assert gankit("interpolate", run, "--frames", 9, "-o", made, "--scale", 2, *smooth).code == 0
+            if name == "sharp" or suffix == "png":
+                assert np.asarray(Image.open(made).convert("RGB")).shape == shape
+        assert made.read_bytes() != made.with_stem("sharp").read_bytes()
 
 
 def test_interpolate_between_pictures_inverts_them_and_a_picture_s_mirror_image(
@@ -388,8 +395,8 @@ WRONG = [
     (("invert", "RUN", "grey.png", "texts"), "texts", "is a folder"),
     (("invert", "RUN", "texts/note.png"), "texts/note.png", "not a picture"),
     (("invert", "RUN", "texts/none.png"), "texts/none.png", "an empty file"),
-    (("invert", "RUN", "grey.png", "-o", "a.jpg"), "-o a.jpg", ".png"),
-    (("invert", "RUN", "grey.png", "-o", "grey.png"), "-o grey.png", "another name"),
+    (("invert", "RUN", "grey.png", "-o", "a.jpg"), "--out a.jpg", ".png"),
+    (("invert", "RUN", "grey.png", "-o", "grey.png"), "--out grey.png", "another name"),
     (("invert", "RUN", "grey.png", "--starts", 0), "--starts"),
     (("invert", "RUN", "grey.png", "--steps", 0), "--steps"),
     (("invert", "RUN", "grey.png", "--seed", -1), "--seed"),
@@ -400,7 +407,7 @@ WRONG = [
     (("interpolate", "nowhere"), "nowhere"),
     (("interpolate", "texts"), "no run folder"),
     (("interpolate", "RUN", "--frames", 1), "--frames"),
-    (("interpolate", "RUN", "-o", "a.webm"), "-o a.webm", ".gif", ".mp4", ".png"),
+    (("interpolate", "RUN", "-o", "a.webm"), "--out a.webm", ".gif", ".mp4", ".png"),
     (("interpolate", "RUN", "-o", "film"), ".gif"),
     (("interpolate", "RUN", "--between", "grey.png"), "--between"),
     (("interpolate", "RUN", "--between", "grey.png", "nothing.png"), "nothing.png"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gankit.config.amend import changes
-from gankit.config.request import read_toml
+from gankit.config.file import read_file
 from gankit.config.resolve import resolve
 from gankit.testing.subject import Failed, Subject
 
@@ -37,7 +37,7 @@ def round_trips_through_toml(subject: Subject) -> None:
     model = settings["model"].pop("name")
     path = subject.folder / "settings.toml"
     path.write_text(toml(settings), encoding="utf-8")
-    again = resolve(model, read_toml(path), subject.catalogue)
+    again = resolve(model, read_file(path), subject.catalogue)
     differing = changes(resolved.model_dump(mode="json"), again.model_dump(mode="json"))
     differing = {key: value for key, value in differing.items() if key.split(".")[0] != "requested"}
     if differing:

@@ -138,6 +138,33 @@ def out_option(metavar: str, words: str, *aliases: str) -> Callable[..., Any]:
     )
 
 
+class _Checkpoint(click.ParamType):
+    """A step, or `best`."""
+
+    name = "checkpoint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "best" or isinstance(value, int):
+            return value
+        try:
+            return int(value.replace(",", "").replace("_", ""))
+        except ValueError:
+            self.fail(f"{value!r} is neither a step nor best", param, ctx)
+
+
+def from_option(what: str) -> Callable[..., Any]:
+    """`--from`: the checkpoint that a command starts from."""
+    return click.option(
+        "--from",
+        "from_step",
+        cls=Aliased,
+        aliases=("--step",),
+        type=_Checkpoint(),
+        metavar="STEP|best",
+        help=f"{what}; default: the last. best: the one with the best score.",
+    )
+
+
 def scale_options(default: str) -> Callable[..., Any]:
     """`--scale` and `--smooth`, for every command that writes pictures."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from gankit.cli import Aliased, aligned, out_option, plugin_option
+from gankit.cli import aligned, from_option, out_option, plugin_option
 
 if TYPE_CHECKING:
     from gankit.trained.evaluation import Evaluation
@@ -21,15 +21,7 @@ fid_option = click.option(
 @click.command("evaluate")
 @click.argument("what", metavar="RUN|DIR")
 @click.option("--data", metavar="DIR|NAME[:ARG]", help="Pictures to compare with; default: the run's own data.")
-@click.option(
-    "--from",
-    "from_step",
-    cls=Aliased,
-    aliases=("--step",),
-    type=int,
-    metavar="STEP",
-    help="Checkpoint of the run; default: the last.",
-)
+@from_option("Checkpoint of the run")
 @click.option("--n", type=click.IntRange(20), default=2000, show_default=True, metavar="N", help="Number of samples.")
 @click.option("--raw", is_flag=True, help="Use the generator itself, not its average.")
 @fid_option
@@ -39,7 +31,7 @@ fid_option = click.option(
 def command(
     what: str,
     data: str | None,
-    from_step: int | None,
+    from_step: int | Literal["best"] | None,
     n: int,
     raw: bool,
     fid: bool,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from gankit.cli import out_option, plugin_option, scale_options
+from gankit.cli import from_option, out_option, plugin_option, scale_options
 
 ROWS = 8  # random pairs
 FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
@@ -28,7 +29,7 @@ FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
     "--mirror", multiple=True, metavar="IMAGE", help="Interpolate from a picture to its mirror image; may be repeated."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for the latents.")
-@click.option("--from", "from_step", type=int, metavar="STEP", help="Checkpoint to use; default: the last.")
+@from_option("Checkpoint to use")
 @plugin_option
 def command(
     run: str,
@@ -39,7 +40,7 @@ def command(
     between: tuple[tuple[str, str], ...],
     mirror: tuple[str, ...],
     seed: int,
-    from_step: int | None,
+    from_step: int | Literal["best"] | None,
     plugins: tuple[str, ...],
 ) -> None:
     """Show what the generator of RUN draws on the straight line from one latent to another.

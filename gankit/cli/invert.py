@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from gankit.cli import out_option, plugin_option, scale_options
+from gankit.cli import from_option, out_option, plugin_option, scale_options
 
 
 @click.command("invert")
@@ -23,7 +24,7 @@ from gankit.cli import out_option, plugin_option, scale_options
 )
 @click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Adam steps per start.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for the starts.")
-@click.option("--from", "from_step", type=int, metavar="STEP", help="Checkpoint to use; default: the last.")
+@from_option("Checkpoint to use")
 @plugin_option
 def command(
     run: str,
@@ -34,7 +35,7 @@ def command(
     starts: int,
     steps: int,
     seed: int,
-    from_step: int | None,
+    from_step: int | Literal["best"] | None,
     plugins: tuple[str, ...],
 ) -> None:
     """Find for each IMAGE the latent z whose picture G(z) is nearest.

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from gankit.cli import exit_code, out_option, plugin_option
+from gankit.cli import exit_code, from_option, out_option, plugin_option
 from gankit.cli.flags import SettingsCommand, flags
 
 
 @click.command("resume", cls=SettingsCommand)
 @click.argument("run", metavar="RUN")
 @flags("steps", "time", resumed=True)
-@click.option("--from", "from_step", type=int, metavar="STEP", help="Checkpoint to resume; default: the last.")
+@from_option("Checkpoint to resume")
 @out_option("DIR", "Continue in a new folder, as a branch.")
 @flags(but=("steps", "time"), resumed=True)
 @plugin_option

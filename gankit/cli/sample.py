@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from gankit.cli import out_option, plugin_option, scale_options
+from gankit.cli import from_option, out_option, plugin_option, scale_options
 
 PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".mp4")  # no name of a folder
 
@@ -15,13 +16,7 @@ PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".mp4")  
 @click.argument("run", metavar="RUN")
 @click.option("-n", "--number", "n", type=click.IntRange(1), default=64, show_default=True, help="Number of pictures.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for the latents.")
-@click.option(
-    "--from",
-    "from_step",
-    type=int,
-    metavar="STEP",
-    help="Checkpoint to use; default: the last.",
-)
+@from_option("Checkpoint to use")
 @out_option(
     "FILE.png|DIR",
     "One picture with all samples, by default RUN/sample.png; or a new folder for 00000.png …, one file per picture.",
@@ -34,7 +29,7 @@ def command(
     run: str,
     n: int,
     seed: int,
-    from_step: int | None,
+    from_step: int | Literal["best"] | None,
     grid: str | None,
     out: str | None,
     scale: int | None,

@@ -79,7 +79,7 @@ def evaluate(
     run_or_folder: str | Path | RunFolder,
     *,
     data: str | Path | None = None,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     n: int = 2000,
     averaged: bool = True,
     fid: bool = False,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -68,7 +68,7 @@ class Pictures:
 def collect(
     run_or_folder: str | Path | RunFolder,
     data: str | Path | None,
-    step: int | None,
+    step: int | Literal["best"] | None,
     n: int,
     averaged: bool,
     plugins: Sequence[str],
@@ -96,7 +96,7 @@ def collect(
 def _of_run(
     run: RunFolder,
     data: str | Path | None,
-    step: int | None,
+    step: int | Literal["best"] | None,
     n: int,
     averaged: bool,
     plugins: Sequence[str],

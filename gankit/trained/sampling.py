@@ -74,7 +74,11 @@ class Rebuilt:
 
 
 def rebuild(
-    run: RunFolder, step: int | None = None, plugins: Sequence[str] = (), device: str = "cpu", averaged: bool = True
+    run: RunFolder,
+    step: int | Literal[best] | None = None,
+    plugins: Sequence[str] = (),
+    device: str = "cpu",
+    averaged: bool = True,
 ) -> Rebuilt:
     """The networks of a run at `step` (default: its last checkpoint), on `device`; the generator `averaged` or bare.
 
@@ -100,7 +104,12 @@ def rebuild(
 
 
 def sample(
-    run: RunFolder, n: int, seed: int = 0, step: int | None = None, plugins: Sequence[str] = (), alpha: bool = False
+    run: RunFolder,
+    n: int,
+    seed: int = 0,
+    step: int | Literal[best] | None = None,
+    plugins: Sequence[str] = (),
+    alpha: bool = False,
 ) -> Tensor:
     """`n` pictures (n, C, S, S) in [-1, 1], or points (n, D), from latents drawn by `seed`, on the CPU.
 

@@ -1,4 +1,4 @@
-"""The promises of the score: it tells good pictures from bad ones, and the best checkpoint by it stays and can be used."""
+"""The score tells good pictures from bad ones; the best checkpoint by it stays and can be used."""
 
 from __future__ import annotations
 

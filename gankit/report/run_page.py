@@ -31,6 +31,8 @@ def write_report(run: RunFolder, path: Path | None = None, live: bool = False) -
     """
     story = read(run)
     context = _context(story) | {"live": live}
+    if live:
+        context |= {"state": "training", "ending": f"It is at step {words.steps_done(story):,}."}
     free = room(context)
     beside = real(run, free // 4)
     between = animation(run, run.folder / "interpolation.gif", min(INTERPOLATION, free // 4))

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -761,6 +762,82 @@ def test_an_mp4_without_ffmpeg_is_refused_with_the_way_out(run: Run, monkeypatch
 @pytest.mark.skipif(importlib.util.find_spec("imageio_ffmpeg") is None, reason="imageio-ffmpeg is not installed")
 def test_an_mp4_is_written_where_ffmpeg_is_there(run: Run) -> None:
     assert animate(run, run.folder / "a.mp4", frames=4).read_bytes()[4:8] == b"ftyp"
+
+
+# While it trains.
+
+
+def test_a_report_can_be_looked_at_from_the_first_sample_on_and_the_terminal_says_where(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gankit.builtin.artifacts import Report
+
+    seen = []
+    refresh = Report.refresh
+
+    def watched(self: Report) -> None:
+        refresh(self)
+        seen.append(Page(Path(self.run.report_path)))
+
+    monkeypatch.setattr(Report, "refresh", watched)
+    monkeypatch.setattr("gankit.builtin.artifacts.SHARE", 100.0)
+    said = gankit("run", "began", *TINY, "--sample-every", 3, "--artifact", "report", "--out", "run").out
+    first = said.partition("step 1/6")[0]
+    assert f"look at it while it trains: {(tmp_path / 'run' / 'report.html').as_uri()}" in first
+    assert "    k: How much the generated pictures weigh in the discriminator's loss" in first
+    assert "    M: L(x)" in first
+    assert said.count("    real, fake: ") == 1
+    begun, third, sixth = seen
+    assert told(begun, "body", **{"data-live": None})[0] == {"data-live": None}
+    assert "Grid of samples at step 0" in {attrs.get("alt") for attrs in told(begun, "img")}
+    assert any("real pictures that the model learns from" in (attrs["alt"] or "") for attrs in told(begun, "img"))
+    assert "It is at step 3." in third.text
+    assert "Grid of samples at step 6" in {attrs.get("alt") for attrs in told(sixth, "img")}
+    ended = Page(tmp_path / "run" / "report.html")
+    assert told(ended, "body") == [{}]
+    assert "It finished" in ended.text
+
+
+def test_a_report_of_a_training_that_goes_on_takes_no_more_than_its_share_of_the_time(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gankit.builtin import artifacts
+
+    now, cost, written = [0.0], 0.5, []
+
+    def write(run: Run, live: bool) -> None:
+        written.append(now[0])
+        now[0] += cost
+
+    monkeypatch.setattr(artifacts, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("gankit.report.write_report", write)
+    (run.folder / "real.png").write_bytes(grid(1.0))
+    report = artifacts.Report(artifacts.Options(), run)
+    for second in range(200):  # a sample each second
+        now[0] = max(now[0], second)
+        report.sampled(second, run.folder)
+    assert written[0] == 0
+    assert all(later - earlier - cost >= cost / 0.02 for earlier, later in pairwise(written))
+    assert len(written) >= 7
+    written.clear()
+    for second in range(1000, 1200, 10):  # lines only
+        now[0] = second
+        report.line({})
+    assert written == [1000, 1070, 1140]
+
+
+def test_a_disk_that_is_full_in_between_leaves_the_report_of_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gankit.builtin.artifacts import Options, Report
+
+    def full(run: Run, live: bool = False) -> None:
+        raise UserError("report.html cannot be written")
+
+    artifact = Report(Options(), run)
+    with monkeypatch.context() as patch:
+        patch.setattr("gankit.report.write_report", full)
+        artifact.sampled(8000, run.folder)
+    assert not run.report_path.exists()
+    assert artifact.finish() == run.report_path
 
 
 # As a table, and in TensorBoard.

@@ -34,12 +34,18 @@ NOTES = {  # for all metrics with a prefix
     "learning_rate": "Logarithmic scale.",
     "speed": "The only curve here that depends on the clock.",
 }
-RATIOS = {"cleanliness": "Form: how clean and how sharp"}  # diagnostics whose readings should be 1, and their titles
+RATIOS = {"cleanliness": "Clean: how clean and how sharp"}  # diagnostics whose readings should be 1, and their titles
 # Readings that answer a question of everybody's: title, words, the level of real pictures.
 JUDGED = {
     "mode-collapse/variety": (
         "Variety: how much of the data they show",
         "Of the samples, roughly by form and colour, divided by that of as many other real pictures: the dashed line.",
+        1.0,
+    ),
+    "mode-collapse/form": (
+        "Form: how much they look like the data",
+        "How well the samples' form and texture fit, in a fixed network's features, divided by the same of as many "
+        "other real pictures: the dashed line.",
         1.0,
     ),
     "mode-collapse/duplicates": (

@@ -287,7 +287,7 @@ def test_how_clean_the_samples_are_is_a_sentence_and_curves_around_1(tmp_path: P
     page = report(make_run(tmp_path / "run", metrics=entries))
     said = "At step 1,000 the samples have 3.7 times the grain of the real pictures, 6% of their flat places, 19% of "
     assert f"{said}their plain ground and 42% of their fine detail." in page.text
-    (panel,) = (one for one in page.json("curves")["panels"] if one["title"].startswith("Form"))
+    (panel,) = (one for one in page.json("curves")["panels"] if one["title"].startswith("Clean"))
     assert (panel["level"], panel["log"]) == (1, True)
     assert "1 is right" in panel["note"]
     assert [one["name"] for one in panel["series"]] == ["fine", "flat", "grain", "ground"]
@@ -440,6 +440,7 @@ def test_variety_form_and_copies_are_shown_with_the_level_of_real_pictures_and_t
 ) -> None:
     names = (
         "variety",
+        "form",
         "coverage",
         "recall",
         "precision",
@@ -455,15 +456,15 @@ def test_variety_form_and_copies_are_shown_with_the_level_of_real_pictures_and_t
     entries = [metrics(step, np.random.default_rng(0)) | readings for step in (500, 1000, 1500)]
     path = write_report(make_run(tmp_path / "run", metrics=entries))
     panels = Page(path).json("curves")["panels"]
-    shown = [(one["title"].partition(":")[0], len(one["series"]), one["level"]) for one in panels[:3]]
-    assert shown == [("Variety", 1, 1.0), ("Copies", 1, 0.01), ("Form", 4, 1.0)]
-    assert all(one["note"] for one in panels[:3])
-    assert {one["kind"] for one in panels[3:]}.isdisjoint({"judged"})
+    shown = [(one["title"].partition(":")[0], len(one["series"]), one["level"]) for one in panels[:4]]
+    assert shown == [("Variety", 1, 1.0), ("Form", 1, 1.0), ("Copies", 1, 0.01), ("Clean", 4, 1.0)]
+    assert all(one["note"] for one in panels[:4])
+    assert {one["kind"] for one in panels[4:]}.isdisjoint({"judged"})
     page = path.read_text(encoding="utf-8").partition("</main>")[0]
     curves = page[page.index('id="curves-title"') :]
     visible, folded = curves[: curves.index("<details")], curves[curves.index("<details") :]
-    assert visible.count('class="plot"') == 3
-    assert folded.count('class="plot"') == len(panels) - 3
+    assert visible.count('class="plot"') == 4
+    assert folded.count('class="plot"') == len(panels) - 4
 
 
 def test_where_scripts_do_not_run_each_chart_is_a_table_of_its_course(tmp_path: Path) -> None:

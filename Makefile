@@ -42,8 +42,8 @@ bench-2d: install  ## modes caught on a ring and a grid of Gaussians, five seeds
 bench-collapse: install  ## the collapse detector on labelled streams; ILLUSTRATIONS=FOLDER for all of them
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/collapse.py $(if $(ILLUSTRATIONS),--illustrations $(ILLUSTRATIONS))
 
-docs: install  ## the documentation as a site under build/docs
-	$(BIN)/mkdocs build --strict --quiet
+docs: install  ## the documentation as a site under build/docs; fails on a dead link
+	$(BIN)/mkdocs build --strict
 
 evidence: install  ## slower proofs, minutes each
 	$(BIN)/pytest -n 2 -m slow

@@ -1,5 +1,5 @@
-"""Writes the pages that follow from the code: every hook and every class that a plugin meets, in their own words; and
-every setting of a run.
+"""Writes the pages that follow from the code: every hook and every class that a plugin meets, in their own words; every
+setting of a run; every command.
 
     python docs/reference.py
 
@@ -15,15 +15,19 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import click
+
 import gankit
 from gankit import hookspecs
 from gankit.catalogue import KINDS
+from gankit.cli import COMMANDS, cli
 from gankit.config.request import FLAGS, RESUMED, RunRequest
 from gankit.config.schema import REQUESTABLE, SINGLE, RunConfig, default_in_words
 from gankit.options import allowed
 
 PAGE = Path(__file__).parent / "plugins" / "reference.md"
 SETTINGS = Path(__file__).parent / "settings.md"
+COMMANDS_PAGE = Path(__file__).parent / "commands.md"
 ABOUT_SETTINGS = """# Settings of a run
 
 Written by `python docs/reference.py` from `gankit/config/schema.py` and `request.py`: change it there.
@@ -123,6 +127,41 @@ def settings() -> str:
     return "\n".join([ABOUT_SETTINGS, *rows, "", "config.json has besides:", "", *records, ""])
 
 
+def commands() -> str:
+    """The page of the commands: what `--help` says of each, without what plugins add."""
+    text = [
+        "# Commands",
+        "",
+        "Written by `python docs/reference.py` from what `--help` says: change it there. `gankit run MODEL --help`",
+        "shows a model's own settings as well; [settings](settings.md) has a run's in one table.",
+        "",
+    ]
+    for name, summary in COMMANDS.items():
+        text += [
+            f"## {name}",
+            "",
+            f"{summary.rstrip(chr(46))}.",
+            "",
+            *shown(cli.get_command(click.Context(cli), name), f"gankit {name}"),
+        ]
+    return "\n".join(text)
+
+
+def shown(command: click.Command | None, name: str) -> list[str]:
+    """The help of a command and of those below it, at one width on every machine."""
+    assert command is not None
+    context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100)
+    text = ["```text", command.get_help(context), "```", ""]
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            text += [
+                f"### {name.partition(' ')[2]} {below}",
+                "",
+                *shown(command.get_command(context, below), f"{name} {below}"),
+            ]
+    return text
+
+
 def hooks() -> list[str]:
     """The hooks in the order of their page."""
     return [name for name in vars(hookspecs) if name.startswith("gankit_")]
@@ -207,3 +246,4 @@ if __name__ == "__main__":
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(), encoding="utf-8")
     SETTINGS.write_text(settings(), encoding="utf-8")
+    COMMANDS_PAGE.write_text(commands(), encoding="utf-8")

@@ -56,6 +56,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for artifact in (artifacts.Losses, artifacts.Animation, artifacts.Report):
         monkeypatch.setattr(artifact, "finish", lambda self: None)
+    monkeypatch.setattr(artifacts.Report, "refresh", lambda self: None)
 
 
 def process(*arguments: object, cwd: Path, **options: Any) -> subprocess.Popen[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
@@ -17,6 +20,10 @@ from gankit.options import Options
 
 if TYPE_CHECKING:
     from gankit.runs.folder import RunFolder
+
+
+SHARE = 0.02  # of the time, at most, for a report of a training that goes on
+MINUTE = 60.0  # seconds between two such reports, where no sample comes in between
 
 
 class Losses(Artifact):
@@ -44,17 +51,48 @@ class Animation(Artifact):
 
 
 class Report(Artifact):
-    """report.html: the whole run in one file. It comes last, because it shows the other artifacts."""
+    """report.html: the whole run in one file, from the first sample on.
+
+    It is written again at each sample grid, and once a minute, unless that would take more than `SHARE` of the time.
+    It comes last, because at the end it shows the other artifacts.
+    """
 
     name = "report"
-    summary = "report.html: the run in one self-contained page"
+    summary = "report.html: the run in one self-contained page, from the first sample on"
+
+    def __init__(self, options: Options, run: RunFolder) -> None:
+        super().__init__(options, run)
+        self.written, self.cost = -math.inf, 0.0  # when the last page was written, and the seconds that it took
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        if perf_counter() - self.written >= MINUTE:
+            self.refresh()
+
+    def sampled(self, step: int, path: Path) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Write the page of a training that goes on. A disk that is full now may have room at the end."""
+        from gankit.report import write_report
+        from gankit.trained.memorisation import draw_real
+
+        if perf_counter() - self.written < self.cost / SHARE:
+            return
+        begun = perf_counter()
+        with suppress(OSError, UserError):
+            if not self.run.real_path.exists():
+                draw_real(self.run)
+            write_report(self.run, live=True)
+        self.written = perf_counter()
+        self.cost = self.written - begun
 
     def finish(self) -> Path | None:
         from gankit.report import write_report
-        from gankit.trained.memorisation import draw_neighbours
+        from gankit.trained.memorisation import draw_neighbours, draw_real
 
         try:
             draw_neighbours(self.run)
+            draw_real(self.run)
         finally:
             path = write_report(self.run)
         return path

@@ -87,9 +87,21 @@ class Progress(Watcher):
             self.live.start()
 
     def line(self, line: Mapping[str, Any]) -> None:
+        if not self.last:
+            self._explain(line)
         self.last = line
         if not self.terminal:
             self.say("  ".join(f"{label} {value}" for label, value in self._facts().items()))
+
+    def _explain(self, line: Mapping[str, Any]) -> None:
+        """What the letters of the progress line stand for, once."""
+        assert self.training is not None
+        model = self.training.model
+        notes = {label: model.curves[name].note for label, name in model.shown.items() if name in model.curves}
+        if "energy/real" in line:
+            notes["real, fake"] = "The discriminator's energy of real and of generated pictures: low looks real to it."
+        for label, note in notes.items():
+            self.say(f"    {label}: {note}")
 
     def sampled(self, step: int) -> None:
         self.last_sample = step

@@ -14,7 +14,7 @@ def command(run: str) -> None:
     from gankit.report import draw_losses, write_report
     from gankit.report.comparison_page import write_comparison
     from gankit.runs.folder import RunFolder
-    from gankit.trained.memorisation import draw_neighbours
+    from gankit.trained.memorisation import draw_neighbours, draw_real
 
     folder = Path(run).expanduser()
     if (folder / "comparison.json").is_file():
@@ -24,4 +24,5 @@ def command(run: str) -> None:
     if run_folder.metrics():
         draw_losses(run_folder)
     draw_neighbours(run_folder)
+    draw_real(run_folder)
     click.echo(str(write_report(run_folder)))

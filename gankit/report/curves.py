@@ -29,12 +29,31 @@ OWN = {
 NOTES = {  # for all metrics with a prefix
     "loss": "The value that each network minimises.",
     "energy": "The discriminator's energy, batch means: of real pictures and of generated ones.",
-    "cleanliness": "Samples divided by real pictures, at their own size: 1 is right. Grain above 1 is noise. "
-    "Flat and ground below 1 are noise too; fine below 1 is blur. Logarithmic scale.",
+    "cleanliness": "Samples divided by real pictures, at their own size: 1 is right, the dashed line. Grain above 1 is "
+    "noise. Flat and ground below 1 are noise too; fine below 1 is blur. Logarithmic scale.",
     "learning_rate": "Logarithmic scale.",
     "speed": "The only curve here that depends on the clock.",
 }
-RATIOS = {"cleanliness": "How clean and how sharp"}  # diagnostics whose readings should be 1, and their titles
+RATIOS = {"cleanliness": "Clean: how clean and how sharp"}  # diagnostics whose readings should be 1, and their titles
+# Readings that answer a question of everybody's: title, words, the level of real pictures.
+JUDGED = {
+    "mode-collapse/variety": (
+        "Variety: how much of the data they show",
+        "Of the samples, roughly by form and colour, divided by that of as many other real pictures: the dashed line.",
+        1.0,
+    ),
+    "mode-collapse/form": (
+        "Form: how much they look like the data",
+        "How well the samples' form and texture fit, in a fixed network's features, divided by the same of as many "
+        "other real pictures: the dashed line.",
+        1.0,
+    ),
+    "mode-collapse/duplicates": (
+        "Copies: samples that repeat each other",
+        "Share of the samples with a twin among the samples. The dashed line: 1 in 100 real pictures has one.",
+        0.01,
+    ),
+}
 NOT_DRAWN = {"step", "images", "seconds", "attempt"}
 APART = {"reconstruction-errors"}  # diagnostics with their own section
 
@@ -64,7 +83,7 @@ class Series:
 class Panel:
     """Series to draw in one plot, with a title and a note."""
 
-    kind: str  # losses | energies | control | rates | diagnostic | laboratory | other
+    kind: str  # judged | losses | energies | control | rates | diagnostic | laboratory | other
     title: str
     note: str
     series: list[Series]
@@ -213,7 +232,7 @@ def _by_prefix(by_key: dict[str, Series], model: str) -> Iterator[tuple[str, lis
     for key in by_key:
         prefix, slash, _ = key.partition("/")
         prefixes.setdefault(prefix if slash else "", []).append(key)
-    order = ["loss", "energy", model, "learning_rate"]
+    order = ["loss", "energy", model, "learning_rate", "mode-collapse"]
     rest = sorted(prefix for prefix in prefixes if prefix and prefix not in order)
     for prefix in [*order, *rest, ""]:
         if prefix in prefixes:
@@ -237,15 +256,24 @@ def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
         titles = {"images_per_second": "Images a second"}
         notes = {"images_per_second": NOTES["speed"]}
         return [Panel("other", titles.get(s.key, s.key), notes.get(s.key, s.about.note), [s]) for s in series]
+    judged = [one for one in series if one.key in JUDGED]
+    if judged:
+        rest = [one for one in series if one not in judged]
+        own = [_judged(one, *JUDGED[one.key]) for one in sorted(judged, key=lambda s: list(JUDGED).index(s.key))]
+        return own + (_panels_of(prefix, rest, model) if rest else [])
     raw = [one for one in series if one.name.startswith("raw-")]
     if raw and len(raw) < len(series):  # readings of the generator without averaging get their own panel
         averaged = [one for one in series if one not in raw]
         return _panels_of(prefix, averaged, model) + _panels_of(prefix, raw, model)
     if prefix in RATIOS:
         log = all(value is None or value > 0 for one in series for value in one.line.values)
-        return [Panel("diagnostic", RATIOS[prefix], NOTES[prefix], series, log, level=1.0)]
+        return [Panel("judged", RATIOS[prefix], NOTES[prefix], series, log, level=1.0)]
     title = f"{prefix}, bare generator" if raw else prefix
     return [_beside(_title(title, group, series), group) for group in _by_scale(series)]
+
+
+def _judged(one: Series, title: str, note: str, level: float) -> Panel:
+    return Panel("judged", title, note, [one], bounds=(0.0, None), level=level)
 
 
 def _beside(title: str, group: list[Series]) -> Panel:

@@ -56,6 +56,12 @@ def neighbours(run: RunFolder) -> dict[str, Any]:
         return {}
 
 
+def real(run: RunFolder, room: int) -> str:
+    """real.png as it is; "" where there is none, or none that fits."""
+    size = _size(run, run.real_path)
+    return _base64(run.read(run.real_path), "png") if 0 < size * 4 // 3 <= room else ""
+
+
 def _size(run: RunFolder, path: Path) -> int:
     """The size of a picture in bytes; 0 unless its format matches its suffix."""
     try:

@@ -1,5 +1,6 @@
 (() => {
   "use strict";
+  document.documentElement.classList.add("js");
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const grids = read("grids");
   const curves = read("curves");
@@ -11,12 +12,11 @@
     const pictures = [...document.querySelectorAll("[data-column]")];
     const label = document.getElementById("step");
     const play = document.getElementById("play");
-    const last = document.getElementById("last");
     const start = +when.getAttribute("value");
     const end = grids[0].length - 1;
     // A picture that the page already holds is stored once.
     grids.forEach((column, c) => column.forEach((grid, n) => {
-      grid.source ??= n === start ? pictures[c].src : n === end && last ? last.src : column[n - 1].source;
+      grid.source ??= n === start ? pictures[c].src : column[n - 1].source;
     }));
     const show = () => {
       const now = grids.map((column) => column[when.value]);
@@ -54,16 +54,49 @@
     show();
   }
 
+  // Buttons that copy a command; where the browser refuses, they select it.
+
+  for (const place of document.querySelectorAll(".copyable")) {
+    const code = place.querySelector("code");
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "copy", textContent: "Copy" });
+    button.setAttribute("aria-label", `Copy the command ${code.textContent}`);
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(code);
+        button.textContent = "Selected";
+      }
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+    place.append(button);
+  }
+
+  // A page of a training that goes on, until somebody reads it closely.
+
+  if ("live" in document.body.dataset) {
+    const again = setTimeout(() => location.reload(), 60_000);
+    for (const touch of ["pointerdown", "keydown"]) addEventListener(touch, () => clearTimeout(again), { once: true });
+  }
+
   // The curves. Colours come from the style sheet, and so follow light and dark.
 
   const panels = [...curves.panels, ...curves.errors];
   const measures = curves.measures ?? [];
   if (typeof Plotly === "undefined") return;
   const places = [...document.querySelectorAll(".plot")];
-  const plots = places.slice(0, panels.length); // over steps; the quantile plot comes last
+  const plots = new Set(places.slice(0, panels.length)); // over steps; the quantile plot comes last
+  const drawn = new Set(); // plots in a folded part are drawn once it is opened
+  let zoom = null; // the range of steps that all plots show, or null for all
   const touch = matchMedia("(pointer: coarse)").matches;
 
-  const traces = (panel, colour) => panel.series.flatMap((series, n) => {
+  // The level is a line of the layout, which a plot's range would not reach for.
+  const reach = ({ level, series }) => level === null ? [] : [{
+    x: series[0].line[0].slice(-1), y: [level], mode: "markers", marker: { opacity: 0 }, hoverinfo: "skip", showlegend: false,
+  }];
+
+  const traces = (panel, colour) => reach(panel).concat(panel.series.flatMap((series, n) => {
     const hue = series.colour ?? n; // the runs of one model share a colour
     const own = colour(`--c${(hue % 6) + 1}`);
     const shape = panel.kind === "rates" ? "hv" : "linear";
@@ -86,7 +119,7 @@
       ...common, x: series.smooth[0], y: series.smooth[1], mode: "lines", line: { color: own, width: named ? 2 : 1.2 }, hoverinfo: "skip",
       showlegend: named,
     }];
-  });
+  }));
 
   const quantiles = (plot, colour) => {
     const points = (name, key, n) => ({
@@ -103,7 +136,7 @@
   const layout = (panel, colour) => {
     const [ink, muted, grid] = ["--ink", "--muted", "--line"].map(colour);
     const vertical = (step, color, dash) => ({
-      type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color, width: 1, dash },
+      type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1, layer: "between", line: { color, width: 1, dash },
     });
     const side = (alarm) => colour(alarm.critical ? "--critical" : "--warning");
     const axis = { gridcolor: grid, zeroline: false, linecolor: grid, tickfont: { color: muted, size: 11 }, automargin: true };
@@ -172,17 +205,31 @@
     };
   };
 
-  const draw = () => {
+  const draw = async () => {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
-    const drawn = panels.map((panel) => [traces(panel, colour), layout(panel, colour)]);
-    if (curves.quantiles.normal) drawn.push([quantiles(curves.quantiles, colour), flat(colour)]);
     measures.forEach((measure, n) => Plotly.react(rows[n], dots(measure, colour), line(measure, colour), { responsive: true, displayModeBar: false }));
-    return Promise.all(drawn.map(([lines, look], n) => Plotly.react(places[n], lines, look, {
-      responsive: true, displaylogo: false, displayModeBar: touch ? true : "hover",
-      modeBarButtons: [[...(touch ? [] : ["toImage"]), "zoom2d", "pan2d", "resetScale2d"]],
-    })));
+    await Promise.all(places.map(async (place, n) => {
+      if (place.closest("details:not([open])")) return;
+      const panel = panels[n];
+      const [lines, look] = panel ? [traces(panel, colour), layout(panel, colour)] : [quantiles(curves.quantiles, colour), flat(colour)];
+      const first = !drawn.has(place);
+      drawn.add(place);
+      await Plotly.react(place, lines, look, {
+        responsive: true, displaylogo: false, displayModeBar: touch ? true : "hover",
+        modeBarButtons: [[...(touch ? [] : ["toImage"]), "zoom2d", "pan2d", "resetScale2d"]],
+      });
+      if (!first) return;
+      place.on("plotly_afterplot", () => skip(place));
+      skip(place);
+      if (!panel) return;
+      if (zoom) await Plotly.relayout(place, { "xaxis.range": [...zoom] });
+      follow(place);
+    }));
   };
+
+  // The buttons of a plot are for pointers. Four of each, by tab, would stand before whatever follows.
+  const skip = (place) => place.querySelectorAll(".modebar-btn").forEach((button) => { button.tabIndex = -1; });
 
   // One zoom for all panels.
   const follow = (plot) => plot.on("plotly_relayout", (change) => {
@@ -191,11 +238,13 @@
     const range = from === undefined ? null : [from, change["xaxis.range[1]"]];
     if (!range && !change["xaxis.autorange"]) return;
     follow.busy = true;
+    zoom = range;
     const update = range ? { "xaxis.range": range } : { "xaxis.autorange": true, "yaxis.autorange": true };
-    Promise.all(plots.filter((other) => other !== plot).map((other) => Plotly.relayout(other, update)))
+    Promise.all([...plots].filter((other) => other !== plot && drawn.has(other)).map((other) => Plotly.relayout(other, update)))
       .finally(() => { follow.busy = false; });
   });
 
-  draw().then(() => plots.forEach(follow));
+  draw();
+  document.querySelectorAll("details").forEach((part) => part.addEventListener("toggle", () => { if (part.open) draw(); }));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 })();

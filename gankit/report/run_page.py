@@ -8,7 +8,7 @@ from typing import Any
 
 from gankit.report import words
 from gankit.report.curves import Panel, attempt_ends, panels, rate_drops, replaced
-from gankit.report.embed import animation, grids, neighbours, still
+from gankit.report.embed import animation, grids, neighbours, real, still
 from gankit.report.figures import MARKS
 from gankit.report.page import label, panel_data, room, write_page
 from gankit.report.reconstruction_errors import Laboratory, laboratory
@@ -17,23 +17,27 @@ from gankit.runs.folder import RunFolder
 
 GRIDS = 6  # alarms to show with their grids
 NAMED = 20  # skipped or warned files to list by name
-ANIMATION = 1_700_000  # bytes of the page, at most
-INTERPOLATION = 600_000
+INTERPOLATION = 600_000  # bytes of the page, at most
+COLUMNS = 5  # steps in the table that stands for a chart where scripts do not run
+THEORY = ("losses", "energies", "control", "rates")  # kinds of panels that are folded; "judged" is not
 
 
-def write_report(run: RunFolder, path: Path | None = None) -> Path:
+def write_report(run: RunFolder, path: Path | None = None, live: bool = False) -> Path:
     """Write a report of a run, finished or not, into one HTML file, RUN/report.html by default.
 
-    The report names missing or damaged parts of the folder. Returns the path.
+    The report names missing or damaged parts of the folder. `live`: the page loads itself again every minute.
+    Returns the path.
     Raises UserError if the file cannot be written.
     """
     story = read(run)
-    context = _context(story)
+    context = _context(story) | {"live": live}
+    if live:
+        context |= {"state": "training", "ending": f"It is at step {words.steps_done(story):,}."}
     free = room(context)
-    moving = animation(run, run.animation_path, min(ANIMATION, free // 2))
+    beside = real(run, free // 4)
     between = animation(run, run.folder / "interpolation.gif", min(INTERPOLATION, free // 4))
-    stills = grids(run, story.samples, free - sum(len(one.get("source", "")) for one in (moving, between)))
-    context |= {"animation": moving, "interpolation": between, "grids": stills}
+    stills = grids(run, story.samples, free - len(beside) - len(between.get("source", "")))
+    context |= {"real": beside, "interpolation": between, "grids": stills}
     return write_page(
         "run_page.html.j2", Path(path) if path else run.report_path, context, bool(context["curves"]["panels"])
     )
@@ -41,9 +45,11 @@ def write_report(run: RunFolder, path: Path | None = None) -> Path:
 
 def _context(story: Story) -> dict[str, Any]:
     """The template's variables, without the pictures."""
-    drawn = panels(story.metrics, story.model, story.curves)
-    errors = laboratory(story)
+    drawn = sorted(panels(story.metrics, story.model, story.curves), key=_place)
+    errors, near = laboratory(story), neighbours(story.run)
+    curves = _curves(drawn, errors, story)
     return {
+        "verdict": words.verdict(story, drawn, near),
         "model": story.model or "unknown model",
         "folder": str(story.run.folder),
         "state": words.state(story),
@@ -53,14 +59,13 @@ def _context(story: Story) -> dict[str, Any]:
         "data": words.pictures(story),
         "where": words.where(story),
         "started": words.moment(story.environment.get("started")),
-        "watched": words.watched(story),
-        "variety": words.variety(drawn),
-        "cleanliness": words.cleanliness(drawn),
         "missing": story.missing,
         "alarms": _alarms(story),
-        "curves": _curves(drawn, errors, story),
+        "curves": curves,
+        "charts": _charts(drawn, errors, curves),
         "latest": [(s.key, words.number(s.last[1]), s.last[0]) for panel in drawn for s in panel.series if s.last],
-        "neighbours": neighbours(story.run),
+        "neighbours": near,
+        "animation_gif": story.run.animation_path.is_file(),
         "errors": errors,
         "latest_errors": [(key, words.number(value), step) for key, value, step in errors.latest] if errors else [],
         "files": [_files(story, "skipped"), _files(story, "warned")],
@@ -98,6 +103,32 @@ def _curves(drawn: list[Panel], errors: Laboratory | None, story: Story) -> dict
     }
 
 
+def _place(panel: Panel) -> int:
+    """What everybody asks comes first, then what the training minimises, then the rest."""
+    return 0 if panel.kind == "judged" else 1 if panel.kind in THEORY else 2
+
+
+def _charts(drawn: list[Panel], errors: Laboratory | None, curves: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The panels' data by their part of the page, in the order of `curves`, each with its table."""
+    parts: dict[str, list[dict[str, Any]]] = {"judged": [], "theory": [], "further": [], "errors": []}
+    for panel, data in zip(drawn, curves["panels"], strict=True):
+        parts[("judged", "theory", "further")[_place(panel)]].append(data | {"table": _table(panel)})
+    for panel, data in zip(errors.panels if errors else [], curves["errors"], strict=True):
+        parts["errors"].append(data | {"table": _table(panel)})
+    return parts
+
+
+def _table(panel: Panel) -> dict[str, Any]:
+    """A few values of each series, evenly in steps, and the step at the head of each column."""
+    steps = sorted({step for series in panel.series for step in series.line.steps})
+    shown = sorted({steps[n * (len(steps) - 1) // max(COLUMNS - 1, 1)] for n in range(COLUMNS)} if steps else ())
+    rows = []
+    for series in panel.series:
+        values = dict(zip(series.line.steps, series.line.values, strict=True))
+        rows.append((series.name, ["" if values.get(step) is None else words.number(values[step]) for step in shown]))
+    return {"steps": shown, "rows": rows}
+
+
 # Tables.
 
 
@@ -120,7 +151,7 @@ def _alarms(story: Story) -> list[dict[str, Any]]:
         }
     for place, group in enumerate(groups.values()):
         group["grids"] = _beside(story, group["grids"]) if place < GRIDS else []
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda group: (not group["critical"], -group["last"]))
 
 
 def _beside(story: Story, alarm: dict[str, Any]) -> list[dict[str, Any]]:

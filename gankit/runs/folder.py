@@ -283,6 +283,7 @@ class RunFolder:
     animation_path = property(lambda self: self.folder / "animation.gif")
     losses_path = property(lambda self: self.folder / "losses.png")
     neighbours_path = property(lambda self: self.folder / "neighbours.png")
+    real_path = property(lambda self: self.folder / "real.png")
     lock_path = property(lambda self: self.folder / ".lock")
 
     def sample_path(self, step: int) -> Path:

@@ -24,7 +24,7 @@ from gankit.files import replacing
 from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import nearest
 from gankit.options import validate
-from gankit.report.sample_grid import grid, taken_apart
+from gankit.report.sample_grid import COLUMNS, grid, save_grid, taken_apart
 from gankit.report.story import picture
 from gankit.runs.folder import RunFolder, write_json
 from gankit.trained.real_and_generated import FEWEST, Real
@@ -70,6 +70,19 @@ def beside(samples: Tensor, train: Real, places: Tensor) -> Tensor:
     return torch.cat([samples, to_float(torch.from_numpy(pictures))], 3)
 
 
+def draw_real(run: RunFolder) -> Path | None:
+    """Write RUN/real.png, 64 of the training pictures in the form of a sample grid.
+
+    Returns None without writing if the run's pictures are not in the cache, or are points.
+    """
+    try:
+        data = _data_of(run)
+    except Exception:  # as below
+        return None
+    save_grid(Real(data.train)[: 8 * COLUMNS], run.real_path)
+    return run.real_path
+
+
 def draw_neighbours(run: RunFolder) -> Path | None:
     """Write RUN/neighbours.png, the last samples beside their nearest training pictures, and RUN/neighbours.json.
 
@@ -78,10 +91,7 @@ def draw_neighbours(run: RunFolder) -> Path | None:
     from PIL import Image
 
     try:
-        config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option", flags=True)
-        data = _cached(config)
-        if data.digest != run.data.get("digest"):
-            return None
+        data = _data_of(run)
         step, samples = _last_samples(run, data)
     except Exception:  # a damaged folder or a failing data source must not end the report
         return None
@@ -102,8 +112,17 @@ class _NotCached(Exception):
     pass
 
 
+def _data_of(run: RunFolder) -> Data:
+    """The run's pictures. Raises if they are not those of data.json or need decoding, or for a damaged folder."""
+    config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option", flags=True)
+    data = _cached(config)
+    if data.digest != run.data.get("digest"):
+        raise ValueError("other pictures")
+    return data
+
+
 def _cached(config: RunConfig) -> Data:
-    """The run's data. Raises `_NotCached` if pictures need decoding."""
+    """The data of a configuration. Raises `_NotCached` if pictures need decoding."""
 
     def refuse(done: int, total: int) -> None:
         raise _NotCached

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from conftest import ROOT
@@ -69,6 +76,90 @@ def test_the_flags_that_the_readme_shows_exist():
     there = {flag for name in COMMANDS for p in cli.get_command(None, name).params for flag in p.opts} | {"--help"}
     for line in re.findall(r"^gankit .*", text, re.MULTILINE):
         assert set(re.findall(r"--[a-z-]+", line)) <= there
+
+
+def test_the_page_of_commands_is_what_their_help_says():
+    reference = runpy.run_path(str(ROOT / "docs" / "reference.py"))
+    assert reference["COMMANDS_PAGE"].read_text(encoding="utf-8") == reference["commands"](), (
+        "run: python docs/reference.py"
+    )
+
+
+@pytest.mark.parametrize("page", ["start.md", "how-to.md", "trouble.md"])
+def test_the_commands_of_the_first_pages_exist_with_their_flags(page):
+    from gankit.cli import COMMANDS, cli
+
+    lines = re.findall(r"^(?:OMP_NUM_THREADS=1 )?(gankit .*)", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+    assert len(lines) > 1
+    for line in lines:
+        name, *flags = [line.split()[1], *re.findall(r"(?<= )--?[a-z][a-z-]*", line)]
+        assert name in COMMANDS
+        assert set(flags) <= {flag for one in cli.get_command(None, name).params for flag in one.opts}, line
+
+
+def built(docs: Path, site: Path, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
+    """The site as `make docs` builds it, of the pages in `docs`. With --quiet, --strict would count no warning."""
+    text = (
+        config.read_text().replace("docs_dir: docs", f"docs_dir: {docs}").replace("- docs/site.py", f"- {docs}/site.py")
+    )
+    there = site.parent / "mkdocs.yml"
+    there.write_text(text.replace("site_dir: build/docs", f"site_dir: {site}"))
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(there)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("mkdocs", reason="no mkdocs: pip install 'gankit[dev]'")
+    folder = tmp_path_factory.mktemp("site") / "built"
+    said = built(ROOT / "docs", folder)
+    assert said.returncode == 0, said.stderr
+    return folder
+
+
+def test_no_link_of_the_site_is_dead(site: Path) -> None:
+    pages = {page: page.read_text(encoding="utf-8") for page in site.rglob("*.html") if page.name != "404.html"}
+    names = {page.resolve(): set(re.findall(r'id="([^"]+)"', text)) for page, text in pages.items()}
+    dead = []
+    for page, text in pages.items():
+        for link in re.findall(r'<(?:a|img)[^>]* (?:href|src)="([^"]+)"', text):
+            path, _, anchor = html.unescape(unquote(link)).partition("#")
+            target = (page.parent / path).resolve() if path else page.resolve()
+            if link.startswith(("http:", "https:", "mailto:")):
+                continue
+            if not target.exists() or (anchor and target in names and anchor not in names[target]):
+                dead.append(f"{page.name}: {link}")
+    assert len(names) > 15
+    assert dead == []
+
+
+@pytest.mark.parametrize("link", ["no-page.md", "start.md#no-heading", "../gankit/no_file.py"])
+def test_a_dead_link_fails_the_build(link: str, tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="no mkdocs: pip install 'gankit[dev]'")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    for outside in ("gankit", "plugins", "benchmarks", "examples"):
+        (tmp_path / outside).symlink_to(ROOT / outside)
+    with open(tmp_path / "docs" / "index.md", "a") as page:
+        page.write(f"\n[a link]({link})\n")
+    said = built(tmp_path / "docs", tmp_path / "built")
+    assert said.returncode != 0
+    assert link in said.stdout + said.stderr
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        ("install", "start.html#install"),
+        ("blurry", "trouble.html#blurry-soft-blobs"),
+        ("collapsed", "trouble.html#collapsed-all-samples-look-alike-or-lack-kinds-of-pictures"),
+        ("noise", "trouble.html#noise"),
+        ("how many pictures", "how-to.html#how-many-pictures"),
+    ],
+)
+def test_a_newcomer_s_words_stand_in_a_heading_that_the_site_s_search_finds(site: Path, query: str, place: str) -> None:
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    headings = {entry["location"]: entry["title"].lower() for entry in index["docs"]}
+    assert query in headings[place]
 
 
 def test_links_between_pages_lead_somewhere():

@@ -62,6 +62,7 @@ def opened(browser: Any, pages: dict[tuple[Path, int], tuple[Any, list[str]]]) -
             "request", lambda request: said.append(request.url) if request.url[:5] not in ("data:", "blob:") else None
         )
         page.goto(path.as_uri(), timeout=WAIT)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         until(page, "[...document.querySelectorAll('.plot, .dots')].every((one) => one._fullLayout)")
         return page
 
@@ -138,6 +139,78 @@ def test_a_curve_zooms_with_all_others_and_back(report: Path, opened: Open) -> N
     assert near[1] == near[0]
     plot.dblclick(position={"x": 0.5 * box["width"], "y": 0.2 * box["height"]})
     until(page, f"JSON.stringify({ranges}) === '{whole}'.replaceAll(' ', '')")
+
+
+def test_a_chart_in_a_folded_part_is_drawn_once_it_is_opened_at_the_zoom_of_the_others(
+    finished: Path, browser: Any
+) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto((finished / "report.html").as_uri(), timeout=WAIT)
+    shown = "[...document.querySelectorAll('.plot')].filter((one) => one._fullLayout)"
+    until(page, f"{shown}.length > 0")
+    before = page.evaluate(f"{shown}.length")
+    page.evaluate(f"Plotly.relayout({shown}[0], {{'xaxis.range[0]': 2, 'xaxis.range[1]': 4}})")
+    assert page.evaluate("document.querySelectorAll('.plot').length") > before
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    over_steps = f"{shown}.filter((one) => !one.ariaLabel.startsWith('Quantile'))"
+    until(
+        page, f"{over_steps}.every((one) => one._fullLayout.xaxis.range.join() === '2,4') && {shown}.length > {before}"
+    )
+    page.close()
+
+
+def test_no_chart_takes_a_stop_of_the_tab_key(report: Path, opened: Open) -> None:
+    page = opened(report)
+    page.locator(".plot").first.hover()
+    stops = "[...document.querySelectorAll('.plot *, .dots *')].filter((one) => one.tabIndex >= 0).length"
+    assert page.locator(".modebar-btn").count() > 0
+    assert page.evaluate(stops) == 0
+
+
+def test_a_button_copies_the_command_beside_it(finished: Path, browser: Any) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto((finished / "report.html").as_uri(), timeout=WAIT)
+    commands = page.locator(".copyable code").all_text_contents()
+    assert commands
+    assert page.locator(".copy").count() == len(commands)
+    page.locator(".copy").last.click()
+    until(
+        page,
+        "document.querySelectorAll('.copy')[document.querySelectorAll('.copy').length - 1].textContent === 'Copied'",
+    )
+    assert page.evaluate("navigator.clipboard.readText()") == commands[-1]
+    context.close()
+
+
+def test_without_scripts_no_heading_stands_over_a_blank_and_no_control_is_dead(finished: Path, browser: Any) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((finished / "report.html").as_uri(), timeout=WAIT)
+    for hidden in (".plot", ".controls", ".copy"):
+        assert page.locator(f"{hidden}:visible").count() == 0
+    folded = page.locator("details:not([open]) > summary")
+    while folded.count():
+        folded.first.click()
+    panels = page.locator(".panel:visible").all()
+    assert len(panels) > 5
+    for panel in panels:
+        assert panel.locator("table:visible, noscript p:visible").count() == 1
+    context.close()
+
+
+def test_on_paper_open_parts_are_printed_and_folded_ones_left_out(finished: Path, browser: Any) -> None:
+    page = browser.new_page(color_scheme="dark")
+    page.goto((finished / "report.html").as_uri(), timeout=WAIT)
+    page.emulate_media(media="print")
+    assert page.locator("#verdict").is_visible()
+    assert page.locator("details:not([open]):visible, .controls:visible, nav:visible, .copy:visible").count() == 0
+    assert not page.locator("#details").is_visible()  # nothing below it is open
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert sum(ground) > 700
+    page.evaluate("document.querySelector('.folded details').open = true")
+    assert page.locator("#details").is_visible()
+    page.close()
 
 
 def test_a_comparison_shows_each_measure_and_leads_to_the_runs_own_reports(comparison: Path, opened: Open) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import functools
 import importlib.util
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +261,7 @@ def test_a_report_claims_no_variety_that_nothing_measured(run: Run) -> None:
     assert "Variety was not measured in this run." in text
     assert "No diagnostic watched this run" in text
     assert "healthy" not in text
+    assert "Not measured: look at the samples" in text
 
 
 def test_measured_variety_is_told_as_numbers_and_not_as_praise(tmp_path: Path) -> None:
@@ -283,7 +287,7 @@ def test_how_clean_the_samples_are_is_a_sentence_and_curves_around_1(tmp_path: P
     page = report(make_run(tmp_path / "run", metrics=entries))
     said = "At step 1,000 the samples have 3.7 times the grain of the real pictures, 6% of their flat places, 19% of "
     assert f"{said}their plain ground and 42% of their fine detail." in page.text
-    (panel,) = (one for one in page.json("curves")["panels"] if one["title"] == "How clean and how sharp")
+    (panel,) = (one for one in page.json("curves")["panels"] if one["title"].startswith("Clean"))
     assert (panel["level"], panel["log"]) == (1, True)
     assert "1 is right" in panel["note"]
     assert [one["name"] for one in panel["series"]] == ["fine", "flat", "grain", "ground"]
@@ -364,13 +368,13 @@ def test_a_long_run_gives_a_report_under_ten_megabytes(tmp_path: Path) -> None:
     [shown] = page.json("grids")
     assert 10 <= len(shown) <= 60
     assert [shown[0]["step"], shown[-1]["step"]] == [0, 100_000]
-    assert "lies beside this report" in page.text
+    assert "animation.gif beside this report shows the way" in page.text
 
 
-def test_a_large_animation_is_embedded_smaller(run: Run) -> None:
+def test_a_large_interpolation_is_embedded_smaller(run: Run) -> None:
     rng = np.random.default_rng(0)
     frames = [Image.fromarray(rng.integers(0, 255, (400, 400), np.uint8)) for _ in range(20)]
-    frames[0].save(run.animation_path, save_all=True, append_images=frames[1:], duration=100)
+    frames[0].save(run.folder / "interpolation.gif", save_all=True, append_images=frames[1:], duration=100)
     path = write_report(run)
     assert path.stat().st_size < 10_000_000
     assert any((attrs.get("src") or "").startswith("data:image/webp") for _, attrs in Page(path).tags)
@@ -384,6 +388,95 @@ def test_an_interpolation_is_shown_where_there_is_one_and_else_how_to_make_it(ru
     page = report(run)
     assert "gankit interpolate" not in page.text
     assert any("from one latent to another" in (attrs.get("alt") or "") for _, attrs in page.tags)
+
+
+def told(page: Page, tag: str, **attributes: str) -> list[dict[str, str | None]]:
+    return [attrs for name, attrs in page.tags if name == tag and all(attrs.get(k) == v for k, v in attributes.items())]
+
+
+def test_a_report_begins_with_a_verdict_and_the_next_command_then_alarms_then_pictures(tmp_path: Path) -> None:
+    readings = {
+        "mode-collapse/variety": 0.47,
+        "cleanliness/grain": 3.2,
+        "cleanliness/flat": 0.1,
+        "cleanliness/fine": 0.4,
+    }
+    entries = [{"step": step, "loss/generator": 0.1, **readings} for step in (500, 1000)]
+    run = make_run(tmp_path / "run", metrics=entries, alarms=[ALARM])
+    page = report(run)
+    headline = "47% of the real pictures' variety, 40% of their fine detail, 3.2 times their grain; 1 alarm, 1 critical"
+    assert headline in page.text
+    order = [attrs["id"] for tag, attrs in page.tags if tag == "h2" and attrs.get("id")]
+    assert order == ["verdict", "alarms", "samples", "neighbours", "curves-title", "details", "again"]
+    # An alarm's advice comes before more of the same.
+    first = page.text.index("Next:")
+    assert page.text[first:].startswith(f"Next: gankit resume {run.folder} --set gamma=0.6")
+    assert report(make_run(tmp_path / "calm")).text.count("--steps 16000") == 2  # next, and below
+    links = {attrs["href"] for attrs in told(page, "a")}
+    assert {f"#{one}" for one in order[1:]} <= links
+
+
+def test_the_samples_open_at_the_last_step_in_one_player_beside_real_pictures(run: Run) -> None:
+    page = report(run)
+    assert not any(
+        "real pictures that the model learns from" in (attrs.get("alt") or "") for attrs in told(page, "img")
+    )
+    (run.folder / "real.png").write_bytes(grid(1.0, 99))
+    animate(run, frames=2)
+    page = report(run)
+    samples, real = told(page, "img")
+    assert samples["alt"] == "Grid of samples at step 8,000"
+    assert "real pictures that the model learns from" in (real["alt"] or "")
+    assert real["src"] == f"data:image/png;base64,{base64.b64encode(grid(1.0, 99)).decode()}"
+    (slider,) = told(page, "input", type="range")
+    assert slider["value"] == slider["max"] == str(len(page.json("grids")[0]) - 1)
+    assert page.json("grids")[0][-1] == {"step": 8000, "source": None}  # which the page already shows
+    (run.folder / "real.png").write_bytes(b"no picture")
+    assert len(told(report(run), "img")) == 1
+
+
+def test_variety_form_and_copies_are_shown_with_the_level_of_real_pictures_and_the_rest_is_folded(
+    tmp_path: Path,
+) -> None:
+    names = (
+        "variety",
+        "form",
+        "coverage",
+        "recall",
+        "precision",
+        "density",
+        "duplicates",
+        "raw-variety",
+        "raw-coverage",
+        "left",
+    )
+    readings = {f"mode-collapse/{name}": 0.4 for name in names} | {
+        f"cleanliness/{name}": 0.5 for name in ("grain", "flat", "ground", "fine")
+    }
+    entries = [metrics(step, np.random.default_rng(0)) | readings for step in (500, 1000, 1500)]
+    path = write_report(make_run(tmp_path / "run", metrics=entries))
+    panels = Page(path).json("curves")["panels"]
+    shown = [(one["title"].partition(":")[0], len(one["series"]), one["level"]) for one in panels[:4]]
+    assert shown == [("Variety", 1, 1.0), ("Form", 1, 1.0), ("Copies", 1, 0.01), ("Clean", 4, 1.0)]
+    assert all(one["note"] for one in panels[:4])
+    assert {one["kind"] for one in panels[4:]}.isdisjoint({"judged"})
+    page = path.read_text(encoding="utf-8").partition("</main>")[0]
+    curves = page[page.index('id="curves-title"') :]
+    visible, folded = curves[: curves.index("<details")], curves[curves.index("<details") :]
+    assert visible.count('class="plot"') == 4
+    assert folded.count('class="plot"') == len(panels) - 4
+
+
+def test_where_scripts_do_not_run_each_chart_is_a_table_of_its_course(tmp_path: Path) -> None:
+    entries = [{"step": n, "energy/real": n / 100, "energy/fake": None if n < 50 else 0.5} for n in range(1, 102)]
+    page = write_report(make_run(tmp_path / "run", metrics=entries)).read_text(encoding="utf-8")
+    (table,) = re.findall(r"<noscript>.*?(<table>.*?</table>)", page, re.DOTALL)
+    cells = [re.sub("<[^>]+>", " ", row).split() for row in re.findall("<tr>.*?</tr>", table, re.DOTALL)]
+    assert cells == [
+        ["Step", "1", "26", "51", "76", "101"],
+        ["real", "0.01", "0.26", "0.51", "0.76", "1.01"],
+        ["fake", "0.5", "0.5", "0.5"],
+    ]
 
 
 def test_a_rescue_stands_in_the_first_sentences(tmp_path: Path) -> None:
@@ -439,6 +532,7 @@ def test_settings_that_were_asked_for_are_marked(tmp_path: Path) -> None:
 def test_skipped_files_are_counted_and_the_first_are_named(run: Run) -> None:
     text = report(run).text
     assert "25 files were skipped" in text
+    assert "Data: 3,160 pictures, 25 files skipped, 1 file with a warning" in text
     assert "broken-19.png is no picture" in text
     assert "broken-20.png" not in text
     assert "and 5 more" in text
@@ -669,6 +763,82 @@ def test_an_mp4_without_ffmpeg_is_refused_with_the_way_out(run: Run, monkeypatch
 @pytest.mark.skipif(importlib.util.find_spec("imageio_ffmpeg") is None, reason="imageio-ffmpeg is not installed")
 def test_an_mp4_is_written_where_ffmpeg_is_there(run: Run) -> None:
     assert animate(run, run.folder / "a.mp4", frames=4).read_bytes()[4:8] == b"ftyp"
+
+
+# While it trains.
+
+
+def test_a_report_can_be_looked_at_from_the_first_sample_on_and_the_terminal_says_where(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gankit.builtin.artifacts import Report
+
+    seen = []
+    refresh = Report.refresh
+
+    def watched(self: Report) -> None:
+        refresh(self)
+        seen.append(Page(Path(self.run.report_path)))
+
+    monkeypatch.setattr(Report, "refresh", watched)
+    monkeypatch.setattr("gankit.builtin.artifacts.SHARE", 100.0)
+    said = gankit("run", "began", *TINY, "--sample-every", 3, "--artifact", "report", "--out", "run").out
+    first = said.partition("step 1/6")[0]
+    assert f"look at it while it trains: {(tmp_path / 'run' / 'report.html').as_uri()}" in first
+    assert "    k: How much the generated pictures weigh in the discriminator's loss" in first
+    assert "    M: L(x)" in first
+    assert said.count("    real, fake: ") == 1
+    begun, third, sixth = seen
+    assert told(begun, "body", **{"data-live": None})[0] == {"data-live": None}
+    assert "Grid of samples at step 0" in {attrs.get("alt") for attrs in told(begun, "img")}
+    assert any("real pictures that the model learns from" in (attrs["alt"] or "") for attrs in told(begun, "img"))
+    assert "It is at step 3." in third.text
+    assert "Grid of samples at step 6" in {attrs.get("alt") for attrs in told(sixth, "img")}
+    ended = Page(tmp_path / "run" / "report.html")
+    assert told(ended, "body") == [{}]
+    assert "It finished" in ended.text
+
+
+def test_a_report_of_a_training_that_goes_on_takes_no_more_than_its_share_of_the_time(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gankit.builtin import artifacts
+
+    now, cost, written = [0.0], 0.5, []
+
+    def write(run: Run, live: bool) -> None:
+        written.append(now[0])
+        now[0] += cost
+
+    monkeypatch.setattr(artifacts, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("gankit.report.write_report", write)
+    (run.folder / "real.png").write_bytes(grid(1.0))
+    report = artifacts.Report(artifacts.Options(), run)
+    for second in range(200):  # a sample each second
+        now[0] = max(now[0], second)
+        report.sampled(second, run.folder)
+    assert written[0] == 0
+    assert all(later - earlier - cost >= cost / 0.02 for earlier, later in pairwise(written))
+    assert len(written) >= 7
+    written.clear()
+    for second in range(1000, 1200, 10):  # lines only
+        now[0] = second
+        report.line({})
+    assert written == [1000, 1070, 1140]
+
+
+def test_a_disk_that_is_full_in_between_leaves_the_report_of_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gankit.builtin.artifacts import Options, Report
+
+    def full(run: Run, live: bool = False) -> None:
+        raise UserError("report.html cannot be written")
+
+    artifact = Report(Options(), run)
+    with monkeypatch.context() as patch:
+        patch.setattr("gankit.report.write_report", full)
+        artifact.sampled(8000, run.folder)
+    assert not run.report_path.exists()
+    assert artifact.finish() == run.report_path
 
 
 # As a table, and in TensorBoard.

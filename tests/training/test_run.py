@@ -84,6 +84,7 @@ def test_a_run_folder_holds_what_the_contract_names_and_nothing_half_made(finish
         "alarms.jsonl",
         "neighbours.png",
         "neighbours.json",
+        "real.png",
         "readings.jsonl",
         "samples",
         "checkpoints",

@@ -7,6 +7,7 @@ leave it. The folder itself may be a link, because the user names it.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import stat
@@ -112,6 +113,14 @@ def opened(root: Path, path: str | Path, flags: int = os.O_RDONLY) -> int:
             os.close(here)
         here = deeper
     return _ordinary(here, where)
+
+
+def ordinary(path: str | Path) -> io.BufferedReader:
+    """Open a file of the user's, also through a link, without waiting.
+
+    Raises Unreachable if it is no ordinary file, such as a named pipe or a device, and OSError as `os.open` does.
+    """
+    return os.fdopen(_ordinary(os.open(path, os.O_RDONLY | _FILE & ~getattr(os, "O_NOFOLLOW", 0)), Path(path)), "rb")
 
 
 def read(root: Path, path: str | Path, most: int = 1 << 30) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -85,6 +86,10 @@ def main() -> None:
     except BrokenPipeError:  # the reader of the output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except (MemoryError, ImportError) as error:  # torch's libraries are large
+        if isinstance(error, ImportError) and not re.search("failed to map|allocate memory", str(error)):
+            raise
+        code = fail(f"there is not enough memory: close other programs, or raise the limit ({error or 'ulimit -v'})", 2)
     except OSError as error:  # a name that no file can have, a folder that nobody may read
         code = fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
     sys.exit(code if isinstance(code, int) else 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,6 +67,11 @@ class RunRequest(_Fields):
         for key, value in values.items():
             if isinstance(value, str) and "\0" in value:
                 raise UserError(f"{key} is {value!r}: no name has a NUL in it")
+            for name, number in _numbers(key, value):
+                if abs(number) >= 1 << 63:
+                    raise UserError(
+                        f"{name} has a number of {number.bit_length()} bits, and none may have more than 63"
+                    )
             named = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
             if key in ("model", "set") and not named:
                 raise UserError(f"{key} is {value!r}: it must be a table of settings")
@@ -166,6 +171,18 @@ def _names(value: Any) -> list[str] | None:
 
 def _nested(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(table, Mapping) for table in value.values())
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, int]]:
+    """The whole numbers in a value, by name."""
+    if isinstance(value, int):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _numbers(str(key), one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _numbers(name, one)
 
 
 def read_toml(path: str | Path, plugins: Iterable[str] = ()) -> RunRequest:

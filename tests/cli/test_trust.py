@@ -7,19 +7,20 @@ import base64
 import fcntl
 import json
 import os
+import resource
 import shlex
 import shutil
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COMPARED, ROOT, TINY, Gankit, checkpoints, contents, lines, read, refused, with_few
+from conftest import COMPARED, DATA, ROOT, TINY, Gankit, checkpoints, contents, lines, read, refused, with_few
 from PIL import Image
 
 from gankit.errors import UserError
@@ -548,3 +549,58 @@ def test_a_line_without_end_is_no_line(gankit: Gankit, run: Path, monkeypatch: p
     with open(run / "metrics.jsonl", "a", encoding="utf-8") as lines:
         lines.write('{"step": 999999, "long": "%s"}\n' % ("x" * (1 << 13)))
     assert gankit("runs", "--json", run).out == before
+
+
+# Sizes without measure.
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--set", "filters=1000000"], ("need 13,", "GB", "--set filters=N")),
+        (["--set", "latent=100000000000"], ("need 4,", "GB")),
+        (["--set", "strided-autoencoder.mapping=1000000000"], ("mapping=1000000000 is refused", "[0, 100]")),
+        (["--set", "filters=99999999999999999999"], ("filters has a number of 67 bits",)),
+        (["--seed", "99999999999999999999"], ("seed has a number of 67 bits",)),
+        (["--batch-size", "9" * 5000], ("--batch-size",)),
+        (["--batch-size", "1000000000"], ("fewer than a batch",)),
+        (["--image-size", "1000000000"], ("--image-size",)),
+        (["--set", "mode-collapse.pictures=1000000000"], ("pictures=1000000000 is refused",)),
+        (["--data", "demo:9999999"], ("not a number of pictures",)),
+    ],
+    ids=lambda value: value[-1][:30] if isinstance(value, list) else "",
+)
+def test_a_size_without_measure_is_refused_before_memory_is_taken(
+    flags: list[str], words: tuple[str, ...], gankit: Gankit, tmp_path: Path
+) -> None:
+    with few_bytes(1 << 30):
+        refused(gankit("run", "began", *DATA, "--out", "out", *flags), *words)
+    assert not (tmp_path / "out").exists()
+
+
+@contextmanager
+def few_bytes(more: int) -> Iterator[None]:
+    """This process may take only so many bytes more of address space, beyond its libraries."""
+    import gankit.api  # noqa: F401
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (taken + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_training_that_does_not_fit_into_memory_is_refused_in_one_line(gankit: Gankit, tmp_path: Path) -> None:
+    large = ("--data", "demo:2000", "--image-size", "64", "--batch-size", "1700", "--set", "filters=64")
+    with few_bytes(1 << 29):
+        refused(gankit("run", "began", *large, "--out", "out"), "does not fit into memory", "--batch-size")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_machine_without_the_memory_to_start_is_told_so_in_one_line(tmp_path: Path) -> None:
+    done = gankit_in_a_shell("ulimit -v 1000000; GANKIT run began --data demo:60 --out run", tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "not enough memory" in done.stderr

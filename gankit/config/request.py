@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model, field_val
 from gankit.config.schema import COMPONENTS, REQUESTABLE, SINGLE, TABLES, Flag, RunConfig, Tables, flags_of
 from gankit.config.values import duration, hexadecimal
 from gankit.errors import UserError, nearest
+from gankit.files import OBJECT, ordinary
 
 
 def _field(name: str) -> Any:
@@ -191,8 +192,8 @@ def read_toml(path: str | Path, plugins: Iterable[str] = ()) -> RunRequest:
     The file is not trusted: it may list the `plugins` that it needs, but only --plugin loads them.
     """
     try:
-        with open(os.path.expanduser(path), "rb") as file:
-            table = tomllib.load(file)
+        with ordinary(os.path.expanduser(path)) as file:
+            table = tomllib.loads(file.read(OBJECT).decode())
         listed = table.pop("plugins", [])
         request = RunRequest(**table)
     except OSError as error:

@@ -10,6 +10,7 @@ import os
 import resource
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -604,3 +605,63 @@ def test_a_machine_without_the_memory_to_start_is_told_so_in_one_line(tmp_path: 
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "not enough memory" in done.stderr
+
+
+# Named pipes and devices, which never end.
+
+
+@undrawn
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("config.json",),
+        (".lock",),
+        ("environment.json", "data.json", "metrics.jsonl", "alarms.jsonl", "samples/000008.png", "report.html"),
+        ("result.json", "traceback.txt", "neighbours.png", "checkpoints/000008/state.json"),
+        ("checkpoints/000008/networks.safetensors",),
+    ],
+    ids=lambda names: names[0],
+)
+def test_a_named_pipe_in_a_run_folder_keeps_no_command_waiting(
+    names: tuple[str, ...], gankit: Gankit, run: Path
+) -> None:
+    for name in names:
+        (run / name).unlink(missing_ok=True)
+        os.mkfifo(run / name)
+    for command in (
+        ("runs", run.parent),
+        ("report", run),
+        ("animate", run),
+        ("sample", run),
+        ("resume", run, "--steps", 9),
+    ):
+        with soon():
+            said = gankit(*command)
+        assert said.code in (0, 2), said
+        assert len(said.err.splitlines()) == (said.code == 2)
+
+
+@contextmanager
+def soon(seconds: int = 60) -> Iterator[None]:
+    """Raise `TimeoutError` in what waits for ever."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_named_pipe_named_on_the_command_line_keeps_nothing_waiting(
+    gankit: Gankit, run: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with soon():
+        refused(gankit("run", "began", "--config", "pipe"), "is no ordinary file")
+        refused(gankit("invert", run, "pipe"), "ordinary file")
+        refused(gankit("run", "began", "--data", "pipe"))

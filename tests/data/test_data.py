@@ -415,7 +415,7 @@ def test_large_pictures_of_small_files_take_the_memory_of_one(folder: Path) -> N
         "decode._budget._most = decode._budget._free = 30_000_000\n"
         "assert not Folder().open(sys.argv[1], Request(image_size=16)).skipped"
     )
-    assert peak_memory(code, folder) < 4500 * 4500 * 4 + (75 << 20)  # the picture, the program, and little else
+    assert peak_memory(code, folder) < 4500 * 4500 * 4 + (115 << 20)  # the picture, the program, and little else
 
 
 def test_a_picture_of_too_many_pixels_is_skipped_with_its_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -631,6 +631,55 @@ def test_deeply_nested_folders_take_no_more_than_their_share_of_time(folder: Pat
     subprocess.run(["rm", "-r", folder / "d"], check=True)  # too deep for pytest's own clean-up
     assert took < 3
     assert [len(found), problems] == [1, []]
+
+
+def test_what_takes_the_place_of_a_file_after_the_scan_is_skipped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A named pipe would wait for ever, and /dev/zero never end."""
+    fill(folder, 5)
+    real = scan.scan
+
+    def scanned(*arguments: Any, **options: Any) -> Any:
+        found = real(*arguments, **options)
+        for name in ("001.png", "002.png", "003.png"):
+            (folder / name).unlink()
+        os.mkfifo(folder / "001.png")
+        (folder / "002.png").symlink_to("/dev/zero")
+        (folder / "003.png").mkdir()
+        return found
+
+    monkeypatch.setattr("gankit.data.folder.scan", scanned)
+    skipped = load(folder).skipped
+    assert [(note["file"], note["reason"]) for note in skipped] == [
+        (f"00{n}.png", "not an ordinary file") for n in (1, 2, 3)
+    ]
+
+
+def test_a_sparse_file_of_forty_gigabytes_is_skipped_at_once(folder: Path) -> None:
+    fill(folder, 1)
+    for name, size, start in (
+        ("sparse.png", 40 << 30, b""),
+        ("zeros.bin", 900 << 20, b""),
+        ("a.webp", 900 << 20, b"RIFF"),
+    ):
+        (folder / name).write_bytes(start)
+        os.truncate(folder / name, size)
+    began = time.monotonic()
+    skipped = {note["file"]: note["reason"] for note in load(folder).skipped}
+    assert time.monotonic() - began < 2
+    assert "42.9 GB" in skipped.pop("sparse.png")
+    assert skipped == {"zeros.bin": "not a picture", "a.webp": "not a picture"}
+
+
+def test_links_to_the_whole_machine_are_named_and_not_followed(folder: Path) -> None:
+    fill(folder, 1)
+    (folder / "root").symlink_to("/")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    (folder / "terminal.png").symlink_to("/dev/tty")
+    skipped = {note["file"]: note["reason"] for note in load(folder).skipped}
+    assert skipped.keys() == {"root", "zero.png", "terminal.png"}
+    assert skipped["root"] == "a link to a folder that this one lies in"
 
 
 def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from gankit.cli import say
+
 
 @click.command("animate")
 @click.argument("run", metavar="RUN")
@@ -15,4 +17,4 @@ def command(run: str, output: str | None) -> None:
     from gankit.report import animate
     from gankit.runs.folder import RunFolder
 
-    click.echo(str(animate(RunFolder(run), Path(output) if output else None)))
+    say(str(animate(RunFolder(run), Path(output) if output else None)))

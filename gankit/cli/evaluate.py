@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gankit.cli import aligned, plugin_option
+from gankit.cli import aligned, plugin_option, say
 
 if TYPE_CHECKING:
     from gankit.trained.evaluation import Evaluation
@@ -57,12 +57,12 @@ def command(
     if save and evaluation.closest is not None:
         save_grid(evaluation.closest, Path(save), columns=4)
     if as_json:
-        click.echo(json_text(evaluation.model_dump() | ({"saved": drawn} if save else {})))
+        say(json_text(evaluation.model_dump() | ({"saved": drawn} if save else {})))
         return
     for line in table(evaluation):
-        click.echo(line)
+        say(line)
     if save:
-        click.echo(drawn or f"{save} is not drawn: no copies were looked for")
+        say(drawn or f"{save} is not drawn: no copies were looked for")
 
 
 def table(evaluation: Evaluation) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import plugin_option
+from gankit.cli import plugin_option, say
 
 ROWS = 8  # random pairs
 FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
@@ -70,7 +70,7 @@ def command(
         names = [*files, *(end for name in mirror for end in (name, f"{name}, mirrored"))]
         inversion = invert(rebuilt, pictures, seed=seed)
         for line in words(inversion, names):
-            click.echo(line)
+            say(line)
         (a, b), ends = inversion.z.unflatten(0, (-1, 2)).unbind(1), pictures.unflatten(0, (-1, 2))
     else:
         a, b = random_pairs(rebuilt, ROWS, seed)
@@ -79,4 +79,4 @@ def command(
         draw_strip(shown, ends, path)
     else:
         draw_film(shown, ends, path, background(run_folder))
-    click.echo(str(path))
+    say(str(path))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import plugin_option
+from gankit.cli import plugin_option, say
 
 
 @click.command("invert")
@@ -57,7 +57,7 @@ def command(
     inversion = invert(rebuilt, read_pictures(rebuilt, images), starts, steps, seed)
     draw_inversion(inversion, [Path(name).name for name in images], path)
     for line in words(inversion, images):
-        click.echo(line)
+        say(line)
     if inversion.reconstructed is None:
-        click.echo(f"D's reconstruction is left out: the discriminator of {rebuilt.model.name!r} gives none")
-    click.echo(str(path))
+        say(f"D's reconstruction is left out: the discriminator of {rebuilt.model.name!r} gives none")
+    say(str(path))

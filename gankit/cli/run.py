@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gankit.cli import exit_code, plugin_option
+from gankit.cli import exit_code, plugin_option, say
 from gankit.cli.flags import flags
 
 FIRST = ("steps", "time", "preset", "set")  # the most used
@@ -18,13 +18,13 @@ class RunCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--help" in args or "-h" in args:
             given, _, _ = self.make_parser(ctx).parse_args(list(args))
-            click.echo(ctx.get_help())
+            say(ctx.get_help())
             if isinstance(given.get("model"), str):
                 from gankit.cli.model_help import describe
 
-                click.echo(describe(given["model"], given.get("plugins") or ()))
+                say(describe(given["model"], given.get("plugins") or ()))
             else:
-                click.echo("\nWith a model, `gankit run began --help` also shows its settings, for --set.")
+                say("\nWith a model, `gankit run began --help` also shows its settings, for --set.")
             ctx.exit()
         return super().parse_args(ctx, args)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import plugin_option
+from gankit.cli import plugin_option, say
 
 
 @click.command("sample")
@@ -53,8 +53,8 @@ def command(
     pictures = sample(run_folder, n, seed=seed, step=from_step, plugins=plugins, alpha=alpha)
     if out:
         save_each(pictures, Path(out))
-        click.echo(f"{n} pictures in {out}")
+        say(f"{n} pictures in {out}")
         return
     path = Path(grid) if grid else run_folder.folder / "sample.png"
     save_grid(pictures, path)
-    click.echo(str(path))
+    say(str(path))

@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from conftest import COMPARED, DATA, ROOT, TINY, Gankit, checkpoints, contents, 
 from PIL import Image
 
 from gankit.errors import UserError
+from gankit.testing.plugin import Said
 from gankit.trained.run import Run
 
 undrawn = pytest.mark.usefixtures("undrawn")
@@ -665,3 +667,63 @@ def test_a_named_pipe_named_on_the_command_line_keeps_nothing_waiting(
         refused(gankit("run", "began", "--config", "pipe"), "is no ordinary file")
         refused(gankit("invert", run, "pipe"), "ordinary file")
         refused(gankit("run", "began", "--data", "pipe"))
+
+
+# Text that steers a terminal.
+
+ESCAPES = "\x1b]0;stolen\x07\x1b[2J\x9b31m\u202egnp\u2028"
+
+
+def harmless(said: Said) -> None:
+    """Nothing in what was said steers a terminal."""
+    for character in (said.out + said.err).replace("\n", "").replace("\t", ""):
+        assert unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"), ascii(said)
+
+
+@undrawn
+def test_names_of_pictures_do_not_steer_the_terminal(gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for n in range(9):
+        Image.effect_noise((16, 16), 20 + n).save(tmp_path / f"pictures/{n}.png")
+    (tmp_path / f"pictures/{ESCAPES}.png").write_bytes(b"no picture")
+    said = gankit("run", "began", *TINY, "--data", "pictures", "--out", "run")
+    assert said.code == 0
+    harmless(said)
+    assert "\\u001b]0;stolen" in said.out
+
+
+def test_a_strangers_run_folder_does_not_steer_the_terminal(gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    for name, key in (("config.json", "data"), ("environment.json", "device"), ("result.json", "outcome")):
+        (run / name).write_text(json.dumps(read(run / name) | {key: ESCAPES}))
+    config = read(run / "config.json")
+    (run / "config.json").write_text(json.dumps(config | {"model": config["model"] | {"name": f"began{ESCAPES}"}}))
+    listed = gankit("runs", tmp_path)
+    harmless(listed)
+    assert "began\\u001b]0;stolen" in listed.out
+    as_json = gankit("runs", "--json", tmp_path)
+    harmless(as_json)
+    assert json.loads(as_json.out)["runs"][0]["model"] == f"began{ESCAPES}"
+    for command in (("resume", run), ("sample", run), ("report", run), ("evaluate", run), ("invert", run, "x.png")):
+        harmless(gankit(*command))
+    (tmp_path / "s.toml").write_text(f"data = {json.dumps(ESCAPES)}\nmodel = {{ {json.dumps(ESCAPES)} = 1 }}\n")
+    harmless(gankit("run", "began", "--config", "s.toml"))
+    harmless(gankit("run", ESCAPES, "--data", ESCAPES, "--set", f"{ESCAPES}={ESCAPES}"))
+    harmless(gankit(ESCAPES))
+
+
+def test_one_place_prints() -> None:
+    """`say` makes all text printable; progress also prints beside its live display, through the same function."""
+    bare = ("click.echo", "click.secho", "print", "sys.stdout.write", "sys.stderr.write")
+    prints = set()
+    for source in (ROOT / "gankit").rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in bare:
+                prints.add(source.relative_to(ROOT).as_posix())
+    assert {name for name in prints if "templates" not in name} == {"gankit/cli/__init__.py"}
+
+
+def test_japanese_names_are_shown_as_they_are() -> None:
+    from gankit.cli import printable
+
+    assert printable("いらすとや　絵.png ñ é 👩‍🎨".replace("\u200d", "")) == "いらすとや　絵.png ñ é 👩🎨"
+    assert printable("\ud800\U000e0001\x7f") == "\\ud800\\udb40\\udc01\\u007f"

@@ -172,11 +172,11 @@ class Lines:
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._waiting, self._closed = descriptor, b"", False
 
-    def write(self, line: str = "") -> None:
+    def write(self, line: str | bytes = b"") -> None:
         """Append a line, which must end with a line feed, after the waiting ones. Raises OSError if it has to wait."""
         if self._closed:
             raise ValueError("these lines are closed")
-        self._waiting += line.encode()
+        self._waiting += line.encode() if isinstance(line, str) else line
         while self._waiting:
             self._waiting = self._waiting[os.write(self._descriptor, self._waiting) :]
 

@@ -727,3 +727,61 @@ def test_japanese_names_are_shown_as_they_are() -> None:
 
     assert printable("いらすとや　絵.png ñ é 👩‍🎨".replace("\u200d", "")) == "いらすとや　絵.png ñ é 👩🎨"
     assert printable("\ud800\U000e0001\x7f") == "\\ud800\\udb40\\udc01\\u007f"
+
+
+# Damage that a resume finds.
+
+
+@undrawn
+def test_damaged_lines_are_kept_aside_and_told(gankit: Gankit, run: Path) -> None:
+    """Regression: they vanished."""
+    whole = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    damaged = [whole[2][:20] + b"\n", b"\xff\xfe of a broken disk\n"]
+    (run / "metrics.jsonl").write_bytes(b"".join([*whole[:2], *damaged, *whole[3:], b'{"step": 9, "cut o']))
+    said = gankit("resume", run, "--steps", 10)
+    assert said.code == 0
+    assert "warning: 2 damaged lines of metrics.jsonl: kept in metrics.jsonl.damaged" in said.out
+    assert (run / "metrics.jsonl.damaged").read_bytes() == b"".join(damaged)
+    assert [line["step"] for line in lines(run)] == [1, 2, 4, 5, 6, 7, 8, 9, 10]
+    assert "damaged line" not in gankit("resume", run, "--steps", 11).out
+
+
+@undrawn
+def test_a_cache_that_is_cut_short_under_a_training_ends_it_in_one_line(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: it ended in SIGBUS."""
+    monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
+    at_step(monkeypatch, 4, lambda: [os.truncate(path, 5000) for path in (tmp_path / "cache").rglob("*.npy")])
+    said = gankit("run", "began", *TINY, "--checkpoint-every", 2, "--out", "run")
+    assert said.code == 1
+    (line,) = said.err.splitlines()
+    assert "was cut short by another program" in line
+    assert checkpoints(tmp_path / "run")[-1] == 2
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
+    assert gankit("resume", "run").code == 0
+    assert checkpoints(tmp_path / "run")[-1] == 6
+
+
+@undrawn
+def test_what_killed_processes_left_half_written_is_removed_and_nothing_else(gankit: Gankit, run: Path) -> None:
+    half = [run / ".0123abcd.config.json", run / ".89abcdef.report.html", run / "samples/.01234567.000004.png"]
+    kept = [run / ".0123abcd.thesis.txt", run / ".config.json", run / "samples/.hidden", run / "0123abcd.config.json"]
+    for path in (*half, *kept):
+        path.write_text("x")
+    assert gankit("resume", run, "--steps", 9).code == 0
+    assert not any(path.exists() for path in half)
+    assert all(path.read_text() == "x" for path in kept)
+
+
+@undrawn
+def test_files_of_a_checkpoint_are_as_readable_as_others(gankit: Gankit, run: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        assert gankit("resume", run, "--steps", 9).code == 0
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (run / "checkpoints/000009").iterdir()}
+    assert modes == {0o640}

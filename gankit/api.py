@@ -153,6 +153,8 @@ def _resumed(
     command: str | None,
 ) -> Run:
     stored = run.config
+    if out is None:  # then this process holds the lock
+        run.clear_unfinished()
     catalogue = Catalogue(plugins, made_with=stored.get("plugins", ()))
     request = _changes(stored, options, catalogue)
     step = checkpoint.choose(run, from_step)
@@ -180,6 +182,8 @@ def _resumed(
             # With other settings the training goes on first: they may help.
             trains_alike = differing <= {"steps", "time", "on_alarm"}
             alarms = standing(run, training) if "on_alarm" in differing and trains_alike else []
+            for name, count in run.damaged_lines().items():
+                watcher.notice(f"warning: {count:,} damaged line{'s' * (count > 1)} of {name}: kept in {name}.damaged")
             go_back(run, training, step, differing - {"steps", "time"})
             differs = another_machine(run, resolved)
             if differs:

@@ -52,6 +52,16 @@ def peak_memory(device: str) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
+def memory(device: str) -> int | None:
+    """The memory in bytes: of a CUDA device, else of this machine. None if unknown."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[1]
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return None
+
+
 def crowded(device: str) -> str | None:
     """A warning in one line if other programs keep this CPU busy, or None.
 

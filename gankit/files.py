@@ -7,6 +7,7 @@ leave it. The folder itself may be a link, because the user names it.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import stat
@@ -114,6 +115,14 @@ def opened(root: Path, path: str | Path, flags: int = os.O_RDONLY) -> int:
     return _ordinary(here, where)
 
 
+def ordinary(path: str | Path) -> io.BufferedReader:
+    """Open a file of the user's, also through a link, without waiting.
+
+    Raises Unreachable if it is no ordinary file, such as a named pipe or a device, and OSError as `os.open` does.
+    """
+    return os.fdopen(_ordinary(os.open(path, os.O_RDONLY | _FILE & ~getattr(os, "O_NOFOLLOW", 0)), Path(path)), "rb")
+
+
 def read(root: Path, path: str | Path, most: int = 1 << 30) -> bytes:
     """The bytes of a file below `root`. Raises as `opened` does, and Unreachable for a file of more than `most`."""
     with os.fdopen(opened(root, path), "rb") as file:
@@ -163,11 +172,11 @@ class Lines:
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._waiting, self._closed = descriptor, b"", False
 
-    def write(self, line: str = "") -> None:
+    def write(self, line: str | bytes = b"") -> None:
         """Append a line, which must end with a line feed, after the waiting ones. Raises OSError if it has to wait."""
         if self._closed:
             raise ValueError("these lines are closed")
-        self._waiting += line.encode()
+        self._waiting += line.encode() if isinstance(line, str) else line
         while self._waiting:
             self._waiting = self._waiting[os.write(self._descriptor, self._waiting) :]
 

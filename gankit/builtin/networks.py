@@ -188,7 +188,7 @@ class StridedAutoencoderOptions(Options):
     upsampling: Literal["resize", "transposed"] = Field(
         "resize", description="nearest neighbour and a 3×3 convolution, or DCGAN's transposed 4×4 convolutions"
     )
-    mapping: int = Field(2, ge=0, description="hidden layers of the generator before its first feature map")
+    mapping: int = Field(2, ge=0, le=100, description="hidden layers of the generator before its first feature map")
     output: Literal["opacity", "linear"] = Field(
         "opacity", description="colours and an opacity laid over the run's --background, or plain numbers"
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -72,7 +74,7 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        say(error.format_message())
         code = 2
     except click.ClickException as error:
         code = fail(error.format_message(), 2)
@@ -85,6 +87,10 @@ def main() -> None:
     except BrokenPipeError:  # the reader of the output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except (MemoryError, ImportError) as error:  # torch's libraries are large
+        if isinstance(error, ImportError) and not re.search("failed to map|allocate memory", str(error)):
+            raise
+        code = fail(f"there is not enough memory: close other programs, or raise the limit ({error or 'ulimit -v'})", 2)
     except OSError as error:  # a name that no file can have, a folder that nobody may read
         code = fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
     sys.exit(code if isinstance(code, int) else 0)
@@ -92,9 +98,30 @@ def main() -> None:
 
 def fail(message: str, code: int) -> int:
     """One line on stderr."""
-    with suppress(OSError):  # a closed stderr must not change the exit code
-        click.echo(f"gankit: {' '.join(message.split())}", err=True)
+    with suppress(OSError, ValueError):  # a closed stderr must not change the exit code
+        say(f"gankit: {' '.join(message.split())}", err=True)
     return code
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print text, and nothing that steers a terminal. All commands print through this."""
+    click.echo(printable(text), err=err)
+
+
+def printable(text: str) -> str:
+    """The text with its control characters written out, as in JSON; names and messages may be a stranger's.
+
+    Such characters can rewrite what a terminal shows, its title, or the order of letters. Line feeds and tabs stay.
+    """
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _STEERING else _written_out(c) for c in text)
+
+
+_STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, directions, halves of characters, separators of lines
+
+
+def _written_out(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[n : n + 4]}" for n in range(0, len(units), 4))
 
 
 def exit_code(result: dict[str, Any]) -> int:

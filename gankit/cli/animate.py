@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import out_option, scale_options
+from gankit.cli import out_option, say, scale_options
 
 
 @click.command("animate")
@@ -18,4 +18,4 @@ def command(run: str, out: str | None, scale: int | None, smooth: bool) -> None:
     from gankit.report import animate
     from gankit.runs.folder import RunFolder
 
-    click.echo(str(animate(RunFolder(run), Path(out) if out else None, scale=scale, smooth=smooth)))
+    say(str(animate(RunFolder(run), Path(out) if out else None, scale=scale, smooth=smooth)))

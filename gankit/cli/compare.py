@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gankit.cli import out_option, plugin_option
+from gankit.cli import out_option, plugin_option, say
 from gankit.cli.evaluate import fid_option
 from gankit.cli.flags import SettingsCommand, config_option, flags
 
@@ -79,10 +81,10 @@ def command(models: tuple[str, ...], **options: Any) -> int:
             **options,
         )
     if comparison["state"] == "interrupted":
-        click.echo(f"interrupted, saved; go on with the same command and --out {shlex.quote(comparison['folder'])}")
+        say(f"interrupted, saved; go on with the same command and --out {shlex.quote(comparison['folder'])}")
         return EXIT_CODES[comparison["reason"]]
     show(comparison)
-    click.echo(f"look at {comparison['folder']}/report.html")
+    say(f"look at {comparison['folder']}/report.html")
     return 0
 
 
@@ -111,15 +113,15 @@ def show(comparison: dict[str, Any]) -> None:
         cells.append("" if entry["ceiling"] is None else shown(name, entry["ceiling"]))
         verdicts = [one["verdict"] for one in entry["differences"]] or ["not compared"]
         table.add_row(label(name), *cells, *(verdicts if pair else []))
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 160  # a file has no width
+    text = io.StringIO()
+    console = Console(file=text, highlight=False, markup=False, width=Console().width if sys.stdout.isatty() else 160)
     console.print(table)
     console.print()
     console.print(_runs(comparison["runs"]))
     console.print()
     for sentence in comparison["summary"]:
         console.print(sentence, soft_wrap=True)
+    say(text.getvalue().rstrip("\n"))
 
 
 def _runs(rows: Sequence[Mapping[str, Any]]) -> Table:

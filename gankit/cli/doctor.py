@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from gankit.cli import say
+
 PACKAGES = ("gankit", "torch", "torchvision", "numpy", "pillow", "pydantic", "pluggy", "safetensors", "imageio")
 
 
@@ -17,9 +19,9 @@ def command() -> int:
 
     wrong = [*_packages(), *_device(), *_disk("runs", Path.cwd()), *_disk("cache", cache.root()), *_plugins()]
     for line in wrong:
-        click.echo(f"WRONG: {line}")
+        say(f"WRONG: {line}")
     if not wrong:
-        click.echo("nothing is wrong")
+        say("nothing is wrong")
     return 1 if wrong else 0
 
 
@@ -98,4 +100,4 @@ def _plugins() -> list[str]:
 
 
 def _row(name: str, value: str) -> None:
-    click.echo(f"{name + ':':14}{value}")
+    say(f"{name + ':':14}{value}")

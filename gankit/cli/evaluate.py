@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from gankit.cli import aligned, from_option, out_option, plugin_option
+from gankit.cli import aligned, from_option, out_option, plugin_option, say
 
 if TYPE_CHECKING:
     from gankit.trained.evaluation import Evaluation
@@ -57,12 +57,12 @@ def command(
     if out and evaluation.closest is not None:
         save_grid(evaluation.closest, Path(out), columns=4, scale=None)
     if as_json:
-        click.echo(json_text(evaluation.model_dump() | ({"saved": drawn} if out else {})))
+        say(json_text(evaluation.model_dump() | ({"saved": drawn} if out else {})))
         return
     for line in table(evaluation):
-        click.echo(line)
+        say(line)
     if out:
-        click.echo(drawn or f"{out} is not drawn: no copies were looked for")
+        say(drawn or f"{out} is not drawn: no copies were looked for")
 
 
 def table(evaluation: Evaluation) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from gankit.cli import from_option, out_option, plugin_option, scale_options
+from gankit.cli import from_option, out_option, plugin_option, say, scale_options
 
 ROWS = 8  # random pairs
 FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
@@ -74,7 +74,7 @@ def command(
         names = [*files, *(end for name in mirror for end in (name, f"{name}, mirrored"))]
         inversion = invert(rebuilt, pictures, seed=seed)
         for line in words(inversion, names):
-            click.echo(line)
+            say(line)
         (a, b), ends = inversion.z.unflatten(0, (-1, 2)).unbind(1), pictures.unflatten(0, (-1, 2))
     else:
         a, b = random_pairs(rebuilt, ROWS, seed)
@@ -83,4 +83,4 @@ def command(
         draw_strip(shown, ends, path, scale, smooth)
     else:
         draw_film(shown, ends, path, background(run_folder), scale, smooth)
-    click.echo(str(path))
+    say(str(path))

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from gankit.cli import from_option, out_option, plugin_option, scale_options
+from gankit.cli import from_option, out_option, plugin_option, say, scale_options
 
 
 @click.command("invert")
@@ -61,7 +61,7 @@ def command(
     inversion = invert(rebuilt, read_pictures(rebuilt, images), starts, steps, seed)
     draw_inversion(inversion, [Path(name).name for name in images], path, scale, smooth)
     for line in words(inversion, images):
-        click.echo(line)
+        say(line)
     if inversion.reconstructed is None:
-        click.echo(f"D's reconstruction is left out: the discriminator of {rebuilt.model.name!r} gives none")
-    click.echo(str(path))
+        say(f"D's reconstruction is left out: the discriminator of {rebuilt.model.name!r} gives none")
+    say(str(path))

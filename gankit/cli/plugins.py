@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gankit.cli import plugin_option
+from gankit.cli import plugin_option, say
 
 
 @click.group("plugins", invoke_without_command=True)
@@ -27,14 +27,14 @@ def list_(plugins: tuple[str, ...] = ()) -> int:
             for plugin in givers:
                 offers.setdefault(id(plugin), []).append(f"{what} {name}")
     for plugin in catalogue.plugins:
-        click.echo(f"{plugin.name}  ({plugin}, {plugin.where})")
+        say(f"{plugin.name}  ({plugin}, {plugin.where})")
         if plugin.broken:
-            click.echo(f"    BROKEN: {plugin.broken}")
+            say(f"    BROKEN: {plugin.broken}")
         for line in offers.get(id(plugin), []):
-            click.echo(f"    {line}")
+            say(f"    {line}")
     clashes = catalogue.clashes()
     for line in clashes:
-        click.echo(f"CLASH: {line}; leave one out with GANKIT_DISABLE_PLUGINS")
+        say(f"CLASH: {line}; leave one out with GANKIT_DISABLE_PLUGINS")
     return 1 if catalogue.broken or clashes else 0
 
 
@@ -58,7 +58,7 @@ def new(name: str, kind: str) -> None:
         kind, f"began --data demo {flag(kind)} {name}{'=0.01' if kind == 'loss' else ''}"
     )
     steps = (f"pip install -e {name}", f"gankit run {trial}", f"gankit plugins check {name}", f"pytest {name}")
-    click.echo("\n  ".join((f"{name}/ is a whole package, to be changed. Next:", *steps)))
+    say("\n  ".join((f"{name}/ is a whole package, to be changed. Next:", *steps)))
 
 
 @command.command("check")
@@ -75,4 +75,4 @@ def check(what: str, model: str | None, data: tuple[str, ...], plugins: tuple[st
     """
     from gankit.testing.check import check
 
-    return 0 if check(what, plugins, click.echo, model, data) else 1
+    return 0 if check(what, plugins, say, model, data) else 1

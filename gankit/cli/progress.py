@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from gankit.cli import printable, say
 from gankit.runs.folder import to_resume
 from gankit.training.watcher import Watcher
 
@@ -48,9 +47,9 @@ class Progress(Watcher):
             return
         try:
             if self.live is not None:
-                self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+                self.live.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
             else:
-                click.echo(text)
+                say(text)
         except (OSError, ValueError) as error:  # ValueError: closed
             self.lost = getattr(error, "strerror", None) or str(error)
             # Text left in the buffer would fail again at exit.
@@ -175,7 +174,7 @@ class Progress(Watcher):
         facts = self._facts()
         facts["step"] = f"{training.number:,}" + (f"/{training.config.steps:,}" if training.config.steps else "")
         table.add_row(*(f"[dim]{label}[/dim]" for label in facts))
-        table.add_row(*facts.values())
+        table.add_row(*map(printable, facts.values()))
         shares = [training.number / training.config.steps] if training.config.steps else []
         if training.config.time:
             shares.append((time.monotonic() - self.begun[0]) / training.config.time)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from gankit.cli import say
+
 
 @click.command("report")
 @click.argument("run", metavar="RUN|COMPARISON")
@@ -18,11 +20,11 @@ def command(run: str) -> None:
 
     folder = Path(run).expanduser()
     if (folder / "comparison.json").is_file():
-        click.echo(str(write_comparison(folder)))
+        say(str(write_comparison(folder)))
         return
     run_folder = RunFolder(run)
     if run_folder.metrics():
         draw_losses(run_folder)
     draw_neighbours(run_folder)
     draw_real(run_folder)
-    click.echo(str(write_report(run_folder)))
+    say(str(write_report(run_folder)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gankit.cli import exit_code, out_option, plugin_option
+from gankit.cli import exit_code, out_option, plugin_option, say
 from gankit.cli.flags import SettingsCommand, config_option, flags
 
 FIRST = ("steps", "time", "preset", "set")  # the most used
@@ -20,13 +20,13 @@ class RunCommand(SettingsCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--help" in args or "-h" in args:
             given, _, _ = self.make_parser(ctx).parse_args(self.rewritten(ctx, args))
-            click.echo(ctx.get_help())
+            say(ctx.get_help())
             if isinstance(given["words"], tuple) and given["words"]:  # else click's sign for "not given"
                 from gankit.cli.model_help import describe
 
-                click.echo(describe(given["words"][0], given.get("plugins") or ()))
+                say(describe(given["words"][0], given.get("plugins") or ()))
             else:
-                click.echo("\nWith a model, `gankit run began --help` also shows its settings, for --set.")
+                say("\nWith a model, `gankit run began --help` also shows its settings, for --set.")
             ctx.exit()
         return super().parse_args(ctx, args)
 

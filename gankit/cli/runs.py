@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gankit.cli import aligned
+from gankit.cli import aligned, say
 
 if TYPE_CHECKING:
     from gankit.runs.overview import Row
@@ -26,18 +26,18 @@ def command(folder: str, as_json: bool) -> None:
     rows = overview(folder)
     if as_json:
         listed = {"schema": 1, "runs": [row.model_dump() for row in rows]}
-        click.echo(json_text(listed))
+        say(json_text(listed))
         return
     good = [row for row in rows if row.error is None]
     cells = [("run", "model", "state", "step", "health", "best coverage", "started"), *map(_cells, good)]
     for line in aligned(cells) if good else []:
-        click.echo(line)
+        say(line)
     for row in rows:
         if row.error is not None:
             reason = row.error if row.path in row.error else f"{row.path}: {row.error}"
-            click.echo(f"cannot be read: {reason}")
+            say(f"cannot be read: {reason}")
     if not rows:
-        click.echo(f"no runs below {folder}")
+        say(f"no runs below {folder}")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from gankit.cli import from_option, out_option, plugin_option, scale_options
+from gankit.cli import from_option, out_option, plugin_option, say, scale_options
 
 PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".mp4")  # no name of a folder
 
@@ -57,8 +57,8 @@ def command(
     pictures = sample(run_folder, n, seed=seed, step=from_step, plugins=plugins, alpha=alpha)
     if out:
         save_each(pictures, Path(out), scale or 1, smooth)
-        click.echo(f"{n} pictures in {out}")
+        say(f"{n} pictures in {out}")
         return
     path = Path(grid) if grid else run_folder.folder / "sample.png"
     save_grid(pictures, path, scale=scale, smooth=smooth)
-    click.echo(str(path))
+    say(str(path))

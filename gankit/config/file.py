@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import tomllib
@@ -16,6 +15,7 @@ from gankit.config.request import RunRequest, by_home, names_in, nested
 from gankit.config.resolve import declared
 from gankit.config.schema import REQUESTABLE, TABLES
 from gankit.errors import UserError
+from gankit.files import OBJECT, ordinary, parse
 from gankit.options import validate
 
 
@@ -49,10 +49,11 @@ def read_file(
 def _read(path: str | Path) -> tuple[dict[str, Any], bool]:
     """The file's table, and whether it is JSON."""
     try:
-        text = Path(os.path.expanduser(path)).read_bytes().decode()
+        with ordinary(os.path.expanduser(path)) as file:
+            text = file.read(OBJECT).decode()
         if not text.lstrip().startswith("{"):
             return tomllib.loads(text), False
-        table = json.loads(text)
+        table = parse(text.encode())
     except OSError as error:
         raise UserError(f"--config {path} cannot be read: {error.strerror}") from None
     except RecursionError:

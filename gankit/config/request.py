@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
@@ -86,6 +86,11 @@ class RunRequest(_Fields):
         for key, value in values.items():
             if isinstance(value, str) and "\0" in value:
                 raise UserError(f"{key} is {value!r}: no name has a NUL in it")
+            for name, number in _numbers(key, value):
+                if abs(number) >= 1 << 63:
+                    raise UserError(
+                        f"{name} has a number of {number.bit_length()} bits, and none may have more than 63"
+                    )
             named = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
             if key in ("model", "set") and not named:
                 raise UserError(f"{key} is {value!r}: it must be a table of settings")
@@ -210,6 +215,18 @@ def by_home(values: Mapping[str, Any], fields: Container[str] = ()) -> dict[str,
         given = result.get("set") or {}
         result["set"] = {**own, **given} if isinstance(given, Mapping) else given
     return result
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, int]]:
+    """The whole numbers in a value, by name."""
+    if isinstance(value, int):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _numbers(str(key), one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _numbers(name, one)
 
 
 def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gankit.data.source import Data
+from gankit.errors import UserError
 
 RESIDENT = 2 << 30  # bytes: a smaller set of pictures stays on the GPU
 
@@ -46,6 +47,7 @@ class Batches:
         chosen = np.concatenate(
             [self._order(epoch)[places[places // n == epoch] % n] for epoch in np.unique(places // n)]
         )
+        refuse_cut_short(self.data.train)
         flip = labels = None
         if self.mirror:
             flip = self._to_device(np.random.default_rng((self.seed, 2, step, update)).random(size) < 0.5)
@@ -64,6 +66,16 @@ class Batches:
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
+
+
+def refuse_cut_short(array: np.ndarray) -> None:
+    """Raise `UserError` if the file of a memory-mapped array has lost its end: reading there kills the process."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and mapped.size() < len(mapped):
+        raise UserError(
+            f"the picture cache {getattr(array, 'filename', '')} was cut short by another program; "
+            "a resume makes it anew"
+        )
 
 
 def to_float(raw: Tensor, flip: Tensor | None = None) -> Tensor:

@@ -18,7 +18,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ from gankit.runs.score import SCORE
 
 OBJECTS = ("config.json", "environment.json", "data.json", "result.json")
 LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl", "rescues.jsonl")
+_DRAWN = ("losses.png", "animation.gif", "report.html", "neighbours.png", "neighbours.json", "traceback.txt")
+UNFINISHED = re.compile(  # what `files.replacing` writes before it renames
+    rf"[.][0-9a-f]{{8}}[.]({'|'.join(map(re.escape, (*OBJECTS, *LINES, *_DRAWN)))}|[0-9]{{6,18}}[.]png)"
+)
 MOST_STEPS = 10**18  # as many digits as the name of a checkpoint has
 COVERAGE = "mode-collapse/coverage"  # the metric for a run's coverage, measured during the run
 
@@ -207,9 +211,17 @@ class RunFolder:
         for path in (self.folder / "checkpoints").glob("[0-9]*"):
             if path.is_symlink():
                 raise files.linked(path)
-        for name in (*OBJECTS, *LINES, ".lock"):
+        for name in (*OBJECTS, *LINES, *(f"{name}.damaged" for name in LINES), ".lock"):
             with suppress(FileNotFoundError):
                 os.close(files.opened(self.folder, name))
+
+    def clear_unfinished(self) -> None:
+        """Remove the files that killed processes of gankit left half-written; the caller holds the run's lock."""
+        for folder in (self.folder, self.folder / "samples"):
+            with suppress(FileNotFoundError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if UNFINISHED.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                        os.unlink(entry.path)
 
     def make(self, *parts: str) -> Path:
         """A subfolder, created if needed. Raises UserError if a link stands in its place."""
@@ -292,6 +304,14 @@ class RunFolder:
     def checkpoint_path(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"{step:06d}"
 
+    def damaged_lines(self) -> dict[str, int]:
+        """The number of damaged lines by file, without those that a kill has cut off."""
+        counts = {}
+        for name in LINES:
+            with suppress(FileNotFoundError):
+                counts[name] = sum(record_of(line) is None for line in files.read_lines(self.folder, name))
+        return {name: count for name, count in counts.items() if count}
+
     # Returns to an earlier step.
 
     @property
@@ -304,16 +324,21 @@ class RunFolder:
     def drop_lines(self, gone: Callable[[int], bool], attempt: int | None = None) -> None:
         """Remove the lines of the steps for which `gone` is true (of `attempt` only, if given), and cut-off lines.
 
-        The training will write them again.
+        The training will write them again. Damaged lines go to NAME.damaged.
         """
         for name in LINES:
             if not (self.folder / name).exists():
                 continue
-            kept = [
-                line
-                for line in read_lines(self.folder, name)
-                if not gone(line["step"]) or attempt not in (None, line.get("attempt", 1))
-            ]
+            kept, damaged = [], []
+            for text in files.read_lines(self.folder, name):
+                line = record_of(text)
+                if line is None:
+                    damaged.append(text)
+                elif not gone(line["step"]) or attempt not in (None, line.get("attempt", 1)):
+                    kept.append(line)
+            if damaged:  # first, so that a kill loses none
+                with closing(self.append_to(f"{name}.damaged")) as aside:
+                    aside.write(b"".join(damaged))
             with replacing(self.folder / name) as beside:
                 beside.write_text(
                     "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8"

@@ -76,7 +76,7 @@ class Rebuilt:
 
 def rebuild(
     run: RunFolder,
-    step: int | Literal[best] | None = None,
+    step: int | Literal["best"] | None = None,
     plugins: Sequence[str] = (),
     device: str = "cpu",
     averaged: bool = True,
@@ -108,7 +108,7 @@ def sample(
     run: RunFolder,
     n: int,
     seed: int = 0,
-    step: int | Literal[best] | None = None,
+    step: int | Literal["best"] | None = None,
     plugins: Sequence[str] = (),
     alpha: bool = False,
 ) -> Tensor:

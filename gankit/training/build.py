@@ -14,6 +14,7 @@ from gankit.components import Controller, LossTerm
 from gankit.config.resolve import shared
 from gankit.config.schema import RunConfig
 from gankit.data.batches import seed_of
+from gankit.device import memory
 from gankit.errors import UserError
 from gankit.model import Model
 from gankit.options import validate
@@ -40,6 +41,24 @@ def build_model(
     ]
     torch.manual_seed(seed_of(config.seed, WEIGHTS))
     return model, model.build_networks(pairs[0] if pairs else None, views.shape(shape)), views
+
+
+def refuse_too_large(
+    config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()
+) -> None:
+    """Raise `UserError` if training the networks needs more memory than the machine has, before any is taken."""
+    try:
+        with torch.device("meta"):  # shapes without memory
+            networks = build_model(config, shape, catalogue, classes)[1]
+        held = sum(weight.nbytes for network in networks.values() for weight in network.parameters())
+    except Exception:  # a network that cannot be built so is built anyway, and fails by itself if it must
+        return
+    needed, there = 4 * held, memory(config.device)  # weights, gradients and two moments of Adam
+    if there is not None and needed > there:
+        raise UserError(
+            f"the networks' weights, gradients and moments need {needed / 1e9:,.0f} GB, and this machine has "
+            f"{there / 1e9:,.0f} GB for them: choose smaller networks (for most: --set filters=N and --image-size S)"
+        )
 
 
 def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()) -> Training:

@@ -81,6 +81,7 @@ def _write(beside: Path, training: Training) -> None:
     for name, table in tensors.items():
         file = beside / f"{name}.safetensors"
         save_file({key: t.detach().contiguous().cpu() for key, t in table.items()}, file)
+        os.chmod(file, beside.stat().st_mode & 0o666)  # safetensors gives 600, whatever the umask
         with open(file, "rb") as written:
             checksums[file.name] = _sha256(written)
             os.fsync(written.fileno())
@@ -205,7 +206,10 @@ def choose(run: RunFolder, step: int | Literal["best"] | None = None) -> int:
     below(run.folder, "checkpoints")
     there = run.checkpoints()
     if not there:
-        raise UserError(f"run {run.folder} has no checkpoint to start from")
+        raise UserError(
+            f"run {run.folder} has no checkpoint to start from: it ended before its first step. Move it away, and give "
+            "its command again"
+        )
     if step == "best":
         step = run.best()
         if step is None:

@@ -18,7 +18,7 @@ from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.device import describe
 from gankit.errors import TrainingError, UserError, in_one_line
-from gankit.training.build import build
+from gankit.training.build import build, refuse_too_large
 from gankit.training.dry_run import refuse_misfits
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
@@ -54,6 +54,7 @@ def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Tra
     Raises `UserError` for a misfit, and `TrainingError` if the code of a model or component fails.
     """
     try:
+        refuse_too_large(resolved, data.shape, catalogue, data.classes)
         training = build(resolved, data.shape, catalogue, data.classes)
         updates = len(training.model.updates)
         batches = Batches(data, resolved.batch_size, resolved.seed, training.device, resolved.mirror, updates)
@@ -61,6 +62,11 @@ def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Tra
     except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's, on a CPU
+            raise UserError(
+                "the training does not fit into memory: choose a smaller --batch-size or --image-size, or smaller "
+                f"networks ({in_one_line(error)})"
+            ) from None
         if catalogue.strict:
             raise
         raise TrainingError(

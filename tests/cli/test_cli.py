@@ -84,7 +84,7 @@ OUT_OF_RANGE = [  # model, setting, allowed value, refused value
     ),
     ("began", "balance.floor", "[0, 1)", ("-0.1", "1", *NO_NUMBERS)),
     ("began", "filters", "[4, ∞)", ("3", "0", "-4", "4.5", *NO_NUMBERS)),
-    ("began", "strided-autoencoder.mapping", "[0, ∞)", ("-1", "0.5")),
+    ("began", "strided-autoencoder.mapping", "[0, 100]", ("-1", "0.5")),
     ("ebgan", "filters", "[4, ∞)", ("3", "0", "-4", "4.5", *NO_NUMBERS)),
     ("ebgan", "margin", "(0, 1e+30] or auto", ("0", "-0.5", "1e+39", *NO_NUMBERS)),  # 1e39 is ∞ in single precision
     ("ebgan", "margin.ratio", "(1, 1e+30]", ("1", "1e+39", *NO_NUMBERS)),

@@ -7,22 +7,26 @@ import base64
 import fcntl
 import json
 import os
+import resource
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COMPARED, ROOT, TINY, Gankit, checkpoints, contents, lines, read, refused, with_few
+from conftest import COMPARED, DATA, ROOT, TINY, Gankit, checkpoints, contents, lines, read, refused, with_few
 from PIL import Image
 
 from gankit.errors import UserError
+from gankit.testing.plugin import Said
 from gankit.trained.run import Run
 
 undrawn = pytest.mark.usefixtures("undrawn")
@@ -548,3 +552,236 @@ def test_a_line_without_end_is_no_line(gankit: Gankit, run: Path, monkeypatch: p
     with open(run / "metrics.jsonl", "a", encoding="utf-8") as lines:
         lines.write('{"step": 999999, "long": "%s"}\n' % ("x" * (1 << 13)))
     assert gankit("runs", "--json", run).out == before
+
+
+# Sizes without measure.
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--set", "filters=1000000"], ("need 13,", "GB", "--set filters=N")),
+        (["--set", "latent=100000000000"], ("need 4,", "GB")),
+        (["--set", "strided-autoencoder.mapping=1000000000"], ("mapping=1000000000 is refused", "[0, 100]")),
+        (["--set", "filters=99999999999999999999"], ("filters has a number of 67 bits",)),
+        (["--seed", "99999999999999999999"], ("seed has a number of 67 bits",)),
+        (["--batch-size", "9" * 5000], ("--batch-size",)),
+        (["--batch-size", "1000000000"], ("fewer than a batch",)),
+        (["--image-size", "1000000000"], ("--image-size",)),
+        (["--set", "mode-collapse.pictures=1000000000"], ("pictures=1000000000 is refused",)),
+        (["--data", "demo:9999999"], ("not a number of pictures",)),
+    ],
+    ids=lambda value: value[-1][:30] if isinstance(value, list) else "",
+)
+def test_a_size_without_measure_is_refused_before_memory_is_taken(
+    flags: list[str], words: tuple[str, ...], gankit: Gankit, tmp_path: Path
+) -> None:
+    with few_bytes(1 << 30):
+        refused(gankit("run", "began", *DATA, "--out", "out", *flags), *words)
+    assert not (tmp_path / "out").exists()
+
+
+@contextmanager
+def few_bytes(more: int) -> Iterator[None]:
+    """This process may take only so many bytes more of address space, beyond its libraries."""
+    import gankit.api  # noqa: F401
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (taken + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_training_that_does_not_fit_into_memory_is_refused_in_one_line(gankit: Gankit, tmp_path: Path) -> None:
+    large = ("--data", "demo:2000", "--image-size", "64", "--batch-size", "1700", "--set", "filters=64")
+    with few_bytes(1 << 29):
+        refused(gankit("run", "began", *large, "--out", "out"), "does not fit into memory", "--batch-size")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_machine_without_the_memory_to_start_is_told_so_in_one_line(tmp_path: Path) -> None:
+    done = gankit_in_a_shell("ulimit -v 1000000; GANKIT run began --data demo:60 --out run", tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "not enough memory" in done.stderr
+
+
+# Named pipes and devices, which never end.
+
+
+@undrawn
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("config.json",),
+        (".lock",),
+        ("environment.json", "data.json", "metrics.jsonl", "alarms.jsonl", "samples/000008.png", "report.html"),
+        ("result.json", "traceback.txt", "neighbours.png", "checkpoints/000008/state.json"),
+        ("checkpoints/000008/networks.safetensors",),
+    ],
+    ids=lambda names: names[0],
+)
+def test_a_named_pipe_in_a_run_folder_keeps_no_command_waiting(
+    names: tuple[str, ...], gankit: Gankit, run: Path
+) -> None:
+    for name in names:
+        (run / name).unlink(missing_ok=True)
+        os.mkfifo(run / name)
+    for command in (
+        ("runs", run.parent),
+        ("report", run),
+        ("animate", run),
+        ("sample", run),
+        ("resume", run, "--steps", 9),
+    ):
+        with soon():
+            said = gankit(*command)
+        assert said.code in (0, 2), said
+        assert len(said.err.splitlines()) == (said.code == 2)
+
+
+@contextmanager
+def soon(seconds: int = 60) -> Iterator[None]:
+    """Raise `TimeoutError` in what waits for ever."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_named_pipe_named_on_the_command_line_keeps_nothing_waiting(
+    gankit: Gankit, run: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with soon():
+        refused(gankit("run", "began", "--config", "pipe"), "is no ordinary file")
+        refused(gankit("invert", run, "pipe"), "ordinary file")
+        refused(gankit("run", "began", "--data", "pipe"))
+
+
+# Text that steers a terminal.
+
+ESCAPES = "\x1b]0;stolen\x07\x1b[2J\x9b31m\u202egnp\u2028"
+
+
+def harmless(said: Said) -> None:
+    """Nothing in what was said steers a terminal."""
+    for character in (said.out + said.err).replace("\n", "").replace("\t", ""):
+        assert unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"), ascii(said)
+
+
+@undrawn
+def test_names_of_pictures_do_not_steer_the_terminal(gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for n in range(9):
+        Image.effect_noise((16, 16), 20 + n).save(tmp_path / f"pictures/{n}.png")
+    (tmp_path / f"pictures/{ESCAPES}.png").write_bytes(b"no picture")
+    said = gankit("run", "began", *TINY, "--data", "pictures", "--out", "run")
+    assert said.code == 0
+    harmless(said)
+    assert "\\u001b]0;stolen" in said.out
+
+
+def test_a_strangers_run_folder_does_not_steer_the_terminal(gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    for name, key in (("config.json", "data"), ("environment.json", "device"), ("result.json", "outcome")):
+        (run / name).write_text(json.dumps(read(run / name) | {key: ESCAPES}))
+    config = read(run / "config.json")
+    (run / "config.json").write_text(json.dumps(config | {"model": config["model"] | {"name": f"began{ESCAPES}"}}))
+    listed = gankit("runs", tmp_path)
+    harmless(listed)
+    assert "began\\u001b]0;stolen" in listed.out
+    as_json = gankit("runs", "--json", tmp_path)
+    harmless(as_json)
+    assert json.loads(as_json.out)["runs"][0]["model"] == f"began{ESCAPES}"
+    for command in (("resume", run), ("sample", run), ("report", run), ("evaluate", run), ("invert", run, "x.png")):
+        harmless(gankit(*command))
+    (tmp_path / "s.toml").write_text(f"data = {json.dumps(ESCAPES)}\nmodel = {{ {json.dumps(ESCAPES)} = 1 }}\n")
+    harmless(gankit("run", "began", "--config", "s.toml"))
+    harmless(gankit("run", ESCAPES, "--data", ESCAPES, "--set", f"{ESCAPES}={ESCAPES}"))
+    harmless(gankit(ESCAPES))
+
+
+def test_one_place_prints() -> None:
+    """`say` makes all text printable; progress also prints beside its live display, through the same function."""
+    bare = ("click.echo", "click.secho", "print", "sys.stdout.write", "sys.stderr.write")
+    prints = set()
+    for source in (ROOT / "gankit").rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in bare:
+                prints.add(source.relative_to(ROOT).as_posix())
+    assert {name for name in prints if "templates" not in name} == {"gankit/cli/__init__.py"}
+
+
+def test_japanese_names_are_shown_as_they_are() -> None:
+    from gankit.cli import printable
+
+    assert printable("いらすとや　絵.png ñ é 👩‍🎨".replace("\u200d", "")) == "いらすとや　絵.png ñ é 👩🎨"
+    assert printable("\ud800\U000e0001\x7f") == "\\ud800\\udb40\\udc01\\u007f"
+
+
+# Damage that a resume finds.
+
+
+@undrawn
+def test_damaged_lines_are_kept_aside_and_told(gankit: Gankit, run: Path) -> None:
+    """Regression: they vanished."""
+    whole = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    damaged = [whole[2][:20] + b"\n", b"\xff\xfe of a broken disk\n"]
+    (run / "metrics.jsonl").write_bytes(b"".join([*whole[:2], *damaged, *whole[3:], b'{"step": 9, "cut o']))
+    said = gankit("resume", run, "--steps", 10)
+    assert said.code == 0
+    assert "warning: 2 damaged lines of metrics.jsonl: kept in metrics.jsonl.damaged" in said.out
+    assert (run / "metrics.jsonl.damaged").read_bytes() == b"".join(damaged)
+    assert [line["step"] for line in lines(run)] == [1, 2, 4, 5, 6, 7, 8, 9, 10]
+    assert "damaged line" not in gankit("resume", run, "--steps", 11).out
+
+
+@undrawn
+def test_a_cache_that_is_cut_short_under_a_training_ends_it_in_one_line(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: it ended in SIGBUS."""
+    monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
+    at_step(monkeypatch, 4, lambda: [os.truncate(path, 5000) for path in (tmp_path / "cache").rglob("*.npy")])
+    said = gankit("run", "began", *TINY, "--checkpoint-every", 2, "--out", "run")
+    assert said.code == 1
+    (line,) = said.err.splitlines()
+    assert "was cut short by another program" in line
+    assert checkpoints(tmp_path / "run")[-1] == 2
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
+    assert gankit("resume", "run").code == 0
+    assert checkpoints(tmp_path / "run")[-1] == 6
+
+
+@undrawn
+def test_what_killed_processes_left_half_written_is_removed_and_nothing_else(gankit: Gankit, run: Path) -> None:
+    half = [run / ".0123abcd.config.json", run / ".89abcdef.report.html", run / "samples/.01234567.000004.png"]
+    kept = [run / ".0123abcd.thesis.txt", run / ".config.json", run / "samples/.hidden", run / "0123abcd.config.json"]
+    for path in (*half, *kept):
+        path.write_text("x")
+    assert gankit("resume", run, "--steps", 9).code == 0
+    assert not any(path.exists() for path in half)
+    assert all(path.read_text() == "x" for path in kept)
+
+
+@undrawn
+def test_files_of_a_checkpoint_are_as_readable_as_others(gankit: Gankit, run: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        assert gankit("resume", run, "--steps", 9).code == 0
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (run / "checkpoints/000009").iterdir()}
+    assert modes == {0o640}

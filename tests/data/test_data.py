@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -19,8 +20,10 @@ from conftest import ROOT
 from PIL import Image, ImageCms, ImageFile, features
 
 from gankit.data import Data, Folder, Request, cache, decode, scan
+from gankit.data.colour import flatten
 from gankit.data.split import held_out_count
 from gankit.errors import UserError
+from gankit.files import ordinary
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -395,15 +398,94 @@ def test_an_enormous_picture_is_skipped(folder: Path) -> None:
     assert load(folder).skipped == [{"file": "bomb.png", "reason": "too large: more than 178 million pixels"}]
 
 
+def peak_memory(code: str, *arguments: object) -> int:
+    """The most memory in bytes that Python code needs in a process of its own."""
+    tail = "\nprint([line for line in open('/proc/self/status') if line.startswith('VmHWM')][0].split()[1])"
+    command = [sys.executable, "-W", "ignore", "-c", code + tail, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1]) * 1024
+
+
+def test_large_pictures_of_small_files_take_the_memory_of_one(folder: Path) -> None:
+    """Regression: a PNG of 22 kB took 2.3 GB, and four of them on two threads 4 GB."""
+    for name in "abc":
+        Image.new("RGBA", (4500, 4500), (ord(name), 9, 9, 99)).save(folder / f"{name}.png", compress_level=1)
+    code = (
+        "import sys\nfrom gankit.data import Folder, Request, decode\n"
+        "decode._budget._most = decode._budget._free = 30_000_000\n"
+        "assert not Folder().open(sys.argv[1], Request(image_size=16)).skipped"
+    )
+    assert peak_memory(code, folder) < 4500 * 4500 * 4 + (115 << 20)  # the picture, the program, and little else
+
+
+def test_a_picture_of_too_many_pixels_is_skipped_with_its_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(folder, 1)
+    noise(1, 300).save(folder / "large.png")
+    noise(2, 220).save(folder / "large.webp", lossless=True)  # its decoder holds it twice
+    noise(3, 190).save(folder / "small.webp", lossless=True)
+    noise(4, 250).save(folder / "photo.jpg", progressive=True)  # its coefficients are those of all pixels
+    monkeypatch.setattr(decode, "_budget", decode._Budget(80_000))
+    skipped = {note["file"]: note["reason"] for note in load(folder).skipped}
+    assert skipped.keys() == {"large.png", "large.webp"}
+    assert all(reason.startswith("too large: ") for reason in skipped.values())
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+@pytest.mark.parametrize("size", [(900, 700), (613, 97), (5, 1200), (40, 30), (16, 16)])
+def test_bands_give_the_pixels_of_the_whole_picture(
+    size: tuple[int, int], mode: str, fit: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference flattens all of it first, and resizes it with Pillow's own averaging."""
+    drawn = np.random.default_rng(0).integers(0, 256, (*size[::-1], 4), dtype=np.uint8)
+    image = Image.fromarray(drawn).convert("RGB").quantize(16) if mode == "P" else Image.fromarray(drawn).convert(mode)
+    image.save(folder / "a.png")
+    whole = flatten(image, WHITE)
+    box, edge = (0.0, 0.0, *map(float, size)), min(size)
+    target = (16, 16)
+    if fit == "crop":
+        left, top = (size[0] - edge) / 2, (size[1] - edge) / 2
+        box = (left, top, left + edge, top + edge)
+    else:
+        target = tuple(max(1, round(length * 16 / max(size))) for length in size)  # type: ignore[assignment]
+    small = whole.resize(target, Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+    page = Image.new("RGB", (16, 16), WHITE)
+    page.paste(small, ((16 - target[0]) // 2, (16 - target[1]) // 2))
+    monkeypatch.setattr(decode, "_BAND", 2000)
+    assert np.array_equal(only(folder, fit=fit), np.asarray(page))
+
+
+def test_threads_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget, held, most = decode._Budget(10), [], []
+
+    def work(pixels: int) -> None:
+        for _ in range(50):
+            with budget.of(pixels):
+                held.append(pixels)
+                most.append(sum(held))
+                time.sleep(0.0001)
+                held.remove(pixels)
+
+    threads = [threading.Thread(target=work, args=(pixels,)) for pixels in (3, 4, 5, 10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(most) == 200
+    assert max(most) <= 10
+    with pytest.raises(decode.Unusable), budget.of(11):
+        pass
+
+
 def test_an_unreadable_file_is_skipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(folder, 2)
 
-    def guarded(path: Any, mode: str) -> Any:
+    def guarded(path: Any) -> Any:
         if str(path).endswith("001.png"):
             raise PermissionError(errno.EACCES, "Permission denied")
-        return open(path, mode)
+        return ordinary(path)
 
-    monkeypatch.setattr(decode, "open", guarded, raising=False)
+    monkeypatch.setattr(decode, "ordinary", guarded)
     assert load(folder).skipped == [{"file": "001.png", "reason": "cannot be read: permission denied"}]
 
 
@@ -546,6 +628,55 @@ def test_deeply_nested_folders_take_no_more_than_their_share_of_time(folder: Pat
     subprocess.run(["rm", "-r", folder / "d"], check=True)  # too deep for pytest's own clean-up
     assert took < 3
     assert [len(found), problems] == [1, []]
+
+
+def test_what_takes_the_place_of_a_file_after_the_scan_is_skipped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A named pipe would wait for ever, and /dev/zero never end."""
+    fill(folder, 5)
+    real = scan.scan
+
+    def scanned(*arguments: Any, **options: Any) -> Any:
+        found = real(*arguments, **options)
+        for name in ("001.png", "002.png", "003.png"):
+            (folder / name).unlink()
+        os.mkfifo(folder / "001.png")
+        (folder / "002.png").symlink_to("/dev/zero")
+        (folder / "003.png").mkdir()
+        return found
+
+    monkeypatch.setattr("gankit.data.folder.scan", scanned)
+    skipped = load(folder).skipped
+    assert [(note["file"], note["reason"]) for note in skipped] == [
+        (f"00{n}.png", "not an ordinary file") for n in (1, 2, 3)
+    ]
+
+
+def test_a_sparse_file_of_forty_gigabytes_is_skipped_at_once(folder: Path) -> None:
+    fill(folder, 1)
+    for name, size, start in (
+        ("sparse.png", 40 << 30, b""),
+        ("zeros.bin", 900 << 20, b""),
+        ("a.webp", 900 << 20, b"RIFF"),
+    ):
+        (folder / name).write_bytes(start)
+        os.truncate(folder / name, size)
+    began = time.monotonic()
+    skipped = {note["file"]: note["reason"] for note in load(folder).skipped}
+    assert time.monotonic() - began < 2
+    assert "42.9 GB" in skipped.pop("sparse.png")
+    assert skipped == {"zeros.bin": "not a picture", "a.webp": "not a picture"}
+
+
+def test_links_to_the_whole_machine_are_named_and_not_followed(folder: Path) -> None:
+    fill(folder, 1)
+    (folder / "root").symlink_to("/")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    (folder / "terminal.png").symlink_to("/dev/tty")
+    skipped = {note["file"]: note["reason"] for note in load(folder).skipped}
+    assert skipped.keys() == {"root", "zero.png", "terminal.png"}
+    assert skipped["root"] == "a link to a folder that this one lies in"
 
 
 def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class EBGAN(Model):
         mapping: int = Field(
             0,
             ge=0,
+            le=100,
             description="hidden layers of the generator before its first feature map (strided-autoencoder); "
             "with two it was seen to draw one picture",
         )

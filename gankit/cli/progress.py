@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.cli import printable, say
 from gankit.runs.folder import to_resume
+from gankit.runs.verdict import of
 from gankit.training.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -128,12 +129,17 @@ class Progress(Watcher):
             f"{how.get(result['reason'], 'interrupted, saved')} at step {result['steps']:,} "
             f"after {clock(result['seconds'])}, {result['images_per_second'] or 0:,.0f} images/s"
         )
+        verdict = of(run)
+        self.say(f"verdict: {verdict.headline}")
         self.say(f"look at {run.report_path}" if run.report_path.exists() else f"look into {run.folder}")
         if result["reason"] == "alarm":  # resuming unchanged would end in the same alarm
             self.say(f"the last healthy checkpoint is that of step {result['healthy']:,}; the alarm says what to try")
             return
         more = f" --steps {max(2 * result['steps'], 1)}" if result["reason"] == "steps" else ""
-        self.say(f"go on with: {to_resume(run.folder, run.config['plugins'])}{more}")
+        go_on = f"{to_resume(run.folder, run.config['plugins'])}{more}"
+        self.say(f"go on with: {go_on}")
+        if verdict.next != go_on:
+            self.say(f"or: {verdict.next}")
 
     # The display.
 

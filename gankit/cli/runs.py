@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def command(folder: str, as_json: bool) -> None:
     """List the runs below DIR, by default runs/, newest first.
 
-    Health is the last verdict of the diagnostics. Coverage is the best value of mode-collapse, with its step.
+    The verdict is that of the report: an open alarm, or what the samples look like by the score. The best score is that
+    of a checkpoint, which `--from best` takes.
     """
     from gankit.runs.folder import json_text
     from gankit.runs.overview import overview
@@ -29,7 +30,7 @@ def command(folder: str, as_json: bool) -> None:
         say(json_text(listed))
         return
     good = [row for row in rows if row.error is None]
-    cells = [("run", "model", "state", "step", "health", "best coverage", "started"), *map(_cells, good)]
+    cells = [("run", "model", "state", "step", "verdict", "best score", "started"), *map(_cells, good)]
     for line in aligned(cells) if good else []:
         say(line)
     for row in rows:
@@ -43,6 +44,6 @@ def command(folder: str, as_json: bool) -> None:
 def _cells(row: Row) -> tuple[str, ...]:
     length = f" of {row.steps:,}" if row.steps is not None else ""
     step = f"{row.step:,}{length}" if row.step is not None else ""
-    best = "" if row.coverage is None else f"{row.coverage:.2f} at {row.coverage_step:,}"
+    best = "" if row.score is None else f"{row.score:.2f} at {row.best:,}"
     started = (row.started or "")[:16].replace("T", " ")
-    return row.path, row.model or "", row.state or "", step, row.health or "not judged", best, started
+    return row.path, row.model or "", row.state or "", step, row.verdict or "", best, started

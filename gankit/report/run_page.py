@@ -14,6 +14,7 @@ from gankit.report.page import label, panel_data, room, write_page
 from gankit.report.reconstruction_errors import Laboratory, laboratory
 from gankit.report.story import Story, listing, mapping, read
 from gankit.runs.folder import RunFolder
+from gankit.runs.verdict import verdict
 
 GRIDS = 6  # alarms to show with their grids
 NAMED = 20  # skipped or warned files to list by name
@@ -49,7 +50,7 @@ def _context(story: Story) -> dict[str, Any]:
     errors, near = laboratory(story), neighbours(story.run)
     curves = _curves(drawn, errors, story)
     return {
-        "verdict": words.verdict(story, drawn, near),
+        "verdict": verdict(story.run, story.metrics, story.alarms, story.result, near),
         "model": story.model or "unknown model",
         "folder": str(story.run.folder),
         "state": words.state(story),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,45 +15,6 @@ from gankit.runs.folder import to_resume
 OUTCOMES = ("finished", "stopped", "interrupted", "failed")  # of result.json
 # Readings of the variety of the generated pictures, compared with the real ones.
 VARIETY = re.compile(r"/(?:.*-)?(?:coverage|recall|variety)$")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What to say first of a run: a headline, what it rests on, and the command to go on with ("" for none)."""
-
-    headline: str
-    because: list[str]
-    next: str
-
-
-def verdict(story: Story, panels: list[Panel], neighbours: dict[str, Any]) -> Verdict:
-    """The verdict on a run from what it has measured: alarms, variety, form, and copies, without a judgement on top."""
-    last = {s.key: s.last[1] for panel in panels for s in panel.series if s.last}
-    known = (
-        ("mode-collapse/variety", "{:.0%} of the real pictures' variety"),
-        ("cleanliness/fine", "{:.0%} of their fine detail"),
-        ("cleanliness/grain", "{:.1f} times their grain"),
-    )
-    figures = ", ".join(text.format(last[key]) for key, text in known if key in last)
-    critical = sum(alarm.get("severity") == "critical" for alarm in story.alarms)
-    alarms = f"{len(story.alarms):,} alarm{'s' if len(story.alarms) > 1 else ''}" if story.alarms else "no alarm"
-    alarms += f", {critical:,} critical" if critical else ""
-    if not story.samples:
-        headline = "Not judged yet: there are no samples"
-    elif not figures:
-        headline = (
-            f"Not measured, {alarms}: look at the samples" if story.alarms else "Not measured: look at the samples"
-        )
-    else:
-        headline = f"{figures[0].upper()}{figures[1:]}; {alarms}"
-    because = [f"{watched(story)}.", variety(panels), cleanliness(panels)]
-    if neighbours.get("nearer") is not None:
-        because.append(
-            f"In {neighbours['nearer']:.0%} of all pairs a sample is nearer to a training picture than a held-out "
-            "picture is; with copies that is far more than 50%."
-        )
-    commands = [command for alarm in reversed(story.alarms) for _, command in advice(story, alarm) if command]
-    return Verdict(headline, [one for one in because if one], commands[0] if commands and critical else go_on(story))
 
 
 def state(story: Story) -> str:

@@ -275,9 +275,10 @@ class RunFolder:
         """The steps with a checkpoint, in order."""
         return [int(path.name) for path in self._numbered("[0-9]{6,18}", "checkpoints") if path.is_dir()]
 
-    def scores(self) -> dict[int, float]:
-        """The score of every checkpoint for which it was measured, by step."""
-        measured = {line["step"]: line[SCORE] for line in self.metrics() if isinstance(line.get(SCORE), float | int)}
+    def scores(self, metrics: Sequence[Mapping[str, Any]] | None = None) -> dict[int, float]:
+        """The score of every checkpoint for which it was measured, by step. `metrics`: its lines, if already read."""
+        lines = self.metrics() if metrics is None else metrics
+        measured = {line["step"]: float(line[SCORE]) for line in lines if isinstance(line.get(SCORE), float | int)}
         return {step: measured[step] for step in self.checkpoints() if step in measured}
 
     def best(self) -> int | None:

@@ -10,8 +10,9 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gankit.errors import UserError
-from gankit.files import fcntl, opened, read_object
+from gankit.files import fcntl, opened
 from gankit.runs.folder import COVERAGE, RunFolder
+from gankit.runs.verdict import last_state, open_alarm, verdict
 
 
 class Row(BaseModel):
@@ -27,6 +28,9 @@ class Row(BaseModel):
     step: int | None = None
     steps: int | None = None  # total length
     health: str | None = None  # "well", an alarm's kind, or None without a verdict
+    verdict: str | None = None  # in a few words, as the report has it
+    score: float | None = None  # of the best checkpoint
+    best: int | None = None  # its step
     coverage: float | None = None  # the averaged generator's best, by mode-collapse
     coverage_step: int | None = None
     started: str | None = None  # ISO date
@@ -65,6 +69,7 @@ def _row(path: Path) -> Row:
         metrics, alarms = run.metrics(), run.alarms()
         covered = [(line[COVERAGE], line["step"]) for line in metrics if isinstance(line.get(COVERAGE), float | int)]
         best, at = max(covered, default=(None, None))
+        score, step = max(((value, -step) for step, value in run.scores(metrics).items()), default=(None, 0))
         return Row(
             path=str(path),
             model=config["model"].get("name"),
@@ -73,6 +78,9 @@ def _row(path: Path) -> Row:
             step=result.get("steps", metrics[-1]["step"] if metrics else 0),
             steps=config.get("steps"),
             health=_health(run, result, alarms),
+            verdict=verdict(run, metrics, alarms, result, _copies(run)).word,
+            score=score,
+            best=None if score is None else -step,
             coverage=best,
             coverage_step=at,
             started=run.environment.get("started"),
@@ -86,6 +94,13 @@ def _row(path: Path) -> Row:
         return Row(path=str(path), error=f"is damaged: {first['loc'][0]} is {first['input']!r:.40}")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         return Row(path=str(path), error=f"is damaged ({type(error).__name__}: {error})")
+
+
+def _copies(run: RunFolder) -> dict[str, Any]:
+    try:
+        return run.neighbours
+    except (OSError, UserError):
+        return {}
 
 
 def _unended(run: RunFolder) -> str:
@@ -109,22 +124,11 @@ def _unended(run: RunFolder) -> str:
 
 
 def _health(run: RunFolder, result: dict[str, Any], alarms: list[dict[str, Any]]) -> str | None:
-    """The last verdict: of alarms after the last checkpoint, else of the checkpoint's diagnostics."""
-    critical = [alarm for alarm in alarms if alarm.get("severity") == "critical"]
-    if result.get("reason") == "alarm" and critical:
-        return str(critical[-1].get("kind"))
-    there = run.checkpoints()
-    state: dict[str, Any] = {}
-    if there:
-        state = read_object(run.folder, run.checkpoint_path(there[-1]) / "state.json")
-    young = [
-        alarm
-        for alarm in critical
-        if alarm["step"] > state.get("step", -1) and alarm.get("attempt", 1) == state.get("attempt", 1)
-    ]
-    if young:
-        return str(young[-1].get("kind"))
-    verdicts = state.get("verdicts") or {}
+    """The kind of the open critical alarm, or "well" by the last checkpoint's diagnostics, or None without a verdict."""
+    alarm = open_alarm(run, result, alarms)
+    if alarm:
+        return str(alarm.get("kind"))
+    verdicts = last_state(run).get("verdicts") or {}
     ill = [name for name, well in verdicts.items() if not well]
     if ill:
         kinds = [str(alarm.get("kind")) for alarm in alarms if alarm.get("diagnostic") == ill[0]]

@@ -1,0 +1,173 @@
+"""The verdict on a run: one headline, what it rests on, and the command to go on with.
+
+The report, the terminal and `gankit runs` show the same one. It needs no torch.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gankit.errors import UserError
+from gankit.files import read_object
+from gankit.runs.advice import command
+from gankit.runs.folder import RunFolder, to_resume
+from gankit.runs.score import SCORE, parts
+
+# Least values of a part and the words for it. benchmarks/score.py: blur of 3×3 has the form 0.54, one half of the modes
+# the variety 0.68 to 0.75.
+VARIETY = ((0.8, "varied"), (0.5, "somewhat varied"), (0.0, "of little variety"))
+DETAIL = ((0.9, "clean"), (0.7, "rough in detail"), (0.4, "rough"), (0.0, "hardly formed"))
+COPIES = 0.05  # a share of copies that the headline names
+RECENT = 0.75  # a best score after this share of the steps says that it still got better
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to say first of a run."""
+
+    headline: str
+    word: str  # the same in two or three words, for a list of runs
+    because: tuple[str, ...]
+    next: str  # a command line, or "" for none
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        return [f"verdict: {self.headline}", *([f"next: {self.next}"] if self.next else [])]
+
+
+def verdict(
+    run: RunFolder,
+    metrics: Sequence[Mapping[str, Any]],
+    alarms: Sequence[Mapping[str, Any]],
+    result: Mapping[str, Any],
+    copies: Mapping[str, Any] | None = None,
+) -> Verdict:
+    """The verdict on a run from its lines, alarms and result; `copies`: the numbers of neighbours.json, if there are."""
+    scored = [line for line in metrics if isinstance(line.get(SCORE), float | int) and parts(line)]
+    alarm = open_alarm(run, result, alarms)
+    because = [*_score(scored, run.scores(metrics)), *_copies(copies or {}), *_alarms(alarms)]
+    following = _next(run, metrics, scored, result)
+    if alarm:
+        remedies = [command(run, one, alarm.get("healthy")) for one in alarm.get("remedies") or () if _table(one)]
+        kind = str(alarm.get("kind") or alarm.get("diagnostic") or "an alarm")
+        first = str(alarm.get("message") or kind).partition(":")[0].rstrip(".")
+        return Verdict(first, kind, tuple(because), next(filter(None, remedies), following))
+    if result.get("outcome") == "failed":
+        return Verdict("The training failed", "failed", (str(result.get("message") or ""), *because), following)
+    if not scored:
+        return Verdict("Not judged yet", "not judged yet", (_unjudged(metrics), *because), following)
+    word, share = _words(parts(scored[-1]) or {}), _share(copies or {})
+    if share is not None and share >= COPIES:
+        word = f"{share:.0%} copies, {word}"
+    headline = f"{word[0].upper()}{word[1:]}: score {scored[-1][SCORE]:.2f}, where other real pictures have 1"
+    return Verdict(headline, word, tuple(because), following)
+
+
+def open_alarm(
+    run: RunFolder, result: Mapping[str, Any], alarms: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """The last critical alarm that still holds: since the last checkpoint, or while its diagnostic's verdict is bad."""
+    critical = [alarm for alarm in alarms if alarm.get("severity") == "critical"]
+    if result.get("reason") == "alarm" and critical:
+        return critical[-1]
+    state = last_state(run) if critical else {}
+    for alarm in reversed(critical):
+        young = alarm["step"] > state.get("step", -1) and alarm.get("attempt", 1) == state.get("attempt", 1)
+        if young or (state.get("verdicts") or {}).get(alarm.get("diagnostic"), True) is False:
+            return alarm
+    return None
+
+
+def last_state(run: RunFolder) -> dict[str, Any]:
+    """state.json of the last checkpoint; {} without one."""
+    there = run.checkpoints()
+    return read_object(run.folder, run.checkpoint_path(there[-1]) / "state.json") if there else {}
+
+
+def of(run: RunFolder) -> Verdict:
+    """The verdict on a run folder as it is on the disk."""
+    try:
+        copies = run.neighbours
+    except (OSError, UserError):
+        copies = {}
+    return verdict(run, run.metrics(), run.alarms(), run.result, copies)
+
+
+def _words(values: Mapping[str, float]) -> str:
+    variety = next(word for least, word in VARIETY if values["variety"] >= least)
+    rest = min(values["form"], values["clean"])
+    detail = next(word for least, word in DETAIL if rest >= least)
+    agree = (values["variety"] >= VARIETY[0][0]) == (rest >= DETAIL[0][0])
+    return f"{variety}{' and ' if agree else ', but '}{detail}"
+
+
+def _score(scored: Sequence[Mapping[str, Any]], saved: Mapping[int, float]) -> list[str]:
+    """`scored`: the lines with a score; `saved`: the scores of the checkpoints, by step."""
+    if not scored:
+        return []
+    last, values = scored[-1], parts(scored[-1]) or {}
+    sentences = [
+        f"At step {last['step']:,} the samples reach {values['variety']:.0%} of the variety, {values['form']:.0%} of the "
+        f"form and {values['clean']:.0%} of the cleanliness of other real pictures. These are measures: they do not know "
+        "what a picture shows, so look at the samples."
+    ]
+    if saved:
+        best = max(saved, key=lambda step: saved[step])
+        sentences.append(
+            f"The best checkpoint is that of step {best:,}, score {saved[best]:.2f}: --from best takes it."
+        )
+    return sentences
+
+
+def _share(copies: Mapping[str, Any]) -> float | None:
+    count, of = copies.get("copies"), copies.get("samples")
+    return count / of if isinstance(count, int) and isinstance(of, int) and of > 0 else None
+
+
+def _copies(copies: Mapping[str, Any]) -> list[str]:
+    share = _share(copies)
+    if share is None:
+        return ["Nobody looked for copies of training pictures yet."]
+    found = f"{copies['copies']:,} of {copies['samples']:,} samples are as near to a training picture as a copy"
+    return [f"{found}; among real pictures it is 1 in 100."]
+
+
+def _alarms(alarms: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not alarms:
+        return ["There was no alarm."]
+    count, last = len(alarms), alarms[-1]
+    many = "1 alarm was" if count == 1 else f"{count:,} alarms were"
+    return [f"{many} raised, the last at step {last['step']:,} ({last.get('kind') or 'an alarm'})."]
+
+
+def _unjudged(metrics: Sequence[Mapping[str, Any]]) -> str:
+    looked = any(key.startswith(("mode-collapse/", "cleanliness/")) for line in metrics[-20:] for key in line)
+    if looked:
+        return "Too few pictures, or too few measures, for a score."
+    return "Nothing was measured yet: the first look at the samples is at step 500; points are not judged."
+
+
+def _next(
+    run: RunFolder,
+    metrics: Sequence[Mapping[str, Any]],
+    scored: Sequence[Mapping[str, Any]],
+    result: Mapping[str, Any],
+) -> str:
+    """Go on while the score still grew or the run is not at its end, else look at the best pictures."""
+    resume = to_resume(run.folder, run.config.get("plugins") or ())
+    if not run.checkpoints():
+        return ""
+    done = metrics[-1]["step"] if metrics else 0
+    if result.get("reason") != "steps":
+        return resume
+    best = max(scored, key=lambda line: line[SCORE])["step"] if scored else done
+    if best > RECENT * done or not scored:
+        return f"{resume} --steps {max(2 * done, 1)}"
+    return shlex.join(["gankit", "sample", str(run.folder), "--from", "best"])
+
+
+def _table(value: Any) -> bool:
+    return isinstance(value, Mapping)

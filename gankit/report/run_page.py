@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ def write_report(run: RunFolder, path: Path | None = None, live: bool = False) -
     story = read(run)
     context = _context(story) | {"live": live}
     if live:
-        context |= {"state": "training", "ending": f"It is at step {words.steps_done(story):,}."}
+        # There is nothing to resume yet.
+        going = {"state": "training", "ending": f"It is at step {words.steps_done(story):,}."}
+        context |= going | {"verdict": replace(context["verdict"], next="")}
     free = room(context)
     beside = real(run, free // 4)
     between = animation(run, run.folder / "interpolation.gif", min(INTERPOLATION, free // 4))

@@ -793,6 +793,7 @@ def test_a_report_can_be_looked_at_from_the_first_sample_on_and_the_terminal_say
     assert "Grid of samples at step 0" in {attrs.get("alt") for attrs in told(begun, "img")}
     assert any("real pictures that the model learns from" in (attrs["alt"] or "") for attrs in told(begun, "img"))
     assert "It is at step 3." in third.text
+    assert "Next:" not in third.text
     assert "Grid of samples at step 6" in {attrs.get("alt") for attrs in told(sixth, "img")}
     ended = Page(tmp_path / "run" / "report.html")
     assert told(ended, "body") == [{}]

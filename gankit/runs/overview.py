@@ -124,7 +124,7 @@ def _unended(run: RunFolder) -> str:
 
 
 def _health(run: RunFolder, result: dict[str, Any], alarms: list[dict[str, Any]]) -> str | None:
-    """The kind of the open critical alarm, or "well" by the last checkpoint's diagnostics, or None without a verdict."""
+    """The kind of the open critical alarm, or "well" by the last checkpoint's diagnostics; None without a verdict."""
     alarm = open_alarm(run, result, alarms)
     if alarm:
         return str(alarm.get("kind"))

@@ -45,7 +45,7 @@ def verdict(
     result: Mapping[str, Any],
     copies: Mapping[str, Any] | None = None,
 ) -> Verdict:
-    """The verdict on a run from its lines, alarms and result; `copies`: the numbers of neighbours.json, if there are."""
+    """The verdict on a run from its lines, alarms and result. `copies`: neighbours.json, if there is one."""
     scored = [line for line in metrics if isinstance(line.get(SCORE), float | int) and parts(line)]
     alarm = open_alarm(run, result, alarms)
     because = [*_score(scored, run.scores(metrics)), *_copies(copies or {}), *_alarms(alarms)]
@@ -110,15 +110,13 @@ def _score(scored: Sequence[Mapping[str, Any]], saved: Mapping[int, float]) -> l
         return []
     last, values = scored[-1], parts(scored[-1]) or {}
     sentences = [
-        f"At step {last['step']:,} the samples reach {values['variety']:.0%} of the variety, {values['form']:.0%} of the "
-        f"form and {values['clean']:.0%} of the cleanliness of other real pictures. These are measures: they do not know "
-        "what a picture shows, so look at the samples."
+        f"At step {last['step']:,} the samples reach {values['variety']:.0%} of the variety, {values['form']:.0%} of "
+        f"the form and {values['clean']:.0%} of the cleanliness of other real pictures. These are measures: they do not "
+        "know what a picture shows, so look at the samples."
     ]
     if saved:
         best = max(saved, key=lambda step: saved[step])
-        sentences.append(
-            f"The best checkpoint is that of step {best:,}, score {saved[best]:.2f}: --from best takes it."
-        )
+        sentences.append(f"The best checkpoint is step {best:,}, score {saved[best]:.2f}: --from best takes it.")
     return sentences
 
 
@@ -146,7 +144,7 @@ def _alarms(alarms: Sequence[Mapping[str, Any]]) -> list[str]:
 def _unjudged(metrics: Sequence[Mapping[str, Any]]) -> str:
     looked = any(key.startswith(("mode-collapse/", "cleanliness/")) for line in metrics[-20:] for key in line)
     if looked:
-        return "Too few pictures, or too few measures, for a score."
+        return "The looks at the samples lack a part of the score: too few pictures, or a run of an earlier version."
     return "Nothing was measured yet: the first look at the samples is at step 500; points are not judged."
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gankit.cli import Aliased, aligned, out_option, plugin_option
+from gankit.cli import RUN, Aliased, aligned, out_option, plugin_option
 
 if TYPE_CHECKING:
     from gankit.trained.evaluation import Evaluation
@@ -19,7 +19,7 @@ fid_option = click.option(
 
 
 @click.command("evaluate")
-@click.argument("what", metavar="RUN|DIR")
+@click.argument("what", type=RUN, metavar="RUN|DIR")
 @click.option("--data", metavar="DIR|NAME[:ARG]", help="Pictures to compare with; default: the run's own data.")
 @click.option(
     "--from",

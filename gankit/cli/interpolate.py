@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import out_option, plugin_option, scale_options
+from gankit.cli import RUN, out_option, plugin_option, scale_options
 
 ROWS = 8  # random pairs
 FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
 
 
 @click.command("interpolate")
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=RUN, metavar="RUN")
 @click.option(
     "--frames",
     type=click.IntRange(2),

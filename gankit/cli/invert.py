@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import out_option, plugin_option, scale_options
+from gankit.cli import RUN, out_option, plugin_option, scale_options
 
 
 @click.command("invert")
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=RUN, metavar="RUN")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @out_option("FILE.png", "Default: RUN/inversion.png.", "--output")
 @scale_options("to at least 160 pixels a picture")

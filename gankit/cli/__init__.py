@@ -61,7 +61,10 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(package_name="gankit", message="gankit %(version)s")
 def cli() -> None:
-    """A GAN toolkit whose first model is BEGAN. Begin with: gankit run began --data FOLDER"""
+    """A GAN toolkit whose first model is BEGAN. Begin with: gankit run FOLDER
+
+    RUN is the folder of a run, or `last` for the newest one below runs/.
+    """
 
 
 def main() -> None:
@@ -143,6 +146,20 @@ def aligned(rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> lis
     ]
 
 
+class RunPath(click.ParamType):
+    """The folder of a run; `last` is the newest one below runs/."""
+
+    name = "run"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from gankit.runs.overview import standing_for
+
+        return str(standing_for(value))
+
+
+RUN = RunPath()
+
+
 class Aliased(click.Option):
     """An option with further spellings, `aliases`, that its help does not show."""
 
@@ -209,6 +226,6 @@ def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "--plugin",
         "plugins",
         multiple=True,
-        metavar="FILE|MODULE",
+        metavar="FILE|DIR|MODULE",
         help="A plugin that is not installed; may be repeated.",
     )(function)

@@ -7,11 +7,11 @@ from typing import Literal
 
 import click
 
-from gankit.cli import from_option, out_option, plugin_option, say, scale_options
+from gankit.cli import RUN, from_option, out_option, plugin_option, say, scale_options
 
 
 @click.command("invert")
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=RUN, metavar="RUN")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @out_option("FILE.png", "Default: RUN/inversion.png.", "--output")
 @scale_options("to at least 160 pixels a picture")
@@ -59,8 +59,8 @@ def command(
     refuse_input(path, images)
     rebuilt = rebuild(run_folder, from_step, plugins, choose_device("auto"))
     inversion = invert(rebuilt, read_pictures(rebuilt, images), starts, steps, seed)
-    draw_inversion(inversion, [Path(name).name for name in images], path, scale, smooth)
-    for line in words(inversion, images):
+    missing = draw_inversion(inversion, [Path(name).name for name in images], path, scale, smooth)
+    for line in (*words(inversion, images), *missing):
         say(line)
     if inversion.reconstructed is None:
         say(f"D's reconstruction is left out: the discriminator of {rebuilt.model.name!r} gives none")

@@ -111,7 +111,7 @@ def _score(scored: Sequence[Mapping[str, Any]], saved: Mapping[int, float]) -> l
     last, values = scored[-1], parts(scored[-1]) or {}
     sentences = [
         f"At step {last['step']:,} the samples reach {values['variety']:.0%} of the variety, {values['form']:.0%} of "
-        f"the form and {values['clean']:.0%} of the cleanliness of other real pictures. These are measures: they do not "
+        f"the form and {values['clean']:.0%} of the cleanliness of other real pictures. These measures do not "
         "know what a picture shows, so look at the samples."
     ]
     if saved:

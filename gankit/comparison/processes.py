@@ -182,7 +182,8 @@ class Comparison:
             name: {"better": one.better, "space": one.space, "against": one.against, "ceiling": one.ceiling}
             for name, one in evaluation.measures.items()
         }
-        self.plan["notes"] = list(dict.fromkeys([*self.plan["notes"], *evaluation.notes]))
+        notes = [note for note in evaluation.notes if note not in evaluation.own]
+        self.plan["notes"] = list(dict.fromkeys([*self.plan["notes"], *notes]))
 
     def forget_other_measures(self) -> None:
         """Drop measures by other features than the current: an older gankit, or another set of extras, made them."""
@@ -190,7 +191,7 @@ class Comparison:
 
         measured = [row["measures"] for row in self.plan["runs"] if row.get("measures")]
         space = evaluation.deep(self.plan["data"]["shape"][0]).name if measured else ""
-        wanted = {f"kid-{space}", "grain"} | ({"fid"} if self.plan["asked"]["fid"] else set())
+        wanted = {f"kid-{space}", "copies"} | ({"fid"} if self.plan["asked"]["fid"] else set())
         missing = {name for measures in measured for name in wanted - measures.keys()}
         if not missing:
             return

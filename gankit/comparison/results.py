@@ -25,6 +25,7 @@ COST = {  # measures that need no pictures
     "rescues": "lower",
 }
 EXACT = {"peak_memory"}  # the same for every seed on one machine
+WORTH = dict.fromkeys(("images_per_second", "seconds_to_coverage", "peak_memory"), 0.01)  # less does not matter
 # Events that some runs never reach. The runs that reach one are a biased choice, so no difference is given.
 REACHED = {"seconds_to_coverage": "reached it", "collapse_step": "collapsed"}
 FIXED = ("arm", "seed", "folder", "outcome", "steps", "images", "alarm_step", "alarm")  # columns of the CSV
@@ -136,7 +137,7 @@ def table(
 
     `rows` hold "arm", "seed", "measures" (name -> value) and the names in COST. `about` holds for each measure what is
     "better" ("higher", "lower" or "nearer"), its "space" and its "ceiling". "nearer" compares the distances from the
-    ceiling. The p-values of a pair are corrected over all measures of the samples, and separately over those of COST.
+    ceiling. The p-values are corrected over all that the table says: all measures, COST too, and all pairs of arms.
     """
     seeds = sorted({row["seed"] for row in rows})
     cost = {name: {"better": better} for name, better in COST.items()}
@@ -165,39 +166,39 @@ def table(
             }
         )
         entries[-1]["note"] = _note(entries[-1])
-    for family in (False, True):
-        _compare(arms, [entry for entry in entries if entry["cost"] is family])
+    _compare(arms, entries)
     return entries
 
 
 def _compare(arms: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
     """Add to each entry the differences of all pairs of arms."""
-    for these, others in combinations(arms, 2):
-        differences = []
-        for entry in entries:
+    differences = []
+    for entry in entries:
+        for these, others in combinations(arms, 2):
             of, less = entry["arms"][these], entry["arms"][others]
             if entry["name"] in REACHED and (some(of) or some(less)):
                 continue
             these_values, other_values = (_to_compare(entry, one["values"]) for one in (of, less))
             difference = paired.difference(these_values, other_values, entry["name"] in EXACT)
             if difference is not None:
-                differences.append((entry, difference))
-        corrected = paired.holm([difference.p for _, difference in differences])
-        for (entry, difference), p in zip(differences, corrected, strict=True):
-            verdict = paired.verdict(difference, p, "lower" if entry["better"] == "nearer" else entry["better"])
-            entry["differences"].append(
-                {
-                    "of": these,
-                    "less": others,
-                    "mean": difference.mean,
-                    "interval": difference.interval,
-                    "p": difference.p,
-                    "p_corrected": p,
-                    "pairs": difference.pairs,
-                    "verdict": verdict,
-                    "sentence": _sentence(entry, these, others, difference, verdict),
-                }
-            )
+                differences.append((entry, these, others, difference))
+    corrected = paired.holm([difference.p for *_, difference in differences])
+    for (entry, these, others, difference), p in zip(differences, corrected, strict=True):
+        better = "lower" if entry["better"] == "nearer" else entry["better"]
+        verdict = paired.verdict(difference, p, better, WORTH.get(entry["name"], 0.0))
+        entry["differences"].append(
+            {
+                "of": these,
+                "less": others,
+                "mean": difference.mean,
+                "interval": difference.interval,
+                "p": difference.p,
+                "p_corrected": p,
+                "pairs": difference.pairs,
+                "verdict": verdict,
+                "sentence": _sentence(entry, these, others, difference, verdict),
+            }
+        )
 
 
 def _to_compare(entry: Mapping[str, Any], values: Sequence[float | None]) -> list[float | None]:

@@ -25,10 +25,12 @@ def neighbours(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None
     """Compare features (N, D) of real pictures with those (M, D) of generated ones; N, M > k.
 
     `real_reach`: `reach(real, k)`, if already computed. All four depend on N, M and k: compare only values of the same
-    three, and look at real against real as well. Raises ValueError for N or M ≤ k.
+    three, and look at real against real as well. Raises ValueError for N or M ≤ k, and where a number is not finite.
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"{len(real)} real and {len(fake)} generated: at least {k + 1} of each are needed")
+    if not (bool(real.isfinite().all()) and bool(fake.isfinite().all())):
+        raise ValueError("a feature is not finite: compare pictures without NaN")  # NaN would lie in no ball, unseen
     real, fake = real.double(), fake.double()  # in single precision the distances within a collapsed set are lost
     between = torch.cdist(real, fake)
     real_reach = reach(real, k) if real_reach is None else real_reach

@@ -50,8 +50,9 @@ def neighbours(run: RunFolder) -> dict[str, Any]:
     try:
         stored = run.neighbours
         numbers = {key: int(stored[key]) for key in ("step", "looked", "train", "held_out")}
-        nearer = None if stored.get("nearer") is None else float(stored["nearer"])
-        return {**numbers, "nearer": nearer, "source": still(run, (numbers["step"], run.neighbours_path))["source"]}
+        # An older gankit did not count copies.
+        counts = {key: None if stored.get(key) is None else int(stored[key]) for key in ("copies", "samples")}
+        return {**numbers, **counts, "source": still(run, (numbers["step"], run.neighbours_path))["source"]}
     except (OSError, UserError, KeyError, TypeError, ValueError, OverflowError):
         return {}
 

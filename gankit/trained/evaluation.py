@@ -37,7 +37,8 @@ COARSE = 500  # real pictures; with fewer, small differences mean nothing
 FRECHET = 2000  # held-out pictures that the Fréchet distance needs
 CELLS, PER_CELL = 100, 20  # NDB: the most cells, and the mean number of real pictures in a cell
 PAIRS = 500  # pairs of pictures for MS-SSIM
-LOOKED = 100_000  # the most training pictures in the search for copies
+LOOKED = 50_000  # the most training pictures in the search for copies: 200 MB of their windows
+COMPARED = 10_000  # the most held-out pictures in that search
 CLOSEST = 32  # samples shown beside their nearest training pictures
 
 Better = Literal["higher", "lower", "nearer"]  # nearer: to the real pictures' value, from either side
@@ -56,6 +57,7 @@ class Measure:
     real: int  # real pictures in one comparison
     n: int  # samples
     spread: float | None = None  # standard error; docs/measures.md says over which draws
+    interval: tuple[float, float] | None = None  # Wilson's 95 % interval of a share of the samples
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Evaluation:
     of: dict[str, Any]
     measures: dict[str, Measure]
     notes: list[str] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)  # the notes on these samples, and not on the measuring
     closest: Tensor | None = field(
         default=None, repr=False, compare=False
     )  # (m, C, S, 2S): beside() of those most like a copy
@@ -99,14 +102,14 @@ def evaluate(
     measures = comparison.shares() | comparison.native() | comparison.distances(space)
     for other in further:
         measures |= comparison.distances(other)
-    measures |= comparison.cleanliness() | comparison.diversity() | comparison.memorisation()
-    notes = [*pictures.notes, *comparison.notes]
+    measures |= comparison.cleanliness() | comparison.diversity() | comparison.copies(pictures.mirror)
+    notes = [*pictures.notes, *comparison.notes, *comparison.own]
     if space.name == "random-convolutions" and pictures.samples.shape[1] == 3:
         notes.append(
             "features are those of random convolutions: `pip install 'gankit[features]'` brings a network that knows "
             "what pictures show"
         )
-    return Evaluation(pictures.of, measures, notes, comparison.closest)
+    return Evaluation(pictures.of, measures, notes, comparison.own, comparison.closest)
 
 
 class _Comparison:
@@ -115,6 +118,7 @@ class _Comparison:
     def __init__(self, pictures: Pictures) -> None:
         self.samples, self.train, self.held_out = pictures.samples, pictures.train, pictures.held_out
         self.notes: list[str] = []
+        self.own: list[str] = []
         self.closest: Tensor | None = None
         self.sides = self._sides(ENOUGH)
         real = self.sides.real.stop - self.sides.real.start
@@ -252,23 +256,23 @@ class _Comparison:
         sizes = 2 * len(real), 2 * len(fake)
         return {"diversity": Measure(value, ceiling, "higher", space, "training", *sizes, _error(fake))}
 
-    def memorisation(self) -> dict[str, Measure]:
-        """The chance that a sample is nearer to a training picture than a held-out picture is."""
+    def copies(self, mirror: bool) -> dict[str, Measure]:
+        """The share of samples that are nearer to a training picture than 99 % of the held-out pictures are."""
         if len(self.held_out) < FEWEST:
             self.notes.append(
                 f"whether samples are copies of training pictures is not measured: {len(self.held_out)} pictures are "
                 f"held out, and it takes {FEWEST}"
             )
             return {}
-        nearest = copies(self.samples, self.train, self.held_out, LOOKED, len(self.samples))
-        if nearest.looked < len(self.train):
-            self.notes.append(
-                f"copies are looked for among {nearest.looked:,} of {len(self.train):,} training pictures"
-            )
-        first = nearest.distance.argsort()[:CLOSEST]
-        self.closest = beside(self.samples[first], self.train, nearest.place[first])
-        sizes = nearest.held_out, len(self.samples)
-        return {"memorisation": Measure(nearest.nearer, 0.5, "lower", f"pixels-{SIDE}", "held-out", *sizes)}
+        found = copies(self.samples, self.train, self.held_out, LOOKED, COMPARED, mirror)
+        self.own = [str(found)]
+        if found.looked < len(self.train):
+            self.notes.append(f"copies are looked for among {found.looked:,} of {len(self.train):,} training pictures")
+        worst = found.score.argsort(stable=True)[:CLOSEST]
+        self.closest = beside(self.samples[worst], self.train, found.place[worst], found.mirrored[worst])
+        sizes = found.held_out, len(self.samples)
+        space = "shifted-windows"
+        return {"copies": Measure(found.share, found.real, "lower", space, "held-out", *sizes, None, found.interval)}
 
     def _measure(
         self, estimate: tuple[float, float | None], ceiling: float, better: Better, space: str, sizes: tuple[int, int]

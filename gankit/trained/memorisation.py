@@ -1,7 +1,6 @@
-"""Whether samples are copies: the distances to their nearest training pictures, against those of held-out pictures.
+"""Whether samples are copies: their distances to the nearest training pictures, against those of held-out pictures.
 
-Meehan, Chaudhuri and Dasgupta 2020, "A Non-Parametric Test to Detect Data-Copying in Generative Models" (arXiv
-2004.05675), test the same distances. They are Euclidean, between pictures averaged to 16×16.
+`gankit.metrics.copies` has the distances and their sources.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from gankit.data.batches import to_float
 from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.files import replacing
-from gankit.metrics.features import pixels
-from gankit.metrics.neighbours import nearest
+from gankit.metrics.copies import EXACT, QUANTILE, SHARE, Nearest, Training, reduced
 from gankit.options import validate
 from gankit.report.sample_grid import COLUMNS, grid, save_grid, taken_apart
 from gankit.report.story import picture
@@ -35,39 +33,103 @@ LOOKED, BYTES, HELD_OUT = 20_000, 256 << 20, 200
 
 @dataclass(frozen=True)
 class Copies:
-    """The nearest training pictures of n samples."""
+    """Which of n samples are copies, and their nearest training pictures."""
 
-    distance: Tensor  # (n,), to the nearest training picture
-    place: Tensor  # (n,), its index in the order of `Real`
-    nearer: (
-        float  # the chance that a sample is nearer to a training picture than a held-out picture is; NaN without any
-    )
+    score: Tensor  # (n,): the distance to the nearest, over that below which only 1 % of held-out pictures are
+    copy: Tensor  # (n,) bool: the score is below 1, and the nearest at most half as far as the fifth nearest
+    place: Tensor  # (n,): the nearest one's index in the order of `Real`
+    mirrored: Tensor  # (n,) bool: that picture's mirror image is the nearest
     looked: int  # number of training pictures in the search
-    held_out: int  # number of held-out pictures
+    held_out: int  # number of held-out pictures; 0 if there are too few, and then no sample counts as a copy
+    real: float  # the share of further real pictures that would count as copies, mostly 0.01; NaN without any
+
+    @property
+    def share(self) -> float:
+        return float(self.copy.double().mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the share, over other samples."""
+        from scipy.stats import binomtest
+
+        found = binomtest(int(self.copy.sum()), len(self.copy)).proportion_ci(0.95, "wilson")
+        return float(found.low), float(found.high)
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the interval lies above that of real pictures."""
+        from scipy.stats import binomtest
+
+        among = binomtest(round(self.real * (self.held_out + 1)), self.held_out + 1)
+        return self.interval[0] > float(among.proportion_ci(0.95, "wilson").high)
+
+    def __str__(self) -> str:
+        """What the share says, in a sentence."""
+        count, total, (low, high) = int(self.copy.sum()), len(self.copy), self.interval
+        return (
+            f"copies: {count:,} of {total:,} samples ({count / total:.1%}; 95 % interval {low:.1%} to {high:.1%}) are "
+            f"as near to a training picture as {self.real:.1%} of real pictures, by {self.held_out:,} held-out ones: "
+            + ("more than chance explains" if self.beyond_chance else "no more than chance explains")
+        )
 
 
-def copies(samples: Tensor, train: Real, held_out: Real, looked: int, compared: int) -> Copies:
+def copies(samples: Tensor, train: Real, held_out: Real, looked: int, compared: int, mirror: bool = False) -> Copies:
     """The nearest of at most `looked` training pictures to each of the samples (n, C, S, S).
 
-    At most `compared` held-out pictures give the distances to compare with.
+    At most `compared` held-out pictures give the distances to compare with; fewer than 20 are too few. `mirror`: look
+    for mirrored training pictures too, which the samples of a run with `--mirror` may copy.
     """
     looked, compared = min(len(train), looked), min(len(held_out), compared)
-    both = torch.cat([pixels(samples), pixels(held_out[:compared])]) if compared else pixels(samples)
-    distance = torch.full((len(both),), math.inf, dtype=torch.double)
-    place = torch.zeros(len(both), dtype=torch.long)
-    for start in range(0, looked, train.chunk):
-        distances, indices = nearest(both, pixels(train[start : min(start + train.chunk, looked)]))
-        closer = distances < distance
-        distance[closer], place[closer] = distances[closer], indices[closer] + start
-    fake, real = distance[: len(samples)], distance[len(samples) :]
-    nearer = (fake[:, None] < real).double() + (fake[:, None] == real).double() / 2
-    return Copies(fake, place[: len(samples)], float(nearer.mean()), looked, compared)
+    compared = compared if compared >= FEWEST else 0
+    training = Training(train[start : min(start + train.chunk, looked)] for start in range(0, looked, train.chunk))
+    real = held_out.map(reduced, slice(0, compared)) if compared else samples[:0]
+    quantile = QUANTILE / (1 + mirror)
+    found = [_scores(samples, real, training, quantile)]
+    if mirror:  # apart: where a folder has mirror images of its own pictures, only mirrored copies hide behind them
+        found.append(_scores(samples.flip(3), real.flip(3), training, quantile))
+    (score, place, copy, among), *others = found
+    mirrored = torch.zeros_like(copy)
+    for other, other_place, other_copy, other_among in others:
+        mirrored = other < score
+        place = torch.where(mirrored, other_place, place)
+        score, copy, among = torch.minimum(score, other), copy | other_copy, among | other_among
+    expected = (int(among.sum()) + len(found)) / (compared + 1) if compared else math.nan
+    return Copies(score, copy, place, mirrored, looked, compared, expected)
 
 
-def beside(samples: Tensor, train: Real, places: Tensor) -> Tensor:
-    """Each sample (n, C, S, S) with a training picture to its right: (n, C, S, 2S)."""
-    pictures = train.pictures[train.order[places.numpy()]]
-    return torch.cat([samples, to_float(torch.from_numpy(pictures))], 3)
+def _scores(
+    samples: Tensor, held_out: Tensor, training: Training, quantile: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of the samples: scores, places and which are copies; of the held-out pictures which would be: (n,) or (m,).
+
+    The limit is the k-th smallest distance of m held-out pictures, k ≥ 1: a further one is below it with a chance of
+    k / (m + 1).
+    """
+    near = training.nearest(samples)
+    if not len(held_out):
+        nothing = torch.zeros(len(samples), dtype=torch.bool)
+        return near.distance[:, 0], near.place[:, 0], nothing, nothing[:0]
+    real = training.nearest(held_out)
+    # The signs in one unit: what a tenth of the held-out pictures are below.
+    unit = real.distance.quantile(0.1, 0).clamp(min=EXACT)
+    (score, place, ratio), (others, _, other_ratio) = _nearer(near, unit), _nearer(real, unit)
+    last = max(1, int(quantile * (len(held_out) + 1))) - 1
+    limit = others.sort().values[last].clamp(min=EXACT / float(unit[0]))
+    return score / limit, place, (score < limit) & (ratio <= SHARE), (others < limit) & (other_ratio <= SHARE)
+
+
+def _nearer(near: Nearest, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distance in units, place and ratio by the sign that sees each picture nearer."""
+    sign = (near.distance / unit).argmin(1, keepdim=True)
+    distance, place, ratio = (part.gather(1, sign)[:, 0] for part in (near.distance / unit, near.place, near.ratio))
+    return distance, place, ratio
+
+
+def beside(samples: Tensor, train: Real, places: Tensor, mirrored: Tensor) -> Tensor:
+    """Each sample (n, C, S, S) with a training picture, or its mirror image, to its right: (n, C, S, 2S)."""
+    pictures = to_float(torch.from_numpy(train.pictures[train.order[places.numpy()]]))
+    shown = torch.where(mirrored[:, None, None, None], pictures.flip(3), pictures)
+    return torch.cat([samples, shown], 3)
 
 
 def draw_real(run: RunFolder) -> Path | None:
@@ -97,11 +159,11 @@ def draw_neighbours(run: RunFolder) -> Path | None:
         return None
     train, held_out = Real(data.train), Real(data.held_out)
     looked = min(LOOKED, BYTES // math.prod(data.train.shape[1:]))
-    near = copies(samples, train, held_out, looked, HELD_OUT)
+    near = copies(samples, train, held_out, looked, HELD_OUT, config.mirror)
     record: dict[str, Any] = {"step": step, "looked": near.looked, "train": len(train), "held_out": near.held_out}
-    if near.held_out >= FEWEST:
-        record["nearer"] = round(near.nearer, 4)
-    sheet = Image.fromarray(grid(beside(samples, train, near.place)).numpy())
+    if near.held_out:
+        record |= {"copies": int(near.copy.sum()), "samples": len(samples)}
+    sheet = Image.fromarray(grid(beside(samples, train, near.place, near.mirrored)).numpy())
     with replacing(run.neighbours_path) as written:
         sheet.save(written, format="PNG")
     write_json(run.folder / "neighbours.json", record)

@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +63,7 @@ class Pictures:
     held_out: Real
     of: dict[str, Any]  # the source of the samples and of the data, for the result
     notes: list[str] = field(default_factory=list)
+    mirror: bool = True  # whether samples may copy mirrored training pictures; of a folder nobody knows
 
 
 def collect(
@@ -127,7 +128,7 @@ def _of_run(
         "step": rebuilt.step,
         "generator": "averaged" if averaged else "bare",
     }
-    return _against(samples, opened, of, notes)
+    return replace(_against(samples, opened, of, notes), mirror=rebuilt.config.mirror)
 
 
 def open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) -> Data:

@@ -178,6 +178,21 @@ def test_imle_draws_the_nearest_of_the_last_samples_again():
     assert value == pytest.approx(expected / spread**2)
 
 
+def test_imle_pulls_nothing_where_batch_normalisation_would_see_one_latent_alone():
+    """Its variance is 0 then, and the gradient would be rounding over the root of a tiny number."""
+    normalised = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Unflatten(1, (2, 1, 1)), torch.nn.BatchNorm2d(2))
+    normalised = normalised.double()
+    gradients = {}
+    for name, fake in (("one", [[5.0, 5], [0, 0]]), ("two", [[0.0, 1], [0, 0]])):
+        made = asked(np.array([[1.0, 2], [3, 5]]), np.array(fake), np.array([[0.0, 0.1], [0, 0.8]]))
+        made.networks["generator"] = normalised
+        made.model.generate = lambda networks, noise, labels: networks["generator"](noise).flatten(1)
+        value = ImplicitLikelihood(ImplicitLikelihood.Options())(made)
+        gradients[name] = torch.autograd.grad(value, normalised[0].weight)[0].abs().max()
+    assert gradients["one"] == 0
+    assert gradients["two"] > 0
+
+
 def test_imle_looks_among_the_samples_of_the_same_class_first():
     real = np.array([[0.0, 0], [0, 1]])
     fake = np.array([[5.0, 0], [0, 0.9]])

@@ -83,10 +83,26 @@ def test_losses_are_the_hinge_on_the_batch_and_the_energy_with_the_pulling_away_
         assert float(losses.readings["ebgan/margin"]) == near(margin)
 
 
-def test_the_hinge_is_on_the_mean_energy_of_the_batch_and_not_on_each_picture():
-    """The paper's hinge is inside the expectation; there it gives 0.2: 0.4 for one picture and 0 for the other."""
-    losses = model().losses(step_with(model(), [1.0], [0.2, 0.8], 0.6, np.eye(2)))
-    assert float(losses.by_network["discriminator"]) == near(1.0 + 0.1)
+def test_the_hinge_is_on_the_mean_energy_of_the_batch_and_in_the_paper_on_each_picture():
+    """In the paper it is inside the expectation: 0.4 for one picture and 0 for the other."""
+    for hinge, gap in (("batch", 0.1), ("picture", 0.2)):
+        ebgan = model(hinge=hinge)
+        losses = ebgan.losses(step_with(ebgan, [1.0], [0.2, 0.8], 0.6, np.eye(2)))
+        assert float(losses.by_network["discriminator"]) == near(1.0 + gap)
+    assert EBGAN.presets["paper"]["model"]["hinge"] == "picture"
+
+
+@given(energies, st.floats(0.125, 5), st.sampled_from(["batch", "picture"]))
+@settings(deadline=None)
+def test_the_hinge_s_gradient_is_that_of_the_formula(fake, margin, hinge):
+    """d L_D / d D(G(z_i)): −1/N below the margin, and 0 above it, of the picture or of the batch's mean."""
+    ebgan = model(hinge=hinge, pull_away=0)
+    step = step_with(ebgan, [1.0], fake, margin, np.eye(len(fake)))
+    energy = step.judged_fake.energy.requires_grad_()
+    (gradient,) = torch.autograd.grad(ebgan.losses(step).by_network["discriminator"], energy)
+    below = np.array(fake) < margin if hinge == "picture" else np.full(len(fake), np.mean(fake) < margin)
+    assert gradient.dtype == torch.float64
+    assert gradient.numpy() == near(np.where(below, -1 / len(fake), 0.0))
 
 
 UNITS = {"norm": lambda norm: norm, "rms": lambda norm: norm / np.sqrt(N), "mse": lambda norm: norm**2 / N}

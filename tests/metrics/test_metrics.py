@@ -211,6 +211,15 @@ def test_too_few_points_for_the_neighbours_are_refused():
         neighbours(torch.rand(5, 2), torch.rand(50, 2))
 
 
+@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused_and_not_taken_for_far_ones(broken, value):
+    sides = [torch.rand(20, 2), torch.rand(20, 2)]
+    sides[broken][3, 1] = value
+    with pytest.raises(ValueError, match="not finite"):
+        neighbours(*sides)
+
+
 def test_pixels_are_means_over_areas_and_their_distance_the_mean_over_pairs():
     pictures = torch.rand(5, 3, 32, 32, dtype=torch.float64)
     features = pixels(pictures)

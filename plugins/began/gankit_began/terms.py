@@ -5,11 +5,12 @@ Two use the encoder as the generator's inverse; two compare the codes of generat
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 import gankit
 from gankit import LossTerm, Model, Step, UserError
@@ -160,7 +161,10 @@ class ImplicitLikelihood(_OfCodes[ImplicitLikelihoodOptions]):
     summary = "every real picture pulls the nearest of the last samples, in code space (try a weight of 0.3)"
 
     def __call__(self, step: Step) -> Tensor:
-        """0-dim: 0 if every real code has an equal one, about 1 if its nearest is as far as another real code."""
+        """0-dim: 0 if every real code has an equal one, about 1 if its nearest is as far as another real code.
+
+        Also 0 if a generator with batch normalisation would draw one latent alone, as can be in a tiny batch.
+        """
         fake, real = self.codes(step)
         together = len(step.noise) // len(fake)  # latents for one code: several with a view that stacks items
         self._remember("latents", step.noise.unflatten(0, (-1, together)))
@@ -177,12 +181,20 @@ class ImplicitLikelihood(_OfCodes[ImplicitLikelihoodOptions]):
         nearest = far.argmin(1)
         if labels is not None and by_label:
             labels = self.memory["labels"][nearest].flatten()
-        drawn = step.redraw(self.memory["latents"][nearest].flatten(0, 1), labels)
+        latents = self.memory["latents"][nearest].flatten(0, 1)
+        drawn = step.redraw(latents, labels)
         code = step.model.judge(step.networks, step.view(drawn), labels).code
         assert code is not None
-        return (code.flatten(1) - real).square().sum(1).mean() / self.spread(real).square()
+        value = (code.flatten(1) - real).square().sum(1).mean() / self.spread(real).square()
+        # One latent for all: batch normalisation has no variance to divide by, and the gradient would be rounding.
+        return value * (latents != latents[:1]).any() if _batch_normalised(step.networks) else value
 
     def _remember(self, name: str, batch: Tensor) -> None:
         """Append the batch to the memory, and drop the oldest rows."""
         before = self.memory.get(name, batch[:0])
         self.memory[name] = torch.cat([before, batch])[-self.options.remembered :].clone()
+
+
+def _batch_normalised(networks: Mapping[str, Any]) -> bool:
+    generator = networks.get("generator")
+    return isinstance(generator, nn.Module) and any(isinstance(one, nn.BatchNorm2d) for one in generator.modules())

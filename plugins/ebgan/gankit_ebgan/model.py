@@ -35,7 +35,7 @@ class EBGAN(Model):
             letter="m", note="The energy above which the discriminator no longer pushes generated pictures up."
         )
     }
-    presets = {"paper": {"model": {"energy": "norm", "pull_away": 0.1, "updates": "alternating"}}}
+    presets = {"paper": {"model": {"energy": "norm", "hinge": "picture", "pull_away": 0.1, "updates": "alternating"}}}
 
     class Settings(gankit.Settings):
         energy: Literal["norm", "rms", "mse"] = Field(
@@ -43,6 +43,9 @@ class EBGAN(Model):
         )
         margin: Annotated[float, Field(gt=0, le=1e30)] | Literal["auto"] = Field(
             "auto", description="m, in the unit of `energy`; auto: follows the real energy as it falls"
+        )
+        hinge: Literal["batch", "picture"] = Field(
+            "batch", description="on the batch's mean energy, or on each picture's, as in the paper"
         )
         pull_away: float = Field(
             0.1, ge=0, le=1e30, description="weight of the pulling-away term beside the norm; 0: plain EBGAN"
@@ -100,7 +103,8 @@ class EBGAN(Model):
     def losses(self, step: Step) -> Losses:
         """L_D = D(x) + [m − D(G(z))]⁺, L_G = D(G(z)) + pull_away · f_PT(Enc(G(z))): sections 2.1 and 2.4.
 
-        The hinge is on the batch's mean energy.
+        With hinge=picture it is the paper's (equation 1), the mean of [m − D(G(z))]⁺ over the pictures; with batch, the
+        default, [m − mean D(G(z))]⁺, which lets go of all pictures at once.
         """
         m = step.knobs["margin"]
         D_x = step.energy_real
@@ -115,7 +119,9 @@ class EBGAN(Model):
                 )
             readings["ebgan/pull-away"] = f_PT = pulling_away(code)
             generator = generator + self.settings.pull_away * self.slope(D_Gz, step.seen_fake[0].numel()) * f_PT
-        return Losses({"discriminator": D_x + F.relu(m - D_Gz), "generator": generator}, readings)
+        energies = step.judged_fake.energy if self.settings.hinge == "picture" else D_Gz
+        assert energies is not None
+        return Losses({"discriminator": D_x + F.relu(m - energies).mean(), "generator": generator}, readings)
 
 
 class MarginOptions(gankit.Options):

@@ -56,12 +56,17 @@ class Copies:
         return float(found.low), float(found.high)
 
     @property
-    def beyond_chance(self) -> bool:
-        """Whether the interval lies above that of real pictures."""
+    def chance(self) -> float:
+        """The share up to which chance explains it: the upper end of that of real pictures, known from few."""
         from scipy.stats import binomtest
 
         among = binomtest(round(self.real * (self.held_out + 1)), self.held_out + 1)
-        return self.interval[0] > float(among.proportion_ci(0.95, "wilson").high)
+        return float(among.proportion_ci(0.95, "wilson").high)
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the interval lies above what chance explains."""
+        return self.interval[0] > self.chance
 
     def __str__(self) -> str:
         """What the share says, in a sentence."""

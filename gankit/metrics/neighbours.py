@@ -45,7 +45,7 @@ def neighbours(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None
 
 
 def clipped_density(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None) -> float:
-    """Clipped Density, in [0, 1], of generated features (M, D): 1 for real ones, and it falls with the share of bad ones.
+    """Clipped Density, in [0, 1], of generated features (M, D): 1 for real ones, and falling with bad ones.
 
     No ball is larger than the median one, so that no outlier's ball takes everything in; a sample counts for at most
     1, so that samples in the crowd make up for no others; and the value is over that of the real features (N, D),

@@ -164,7 +164,7 @@ def draw_neighbours(run: RunFolder) -> Path | None:
         return None
     train, held_out = Real(data.train), Real(data.held_out)
     looked = min(LOOKED, BYTES // math.prod(data.train.shape[1:]))
-    near = copies(samples, train, held_out, looked, HELD_OUT, config.mirror)
+    near = copies(samples, train, held_out, looked, HELD_OUT, run.config.get("mirror") is True)
     record: dict[str, Any] = {"step": step, "looked": near.looked, "train": len(train), "held_out": near.held_out}
     if near.held_out:
         record |= {"copies": int(near.copy.sum()), "samples": len(samples)}

@@ -191,7 +191,7 @@ class Comparison:
 
         measured = [row["measures"] for row in self.plan["runs"] if row.get("measures")]
         space = evaluation.deep(self.plan["data"]["shape"][0]).name if measured else ""
-        wanted = {f"kid-{space}", "copies"} | ({"fid"} if self.plan["asked"]["fid"] else set())
+        wanted = {f"kid-{space}", "copies", "clipped-density"} | ({"fid"} if self.plan["asked"]["fid"] else set())
         missing = {name for measures in measured for name in wanted - measures.keys()}
         if not missing:
             return

@@ -26,6 +26,8 @@ COST = {  # measures that need no pictures
 }
 EXACT = {"peak_memory"}  # the same for every seed on one machine
 WORTH = dict.fromkeys(("images_per_second", "seconds_to_coverage", "peak_memory"), 0.01)  # less does not matter
+# Shown and not compared: above 1 it says that samples are in the crowd, and `clipped-density` is its calibrated form.
+SHOWN = {"density", "density-native"}
 # Events that some runs never reach. The runs that reach one are a biased choice, so no difference is given.
 REACHED = {"seconds_to_coverage": "reached it", "collapse_step": "collapsed"}
 FIXED = ("arm", "seed", "folder", "outcome", "steps", "images", "alarm_step", "alarm")  # columns of the CSV
@@ -176,7 +178,7 @@ def _compare(arms: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
     for entry in entries:
         for these, others in combinations(arms, 2):
             of, less = entry["arms"][these], entry["arms"][others]
-            if entry["name"] in REACHED and (some(of) or some(less)):
+            if entry["name"] in SHOWN or (entry["name"] in REACHED and (some(of) or some(less))):
                 continue
             these_values, other_values = (_to_compare(entry, one["values"]) for one in (of, less))
             difference = paired.difference(these_values, other_values, entry["name"] in EXACT)
@@ -202,10 +204,17 @@ def _compare(arms: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
 
 
 def _to_compare(entry: Mapping[str, Any], values: Sequence[float | None]) -> list[float | None]:
-    """The values, or their distances from the ceiling where nearer is better."""
-    if entry["better"] != "nearer":
+    """The values that are compared: nothing is better than what real pictures reach.
+
+    Where nearer is better they are the distances from the ceiling, else the values up to it, or down to it.
+    """
+    ceiling = entry["ceiling"]
+    if ceiling is None:
         return list(values)
-    return [None if value is None else abs(value - entry["ceiling"]) for value in values]
+    kept = {"nearer": lambda value: abs(value - ceiling), "higher": lambda value: min(value, ceiling)}.get(
+        entry["better"], lambda value: max(value, ceiling)
+    )
+    return [None if value is None else kept(value) for value in values]
 
 
 def _value(rows: Sequence[Mapping[str, Any]], arm: str, seed: int, name: str) -> float | None:

@@ -1,7 +1,8 @@
 """How two sets of feature vectors cover each other: balls around each point that reach its k-th nearest neighbour.
 
 Kynkäänniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative Models" (arXiv 1904.06991);
-Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models" (arXiv 2002.09797).
+Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models" (arXiv 2002.09797);
+Salvy et al. 2026, "Enhanced Generative Model Evaluation with Clipped Density and Coverage" (arXiv 2507.01761).
 """
 
 from __future__ import annotations
@@ -41,6 +42,21 @@ def neighbours(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None
         density=float(in_real.float().sum(0).mean() / k),
         coverage=float((between.amin(1) <= real_reach).float().mean()),
     )
+
+
+def clipped_density(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None) -> float:
+    """Clipped Density, in [0, 1], of generated features (M, D): 1 for real ones, and falling with bad ones.
+
+    No ball is larger than the median one, so that no outlier's ball takes everything in; a sample counts for at most
+    1, so that samples in the crowd make up for no others; and the value is over that of the real features (N, D),
+    N > k, themselves. Arguments as those of `neighbours`.
+    """
+    real, fake = real.double(), fake.double()
+    real_reach = reach(real, k) if real_reach is None else real_reach
+    radii = real_reach.clamp(max=float(real_reach.median()))[:, None]
+    among = torch.cdist(real, real).fill_diagonal_(float("inf"))
+    of_fake, of_real = (((far <= radii).sum(0) / k).clamp(max=1).mean() for far in (torch.cdist(real, fake), among))
+    return float((of_fake / of_real).clamp(max=1))
 
 
 def reach(points: Tensor, k: int) -> Tensor:

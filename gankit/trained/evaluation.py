@@ -21,7 +21,7 @@ from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.cleanliness import SHARED, edge, ground_colour, over_real, over_set, per_picture
 from gankit.metrics.distances import frechet_distance, kernel_distance
 from gankit.metrics.features import pixels
-from gankit.metrics.neighbours import Neighbours, neighbours, reach
+from gankit.metrics.neighbours import Neighbours, clipped_density, neighbours, reach
 from gankit.metrics.similarity import ms_ssim
 from gankit.metrics.spaces import Space, deep, inception
 from gankit.runs.folder import RunFolder, strict
@@ -184,7 +184,10 @@ class _Comparison:
         radii = reach(real, NEIGHBOURS)
         rows, best = (
             torch.tensor(
-                [neighbours(real, some, NEIGHBOURS, radii) for some in side[: len(side) // size * size].split(size)]
+                [
+                    (*neighbours(real, some, NEIGHBOURS, radii), clipped_density(real, some, NEIGHBOURS, radii))
+                    for some in side[: len(side) // size * size].split(size)
+                ]
             )
             for side in (fake, other)
         )
@@ -196,9 +199,9 @@ class _Comparison:
                 space,
                 (size, len(rows) * size),
             )
-            for column, name in enumerate(Neighbours._fields)
+            for column, name in enumerate((*Neighbours._fields, "clipped-density"))
         }
-        return {name: measures[name] for name in ("coverage", "precision", "recall", "density")}
+        return {name: measures[name] for name in ("coverage", "precision", "recall", "density", "clipped-density")}
 
     def distances(self, space: Space) -> dict[str, Measure]:
         """KID and the Fréchet distance in the features of a network."""
@@ -254,7 +257,7 @@ class _Comparison:
         value, ceiling = float(fake.mean()), float(real.mean())
         space = f"ms-ssim-{self.samples.shape[-1]}"
         sizes = 2 * len(real), 2 * len(fake)
-        return {"diversity": Measure(value, ceiling, "higher", space, "training", *sizes, _error(fake))}
+        return {"diversity": Measure(value, ceiling, "nearer", space, "training", *sizes, _error(fake))}
 
     def copies(self, mirror: bool) -> dict[str, Measure]:
         """The share of samples that are nearer to a training picture than 99 % of the held-out pictures are."""
@@ -272,7 +275,7 @@ class _Comparison:
         self.closest = beside(self.samples[worst], self.train, found.place[worst], found.mirrored[worst])
         sizes = found.held_out, len(self.samples)
         space = "shifted-windows"
-        return {"copies": Measure(found.share, found.real, "lower", space, "held-out", *sizes, None, found.interval)}
+        return {"copies": Measure(found.share, found.chance, "lower", space, "held-out", *sizes, None, found.interval)}
 
     def _measure(
         self, estimate: tuple[float, float | None], ceiling: float, better: Better, space: str, sizes: tuple[int, int]

@@ -56,12 +56,17 @@ class Copies:
         return float(found.low), float(found.high)
 
     @property
-    def beyond_chance(self) -> bool:
-        """Whether the interval lies above that of real pictures."""
+    def chance(self) -> float:
+        """The share up to which chance explains it: the upper end of that of real pictures, known from few."""
         from scipy.stats import binomtest
 
         among = binomtest(round(self.real * (self.held_out + 1)), self.held_out + 1)
-        return self.interval[0] > float(among.proportion_ci(0.95, "wilson").high)
+        return float(among.proportion_ci(0.95, "wilson").high)
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the interval lies above what chance explains."""
+        return self.interval[0] > self.chance
 
     def __str__(self) -> str:
         """What the share says, in a sentence."""
@@ -159,7 +164,7 @@ def draw_neighbours(run: RunFolder) -> Path | None:
         return None
     train, held_out = Real(data.train), Real(data.held_out)
     looked = min(LOOKED, BYTES // math.prod(data.train.shape[1:]))
-    near = copies(samples, train, held_out, looked, HELD_OUT, config.mirror)
+    near = copies(samples, train, held_out, looked, HELD_OUT, run.config.get("mirror") is True)
     record: dict[str, Any] = {"step": step, "looked": near.looked, "train": len(train), "held_out": near.held_out}
     if near.held_out:
         record |= {"copies": int(near.copy.sum()), "samples": len(samples)}

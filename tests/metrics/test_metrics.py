@@ -21,7 +21,7 @@ from gankit.errors import UserError
 from gankit.metrics.distances import frechet_distance, kernel_distance
 from gankit.metrics.efficientnet import EfficientNetLite0, weights
 from gankit.metrics.features import pixels
-from gankit.metrics.neighbours import mean_distance, nearest, neighbours
+from gankit.metrics.neighbours import clipped_density, mean_distance, nearest, neighbours
 from gankit.metrics.normality import beside_normal, normality
 from gankit.metrics.similarity import ms_ssim
 from gankit.metrics.wasserstein import between_normals, between_normals_on_a_line, between_samples
@@ -204,6 +204,23 @@ def test_one_picture_repeated_is_precise_and_covers_nothing():
     assert told.precision == 1
     assert told.coverage < 0.1
     assert told.recall < 0.1
+
+
+@pytest.mark.parametrize("bad", [0.0, 0.25, 0.5, 1.0])
+def test_clipped_density_falls_with_the_share_of_bad_samples(bad):
+    drawn = np.random.default_rng(0)
+    real = drawn.normal(size=(500, 4))
+    good = drawn.normal(size=(500, 4))
+    good[: int(bad * 500)] += 100
+    value = clipped_density(torch.tensor(real), torch.tensor(good))
+    assert value == pytest.approx(1 - bad, abs=0.06)
+    distances = np.linalg.norm(real[:, None] - real, axis=2)
+    radii = np.sort(distances, axis=1)[:, 5]
+    radii = np.minimum(radii, np.sort(radii)[249])  # torch takes the lower median
+    np.fill_diagonal(distances, np.inf)
+    counts = [(far <= radii[:, None]).sum(0) / 5 for far in (np.linalg.norm(real[:, None] - good, axis=2), distances)]
+    fake, own = (np.minimum(count, 1).mean() for count in counts)
+    assert value == pytest.approx(min(1, fake / own))
 
 
 def test_too_few_points_for_the_neighbours_are_refused():

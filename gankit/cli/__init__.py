@@ -61,7 +61,10 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(package_name="gankit", message="gankit %(version)s")
 def cli() -> None:
-    """A GAN toolkit whose first model is BEGAN. Begin with: gankit run began --data FOLDER"""
+    """A GAN toolkit whose first model is BEGAN. Begin with: gankit run FOLDER
+
+    RUN is the folder of a run, or `last` for the newest one below runs/.
+    """
 
 
 def main() -> None:
@@ -141,6 +144,20 @@ def aligned(rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> lis
         "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, wide, strict=True)).rstrip()
         for row in rows
     ]
+
+
+class RunPath(click.ParamType):
+    """The folder of a run; `last` is the newest one below runs/."""
+
+    name = "run"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from gankit.runs.overview import standing_for
+
+        return str(standing_for(value))
+
+
+RUN = RunPath()
 
 
 class Aliased(click.Option):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import out_option, say, scale_options
+from gankit.cli import RUN, out_option, say, scale_options
 
 
 @click.command("animate")
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=RUN, metavar="RUN")
 @out_option("FILE.gif|.mp4", "Default: RUN/animation.gif.", "--output")
 @scale_options("to at least 512 pixels in all")
 def command(run: str, out: str | None, scale: int | None, smooth: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from gankit.cli import aligned, from_option, out_option, plugin_option, say
+from gankit.cli import RUN, aligned, from_option, out_option, plugin_option, say
 
 if TYPE_CHECKING:
     from gankit.trained.evaluation import Evaluation
@@ -19,7 +19,7 @@ fid_option = click.option(
 
 
 @click.command("evaluate")
-@click.argument("what", metavar="RUN|DIR")
+@click.argument("what", type=RUN, metavar="RUN|DIR")
 @click.option("--data", metavar="DIR|NAME[:ARG]", help="Pictures to compare with; default: the run's own data.")
 @from_option("Checkpoint of the run")
 @click.option("--n", type=click.IntRange(20), default=2000, show_default=True, metavar="N", help="Number of samples.")

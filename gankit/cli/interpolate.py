@@ -7,14 +7,14 @@ from typing import Literal
 
 import click
 
-from gankit.cli import from_option, out_option, plugin_option, say, scale_options
+from gankit.cli import RUN, from_option, out_option, plugin_option, say, scale_options
 
 ROWS = 8  # random pairs
 FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
 
 
 @click.command("interpolate")
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=RUN, metavar="RUN")
 @click.option(
     "--frames",
     type=click.IntRange(2),

@@ -7,11 +7,11 @@ from typing import Literal
 
 import click
 
-from gankit.cli import from_option, out_option, plugin_option, say, scale_options
+from gankit.cli import RUN, from_option, out_option, plugin_option, say, scale_options
 
 
 @click.command("invert")
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=RUN, metavar="RUN")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @out_option("FILE.png", "Default: RUN/inversion.png.", "--output")
 @scale_options("to at least 160 pixels a picture")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import say
+from gankit.cli import RUN, say
 
 
 @click.command("report")
-@click.argument("run", metavar="RUN|COMPARISON")
+@click.argument("run", type=RUN, metavar="RUN|COMPARISON")
 def command(run: str) -> None:
     """Rewrite report.html and losses.png of RUN, also while it trains; or report.html of a comparison."""
     from gankit.report import draw_losses, write_report

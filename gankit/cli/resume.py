@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from gankit.cli import exit_code, from_option, out_option, plugin_option
+from gankit.cli import RUN, exit_code, from_option, out_option, plugin_option
 from gankit.cli.flags import SettingsCommand, flags
 
 
 @click.command("resume", cls=SettingsCommand)
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=RUN, metavar="RUN")
 @flags("steps", "time", resumed=True)
 @from_option("Checkpoint to resume")
 @out_option("DIR", "Continue in a new folder, as a branch.")

@@ -7,13 +7,13 @@ from typing import Literal
 
 import click
 
-from gankit.cli import from_option, out_option, plugin_option, say, scale_options
+from gankit.cli import RUN, from_option, out_option, plugin_option, say, scale_options
 
 PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".mp4")  # no name of a folder
 
 
 @click.command("sample")
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=RUN, metavar="RUN")
 @click.option("-n", "--number", "n", type=click.IntRange(1), default=64, show_default=True, help="Number of pictures.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for the latents.")
 @from_option("Checkpoint to use")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,26 @@ def overview(folder: str | Path) -> list[Row]:
     rows = [_row(path) for path in _run_folders(top)]
     rows.sort(key=lambda row: row.started or "", reverse=True)
     return sorted(rows, key=lambda row: row.error is not None)
+
+
+LAST = "last"  # as a run: the newest one
+
+
+def standing_for(run: str | Path) -> Path:
+    """The folder of a run that is named by its folder, or as `last`: the newest below runs/, first in `gankit runs`.
+
+    A run folder of the name `last` is itself. Raises `UserError` if there is no run.
+    """
+    folder = Path(os.path.expanduser(run))
+    if str(run) != LAST or (folder / "config.json").is_file():
+        return folder
+    started = {}
+    for path in _run_folders(Path("runs")):
+        with suppress(UserError, OSError):
+            started[path] = str(RunFolder(path).environment.get("started") or "")
+    if not started:
+        raise UserError(f"there is no run below runs/: give the folder of a run in place of `{LAST}`")
+    return max(started, key=lambda path: started[path])
 
 
 def _run_folders(top: Path) -> list[Path]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gankit.runs.folder import RunFolder
+from gankit.runs.overview import standing_for
 
 
 class Run(RunFolder):
     """A run folder: its settings, metrics, samples and checkpoints. Shows its last samples in a notebook."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """`folder`: that of a run, or `last`: the newest one below runs/."""
+        super().__init__(standing_for(folder))
 
     def sample(self, n: int = 64, seed: int = 0, plugins: Sequence[str] = ()) -> Any:
         """`n` pictures of the averaged generator, a float tensor (n, C, S, S) in [-1, 1]; or points (n, D).

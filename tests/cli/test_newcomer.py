@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, SMALL, TINY, Gankit, contents, read, refused, timeless, weights
 from PIL import Image
+
+import gankit as package
 
 TRAINED = ("--image-size", 16, "--batch-size", 4, "--precision", "fp32", "--steps", 1)
 
@@ -157,6 +160,44 @@ def test_the_file_on_the_page_of_settings_trains(gankit: Gankit, undrawn, tmp_pa
     assert (config["data"], list(config["views"])) == (str(messy), ["augment"])
     compared = ("compare", "began", "ebgan", "--config", "mine.toml", "--steps", 1)
     refused(gankit(*compared), "is for model 'began', and the model is 'ebgan'")
+
+
+# The last run.
+
+
+def test_last_is_the_newest_run_below_runs_wherever_a_run_is_asked_for(gankit: Gankit, finished: Path, tmp_path: Path):
+    for name, started in (
+        ("a", "2026-01-02T00:00:00"),
+        ("z", "2026-01-01T00:00:00"),
+        ("deep/b", "2026-01-03T00:00:00"),
+    ):
+        folder = Path(shutil.copytree(finished, tmp_path / "runs" / name))
+        environment = read(folder / "environment.json")
+        (folder / "environment.json").write_text(json.dumps(environment | {"started": started}))
+    (tmp_path / "runs" / "broken").mkdir()
+    (tmp_path / "runs" / "broken" / "config.json").write_text("{}")
+    (tmp_path / "runs" / "broken" / "environment.json").write_text("{")
+    newest = Path("runs/deep/b")
+    shutil.copy(next((newest / "samples").iterdir()), "picture.png")
+    for command, words, made in (
+        ("sample", ("-n", 1), "sample.png"),
+        ("invert", ("picture.png", "--steps", 1), "inversion.png"),
+        ("interpolate", ("--frames", 2), "interpolation.gif"),
+        ("animate", (), "animation.gif"),
+        ("report", (), "report.html"),
+    ):
+        said = gankit(command, "last", *words)
+        assert (said.code, said.out.splitlines()[-1]) == (0, str(newest / made)), said.err
+    assert gankit("resume", "last", "--steps", 9).code == 0
+    assert read(newest / "result.json")["steps"] == 9
+    assert gankit("evaluate", "last", "--n", 20, "--json").out.startswith("{")
+    assert package.Run("last").folder == newest
+
+
+def test_without_a_run_last_is_refused_and_a_run_of_that_name_is_itself(gankit: Gankit, finished: Path, tmp_path: Path):
+    refused(gankit("sample", "last"), "no run below runs/")
+    shutil.copytree(finished, tmp_path / "last")
+    assert gankit("sample", "last", "-n", 1).out.strip() == "last/sample.png"
 
 
 # Help.

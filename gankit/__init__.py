@@ -7,7 +7,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gankit.api import resume, run
+    from gankit.api import compare, resume, run
     from gankit.builtin.networks import ResizeConvolution
     from gankit.components import (
         Alarm,
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from gankit.model import Judged, Losses, Machine, Model, NetworkPair, Remedy, Settings, Step
     from gankit.options import Component, Curve, Options
     from gankit.trained.run import Run
+    from gankit.training.watcher import Watcher
 
 _HOMES = {
-    "gankit.api": ("resume", "run"),
+    "gankit.api": ("compare", "resume", "run"),
     "gankit.components": (
         "Alarm",
         "Artifact",
@@ -57,6 +58,7 @@ _HOMES = {
     "gankit.builtin.networks": ("ResizeConvolution",),
     "gankit.options": ("Component", "Curve", "Options"),
     "gankit.trained.run": ("Run",),
+    "gankit.training.watcher": ("Watcher",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,10 +1,10 @@
-"""`gankit.run` and `gankit.resume`, with the options of the commands."""
+"""`gankit.run`, `gankit.resume` and `gankit.compare`, with the options of the commands."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -48,10 +48,51 @@ def run(
     `model`: by default that of `config_file` (TOML, or a run's config.json), or else BEGAN. `options`: settings of the
     model (`gamma=0.7`), and those of docs/settings.md by name: `set`: also `COMPONENT.FIELD`, e.g. {"balance.floor":
     0.1}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or "2h".
+    A terminal and a notebook show the progress, unless there is another `watcher`; `gankit.Watcher()` is quiet.
     Raises `UserError` for an invalid request, before it writes anything, and `TrainingError` if the training fails.
     `Run.result` says how the training ended.
     """
-    watcher = watcher or Watcher()
+    with _shown(watcher) as watcher:
+        return _run(model, data, out, config_file, plugins, watcher, command, options)
+
+
+def compare(
+    models: Sequence[str], data: str | Path | None = None, *, watcher: Watcher | None = None, **options: Any
+) -> dict[str, Any]:
+    """Train several models on the same pictures, several seeds each: `gankit.compare(["began", "ebgan"], "demo")`.
+
+    `options`: seeds (3), seed (0), images or budget ("10m") in place of steps, networks, coverage, samples (2000), fid,
+    jobs, out, plugins, and those of `run`. Returns the content of comparison.json (docs/compare.md), and its "folder".
+    Raises `UserError` before it writes anything. A run that collapses or fails is a result.
+    """
+    from gankit.comparison.compare import compare
+
+    with _shown(watcher) as watcher:
+        return compare(models, data, watcher=watcher, **options)
+
+
+@contextmanager
+def _shown(watcher: Watcher | None) -> Iterator[Watcher]:
+    """The watcher, or else the progress where somebody looks."""
+    if watcher is not None:
+        yield watcher
+        return
+    from gankit.cli.progress import somebody_looks
+
+    with somebody_looks() as progress:
+        yield progress
+
+
+def _run(
+    model: str | None,
+    data: str | Path | None,
+    out: str | Path | None,
+    config_file: str | Path | None,
+    plugins: Sequence[str],
+    watcher: Watcher,
+    command: str | None,
+    options: Mapping[str, Any],
+) -> Run:
     if out is not None and Path(os.path.expanduser(out)).exists():
         RunFolder.create(out, "")  # raises the UserError
     model, request, catalogue = _requested(model, data, config_file, plugins, options)
@@ -124,12 +165,12 @@ def resume(
     `options`: steps (the total length), time, set, losses, on_alarm, device, precision and settings of the model, as
     for `run`.
     On the same machine and thread count the result is bit-identical to an unbroken training. Changed settings go into
-    `history` in config.json; `out` branches off into a new folder. Raises as `run` does.
+    `history` in config.json; `out` branches off into a new folder. Shows the progress and raises as `run` does.
     """
-    watcher = watcher or Watcher()
     run_folder = run if isinstance(run, Run) else Run(run.folder if isinstance(run, RunFolder) else run)
     run_folder.refuse_links()
-    with locked(run_folder) if out is None else nullcontext():  # first, because another resume could change the files
+    lock = locked(run_folder) if out is None else nullcontext()
+    with lock, _shown(watcher) as watcher:  # the lock first, because another resume could change the files
         return _resumed(run_folder, options, from_step, out, plugins, watcher, command)
 
 

@@ -9,7 +9,6 @@ import click
 
 from gankit.cli import RUN, from_option, out_option, plugin_option, say, scale_options
 
-ROWS = 8  # random pairs
 FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
 
 
@@ -62,23 +61,16 @@ def command(
         refuse_name(path)
     from gankit.device import choose_device
     from gankit.report.sheets import draw_film, draw_strip, refuse_input, words
-    from gankit.trained.latents import interpolate, invert, mirrored, random_pairs, read_pictures
+    from gankit.trained.latents import Inversion, ways
     from gankit.trained.sampling import rebuild
 
-    files = [name for pair in between for name in pair]
-    refuse_input(path, [*files, *mirror])
-    rebuilt = rebuild(run_folder, from_step, plugins, choose_device("auto"))
-    ends = None
-    if files or mirror:
-        pictures = mirrored(read_pictures(rebuilt, [*files, *mirror]), len(mirror))
-        names = [*files, *(end for name in mirror for end in (name, f"{name}, mirrored"))]
-        inversion = invert(rebuilt, pictures, seed=seed)
+    def tell(inversion: Inversion, names: list[str]) -> None:
         for line in words(inversion, names):
             say(line)
-        (a, b), ends = inversion.z.unflatten(0, (-1, 2)).unbind(1), pictures.unflatten(0, (-1, 2))
-    else:
-        a, b = random_pairs(rebuilt, ROWS, seed)
-    shown = interpolate(rebuilt, a, b, frames or (COLUMNS if strip else FRAMES))
+
+    refuse_input(path, [*(name for pair in between for name in pair), *mirror])
+    rebuilt = rebuild(run_folder, from_step, plugins, choose_device("auto"))
+    shown, ends = ways(rebuilt, between, mirror, frames or (COLUMNS if strip else FRAMES), seed, tell)
     if strip:
         draw_strip(shown, ends, path, scale, smooth)
     else:

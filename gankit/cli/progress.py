@@ -6,8 +6,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from gankit.cli import printable, say
@@ -182,6 +182,38 @@ class Progress(Watcher):
         display.add_row(ProgressBar(total=1, completed=max(shares, default=0), width=60))
         display.add_row(table)
         return display
+
+
+class NotebookProgress(Progress):
+    """Shows the progress below a notebook's cell: one line that changes; messages and alarms stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: Any = None
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        display = sys.modules["IPython"].display.display  # no dependency of gankit: the notebook has it
+        self.last = line
+        text = {"text/plain": "  ".join(f"{label} {value}" for label, value in self._facts().items())}
+        if self.shown is None:
+            self.shown = display(text, raw=True, display_id=True)
+        else:
+            self.shown.update(text, raw=True)
+
+
+@contextmanager
+def somebody_looks() -> Iterator[Watcher]:
+    """The progress of a call in Python: shown in a terminal and in a notebook, quiet elsewhere."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if type(shell).__name__ == "ZMQInteractiveShell":
+        kind: type[Progress] = NotebookProgress
+    elif sys.stdout is not None and sys.stdout.isatty():
+        kind = Progress
+    else:
+        yield Watcher()
+        return
+    with kind() as progress:
+        yield progress
 
 
 def number(value: float | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from gankit.training.state import LOOKING
 # 4 and 100, 0.259 with 1 and 300, 0.254 with 4 and 300, 0.253 with 8 and 1000.
 STARTS, STEPS = 4, 300
 RATE = 0.1  # Adam's initial learning rate; it falls to 0 along a cosine
+ROWS = 8  # random pairs of an interpolation
 DRAWS = 4096  # latents that determine the range of the model's latents
 
 
@@ -120,6 +121,29 @@ def random_pairs(rebuilt: Rebuilt, n: int, seed: int) -> tuple[Tensor, Tensor]:
     with rebuilt.stream(seed):
         a, b = rebuilt.latents(2 * n).chunk(2)
     return a, b
+
+
+def ways(
+    rebuilt: Rebuilt,
+    between: Sequence[tuple[str | Path, str | Path]],
+    mirror: Sequence[str | Path],
+    frames: int,
+    seed: int,
+    tell: Callable[[Inversion, list[str]], None] = lambda inversion, names: None,
+) -> tuple[Tensor, Tensor | None]:
+    """Interpolations (rows, frames, C, S, S) between pairs of pictures and from pictures to their mirror images.
+
+    Second, these pictures (rows, 2, C, S, S). Without any the ends are ROWS random pairs, and there are no pictures.
+    `tell` receives the inversion of the pictures, and their names.
+    """
+    if not between and not mirror:
+        return interpolate(rebuilt, *random_pairs(rebuilt, ROWS, seed), frames), None
+    files = [path for pair in between for path in pair]
+    pictures = mirrored(read_pictures(rebuilt, [*files, *mirror]), len(mirror))
+    inversion = invert(rebuilt, pictures, seed=seed)
+    tell(inversion, [*map(str, files), *(end for path in mirror for end in (str(path), f"{path}, mirrored"))])
+    a, b = inversion.z.unflatten(0, (-1, 2)).unbind(1)
+    return interpolate(rebuilt, a, b, frames), pictures.unflatten(0, (-1, 2))
 
 
 def read_pictures(rebuilt: Rebuilt, paths: Sequence[str | Path]) -> Tensor:

@@ -10,22 +10,115 @@ from typing import Any
 from gankit.runs.folder import RunFolder
 from gankit.runs.overview import standing_for
 
+PUBLIC = (
+    *("folder", "config", "environment", "data", "result"),
+    *("metrics", "alarms", "rescues", "samples", "checkpoints"),
+    *("sample", "evaluate", "invert", "interpolate", "animate", "report"),
+)
+
 
 class Run(RunFolder):
-    """A run folder: its settings, metrics, samples and checkpoints. Shows its last samples in a notebook."""
+    """A run folder: its settings, metrics, samples and checkpoints. Shows its last samples in a notebook.
+
+    `dir(run)` has the names for users; the others belong to a training.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         """`folder`: that of a run, or `last`: the newest one below runs/."""
         super().__init__(standing_for(folder))
 
-    def sample(self, n: int = 64, seed: int = 0, plugins: Sequence[str] = ()) -> Any:
+    # In the words of the commands. They import torch, which reading a run does not need.
+
+    def sample(self, n: int = 64, seed: int = 0, plugins: Sequence[str] = (), from_step: int | None = None) -> Any:
         """`n` pictures of the averaged generator, a float tensor (n, C, S, S) in [-1, 1]; or points (n, D).
 
-        `plugins`: those of the run, as for `gankit.run`.
+        `from_step`: the checkpoint, by default the last. `plugins`: those of the run, as for `gankit.run`.
         """
-        from gankit.trained.sampling import sample  # it imports torch, which reading a run does not need
+        from gankit.trained.sampling import sample
 
-        return sample(self, n, seed=seed, plugins=plugins)
+        return sample(self, n, seed=seed, step=from_step, plugins=plugins)
+
+    def evaluate(
+        self,
+        data: str | Path | None = None,
+        *,
+        n: int = 2000,
+        raw: bool = False,
+        fid: bool = False,
+        plugins: Sequence[str] = (),
+        from_step: int | None = None,
+    ) -> Any:
+        """Measures of `n` samples against held-out pictures of the run's data, or of `data`.
+
+        The result has `measures` by name (docs/measures.md), each with its `value` and the `ceiling` of real pictures,
+        and `notes`. `raw`: of the generator itself, not its average.
+        """
+        from gankit.trained.evaluation import evaluate
+
+        return evaluate(self, data=data, step=from_step, n=n, averaged=not raw, fid=fid, plugins=plugins)
+
+    def invert(
+        self,
+        images: Sequence[str | Path],
+        *,
+        starts: int = 4,
+        steps: int = 300,
+        seed: int = 0,
+        plugins: Sequence[str] = (),
+        from_step: int | None = None,
+    ) -> Any:
+        """The latents whose pictures are nearest to the picture files `images`.
+
+        The result has `z` (n, N_z), `generated` (n, 3, S, S) in [-1, 1] and `error` (n,), the mean |x − G(z)|.
+        """
+        from gankit.trained.latents import invert, read_pictures
+
+        rebuilt = self._rebuilt(from_step, plugins)
+        return invert(rebuilt, read_pictures(rebuilt, images), starts, steps, seed)
+
+    def interpolate(
+        self,
+        *,
+        frames: int = 9,
+        between: Sequence[tuple[str | Path, str | Path]] = (),
+        mirror: Sequence[str | Path] = (),
+        seed: int = 0,
+        plugins: Sequence[str] = (),
+        from_step: int | None = None,
+    ) -> Any:
+        """Pictures on straight lines between latents, a float tensor (rows, frames, C, S, S) in [-1, 1].
+
+        The ends are eight random pairs; or the latents of pairs of picture files, `between`, and of picture files and
+        their mirror images, `mirror`.
+        """
+        from gankit.trained.latents import ways
+
+        return ways(self._rebuilt(from_step, plugins), between, mirror, frames, seed)[0]
+
+    def animate(self, out: str | Path | None = None, *, scale: int | None = None, smooth: bool = False) -> Path:
+        """Write the samples as a .gif or .mp4, by default animation.gif in the run; return its path."""
+        from gankit.report import animate
+
+        return animate(self, Path(out) if out else None, scale=scale, smooth=smooth)
+
+    def report(self) -> Path:
+        """Rewrite losses.png and report.html; return the latter's path."""
+        from gankit.report import draw_losses, write_report
+        from gankit.trained.memorisation import draw_neighbours
+
+        if self.metrics():
+            draw_losses(self)
+        draw_neighbours(self)
+        return write_report(self)
+
+    def _rebuilt(self, step: int | None, plugins: Sequence[str]) -> Any:
+        from gankit.device import choose_device
+        from gankit.trained.sampling import rebuild
+
+        return rebuild(self, step, plugins, choose_device("auto"))
+
+    def __dir__(self) -> list[str]:
+        return [*PUBLIC]
 
     def __repr__(self) -> str:
         result = self.result

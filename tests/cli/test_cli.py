@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import DATA, TINY, Gankit, contents, lines, read, refused
+from conftest import DATA, TINY, Gankit, contents, lines, read, refused, with_few
 from PIL import Image
 
 import gankit as package
@@ -395,9 +398,110 @@ def test_python_has_the_same_words_and_gives_a_run_that_shows_its_last_samples(u
     assert "samples at step 4" in run._repr_html_()
     assert repr(run) == "Run('here': began, finished at step 4)"
     assert run.sample(3).shape == (3, 3, 16, 16)
-    more = package.resume(run, steps=6, set={"gamma": 0.6})
+    more = package.resume(run, steps=6, gamma=0.6)
     assert more.result["steps"] == 6
     assert more.config["history"] == [{"step": 4, "changed": {"model.gamma": 0.6, "steps": 6}}]
+
+
+def test_python_takes_settings_of_the_model_as_keywords_and_a_file_of_settings(undrawn, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = {key: value for key, value in SMALL.items() if key != "set"}
+    own = {"gamma": 0.6, "lr": 0.002, "filters": 4, "latent": 8, "balance.floor": 0.1}
+    run = package.run(data="demo:120", steps=1, out="a", **small, **own)
+    config = run.config
+    assert (config["model"]["name"], config["model"]["gamma"], config["model"]["learning_rate"]) == (
+        "began",
+        0.6,
+        0.002,
+    )
+    assert config["controllers"]["balance"] == {"floor": 0.1}
+    again = package.run(config_file="a/config.json", out="b").config
+    assert {**again, "requested": 0} == {**config, "requested": 0}
+    with pytest.raises(package.UserError, match="did you mean 'data'"):
+        package.run("began", dta="demo", gamma=0.7)
+    with pytest.raises(package.UserError, match="learning_rate is given twice"):
+        package.run("began", data="demo", lr=0.7, learning_rate=0.6)
+
+
+def test_a_run_has_the_words_of_the_commands_and_no_other_public_names(gankit: Gankit, run: Path):
+    whole = package.Run(run)
+    assert {name for name in dir(whole) if not name.startswith("_")} == {
+        *("folder", "config", "environment", "data", "result", "metrics", "alarms", "rescues", "samples"),
+        *("checkpoints", "sample", "evaluate", "invert", "interpolate", "animate", "report"),
+    }
+    Image.new("RGB", (16, 16), "navy").save(run / "navy.png")
+    assert not np.array_equal(whole.sample(2), whole.sample(2, from_step=4))
+    inversion = whole.invert([run / "navy.png"], steps=2, starts=2)
+    assert (inversion.z.shape, inversion.generated.shape, inversion.errors.shape) == ((1, 8), (1, 3, 16, 16), (1, 2))
+    assert whole.interpolate(frames=3).shape == (8, 3, 3, 16, 16)
+    assert whole.interpolate(frames=2, between=[(run / "navy.png", run / "navy.png")]).shape == (1, 2, 3, 16, 16)
+    told = json.loads(gankit("evaluate", run, "--n", 20, "--json").out)
+    assert whole.evaluate(n=20).measures["coverage"].value == told["measures"]["coverage"]["value"]
+    (run / "report.html").unlink()
+    assert whole.report() == run / "report.html"
+    assert (run / "report.html").exists()
+    assert Image.open(whole.animate(run / "film.gif", scale=1)).width == 146
+
+
+def test_python_compares_as_the_command_does(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with_few(monkeypatch)
+    with pytest.raises(package.UserError, match="needs two models"):
+        package.compare(["began"], "demo:200")
+    found = package.compare(["began", "ebgan"], "demo:200", seeds=1, samples=50, steps=2, out="c", **SMALL)
+    assert (found["folder"], found["state"], len(found["runs"])) == ("c", "finished", 2)
+    assert (tmp_path / "c" / "report.html").exists()
+
+
+TRAINING = (
+    "import gankit; gankit.run('began', data='demo:60', steps=2, log_every=1, image_size=16, batch_size=4, filters=4, "
+    "artifacts=[], {}out='r')"
+)
+
+
+@pytest.mark.parametrize(("watcher", "shown"), [("", True), ("watcher=gankit.Watcher(), ", False)])
+def test_python_shows_the_progress_in_a_terminal(tmp_path: Path, watcher: str, shown: bool):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    code = TRAINING.format(watcher)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=theirs, stderr=subprocess.PIPE, timeout=120
+    )
+    os.close(theirs)
+    seen = b""
+    with suppress(OSError):  # how Linux says that nobody writes any more
+        while part := os.read(ours, 65536):
+            seen += part
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (b"began on 54 items" in seen) == shown
+
+
+def test_python_is_quiet_where_nobody_looks_and_shows_one_line_that_changes_in_a_notebook(
+    undrawn, tmp_path: Path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    package.run("began", data="demo:120", steps=2, log_every=1, out="quiet", **SMALL)
+    assert capsys.readouterr() == ("", "")
+    first: list[str] = []
+    later: list[str] = []
+
+    class ZMQInteractiveShell: ...
+
+    class Handle:
+        def update(self, text: dict[str, str], raw: bool) -> None:
+            later.append(text["text/plain"])
+
+    def display(text: dict[str, str], raw: bool, display_id: bool) -> Handle:
+        first.append(text["text/plain"])
+        return Handle()
+
+    shell = SimpleNamespace(get_ipython=ZMQInteractiveShell, display=SimpleNamespace(display=display))
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    package.run("began", data="demo:120", steps=3, log_every=1, out="shown", **SMALL)
+    assert [line.split()[1] for line in (*first, *later)] == ["1/3", "2/3", "3/3"]
+    assert len(first) == 1
+    assert "began on 108 items" in capsys.readouterr().out
 
 
 def test_python_gives_the_same_numbers_as_the_command(gankit: Gankit, undrawn, tmp_path: Path):

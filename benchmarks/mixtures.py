@@ -40,7 +40,6 @@ class Mixture(DataSource):
             held_out=points[:held],
             digest=hashlib.sha256(points.tobytes()).hexdigest(),
             labels=labels[held:],
-            held_out_labels=labels[:held],
             label_names=tuple(f"({x:.3g}, {y:.3g})" for x, y in self.centres),
         )
 

@@ -14,8 +14,10 @@ import os
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -80,10 +82,12 @@ class Catalogue:
                 version = entry.dist.version if entry.dist else ""
                 self._add(Plugin(entry.name, _distribution(entry), version, entry.value, installed=True), entry.load)
         for name in dict.fromkeys(extra):
-            plugin = Plugin(Path(name).stem, f"--plugin {name}", "", name)
-            self._add(plugin, lambda name=name: _load(name))  # type: ignore[misc]
-            if plugin.broken:
-                raise UserError(f"--plugin {name} cannot be used: {plugin.broken}")
+            package = modules_of(name) if is_package(name) else {}
+            for own, module in (package or {Path(name).stem: name}).items():
+                plugin = Plugin(own, f"--plugin {name}", "", module)
+                self._add(plugin, partial(importlib.import_module if package else _load, module))
+                if plugin.broken:
+                    raise UserError(f"--plugin {name} cannot be used: {plugin.broken}")
 
     def _add(self, plugin: Plugin, load: Callable[[], Any]) -> None:
         self.plugins.append(plugin)
@@ -146,6 +150,11 @@ class Catalogue:
             if self.left_out:
                 again = " ".join(f"--plugin {shlex.quote(plugin)}" for plugin in self.left_out)
                 raise UserError(f"{what} {name!r} is not here: the run was made with {again}: give it again")
+            if is_package(name):
+                raise UserError(
+                    f"unknown {what} {name!r}. The folder {name} is a plugin that is not installed: add "
+                    f"--plugin {name}, or pip install -e {name}"
+                )
             there = f"There are: {', '.join(known) or 'none'}{self.failures()}"
             raise UserError(f"unknown {what} {name!r}{nearest(name, known)}. {there}")
         item, plugins = known[name]
@@ -211,6 +220,41 @@ class Catalogue:
 
 def _distribution(entry: EntryPoint) -> str:
     return (entry.dist and entry.dist.name) or "?"
+
+
+def is_package(folder: str | Path) -> bool:
+    """Whether a folder has a pyproject.toml that names plugins."""
+    try:
+        return bool(_entries(Path(folder).expanduser()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def modules_of(folder: str | Path) -> dict[str, str]:
+    """The plugins of a package's folder, {name: module}, which can be imported from now on; installed or not.
+
+    Raises `UserError` if the folder is no package of plugins.
+    """
+    path = Path(folder).expanduser()
+    try:
+        entries = _entries(path)
+    except OSError as error:
+        raise UserError(
+            f"{folder} has no pyproject.toml ({error.strerror}): name the folder of a package, or a file"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path / 'pyproject.toml'} is no TOML file: {error}") from None
+    except (KeyError, TypeError):
+        raise UserError(
+            f'{path / "pyproject.toml"} names no plugin: add [project.entry-points.{GROUP}] with NAME = "module"'
+        ) from None
+    sys.path[:0] = [place for place in (str(path.resolve()), str((path / "src").resolve())) if place not in sys.path]
+    return entries
+
+
+def _entries(folder: Path) -> dict[str, str]:
+    table: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    return dict(table["project"]["entry-points"][GROUP].items())
 
 
 def _load(file_or_module: str) -> ModuleType:

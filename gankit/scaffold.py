@@ -27,6 +27,14 @@ HOOKS = {  # module -> its hook, a suffix for the package's name, its test class
     "dataset": ("gankit_datasets", "", "DatasetTests"),
     "logger": ("gankit_artifacts", "", "ArtifactTests"),
 }
+WRITTEN = {  # what works before a line is changed
+    "model": "a small convolutional GAN with the non-saturating loss",
+    "loss": "the gradient penalty R1",
+    "controller": "learning rates that rise over the first steps",
+    "diagnostic": "a measure of how far apart generated pictures are",
+    "dataset": "coloured discs on white",
+    "logger": "a CSV file of every metric",
+}
 LONGEST = 40  # letters of a name, so that every line of a template passes the linter
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
 
@@ -53,7 +61,7 @@ def create(name: str, kind: str, where: Path) -> Path:
     by_part = {part["part"]: part for part in parts}
     words: dict[str, Any] = {
         **{"name": name, "package": package, "kind": kind, "parts": parts, "by_part": by_part},
-        **{"version": version("gankit"), "hooks": VERSION, "flag": flag(kind)},
+        **{"version": version("gankit"), "hooks": VERSION, "flag": flag(kind), "written": WRITTEN[kind]},
     }
     files = {
         "pyproject.toml": "pyproject.toml.j2",

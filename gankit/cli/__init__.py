@@ -226,6 +226,6 @@ def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "--plugin",
         "plugins",
         multiple=True,
-        metavar="FILE|MODULE",
+        metavar="FILE|DIR|MODULE",
         help="A plugin that is not installed; may be repeated.",
     )(function)

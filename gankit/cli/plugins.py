@@ -51,14 +51,17 @@ def new(name: str, kind: str) -> None:
     """Write a working plugin package into the new folder NAME, for you to change."""
     from pathlib import Path
 
-    from gankit.scaffold import create, flag
+    from gankit.scaffold import WRITTEN, create, flag
 
     create(name, kind, Path())
     trial = {"model": f"{name} --data demo", "dataset": f"began --data {name}"}.get(
         kind, f"began --data demo {flag(kind)} {name}{'=0.01' if kind == 'loss' else ''}"
     )
     steps = (f"pip install -e {name}", f"gankit run {trial}", f"gankit plugins check {name}", f"pytest {name}")
-    say("\n  ".join((f"{name}/ is a whole package, to be changed. Next:", *steps)))
+    say(f"{name}/ is a whole package. What is in it is not yet what its name says, but {WRITTEN[kind]}.")
+    say(f"Change {name}/{name.replace('-', '_')}/{kind}.py into yours. Next:")
+    say("\n".join(f"  {step}" for step in steps))
+    say(f"Without pip, add --plugin {name} to the commands of gankit.")
 
 
 @command.command("check")

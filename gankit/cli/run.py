@@ -75,11 +75,11 @@ def _model_and_data(words: Sequence[str], data: str | None, plugins: Sequence[st
     if len(words) == 2:
         return words[0], words[1]
     if words and data is None:
-        from gankit.catalogue import Catalogue
+        from gankit.catalogue import Catalogue, is_package
 
         catalogue, word = Catalogue(plugins), words[0]
         folder = os.sep in word or os.path.isdir(os.path.expanduser(word)) or catalogue.source_of(word)
-        if folder and word not in catalogue.kind("models"):
+        if folder and word not in catalogue.kind("models") and not is_package(word):
             return None, word
     return words[0] if words else None, data
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from gankit.catalogue import GROUP, KINDS, Catalogue, Plugin
+from gankit.catalogue import KINDS, Catalogue, Plugin, modules_of
 from gankit.errors import UserError, in_one_line, nearest
 from gankit.testing.checks import CHECKS, is_accepted
 from gankit.testing.subject import Failed, Subject
@@ -115,22 +112,9 @@ def _select(name: str, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]
 
 def _of_package(folder: Path, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]:
     """The plugins of a package's pyproject.toml, installed or not."""
-    try:
-        table: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-        entries = table["project"]["entry-points"][GROUP]
-    except OSError as error:
-        raise UserError(
-            f"{folder} has no pyproject.toml ({error.strerror}): name the folder of a package, or a file"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder / 'pyproject.toml'} is no TOML file: {error}") from None
-    except (KeyError, TypeError):
-        raise UserError(
-            f'{folder / "pyproject.toml"} names no plugin: add [project.entry-points.{GROUP}] with NAME = "module"'
-        ) from None
+    entries = modules_of(folder)
     catalogue = Catalogue(plugins)
     there = {(plugin.name, plugin.where) for plugin in catalogue.plugins if plugin.installed}
     missing = [module for name, module in entries.items() if (name, module) not in there]
-    sys.path[:0] = [str(folder.resolve()), str((folder / "src").resolve())]
     catalogue = Catalogue([*plugins, *missing])
     return catalogue, [plugin for plugin in catalogue.plugins if plugin.where in entries.values()]

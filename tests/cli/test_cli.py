@@ -455,7 +455,7 @@ def test_python_compares_as_the_command_does(tmp_path: Path, monkeypatch):
 
 TRAINING = (
     "import gankit; gankit.run('began', data='demo:60', steps=2, log_every=1, image_size=16, batch_size=4, filters=4, "
-    "artifacts=[], {}out='r')"
+    "{}out='r')"
 )
 
 

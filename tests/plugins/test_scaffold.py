@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Gankit, contents, lines, refused
+from conftest import ROOT, Gankit, contents, lines, read, refused
 
 from gankit.catalogue import Catalogue
 from gankit.scaffold import LONGEST, PARTS, create
@@ -64,6 +64,48 @@ def test_a_new_package_is_installed_and_used_without_an_edit(
         assert {"fresh", "fresh-r1", "fresh-spread"} <= offered
     if kind == "logger":
         assert (fresh / "run/fresh.csv").read_text().startswith("1,images,4\n")
+
+
+@pytest.mark.parametrize("kind", ["model", "loss"])
+def test_a_new_package_says_what_is_in_it_and_is_used_by_its_folder(
+    gankit: Gankit, fresh: Path, monkeypatch, undrawn, kind: str
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    told = {"model": "a small convolutional GAN with the non-saturating loss", "loss": "the gradient penalty R1"}[kind]
+    said = gankit("plugins", "new", "fresh", "--kind", kind)
+    assert f"not yet what its name says, but {told}" in said.out
+    assert "--plugin fresh" in said.out
+    assert told in (fresh / "fresh" / "README.md").read_text()
+    command, shown = USED[kind]
+    hint = "The folder fresh is a plugin that is not installed: add --plugin fresh, or pip install -e fresh"
+    refused(gankit(*command, *TINY), hint)
+    if kind == "model":
+        refused(gankit("run", "fresh"), hint)  # a folder, but none of pictures
+    made = gankit(*command, *TINY, "--plugin", "fresh")
+    assert made.code == 0, made.err
+    assert shown in lines(fresh / "run")[0]
+    assert read(fresh / "run" / "config.json")["plugins"] == ["fresh"]
+    assert gankit("sample", "run", "-n", 1, "--plugin", "./fresh/").code == 0
+    assert "fresh" in gankit("plugins", "list", "--plugin", "fresh").out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "empty is no file"),
+        ("[project]\nname = 'empty'\n", "empty is no file"),
+        (
+            "[project.entry-points.gankit]\nempty = 'no_such_module'\n",
+            "No module named 'no_such_module'",
+        ),
+    ],
+)
+def test_a_folder_that_is_no_plugin_is_refused_in_one_line(gankit: Gankit, tmp_path: Path, monkeypatch, text, words):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "empty").mkdir()
+    if text:
+        (tmp_path / "empty" / "pyproject.toml").write_text(text)
+    refused(gankit("run", "began", "--data", "demo", "--plugin", "empty"), "--plugin empty cannot be used", words)
 
 
 @pytest.mark.parametrize("kind", PARTS)

@@ -59,8 +59,8 @@ def command(
     refuse_input(path, images)
     rebuilt = rebuild(run_folder, from_step, plugins, choose_device("auto"))
     inversion = invert(rebuilt, read_pictures(rebuilt, images), starts, steps, seed)
-    draw_inversion(inversion, [Path(name).name for name in images], path, scale, smooth)
-    for line in words(inversion, images):
+    missing = draw_inversion(inversion, [Path(name).name for name in images], path, scale, smooth)
+    for line in (*words(inversion, images), *missing):
         say(line)
     if inversion.reconstructed is None:
         say(f"D's reconstruction is left out: the discriminator of {rebuilt.model.name!r} gives none")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
 from gankit.files import replacing
@@ -40,13 +41,13 @@ def words(inversion: Inversion, names: Sequence[str]) -> list[str]:
 
 def draw_inversion(
     inversion: Inversion, names: Sequence[str], path: Path, scale: int | None = None, smooth: bool = False
-) -> None:
+) -> list[str]:
     """Draw a PNG with one row per picture: the picture, D's reconstruction if D is an autoencoder, G(z).
 
-    `scale` and `smooth` enlarge the pictures, by default to at least 160 pixels, in all drawings here.
+    `scale` and `smooth` enlarge the pictures, by default to at least 160 pixels, in all drawings here. Returns a line
+    for each name that no font on this machine can write: the sheet has "picture N" in its place.
     """
-    # Pillow's own font has only ASCII letters.
-    captions = [name if name.isascii() else f"picture {n}" for n, name in enumerate(names, start=1)]
+    captions = [name if _font(name) else f"picture {n}" for n, name in enumerate(names, start=1)]
     columns = [("picture", inversion.pictures, captions)]
     if inversion.reconstructed is not None and inversion.reconstruction_error is not None:
         columns.append(("D's reconstruction", inversion.reconstructed, _captions(inversion.reconstruction_error)))
@@ -54,6 +55,11 @@ def draw_inversion(
     scale = scale or factor(inversion.pictures.shape[-1], 160)
     cells = [list(zip(_pixels(some, scale, smooth), captions, strict=True)) for _, some, captions in columns]
     _save(_sheet([title for title, _, _ in columns], list(zip(*cells, strict=True))), path)
+    return [
+        f"{name} is {caption!r} in the drawing: no font here has its letters"
+        for name, caption in zip(names, captions, strict=True)
+        if name != caption
+    ]
 
 
 def draw_strip(
@@ -115,14 +121,14 @@ def _pixels(pictures: Tensor, scale: int, smooth: bool) -> list[np.ndarray]:
 
 def _sheet(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Image.Image:
     """Columns under titles."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     side = rows[0][0][0].shape[1]
     line = LETTERS + GAP // 2
     high = side + GAP + (line if any(caption for row in rows for _, caption in row) else 0)
     sheet = Image.new("RGB", (len(titles) * (side + GAP) + GAP, line + 2 * GAP + len(rows) * high), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(LETTERS)
+    font = _font("")
     for column, title in enumerate(titles):
         draw.text((GAP + column * (side + GAP), GAP), _short(title, font, side), fill=INK, font=font)
     for number, row in enumerate(rows):
@@ -132,8 +138,37 @@ def _sheet(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Image.Image
             sheet.paste(Image.fromarray(pixels), (left, top))
             draw.rectangle((left - 1, top - 1, left + side, top + side), outline=(220, 220, 220))
             if caption:
-                draw.text((left, top + side + 3), _short(caption, font, side), fill=PALE, font=font)
+                own = _font(caption)
+                draw.text((left, top + side + 3), _short(caption, own, side), fill=PALE, font=own)
     return sheet
+
+
+@lru_cache(maxsize=256)
+def _font(text: str) -> Any:
+    """A font with all letters of the text: Pillow's own for ASCII, or the first that has them; or None."""
+    from matplotlib import font_manager
+    from PIL import ImageFont
+
+    if text.isascii():
+        return ImageFont.load_default(LETTERS)
+    letters = set(map(ord, text))
+    for path in (font_manager.findfont("DejaVu Sans"), *sorted(font_manager.findSystemFonts())):
+        if letters <= _letters(path):
+            return ImageFont.truetype(path, LETTERS)
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _letters(font: str) -> frozenset[int]:
+    """The characters of a font's file; none for a file that cannot be read, and for boxes that stand for letters."""
+    from matplotlib.ft2font import FT2Font
+
+    if "lastresort" in Path(font).name.lower():
+        return frozenset()
+    try:
+        return frozenset(FT2Font(font).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()
 
 
 def _short(text: str, font: object, width: int) -> str:

@@ -281,14 +281,38 @@ def test_invert_takes_the_place_of_an_earlier_sheet_and_its_options_count(gankit
     assert [path.name for path in Path("new").iterdir()] == ["a.png"]
 
 
-def test_a_name_that_the_sheet_s_font_lacks_becomes_the_row_s_number(
-    gankit: Gankit, run: Path, figures, tmp_path: Path
+def test_a_name_in_other_letters_is_drawn_where_a_font_has_them_and_else_told(
+    gankit: Gankit, run: Path, figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    for name in ("サンタ.png", "picture 1"):
+    from matplotlib import font_manager
+
+    from gankit.report import sheets
+
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(tmp_path / "broken.ttf")])
+    (tmp_path / "broken.ttf").write_text("no font")
+    sheets._font.cache_clear()
+    told = {}
+    for n, name in enumerate(("サンタ.png", "picture 1", "кот.png")):  # matplotlib brings Cyrillic letters
         shutil.copy(figures[0], tmp_path / name)
-        said = gankit("invert", run, name, "--steps", 1, "-o", f"sheet-{name.isascii()}.png")
+        said = gankit("invert", run, name, "--steps", 1, "-o", f"sheet-{n}.png")
         assert said.out.startswith(f"{name}: ")
-    assert (tmp_path / "sheet-True.png").read_bytes() == (tmp_path / "sheet-False.png").read_bytes()
+        told[name] = "no font here has its letters" in said.out
+    assert told == {"サンタ.png": True, "picture 1": False, "кот.png": False}
+    santa, plain, cat = (np.asarray(Image.open(tmp_path / f"sheet-{n}.png")) for n in range(3))
+    assert np.array_equal(santa, plain)
+    below = 29 + 160  # the first caption is below the heading and a picture
+    assert np.array_equal(cat[:below], plain[:below])
+    assert not np.array_equal(cat, plain)
+    sheets._font.cache_clear()
+
+
+def test_invert_enlarges_as_asked(gankit: Gankit, run: Path, figures, tmp_path: Path):
+    for name, options in (("a.png", ()), ("b.png", ("--scale", 2)), ("c.png", ("--scale", 2, "--smooth"))):
+        assert gankit("invert", run, figures[0], "--steps", 1, "-o", name, *options).code == 0
+    a, b, c = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png", "c.png"))
+    assert (a.shape[1], b.shape[1]) == (3 * (160 + 8) + 8, 3 * (32 + 8) + 8)
+    assert b.shape == c.shape
+    assert not np.array_equal(b, c)
 
 
 def test_invert_leaves_out_what_a_score_cannot_show(gankit: Gankit, others: Path, figures: list[Path], tmp_path: Path):

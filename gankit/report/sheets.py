@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -47,7 +48,9 @@ def draw_inversion(
     `scale` and `smooth` enlarge the pictures, by default to at least 160 pixels, in all drawings here. Returns a line
     for each name that no font on this machine can write: the sheet has "picture N" in its place.
     """
-    captions = [name if _font(name) else f"picture {n}" for n, name in enumerate(names, start=1)]
+    captions = [
+        name if all(font for _, font in _parts(name)) else f"picture {n}" for n, name in enumerate(names, start=1)
+    ]
     columns = [("picture", inversion.pictures, captions)]
     if inversion.reconstructed is not None and inversion.reconstruction_error is not None:
         columns.append(("D's reconstruction", inversion.reconstructed, _captions(inversion.reconstruction_error)))
@@ -128,9 +131,8 @@ def _sheet(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Image.Image
     high = side + GAP + (line if any(caption for row in rows for _, caption in row) else 0)
     sheet = Image.new("RGB", (len(titles) * (side + GAP) + GAP, line + 2 * GAP + len(rows) * high), "white")
     draw = ImageDraw.Draw(sheet)
-    font = _font("")
     for column, title in enumerate(titles):
-        draw.text((GAP + column * (side + GAP), GAP), _short(title, font, side), fill=INK, font=font)
+        _write(draw, (GAP + column * (side + GAP), GAP), title, side, INK)
     for number, row in enumerate(rows):
         top = line + 2 * GAP + number * high
         for column, (pixels, caption) in enumerate(row):
@@ -138,9 +140,21 @@ def _sheet(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Image.Image
             sheet.paste(Image.fromarray(pixels), (left, top))
             draw.rectangle((left - 1, top - 1, left + side, top + side), outline=(220, 220, 220))
             if caption:
-                own = _font(caption)
-                draw.text((left, top + side + 3), _short(caption, own, side), fill=PALE, font=own)
+                _write(draw, (left, top + side + 3), caption, side, PALE)
     return sheet
+
+
+def _write(draw: Any, at: tuple[int, int], text: str, width: int, fill: Any) -> None:
+    """The text on a line, with its middle cut out if it is wider than `width` pixels."""
+    left, top = at
+    for part, font in _parts(_short(text, width)):
+        draw.text((left, top), part, fill=fill, font=font)
+        left += round(font.getlength(part))
+
+
+def _parts(text: str) -> list[tuple[str, Any]]:
+    """Runs of ASCII letters and of others, each with its font: many fonts of other letters have no ASCII."""
+    return [(part, _font(part)) for part in re.findall(r"[\x00-\x7f]+|[^\x00-\x7f]+", text)]
 
 
 @lru_cache(maxsize=256)
@@ -171,11 +185,10 @@ def _letters(font: str) -> frozenset[int]:
         return frozenset()
 
 
-def _short(text: str, font: object, width: int) -> str:
-    """The text, with its middle cut out if it is wider than `width` pixels."""
+def _short(text: str, width: int) -> str:
     kept = len(text)
     shown = text
-    while kept > 1 and font.getlength(shown) > width:  # type: ignore[attr-defined]
+    while kept > 1 and sum(font.getlength(part) for part, font in _parts(shown)) > width:
         kept -= 1
         shown = f"{text[: kept // 2]}...{text[len(text) - kept + kept // 2 :]}"
     return shown

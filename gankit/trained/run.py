@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gankit.runs.folder import RunFolder
 from gankit.runs.overview import standing_for
@@ -29,10 +29,12 @@ class Run(RunFolder):
 
     # In the words of the commands. They import torch, which reading a run does not need.
 
-    def sample(self, n: int = 64, seed: int = 0, plugins: Sequence[str] = (), from_step: int | None = None) -> Any:
+    def sample(
+        self, n: int = 64, seed: int = 0, plugins: Sequence[str] = (), from_step: int | Literal["best"] | None = None
+    ) -> Any:
         """`n` pictures of the averaged generator, a float tensor (n, C, S, S) in [-1, 1]; or points (n, D).
 
-        `from_step`: the checkpoint, by default the last. `plugins`: those of the run, as for `gankit.run`.
+        `from_step`: the checkpoint, or "best"; by default the last. `plugins`: those of the run, as for `gankit.run`.
         """
         from gankit.trained.sampling import sample
 
@@ -46,7 +48,7 @@ class Run(RunFolder):
         raw: bool = False,
         fid: bool = False,
         plugins: Sequence[str] = (),
-        from_step: int | None = None,
+        from_step: int | Literal["best"] | None = None,
     ) -> Any:
         """Measures of `n` samples against held-out pictures of the run's data, or of `data`.
 
@@ -65,7 +67,7 @@ class Run(RunFolder):
         steps: int = 300,
         seed: int = 0,
         plugins: Sequence[str] = (),
-        from_step: int | None = None,
+        from_step: int | Literal["best"] | None = None,
     ) -> Any:
         """The latents whose pictures are nearest to the picture files `images`.
 
@@ -84,7 +86,7 @@ class Run(RunFolder):
         mirror: Sequence[str | Path] = (),
         seed: int = 0,
         plugins: Sequence[str] = (),
-        from_step: int | None = None,
+        from_step: int | Literal["best"] | None = None,
     ) -> Any:
         """Pictures on straight lines between latents, a float tensor (rows, frames, C, S, S) in [-1, 1].
 
@@ -111,7 +113,7 @@ class Run(RunFolder):
         draw_neighbours(self)
         return write_report(self)
 
-    def _rebuilt(self, step: int | None, plugins: Sequence[str]) -> Any:
+    def _rebuilt(self, step: int | Literal["best"] | None, plugins: Sequence[str]) -> Any:
         from gankit.device import choose_device
         from gankit.trained.sampling import rebuild
 

@@ -150,7 +150,8 @@ def commands() -> str:
 def shown(command: click.Command | None, name: str) -> list[str]:
     """The help of a command and of those below it, at one width on every machine."""
     assert command is not None
-    context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100)
+    settings = cli.context_settings | {"terminal_width": 100, "max_content_width": 100}
+    context = click.Context(command, info_name=name, **settings)
     text = ["```text", command.get_help(context), "```", ""]
     if isinstance(command, click.Group):
         for below in command.list_commands(context):

@@ -52,8 +52,10 @@ def _context(story: Story) -> dict[str, Any]:
     drawn = sorted(panels(story.metrics, story.model, story.curves), key=_place)
     errors, near = laboratory(story), neighbours(story.run)
     curves = _curves(drawn, errors, story)
+    said = verdict(story.run, story.metrics, story.alarms, story.result, near)
     return {
-        "verdict": verdict(story.run, story.metrics, story.alarms, story.result, near),
+        "verdict": said,
+        "because": [one for one in (*said.because, words.variety(drawn), words.cleanliness(drawn)) if one],
         "model": story.model or "unknown model",
         "folder": str(story.run.folder),
         "state": words.state(story),

@@ -49,7 +49,11 @@ def verdict(
     scored = [line for line in metrics if isinstance(line.get(SCORE), float | int) and parts(line)]
     alarm = open_alarm(run, result, alarms)
     because = [*_score(scored, run.scores(metrics)), *_copies(copies or {}), *_alarms(alarms)]
-    following = _next(run, metrics, scored, result)
+    try:
+        plugins = run.config.get("plugins") or ()
+    except UserError:  # damaged: the report says so
+        return Verdict("Not judged: its config.json is damaged", "damaged", tuple(because), "")
+    following = _next(run, metrics, scored, result, plugins)
     if alarm:
         remedies = [command(run, one, alarm.get("healthy")) for one in alarm.get("remedies") or () if _table(one)]
         kind = str(alarm.get("kind") or alarm.get("diagnostic") or "an alarm")
@@ -82,9 +86,12 @@ def open_alarm(
 
 
 def last_state(run: RunFolder) -> dict[str, Any]:
-    """state.json of the last checkpoint; {} without one."""
+    """state.json of the last checkpoint; {} where it cannot be read."""
     there = run.checkpoints()
-    return read_object(run.folder, run.checkpoint_path(there[-1]) / "state.json") if there else {}
+    try:
+        return read_object(run.folder, run.checkpoint_path(there[-1]) / "state.json") if there else {}
+    except (OSError, UserError, ValueError):
+        return {}
 
 
 def of(run: RunFolder) -> Verdict:
@@ -153,11 +160,12 @@ def _next(
     metrics: Sequence[Mapping[str, Any]],
     scored: Sequence[Mapping[str, Any]],
     result: Mapping[str, Any],
+    plugins: Sequence[str],
 ) -> str:
     """Go on while the score still grew or the run is not at its end, else look at the best pictures."""
-    resume = to_resume(run.folder, run.config.get("plugins") or ())
     if not run.checkpoints():
         return ""
+    resume = to_resume(run.folder, plugins)
     done = metrics[-1]["step"] if metrics else 0
     if result.get("reason") != "steps":
         return resume

@@ -404,8 +404,7 @@ def test_a_report_begins_with_a_verdict_and_the_next_command_then_alarms_then_pi
     entries = [{"step": step, "loss/generator": 0.1, **readings} for step in (500, 1000)]
     run = make_run(tmp_path / "run", metrics=entries, alarms=[ALARM])
     page = report(run)
-    headline = "47% of the real pictures' variety, 40% of their fine detail, 3.2 times their grain; 1 alarm, 1 critical"
-    assert headline in page.text
+    assert "Not judged yet" in page.text  # a part of the score, the form, was not measured
     order = [attrs["id"] for tag, attrs in page.tags if tag == "h2" and attrs.get("id")]
     assert order == ["verdict", "alarms", "samples", "neighbours", "curves-title", "details", "again"]
     # An alarm's advice comes before more of the same.

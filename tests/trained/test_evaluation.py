@@ -113,7 +113,7 @@ def test_noise_covers_nothing_and_lies_far_away(tmp_path: Path) -> None:
     assert told["different-bins"] > 0.5
     assert told["copies"] == 0
     for name in NAMES[6:8]:
-        assert told[name] > 20 * abs(found.measures[name].ceiling)
+        assert told[name] > 10 * abs(found.measures[name].ceiling)
 
 
 def test_one_picture_repeated_is_good_and_has_no_variety(tmp_path: Path) -> None:
@@ -638,6 +638,9 @@ def test_runs_are_listed_with_how_they_stand_and_what_cannot_be_read_with_why(
         "step": 8,
         "steps": 8,
         "health": rows["good"]["health"],
+        "verdict": "not judged yet",
+        "score": None,
+        "best": None,
         "coverage": 0.75,
         "coverage_step": 5,
         "started": "2026-01-03T10:00:00+00:00",
@@ -646,8 +649,7 @@ def test_runs_are_listed_with_how_they_stand_and_what_cannot_be_read_with_why(
     assert "damaged" in rows["torn"]["error"]
     assert "not that of a run" in rows["other"]["error"]
     lines = said[0].out.splitlines()
-    assert lines[0].split() == ["run", "model", "state", "step", "health", "best", "coverage", "started"]
-    assert "0.75 at 5" in lines[2]
+    assert lines[0].split() == ["run", "model", "state", "step", "verdict", "best", "score", "started"]
     assert [line.startswith("cannot be read: ") for line in lines] == [False] * 5 + [True] * 2
     assert contents(top) == before
 

@@ -56,7 +56,7 @@ def json_text(value: Any) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON object atomically."""
     with replacing(path) as beside:
-        beside.write_text(json_text(value) + "\n", encoding="utf-8")
+        beside.write_text(json_text(value) + "\n", encoding="utf-8", errors="replace")  # names may not be UTF-8
 
 
 def read_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:

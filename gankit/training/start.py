@@ -119,7 +119,12 @@ def quiet_random(device: str) -> Iterator[None]:
 
 
 def refuse_inside(out: str | Path | None, data: str | Path) -> None:
-    """Raise `UserError` if the run folder would lie inside the pictures' folder."""
+    """Raise `UserError` if the run folder would lie inside the pictures' folder, or for a name that is not UTF-8."""
+    for flag, name in (("--data", os.fspath(data)), ("--out", os.fspath(out or ""))):
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # config.json and environment.json are UTF-8
+            raise UserError(f"{flag} {name}: the name is not UTF-8: rename it, or use a link of another name") from None
     pictures = os.path.realpath(os.path.expanduser(data))
     folder = Path(os.path.realpath(os.path.expanduser(out or "runs")))
     if os.path.isdir(pictures) and folder.is_relative_to(pictures):

@@ -785,3 +785,26 @@ def test_files_of_a_checkpoint_are_as_readable_as_others(gankit: Gankit, run: Pa
         os.umask(before)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (run / "checkpoints/000009").iterdir()}
     assert modes == {0o640}
+
+
+# Names that are not UTF-8.
+
+
+@undrawn
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+def test_names_that_are_not_utf_8_end_in_one_line_or_in_a_whole_run(locale: str, tmp_path: Path) -> None:
+    pictures = os.fsencode(tmp_path) + b"/\xe9\xff"
+    os.mkdir(pictures)
+    for n in range(9):
+        Image.effect_noise((16, 16), 20 + n).save(tmp_path / "x.png")
+        os.rename(tmp_path / "x.png", pictures + b"/\xfe%d.png" % n)
+    shutil.copytree(pictures, os.fsencode(tmp_path) + "/絵é".encode())
+    few = shlex.join([*TINY[4:], "--steps", "1", "--checkpoint-every", "1"])
+    for data, out, code in (("$'\\xe9\\xff'", "run", 2), ("絵é", "$'o\\xff'", 2), ("絵é", "ö", 0)):
+        command = f"export LC_ALL={locale}; GANKIT run began --image-size 16 {few} --data {data} --out {out}"
+        done = gankit_in_a_shell(command, tmp_path)
+        assert done.returncode == code, done
+        assert len(done.stderr.splitlines()) == (code == 2), done.stderr
+        assert code == 0 or "is not UTF-8" in done.stderr
+    assert sorted(os.listdir(os.fsencode(tmp_path))) == sorted([b"\xe9\xff", "絵é".encode(), "ö".encode()])
+    assert checkpoints(tmp_path / "ö") == [0, 1]

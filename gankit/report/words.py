@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from gankit.report.curves import Panel
-from gankit.report.story import Story, listing, mapping
+from gankit.report.story import Story, listing
 from gankit.runs.advice import command as advice_command
 from gankit.runs.folder import to_resume
 
@@ -108,19 +108,6 @@ def where(story: Story) -> str:
     device = story.environment.get("device") or story.config.get("device")
     precision = story.config.get("precision")
     return ", ".join(str(part) for part in (device, precision) if part)
-
-
-def watched(story: Story) -> str:
-    """The alarms of the run, or which diagnostics raised none."""
-    names = ", ".join(mapping(story.config.get("diagnostics")))
-    if story.alarms:
-        count = len(story.alarms)
-        last = story.alarms[-1]
-        kind = last.get("kind") or "an alarm"
-        return f"{count:,} alarm{' was' if count == 1 else 's were'} raised, the last at step {last['step']:,} ({kind})"
-    if names:
-        return f"The diagnostics of this run raised no alarm ({names})"
-    return "No diagnostic watched this run, so the absence of alarms means nothing"
 
 
 def variety(panels: list[Panel]) -> str:

@@ -149,7 +149,7 @@ def _health(run: RunFolder, result: dict[str, Any], alarms: list[dict[str, Any]]
     alarm = open_alarm(run, result, alarms)
     if alarm:
         return str(alarm.get("kind"))
-    verdicts = last_state(run).get("verdicts") or {}
+    verdicts = last_state(run)["verdicts"]
     ill = [name for name, well in verdicts.items() if not well]
     if ill:
         kinds = [str(alarm.get("kind")) for alarm in alarms if alarm.get("diagnostic") == ill[0]]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,16 +47,17 @@ def verdict(
     copies: Mapping[str, Any] | None = None,
 ) -> Verdict:
     """The verdict on a run from its lines, alarms and result. `copies`: neighbours.json, if there is one."""
+    try:
+        config = run.config
+    except (UserError, ValueError):
+        return Verdict("Not judged: its config.json is damaged", "damaged", (), "")
     scored = [line for line in metrics if isinstance(line.get(SCORE), float | int) and parts(line)]
     alarm = open_alarm(run, result, alarms)
-    because = [*_score(scored, run.scores(metrics)), *_copies(copies or {}), *_alarms(alarms)]
-    try:
-        plugins = run.config.get("plugins") or ()
-    except UserError:  # damaged: the report says so
-        return Verdict("Not judged: its config.json is damaged", "damaged", tuple(because), "")
-    following = _next(run, metrics, scored, result, plugins)
+    because = [*_score(scored, run.scores(metrics)), *_copies(copies or {})]
+    because.append(_alarms(alarms, bool(config.get("diagnostics"))))
+    following = _next(run, metrics, scored, result, _several(config.get("plugins")))
     if alarm:
-        remedies = [command(run, one, alarm.get("healthy")) for one in alarm.get("remedies") or () if _table(one)]
+        remedies = [command(run, one, alarm.get("healthy")) for one in _several(alarm.get("remedies")) if _table(one)]
         kind = str(alarm.get("kind") or alarm.get("diagnostic") or "an alarm")
         first = str(alarm.get("message") or kind).partition(":")[0].rstrip(".")
         return Verdict(first, kind, tuple(because), next(filter(None, remedies), following))
@@ -80,18 +82,18 @@ def open_alarm(
     state = last_state(run) if critical else {}
     for alarm in reversed(critical):
         young = alarm["step"] > state.get("step", -1) and alarm.get("attempt", 1) == state.get("attempt", 1)
-        if young or (state.get("verdicts") or {}).get(alarm.get("diagnostic"), True) is False:
+        if young or state["verdicts"].get(alarm.get("diagnostic"), True) is False:
             return alarm
     return None
 
 
 def last_state(run: RunFolder) -> dict[str, Any]:
-    """state.json of the last checkpoint; {} where it cannot be read."""
-    there = run.checkpoints()
-    try:
-        return read_object(run.folder, run.checkpoint_path(there[-1]) / "state.json") if there else {}
-    except (OSError, UserError, ValueError):
-        return {}
+    """state.json of the last checkpoint, with no verdicts where it cannot be read."""
+    there, state = run.checkpoints(), dict[str, Any]()
+    with suppress(OSError, UserError, ValueError):
+        state = read_object(run.folder, run.checkpoint_path(there[-1]) / "state.json") if there else {}
+    state["verdicts"] = state.get("verdicts") if _table(state.get("verdicts")) else {}
+    return state
 
 
 def of(run: RunFolder) -> Verdict:
@@ -140,12 +142,12 @@ def _copies(copies: Mapping[str, Any]) -> list[str]:
     return [f"{found}; among real pictures it is 1 in 100."]
 
 
-def _alarms(alarms: Sequence[Mapping[str, Any]]) -> list[str]:
+def _alarms(alarms: Sequence[Mapping[str, Any]], watched: bool) -> str:
     if not alarms:
-        return ["There was no alarm."]
+        return "There was no alarm." if watched else "No diagnostic watched this run: no alarm means nothing."
     count, last = len(alarms), alarms[-1]
     many = "1 alarm was" if count == 1 else f"{count:,} alarms were"
-    return [f"{many} raised, the last at step {last['step']:,} ({last.get('kind') or 'an alarm'})."]
+    return f"{many} raised, the last at step {last['step']:,} ({last.get('kind') or 'an alarm'})."
 
 
 def _unjudged(metrics: Sequence[Mapping[str, Any]]) -> str:
@@ -173,6 +175,10 @@ def _next(
     if best > RECENT * done or not scored:
         return f"{resume} --steps {max(2 * done, 1)}"
     return shlex.join(["gankit", "sample", str(run.folder), "--from", "best"])
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _table(value: Any) -> bool:

@@ -20,7 +20,6 @@ from gankit.runs.folder import RunFolder, write_json
 from gankit.training import start
 from gankit.training.attempts import session
 from gankit.training.loop import Session
-from gankit.training.pictures import stand
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
@@ -132,7 +131,6 @@ class Subject:
 
 def tensors(built: Training) -> dict[str, Tensor]:
     """Copies of a training's whole state between two steps: weights, averages, moments, controllers."""
-    stand(built)  # whether anybody looked at this step or not
     state = {
         f"network {name}/{key}": value
         for name, network in built.networks.items()

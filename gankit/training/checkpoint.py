@@ -29,7 +29,6 @@ from torch import Tensor
 from gankit.errors import UserError
 from gankit.files import below, opened, read_object
 from gankit.runs.folder import RunFolder, rescues, strict, write_json
-from gankit.training.pictures import stand
 from gankit.training.state import Training
 
 FORMAT = 1
@@ -69,7 +68,6 @@ def save(run: RunFolder, training: Training) -> Path:
 
 
 def _write(beside: Path, training: Training) -> None:
-    stand(training)  # what is saved is what is shown
     tensors: dict[str, dict[str, Tensor]] = {
         "networks": {
             f"{name}/{key}": t for name, net in training.networks.items() for key, t in net.state_dict().items()

@@ -26,7 +26,7 @@ from gankit.model import Remedy
 from gankit.runs.advice import sentences
 from gankit.runs.folder import rescues, strict
 from gankit.runs.score import SCORE, score
-from gankit.training.pictures import Showing, looking, stand
+from gankit.training.pictures import Showing, looking
 from gankit.training.record import Recorder
 from gankit.training.rescue import open_remedies
 from gankit.training.state import LOOKING, Training
@@ -108,8 +108,6 @@ class Watch:
         details: dict[str, Mapping[str, Any]] = {}
         alarms: list[tuple[str, Alarm]] = []
         due = [name for name, diagnostic in training.diagnostics.items() if training.number % diagnostic.every == 0]
-        if due:
-            stand(training)  # counted for no diagnostic
         for name in (name for name in due if name not in training.disabled):
             diagnostic, began = training.diagnostics[name], perf_counter()
             try:

@@ -8,15 +8,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gankit.data.batches import seed_of, to_float
 from gankit.data.source import Data
 from gankit.model import Judged
-from gankit.training.state import LATENTS, STANDING, Training
-
-STANDING_BATCHES = 16
-STANDING_BATCH = 64
+from gankit.training.state import LATENTS, Training
 
 
 @contextmanager
@@ -36,36 +32,6 @@ def looking(training: Training, *stream: int) -> Iterator[None]:
                 module.train(mode)
 
 
-def stand(training: Training) -> None:
-    """Give the averaged generator's batch normalisations the statistics of its own pictures at this step.
-
-    The copies of the bare generator's running statistics belong to other weights. These are the means over fresh
-    batches of the mean and the variance ("standing statistics", Brock et al. 2018, arXiv 1809.11096, section 3.1). They
-    depend on the weights and the step alone, and the next step replaces them, so a training does not notice them.
-    """
-    layers = [module for module in training.averaged.modules() if isinstance(module, _BatchNorm)]
-    layers = [layer for layer in layers if layer.track_running_stats]
-    if not layers or training.standing == training.number:
-        return
-    model, momenta = training.model, [layer.momentum for layer in layers]
-    callables = training.callables({**training.networks, "generator": training.averaged})
-    labels = None
-    if model.classes:
-        labels = torch.arange(STANDING_BATCH, device=training.device) % len(model.classes)
-    with looking(training, STANDING, training.number):
-        try:
-            for layer in layers:
-                layer.reset_running_stats()
-                layer.momentum = None  # the mean over all batches
-                layer.train()
-            for _ in range(STANDING_BATCHES):
-                model.generate(callables, model.latents(STANDING_BATCH, training.device), labels)
-        finally:
-            for layer, momentum in zip(layers, momenta, strict=True):
-                layer.momentum = momentum
-    training.standing = training.number
-
-
 class Showing:
     """Generated pictures, from fixed or fresh latents, and real ones."""
 
@@ -77,7 +43,6 @@ class Showing:
         training = self.training
         networks = dict(training.networks)
         if averaged:
-            stand(training)
             networks["generator"] = training.averaged
         noise = training.model.latents(n, training.device)
         labels = None

@@ -15,7 +15,7 @@ from gankit.config.schema import RunConfig
 from gankit.model import Judged, Model, Networks
 
 # Separate random streams: SeedSequence(seed, stream, …).
-WEIGHTS, UPDATES, LATENTS, LOOKING, STANDING = 10, 11, 12, 13, 14
+WEIGHTS, UPDATES, LATENTS, LOOKING = 10, 11, 12, 13
 
 
 @dataclass
@@ -38,7 +38,6 @@ class Training:
     attempt: int = 1
     since: int = 0  # the step at which this attempt began
     healthy: int = 0  # the step of the last healthy checkpoint
-    standing: int = -1  # the step of the averaged generator's batch statistics, if `pictures.stand` made them
     score: float | None = None  # of the last step, where it was measured (`runs.score`)
     best: tuple[int, float] | None = None  # step and score of the best checkpoint
     verdicts: dict[str, bool] = field(default_factory=dict)  # diagnostic -> its last verdict

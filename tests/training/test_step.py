@@ -24,7 +24,6 @@ from gankit.config.request import merge
 from gankit.testing import Subject, checks
 from gankit.testing import training as prepare
 from gankit.training.loop import step_once
-from gankit.training.pictures import Showing, stand
 from gankit.training.state import Training
 
 WGAN_GP, REGRESSOR, CONDITIONAL, DECAY, EVERYTHING = (
@@ -696,37 +695,6 @@ def test_the_averaged_generator_is_the_moving_average_of_the_generator(what):
             torch.testing.assert_close(weight.double(), expected[key], rtol=1e-5, atol=1e-6)
     for one, two in zip(training.averaged.buffers(), training.networks["generator"].buffers(), strict=True):
         assert torch.equal(one, two)
-
-
-def test_the_averaged_generator_is_shown_with_the_batch_statistics_of_its_own_pictures():
-    """The copies of the bare generator's statistics belong to other weights. Here the layer's inputs tell its own."""
-    training, batches = prepare(*EBGAN, set={"ema": 0.9, "learning_rate": 1e-2})
-    for _ in range(5):
-        step_once(training, batches)
-    before = copy.deepcopy(training.networks["generator"].state_dict())
-    layers = {key: m for key, m in training.averaged.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    seen: dict[str, list[np.ndarray]] = {key: [] for key in layers}
-    handles = [
-        layer.register_forward_pre_hook(lambda _, inputs, key=key: seen[key].append(inputs[0].double().numpy()))
-        for key, layer in layers.items()
-    ]
-    stand(training)
-    for handle in handles:
-        handle.remove()
-
-    assert layers
-    for key, layer in layers.items():
-        means = np.mean([x.mean((0, 2, 3)) for x in seen[key]], axis=0)
-        variances = np.mean([x.var((0, 2, 3), ddof=1) for x in seen[key]], axis=0)
-        np.testing.assert_allclose(layer.running_mean.numpy(), means, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(layer.running_var.numpy(), variances, rtol=1e-4)
-        assert not torch.allclose(layer.running_var, before[f"{key}.running_var"], rtol=1e-2)
-        assert layer.momentum == 0.1
-    assert all(torch.equal(before[key], value) for key, value in training.networks["generator"].state_dict().items())
-
-    told = copy.deepcopy(training.averaged.state_dict())
-    Showing(training, None).fixed(4)  # a second look at the same step
-    assert all(torch.equal(told[key], value) for key, value in training.averaged.state_dict().items())
 
 
 def test_ema_0_shows_the_generator_itself():

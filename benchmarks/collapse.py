@@ -2,7 +2,8 @@
 
 Planted streams (planted.py) and recorded ones (streams/, from recorded.py) go look by look through
 `ModeCollapse.read`, as in a training. The table also has the obvious alternatives. The streams for the choice of
-thresholds (seeds below 100, and marked streams) are separate from those of the report (other seeds).
+thresholds (seeds below 100, and marked streams) are separate from those of the report (other seeds). The
+report's are not fresh any more: the detector looks at places because of what it missed on them at first.
 """
 
 from __future__ import annotations

@@ -91,6 +91,7 @@ class Dense(NetworkPair):
 
     name = "dense"
     summary = "hidden layers of one width, for points"
+    gives = frozenset({"reconstruction", "code"})
 
     class Options(gankit.Options):
         latent: int = Field(2, ge=1, description="numbers in a latent and in a code")

@@ -192,6 +192,7 @@ class NetworkPair(Component[OptionsT]):
 
         name = "linear"
         summary = "a linear generator and a linear autoencoder"
+        gives = frozenset({"reconstruction", "code"})
 
         def build(self, shape, seen):
             n = self.options.latent
@@ -203,6 +204,9 @@ class NetworkPair(Component[OptionsT]):
     """
 
     sizes: ClassVar[Sequence[int]] = ()  # supported picture sides; empty: any
+    gives: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # what D answers: of "score", "reconstruction", "code"; empty: unknown
     for_comparison: ClassVar[bool] = False  # whether it is the default pair of all models in `gankit compare`
 
     @abstractmethod
@@ -287,6 +291,9 @@ class Model(ABC):
     controllers: ClassVar[Sequence[str]] = ()  # names of the default controllers
     diagnostics: ClassVar[Sequence[str]] = ()  # names of the default diagnostics, besides the core's
     terms: ClassVar[Mapping[str, float]] = {}  # default loss terms, if a plugin offers them: name -> weight
+    needs: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # what D must answer, as `NetworkPair.gives`; empty: as its own pair's
     shown: ClassVar[Mapping[str, str]] = {}  # for the progress line: short label -> metric name
     curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> its curve; overrides those of components
 

@@ -201,6 +201,7 @@ class StridedAutoencoder(NetworkPair[StridedAutoencoderOptions]):
     name = "strided-autoencoder"
     summary = "strided autoencoder and DCGAN-like generator, with resize-convolutions: quick"
     sizes = (16, 32, 64, 128, 256)
+    gives = frozenset({"reconstruction", "code"})
 
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
         o = self.options

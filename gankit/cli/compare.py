@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--budget", metavar="10m", help="Training time of each run, instead of --steps.")
 @click.option(
     "--networks",
-    show_default="the pair for comparisons",
+    show_default="the pair for comparisons if it fits all models, else own",
     metavar="NAME",
     help="Networks for all models; own: each model's own.",
 )
@@ -62,9 +62,9 @@ def command(models: tuple[str, ...], **options: Any) -> int:
     """Train several models on the same pictures, several seeds each, and say which is better in what.
 
     A model may have its own settings: those of --set, loss.NAME for --loss, view, controller, diagnostic, preset,
-    batch_size, mirror and on_alarm. All models see equally many pictures, on the same networks; the report lists the
-    settings that differ. An alarm ends no run, unless --on-alarm says so. Give --out of an interrupted comparison to
-    continue it.
+    batch_size, mirror and on_alarm. All models see equally many pictures, on the same networks where a pair fits all;
+    the report lists the settings that differ. An alarm ends no run, unless --on-alarm says so. Give --out of an
+    interrupted comparison to continue it.
 
     \b
     gankit compare ebgan began --data ./pictures --steps 10000

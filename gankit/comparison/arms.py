@@ -16,6 +16,7 @@ from typing import Any
 from gankit.catalogue import Catalogue
 from gankit.config.file import read_file
 from gankit.config.request import FLAGS, RunRequest, by_home, merge
+from gankit.config.resolve import needed
 from gankit.config.resolve import resolve as settled
 from gankit.config.schema import RunConfig
 from gankit.config.values import parse_pairs
@@ -119,16 +120,16 @@ def requested(arm: Arm, shared: Mapping[str, Any], catalogue: Catalogue) -> RunR
 def resolve(arms: Sequence[Arm], shared: Mapping[str, Any], networks: str, catalogue: Catalogue) -> list[Arm]:
     """The arms with their configurations, on the networks `networks` (a pair's name, or "own").
 
-    An arm keeps its own networks if its model builds them itself, or if only one of the two D is an autoencoder.
-    Otherwise all arms have the same networks. An option that an arm does not request comes from the arm whose plugin
-    offers the pair. If there is none, it is the least value among the arms, so that their order decides nothing.
+    An arm keeps its own networks if its model builds them itself; the others have the same ones. Raises UserError for a
+    model that needs another answer of D than the pair gives. An option that an arm does not request comes from the arm
+    whose plugin offers the pair. If there is none, it is the least value among the arms, so that their order decides
+    nothing.
     """
     new = []
     for arm in arms:
         fields = _class(arm, catalogue).Settings.model_fields
         settings = requested(arm, shared, catalogue).model
-        wants_pair = networks != OWN and "networks" in fields and "networks" not in settings
-        if wants_pair and _alike(arm, networks, catalogue):
+        if networks != OWN and "networks" in fields and "networks" not in settings:
             arm = replace(arm, options=merge({"set": {"networks": networks}}, arm.options))
         new.append(replace(arm, resolved=_resolved(arm, shared, catalogue)))
     if networks == OWN:
@@ -169,6 +170,28 @@ def backbone(catalogue: Catalogue) -> str:
     return next((name for name in catalogue.own("networks") if name in pairs), next(iter(pairs), OWN))
 
 
+def usual_networks(arms: Sequence[Arm], shared: Mapping[str, Any], catalogue: Catalogue) -> tuple[str, str]:
+    """The networks of a comparison that names none, and the reason in words.
+
+    They are the default pair if it fits every arm, apart from those that name networks themselves; else "own".
+    """
+    networks = backbone(catalogue)
+    if networks == OWN:
+        return OWN, "each model's own, since no pair is made for comparisons"
+    gives = catalogue.get("networks", networks).gives
+    for arm in arms:
+        model = _class(arm, catalogue)
+        if "networks" not in model.Settings.model_fields:
+            return OWN, f"each model's own, since {arm.model} builds its networks itself"
+        if "networks" in requested(arm, shared, catalogue).model:
+            continue
+        needs = needed(model, catalogue)
+        if not needs or needs - gives:
+            word = " and a ".join(sorted(needs)) or "answer that it does not declare"
+            return OWN, f"each model's own, since {arm.model} needs a {word} of the discriminator, not {networks}"
+    return networks, f"{networks} for all"
+
+
 def _requested_options(request: RunRequest, networks: str, options: Mapping[str, Any]) -> set[str]:
     """The requested options of a network pair: by COMPONENT.FIELD, in its table or as settings of the model."""
     dotted = {key for key in options if f"{networks}.{key}" in request.set}
@@ -187,31 +210,6 @@ def _own_networks(arm: Arm, networks: str, catalogue: Catalogue) -> bool:
     """Whether one plugin offers both the pair and the arm's model."""
     pair, models = catalogue.kind("networks").get(networks), catalogue.kind("models")
     return pair is not None and pair[1] == models[arm.model][1]
-
-
-def _alike(arm: Arm, networks: str, catalogue: Catalogue) -> bool:
-    """Whether D of that pair and D of the model's own pair both answer with a picture, or both with a score.
-
-    A pair that fails counts as alike: building the arm then raises the error with its reason.
-    """
-    own = settled(arm.model, RunRequest(data="."), catalogue).networks
-    return bool(own) and len({_reconstructs(name, catalogue) for name in (*own, networks)} - {None}) < 2
-
-
-def _reconstructs(networks: str, catalogue: Catalogue) -> bool | None:
-    """Whether D of a pair answers a picture with a picture; None where it fails."""
-    import torch
-
-    from gankit.training import start
-
-    try:
-        pair = catalogue.get("networks", networks)
-        shape = (3, *2 * (min(pair.sizes, default=32),))
-        with start.quiet_random("cpu"), torch.no_grad():
-            answer = pair(pair.Options()).build(shape, shape)["discriminator"](torch.zeros(2, *shape))
-        return bool(answer.output.shape[1:] == shape)
-    except Exception:
-        return None
 
 
 def _resolved(arm: Arm, shared: Mapping[str, Any], catalogue: Catalogue) -> RunConfig:

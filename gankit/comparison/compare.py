@@ -26,7 +26,6 @@ from gankit.comparison import results
 from gankit.comparison.arms import (
     Arm,
     assembled,
-    backbone,
     configuration,
     differences,
     flags,
@@ -34,6 +33,7 @@ from gankit.comparison.arms import (
     parse,
     resolve,
     steps_of,
+    usual_networks,
 )
 from gankit.comparison.processes import Comparison
 from gankit.config.amend import changes, current_form
@@ -82,9 +82,8 @@ def compare(
     options = _settled(options)
     seconds = duration(budget, "--budget") if isinstance(budget, str) else budget
     catalogue = Catalogue(plugins)
-    networks = backbone(catalogue) if networks is None else networks
     shared = options | {"data": str(data) if data is not None else None, "time": seconds, "plugins": plugins}
-    arms = resolve(parse(models), shared, networks, catalogue)
+    arms, networks = _on_networks(networks, parse(models), shared, catalogue, watcher)
     first = configuration(arms[0])
     request: dict[str, Any] = {
         "models": [arm.name for arm in arms],
@@ -109,6 +108,16 @@ def compare(
     watcher.notice(f"comparison folder: {folder}")
     _work_through(Comparison(folder, plan, arms, shared, plugins, watcher), jobs)
     return {**plan, "folder": str(folder)}
+
+
+def _on_networks(
+    networks: str | None, arms: Sequence[Arm], shared: Mapping[str, Any], catalogue: Catalogue, watcher: Watcher
+) -> tuple[list[Arm], str]:
+    """The arms with their configurations, and the networks: those of that name, or the usual ones, which are told."""
+    if networks is None:
+        networks, why = usual_networks(arms, shared, catalogue)
+        watcher.notice(f"networks: {why}")
+    return resolve(arms, shared, networks, catalogue), networks
 
 
 def _settled(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ EVERY: Mapping[str, tuple[str, ...]] = {  # on by default for every model
     "diagnostics": ("vitals", "cleanliness", "mode-collapse"),
     "artifacts": ("losses", "animation", "report"),
 }
+ANSWERS = frozenset({"score", "reconstruction", "code"})  # of a discriminator
 Tables = Mapping[str, Mapping[str, Mapping[str, Any]]]  # {kind: {name: options}}
 
 
@@ -113,6 +114,13 @@ def shared(pair: type[NetworkPair], settings: Mapping[str, Any], background: str
     return {key: values[key] for key in pair.Options.model_fields if key in values}
 
 
+def needed(model: type[Model], catalogue: Catalogue) -> frozenset[str]:
+    """What a model needs D to answer: what it declares, or the kind of answer of its own pair; empty where unknown."""
+    field = model.Settings.model_fields.get("networks")
+    own = catalogue.kind("networks").get(field.default) if field and isinstance(field.default, str) else None
+    return frozenset(model.needs) or (frozenset(own[0].gives) - {"code"} if own else frozenset())
+
+
 def declared(model: type[Model], what: str, settings: Any) -> Any:
     """The networks, loss terms, controllers or diagnostics that a model's class declares.
 
@@ -173,6 +181,7 @@ class _Parts:
         if not name:
             return {}
         pair = self.catalogue.get("networks", name)
+        _refuse_other_answers(self.model, pair, self.catalogue)
         if pair.sizes and run["image_size"] not in pair.sizes:
             sizes = ", ".join(map(str, pair.sizes))
             raise UserError(f"--image-size {run['image_size']}: networks {name!r} can be built for {sizes}")
@@ -223,6 +232,24 @@ class _Parts:
             active = [component for table in values.values() for component in table]
             there = f"There are: {', '.join(active)}"
             raise UserError(f"--set {name}.…: no component {name!r} in this run{nearest(name, active)}. {there}")
+
+
+def _refuse_other_answers(model: type[Model], pair: type[NetworkPair], catalogue: Catalogue) -> None:
+    """Raise for a pair whose discriminator says that it gives something else than the model needs."""
+    for what, words in ((f"model {model.name!r} needs", model.needs), (f"networks {pair.name!r} give", pair.gives)):
+        for word in frozenset(words) - ANSWERS:
+            raise UserError(f"{what} {word!r}, which gankit does not know: write some of {', '.join(sorted(ANSWERS))}")
+    missing = needed(model, catalogue) - pair.gives
+    if pair.gives and missing:
+        fitting = [
+            name
+            for name, (other, _) in catalogue.kind("networks").items()
+            if other.gives and not needed(model, catalogue) - other.gives
+        ]
+        raise UserError(
+            f"networks {pair.name!r}: their discriminator gives a {' and a '.join(sorted(pair.gives))}, and model "
+            f"{model.name!r} needs a {' and a '.join(sorted(missing))}: --set networks={' or '.join(fitting) or '…'}"
+        )
 
 
 def _checked(cls: Any, table: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from gankit.builtin.reconstruction_errors import BATCH, ReconstructionErrors, co
 from gankit.components import Snapshot
 from gankit.errors import UserError
 from gankit.model import Judged
+from gankit.report.reconstruction_errors import laboratory
+from gankit.report.story import Story
 
 NAME = "reconstruction-errors"
 READINGS = {
     *("real-mean", "fake-mean", "real-variance", "fake-variance", "wasserstein", "mean-term", "variance-term", "ratio"),
-    *("empirical-w1", "empirical-w2", "real-normality", "fake-normality"),
+    *("empirical-w1", "empirical-w2", "real-halves", "real-normality", "fake-normality"),
 }
 
 
@@ -80,6 +83,7 @@ def test_the_readings_are_those_that_numpy_and_scipy_give() -> None:
         "ratio": variance_term / mean_term,
         "empirical-w1": np.abs(np.sort(x) - np.sort(y)).mean(),
         "empirical-w2": math.sqrt(((np.sort(x) - np.sort(y)) ** 2).mean()),
+        "real-halves": reading.values["real-halves"],  # the next test
         "real-normality": scipy.stats.normaltest(x).pvalue,
         "fake-normality": scipy.stats.normaltest(y).pvalue,
     }
@@ -92,6 +96,18 @@ def test_the_readings_are_those_that_numpy_and_scipy_give() -> None:
     assert plot["real"] == pytest.approx(np.quantile(standard, (np.arange(25) + 0.5) / 25), abs=1e-6)
 
 
+def test_halves_of_the_real_errors_lie_as_far_apart_as_splits_that_numpy_draws() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.gamma(4, 0.05, 97)
+    distances = []
+    for _ in range(2000):
+        shuffled = rng.permutation(x)
+        distances.append(np.sqrt(((np.sort(shuffled[:48]) - np.sort(shuffled[48:96])) ** 2).mean()))
+    values = compare(torch.tensor(x), torch.zeros(97))
+    assert values["real-halves"] == pytest.approx(np.quantile(distances, 0.95), rel=0.1)
+    assert values == compare(torch.tensor(x), torch.zeros(97))  # the same splits every time
+
+
 def test_fewer_real_pictures_than_asked_for_are_compared_with_as_many() -> None:
     known = Known(np.arange(30.0), np.arange(200.0))
     assert look(known).values["fake-mean"] == pytest.approx(14.5)
@@ -102,8 +118,8 @@ def test_fewer_real_pictures_than_asked_for_are_compared_with_as_many() -> None:
     [
         ([0.1] * 64, [0.1] * 64, {"ratio", "real-normality", "fake-normality"}),
         ([0.1] * 64, [0.2] * 64, {"real-normality", "fake-normality"}),
-        ([0.1, 0.3], [0.2, 0.2], {"ratio", "real-normality", "fake-normality"}),
-        ([0.5], [0.25], {"real-normality", "fake-normality"}),
+        ([0.1, 0.3], [0.2, 0.2], {"ratio", "real-halves", "real-normality", "fake-normality"}),
+        ([0.5], [0.25], {"real-halves", "real-normality", "fake-normality"}),
         ([0.1, math.nan] * 32, [0.2, 0.3] * 32, READINGS - {"fake-mean", "fake-variance", "fake-normality"}),
         ([0.1, math.inf] * 32, [0.2, math.nan] * 32, READINGS - {"real-mean"}),
     ],
@@ -320,6 +336,44 @@ def test_one_reading_is_too_few_for_an_answer(tmp_path: Path) -> None:
     text = told(tmp_path / "run", [reading(500, (0.2, 0.01), (0.1, 0.02))]).text
     assert "There is only one reading, too few for an answer. So far |m₁ − m₂| alone is 99.5 %" in text
     assert "There are too few readings to tell." in text
+
+
+def laboratory_of(run: Any, draw: Callable[[], np.ndarray], other: Callable[[], np.ndarray]) -> str:
+    """The answer about a run of ten readings: the real errors are the same ones in each, as in a training."""
+    real = torch.from_numpy(draw())
+    values = [compare(real, torch.from_numpy(other())) for _ in range(10)]
+    lines = [{"step": 500 * n} | {f"{NAME}/{key}": v for key, v in one.items()} for n, one in enumerate(values, 1)]
+    section = laboratory(Story(run, {}, {}, {}, {}, metrics=lines, alarms=[], readings=[], samples=[]))
+    assert section is not None
+    return section.answer
+
+
+@pytest.mark.parametrize("law", ["normal", "gamma", "lognormal"])
+def test_errors_of_one_distribution_get_no_verdict_and_those_that_differ_do(law: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", samples=0)
+    rng = np.random.default_rng(0)
+    draw = {
+        "normal": lambda: rng.normal(0.2, 0.03, 96),
+        "gamma": lambda: rng.gamma(4, 0.05, 96),
+        "lognormal": lambda: rng.lognormal(-2, 0.5, 96),
+    }[law]
+    alike = ["There is no answer" not in laboratory_of(run, draw, draw) for _ in range(60)]
+    assert sum(alike) <= 3
+    apart = [laboratory_of(run, draw, lambda: 3 * draw()) for _ in range(60)]
+    assert all("The simplification was" in answer for answer in apart)
+
+
+def test_readings_that_chance_explains_do_not_count(tmp_path: Path) -> None:
+    floor = {f"{NAME}/real-halves": 0.02}
+    entries = [reading(step, (0.2, 0.01), (0.1 if step > 2000 else 0.19, 0.02), **floor) for step in STEPS]
+    text = told(tmp_path / "run", entries).text
+    assert "within a tenth of that in 6 of 6 readings. 4 more readings do not count" in text
+    entries = [reading(step, (0.2, 0.01), (0.1 if step > 4000 else 0.19, 0.02), **floor) for step in STEPS]
+    text = told(tmp_path / "alike", entries).text
+    assert (
+        "There is no answer: in 8 of 10 readings, errors of real and of generated pictures lie no further apart" in text
+    )
+    assert "sound in this run" not in text
 
 
 def test_its_curves_stand_in_their_section_and_nowhere_else(tmp_path: Path) -> None:

@@ -93,11 +93,12 @@ def test_without_scikit_learn_one_line_says_how_to_get_it(gankit, monkeypatch, t
 def test_modes_and_kl_by_hand():
     from stacked_digits import measure
 
-    found = measure(np.array([3, 3, 3, 7]), np.full(10, 0.1))
-    assert found.modes == 2
+    good = np.array([True, False, True, True])
+    found = measure(np.array([3, 3, 3, 7]), good, np.full(10, 0.1))
+    assert (found.modes, found.good) == (2, 0.75)
     assert found.kl == pytest.approx(0.75 * np.log(7.5) + 0.25 * np.log(2.5))
-    assert measure(np.arange(10).repeat(3), np.full(10, 0.1)).kl == pytest.approx(0)
-    assert measure(np.zeros(9, int), np.full(1000, 1e-3)).kl == pytest.approx(np.log(1000))
+    assert measure(np.arange(10).repeat(3), good, np.full(10, 0.1)).kl == pytest.approx(0)
+    assert measure(np.zeros(9, int), good, np.full(1000, 1e-3)).kl == pytest.approx(np.log(1000))
 
 
 def test_the_law_is_that_of_drawing_each_digit_on_its_own(sklearn):
@@ -110,16 +111,27 @@ def test_the_law_is_that_of_drawing_each_digit_on_its_own(sklearn):
 
 
 def test_the_classifier_reads_real_pictures_and_the_ceiling_is_1000_modes(sklearn):
-    from stacked_digits import Asked, Reader, measure, real_pictures
+    from stacked_digits import Asked, Reader, real_pictures
 
     read = Reader(16)
     assert read.accuracy > 0.97
     data = StackedDigits().open("13000", Request(16, holdout=0))
-    labels = read(real_pictures(Asked(pictures=13_000, samples=13_000)))
-    assert (labels == data.labels).mean() > 0.97
-    found = measure(labels, read.law)
+    pictures = real_pictures(Asked(pictures=13_000, samples=13_000))
+    assert (read.modes(pictures) == data.labels).mean() > 0.97
+    found = read(pictures)
     assert found.modes == MODES
     assert found.kl == pytest.approx(999 / 2 / 13_000, rel=0.2)  # the value for equally many true draws
+
+
+def test_what_shows_no_digits_catches_modes_and_is_told_by_the_share_of_good_samples(sklearn):
+    from stacked_digits import Asked, Reader, means_of_two, real_pictures
+
+    read, real = Reader(16), real_pictures(Asked(pictures=13_000, samples=13_000))
+    means = read(means_of_two(real))
+    assert means.modes > 900  # so modes alone flatter
+    assert means.kl > 0.5
+    assert means.good < 0.4 < 0.95 < read(real).good
+    assert read(torch.rand(500, 3, 16, 16) * 2 - 1).good == 0
 
 
 def test_the_benchmark_goes_on_where_it_was(sklearn, tmp_path, undrawn, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import os
 import re
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, read, timeless, weights, with_few
+from conftest import ROOT, read, refused, timeless, weights, with_few
 from test_report import Page
 
 import gankit as public
@@ -154,25 +155,49 @@ def test_a_conditional_model_refuses_data_without_labels_in_one_line(installed, 
 
 
 @pytest.mark.parametrize(
-    ("networks", "shared"), [("began-autoencoder", {"ebgan", "began"}), ("dcgan", {"dcgan"}), ("own", set[str]())]
+    ("arms", "networks", "built", "said"),
+    [
+        ("ebgan began", None, {"began-autoencoder"}, "began-autoencoder for all"),
+        ("ebgan began dcgan", None, {"strided-autoencoder", "dcgan"}, "dcgan needs a score"),
+        ("ebgan r3gan", None, {"strided-autoencoder"}, "r3gan builds its networks itself"),
+        ("ebgan r3gan", "began-autoencoder", {"began-autoencoder"}, ""),
+        ("began:networks=strided-autoencoder ebgan", None, {"strided-autoencoder", "began-autoencoder"}, "for all"),
+    ],
 )
-def test_in_a_comparison_none_is_put_on_networks_of_another_kind_and_the_page_says_which_have_their_own(
-    installed, gankit, tmp_path, undrawn, monkeypatch, networks, shared
+def test_a_comparison_is_on_one_pair_if_it_fits_all_and_else_on_each_models_own_networks_and_says_which(
+    installed, gankit, tmp_path, undrawn, monkeypatch, arms, networks, built, said
 ):
     """A discriminator that gives a score and an autoencoder cannot take each other's place."""
     with_few(monkeypatch)
     options = ("--image-size", 16, "--batch-size", 4, "--precision", "fp32", "--set", "filters=4", "--set", "latent=8")
-    short = ("--data", "demo:200", "--steps", 2, "--seeds", 1, "--samples", 50, "--networks", networks)
-    arms = ("ebgan", "began", "dcgan", "r3gan")
-    assert gankit("compare", *arms, *options, *short, "--out", "c").code == 0
+    short = ("--data", "demo:200", "--steps", 2, "--seeds", 1, "--samples", 50)
+    short = (*short, "--networks", networks) if networks else short
+    done = gankit("compare", *arms.split(), *options, *short, "--out", "c")
+    assert done.code == 0
+    assert said in done.out + done.err
     rows = read(tmp_path / "c" / "comparison.json")["runs"]
-    assert [row["outcome"] for row in rows] == ["finished"] * 4
-    built = {row["arm"]: read(tmp_path / "c" / row["folder"] / "config.json")["networks"] for row in rows}
-    assert {arm for arm, pairs in built.items() if networks in pairs} == shared
-    assert (list(built["dcgan"]), list(built["r3gan"])) == (["dcgan"], [])
-    apart = " and ".join(arm for arm in arms if arm not in shared)
-    said = f"all but {apart} (on their own) on the networks {networks} ;" if shared else "each on its own networks;"
-    assert said in Page(tmp_path / "c" / "report.html").text
+    configs = [read(tmp_path / "c" / row["folder"] / "config.json")["networks"] for row in rows]
+    assert {name for pairs in configs for name in pairs} == built
+    page = Page(tmp_path / "c" / "report.html").text
+    assert ("each on its own networks;" in page) == ("each model's own" in done.out + done.err)
+
+
+def test_a_score_is_not_trained_on_an_autoencoder_and_no_reconstruction_on_a_score(
+    installed, gankit, tmp_path, undrawn
+):
+    small = ("--data", "demo:60", "--image-size", 16, "--batch-size", 4, "--precision", "fp32", "--set", "filters=4")
+    wrong = (*small, "--steps", 1, "--out", "run")
+    line = ("'began-autoencoder'", "gives a code and a reconstruction", "'dcgan' needs a score", "networks=dcgan")
+    refused(gankit("run", "dcgan", *wrong, "--set", "networks=began-autoencoder"), *line)
+    refused(gankit("run", "began", *wrong, "--set", "networks=dcgan"), "'dcgan'", "a score", "needs a reconstruction")
+    arms = ("compare", "dcgan", "began", "--networks", "began-autoencoder", "--seeds", 1, "--samples", 50)
+    refused(gankit(*arms, *wrong), "dcgan: ", *line)
+    assert not (tmp_path / "run").exists()
+    assert gankit("run", "dcgan", *wrong).code == 0
+    config = read(tmp_path / "run" / "config.json")
+    config["model"]["networks"], config["networks"] = "began-autoencoder", {"began-autoencoder": {}}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    refused(gankit("resume", "run", "--steps", 2), *line)  # a run of a version that let it pass
 
 
 def own_tests(*chosen: str) -> None:

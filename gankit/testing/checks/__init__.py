@@ -25,6 +25,7 @@ from gankit.testing.checks.training import (
     gives_plain_values,
     keeps_gradients_apart,
     lets_gradients_through,
+    says_what_its_discriminator_gives,
     survives_a_checkpoint,
     trains_fifty_steps,
     waits_for_no_device,
@@ -46,8 +47,8 @@ TRAINED: tuple[Check, ...] = (
 )
 ALWAYS: tuple[Check, ...] = (is_accepted, is_documented, round_trips_through_toml)
 CHECKS: dict[str, tuple[Check, ...]] = {
-    "models": (*TRAINED, builds_at_every_size),
-    "networks": (*TRAINED, builds_at_every_size),
+    "models": (*TRAINED, builds_at_every_size, says_what_its_discriminator_gives),
+    "networks": (*TRAINED, builds_at_every_size, says_what_its_discriminator_gives),
     "losses": TRAINED,
     "controllers": (*TRAINED, gives_plain_values),
     "diagnostics": (*ALWAYS, looks_and_says, leaves_no_trace, remembers_through_a_checkpoint, keeps_to_its_budget),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gankit.config.resolve import needed
 from gankit.data.batches import Batches
 from gankit.errors import UserError, in_one_line, place
 from gankit.testing.subject import Failed, Subject, tensors
@@ -229,6 +230,31 @@ def builds_at_every_size(subject: Subject) -> str | None:
                 "raise gankit.UserError for a shape that cannot be built, or declare a pair's `sizes`",
             ) from error
         _refuse_shape(training, batches)
+    return None
+
+
+def says_what_its_discriminator_gives(subject: Subject) -> str | None:
+    """A pair declares what its discriminator answers, and a model on a pair what it needs: misfits are refused so."""
+    training, batches = subject.training()
+    pair = next(iter(training.config.networks), None)
+    if pair is None:
+        return "the model builds its networks itself"
+    if subject.kind == "models":
+        if not needed(subject.cls, subject.catalogue):
+            raise Failed(
+                f"{subject} does not say what it needs of a discriminator: it could be put on networks of another kind",
+                'write needs = frozenset({"score"}), or {"reconstruction"}, in its class; or `gives` in its pair\'s',
+            )
+        return None
+    with looking(training, LOOKING, 0):
+        seen = training.view(batches(1, 0)[0])
+        judged = training.callables()["discriminator"](seen)
+    given = {"reconstruction" if judged.output.shape == seen.shape else "score"}
+    given |= {"code"} if judged.code is not None else set()
+    if subject.cls.gives != given:
+        words = ", ".join(f'"{word}"' for word in sorted(given))
+        said = ", ".join(sorted(subject.cls.gives)) or "nothing"
+        raise Failed(f"it declares that D gives {said}", f"write gives = frozenset({{{words}}}), which D gives")
     return None
 
 

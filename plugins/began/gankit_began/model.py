@@ -45,6 +45,7 @@ class BEGAN(Model):
     summary = "Boundary Equilibrium GAN (arXiv 1703.10717)"
     controllers = ("balance", "halving")
     diagnostics = ("equilibrium", "reconstruction-errors")
+    needs = frozenset({"reconstruction"})
     terms = {"energy-distance": 0.3, "imle": 0.3, "critic": 0.1}
     shown = {"k": "began/k", "M": "began/convergence"}
     curves = {

@@ -172,6 +172,7 @@ class BeganAutoencoder(NetworkPair[BeganAutoencoderOptions]):
     name = "began-autoencoder"
     summary = "BEGAN's convolutional autoencoder and generator"
     sizes = (16, 32, 64, 128, 256)
+    gives = frozenset({"reconstruction", "code"})
     for_comparison = True
 
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:

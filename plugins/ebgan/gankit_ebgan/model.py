@@ -29,6 +29,7 @@ class EBGAN(Model):
     summary = "Energy-based GAN (arXiv 1609.03126)"
     controllers = ("margin",)
     diagnostics = ("reconstruction-errors",)
+    needs = frozenset({"reconstruction"})
     shown = {"m": "ebgan/margin"}
     curves = {
         "ebgan/margin": Curve(

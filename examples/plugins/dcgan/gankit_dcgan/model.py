@@ -22,6 +22,7 @@ class DCGAN(Model):
 
     name = "dcgan"
     summary = "non-saturating GAN with R1 on DCGAN's networks (arXiv 1511.06434, 1801.04406)"
+    needs = frozenset({"score"})
     shown = {"D(x)": "dcgan/real", "D(G)": "dcgan/fake", "R1": "dcgan/r1"}
 
     class Settings(gankit.Settings):

@@ -50,6 +50,7 @@ class DCGANPair(NetworkPair[DCGANPairOptions]):
     name = "dcgan"
     summary = "DCGAN's convolutional networks"
     sizes = (16, 32, 64, 128, 256)
+    gives = frozenset({"score"})
 
     def build(self, shape: tuple[int, ...], seen: tuple[int, ...]) -> dict[str, nn.Module]:
         if len(shape) != 3:

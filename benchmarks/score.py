@@ -7,6 +7,7 @@ A row for other real pictures, for pictures that no training should make, and fo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -15,17 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gankit import Run
-from gankit.builtin.mode_collapse import REAL, ModeCollapseOptions, Reference
 from gankit.catalogue import Catalogue
 from gankit.data.open import open_source
 from gankit.data.source import Request
-from gankit.metrics import cleanliness
 from gankit.metrics.features import pixels
 from gankit.runs.score import parts, score
-from gankit.trained.real_and_generated import Real, generated, open_for
+from gankit.trained.real_and_generated import generated, open_for
 from gankit.trained.sampling import rebuild
-
-N = ModeCollapseOptions().pictures
+from gankit.trained.scored import PICTURES, Scale
+from gankit.training.pictures import real_pictures
 
 
 def blur(pictures: Tensor, side: int) -> Tensor:
@@ -40,10 +39,10 @@ def halves(pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def planted(train: Tensor, other: Tensor) -> dict[str, Tensor]:
-    """N pictures each: real ones, and what is wrong with them."""
+    """`PICTURES` pictures each: real ones, and what is wrong with them."""
     stream = torch.Generator().manual_seed(0)
     noise = torch.rand(other.shape, generator=stream) * 2 - 1
-    chosen = train[torch.randperm(len(train), generator=stream)[: 2 * N]]
+    chosen = train[torch.randperm(len(train), generator=stream)[: 2 * PICTURES]]
     return {
         "other real pictures": other,
         "blurred, 3×3": blur(other, 3),
@@ -51,9 +50,9 @@ def planted(train: Tensor, other: Tensor) -> dict[str, Tensor]:
         "noise of σ 0.1": (other + 0.1 * torch.randn(other.shape, generator=stream)).clamp(-1, 1),
         "one half of the modes": halves(chosen)[0],
         "the other half": halves(chosen)[1],
-        "means of two pictures": (chosen[:N] + chosen[N:]) / 2,
-        "half noise, half real": torch.cat([noise[: N // 2], other[: N // 2]]),
-        "30 % copies": torch.cat([chosen[: round(0.3 * N)], other[: N - round(0.3 * N)]]),
+        "means of two pictures": (chosen[:PICTURES] + chosen[PICTURES:]) / 2,
+        "half noise, half real": torch.cat([noise[: PICTURES // 2], other[: PICTURES // 2]]),
+        "30 % copies": torch.cat([chosen[: round(0.3 * PICTURES)], other[: PICTURES - round(0.3 * PICTURES)]]),
         "one picture": other[:1] + 0.02 * noise,
         "grey": 0.02 * noise,
         "uniform noise": noise,
@@ -66,23 +65,18 @@ def planted(train: Tensor, other: Tensor) -> dict[str, Tensor]:
 @click.option("--image-size", default=32, show_default=True)
 def main(folder: str, runs: tuple[str, ...], image_size: int) -> None:
     data = open_source(folder, Request(image_size), Catalogue(()))
-    train, held_out = Real(data.train), Real(data.held_out)
-    everything, other = train[: len(train)], held_out[:N]
-    real = everything[:: max(1, len(everything) // REAL)][:REAL]
-    reference, colour = Reference(real, other), cleanliness.ground_colour(cleanliness.edge(real))
-    clean = cleanliness.cleanliness(everything[:1000], colour)
-    cases: dict[str, Any] = planted(everything, other)
+    other = real_pictures(data, PICTURES, held_out=True)
+    scale = Scale(partial(real_pictures, data))
+    cases: dict[str, Any] = planted(real_pictures(data, len(data.train)), other)
     for name in runs:
         run = Run(name)
         rebuilt = rebuild(run)
         cases[f"{run.folder.name}, step {run.checkpoints()[-1]:,}"] = generated(
-            rebuilt, open_for(rebuilt, None, Catalogue(())), N
+            rebuilt, open_for(rebuilt, None, Catalogue(())), PICTURES
         )
     print("| samples | variety | form | clean | score |\n|---|---|---|---|---|")
     for name, pictures in cases.items():
-        line = {f"mode-collapse/{key}": value for key, value in reference.compare(pictures).items()}
-        ratios = cleanliness.over_real(cleanliness.cleanliness(pictures, colour), clean)
-        line |= {f"cleanliness/{key}": ratio.value for key, ratio in ratios.items()}
+        line = scale.line(pictures)
         cells = " | ".join(f"{value:.2f}" for value in (parts(line) or {}).values())
         print(f"| {name} | {cells} | {score(line):.2f} |", flush=True)
 

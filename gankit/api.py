@@ -25,7 +25,7 @@ from gankit.training import checkpoint
 from gankit.training.attempts import go
 from gankit.training.interrupts import Interrupts
 from gankit.training.resume import branch, go_back, standing
-from gankit.training.start import assemble, chosen, describe_data, open_data, quiet_random, refuse_inside
+from gankit.training.start import assemble, chosen, describe_data, few, open_data, quiet_random, refuse_inside
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
@@ -104,6 +104,8 @@ def _run(
         training, batches = assemble(resolved, opened, catalogue)
         resolved = training.config
         watcher.notice(chosen(resolved, request, opened, training))
+        if warning := few(resolved, opened):
+            watcher.notice(warning)
         with Interrupts() as interrupts:
             folder = RunFolder.create(out, model)
             write_json(folder / "config.json", resolved.model_dump(mode="json"))

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
-from gankit.metrics.cleanliness import Estimate, cleanliness, edge, ground_colour, over_real
+from gankit.metrics.cleanliness import cleanliness, edge, ground_colour, over_real
 from gankit.options import Curve, Options
 
 # docs/evidence/pictures.md: grain is 1.3 to 1.5 times the real pictures' with a critic, and was 2.6 to 3.7 without one
@@ -39,6 +39,18 @@ class CleanlinessOptions(Options):
     pictures: int = Field(256, ge=20, le=10_000, description="generated pictures at each look")
 
 
+class Reference:
+    """Real pictures (N, C, S, S) to compare the cleanliness of samples with."""
+
+    def __init__(self, real: Tensor) -> None:
+        self.colour = ground_colour(edge(real))
+        self.real = cleanliness(real, self.colour)
+
+    def compare(self, pictures: Tensor) -> dict[str, float]:
+        """Each measure of the pictures divided by that of the real ones."""
+        return {name: ratio.value for name, ratio in over_real(cleanliness(pictures, self.colour), self.real).items()}
+
+
 class Cleanliness(Diagnostic[CleanlinessOptions]):
     """Compares samples of the averaged generator with real pictures in details that small averages do not show.
 
@@ -65,19 +77,16 @@ class Cleanliness(Diagnostic[CleanlinessOptions]):
 
     def __init__(self, options: CleanlinessOptions) -> None:
         super().__init__(options)
-        self.real: dict[str, Estimate] = {}
-        self.colour: Tensor | None = None
+        self.reference: Reference | None = None
         self.courses = {"grainy": Course(), "blurred": Course()}
 
     def read(self, snapshot: Snapshot) -> Reading:
-        if not self.real:
+        if self.reference is None:
             real = snapshot.real(REAL)
             if real.ndim != 4:
                 return Reading()  # points
-            self.colour = ground_colour(edge(real))
-            self.real = cleanliness(real, self.colour)
-        samples = cleanliness(snapshot.generate(self.options.pictures), self.colour)
-        values = {name: ratio.value for name, ratio in over_real(samples, self.real).items()}
+            self.reference = Reference(real)
+        values = self.reference.compare(snapshot.generate(self.options.pictures))
         # Each as a quality that grows with improvement, and the bound below which it is bad.
         quality = {
             "grainy": (1 / values["grain"], 1 / GRAINY),

@@ -10,7 +10,7 @@ benchmarks/collapse.py (`make bench-collapse`) compares it with alternatives.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -39,6 +39,7 @@ WARM_UP = 3000  # steps without an alarm about one mode for all
 NARROWING = 0.8  # a share of the run's best below which the variety narrows
 COLLAPSED = 0.5  # a share of the run's best below which it has collapsed
 PATIENCE = 1500  # steps without growth before an alarm about one mode or one colour
+OTHER = "The step with the best score may be another: it counts form and cleanliness too."
 
 
 class ModeCollapseOptions(Options):
@@ -94,7 +95,7 @@ class ModeCollapse(Diagnostic[ModeCollapseOptions]):
         if snapshot.real(1).ndim != 4:
             return Reading()  # points
         if self.reference is None:
-            self.reference = Reference.of(snapshot, self.options.pictures)
+            self.reference = Reference.of(snapshot.real, self.options.pictures)
         reference = self.reference
         if reference.too_few:
             return Reading(health="too few pictures to judge")
@@ -120,15 +121,15 @@ class ModeCollapse(Diagnostic[ModeCollapseOptions]):
             f"coverage {values['coverage']:.2f}, recall {values['recall']:.2f}, colours {values['colours']:.2f}, "
             f"distance between samples {values['diversity']:.2f} of the real pictures'"
         )
-        left = f"{health.share:.0%} of its best, at step {health.best_step:,}"
+        left = f"{health.share:.0%} of the best variety of this run, at step {health.best_step:,}"
         if health.share < health.at_a_glance:
             left += ", at the places of the picture that lost most"
         message = {
             "dead-generator": f"The generator draws one and the same picture, whatever the latent: {shown}.",
             "one-mode": f"The samples never showed more than a sliver of the data, and it does not grow: {shown}.",
             "one-colour": f"All samples share one colour, whatever their forms: {shown}. Losses do not show it.",
-            "narrowing": f"The samples narrow: their variety is {left} ({shown}).",
-            "mode-collapse": f"The generator has collapsed: the samples' variety is {left} ({shown}).",
+            "narrowing": f"The samples narrow: their variety is {left} ({shown}). {OTHER}",
+            "mode-collapse": f"The generator has collapsed: the samples' variety is {left} ({shown}). {OTHER}",
         }[kind]
         before = health.best_step if kind in ("narrowing", "mode-collapse") else None
         keys = ("left", "variety", "coverage", "recall", "precision", "colours", "diversity")
@@ -169,12 +170,15 @@ class Reference:
         self.ceilings = {name: max(values[name], 0.05) for name in self.ceilings}
 
     @classmethod
-    def of(cls, snapshot: Snapshot, pictures: int) -> Reference:
-        """The reference from a training's pictures; the others are held-out pictures, if there are enough."""
-        other = snapshot.real(pictures, held_out=True)
+    def of(cls, real: Callable[..., Tensor], pictures: int) -> Reference:
+        """The reference for that many samples; the others are held-out pictures, if there are enough.
+
+        `real`: as `Snapshot.real`, from a number and `held_out` to real pictures.
+        """
+        other = real(pictures, held_out=True)
         if len(other) >= pictures:
-            return cls(snapshot.real(REAL), other)
-        both = snapshot.real(REAL + pictures)
+            return cls(real(REAL), other)
+        both = real(REAL + pictures)
         third = torch.arange(len(both), device=both.device) % 3 == 0
         return cls(both[~third], both[third][:pictures])
 

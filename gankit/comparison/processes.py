@@ -187,11 +187,14 @@ class Comparison:
 
     def forget_other_measures(self) -> None:
         """Drop measures by other features than the current: an older gankit, or another set of extras, made them."""
+        from gankit.builtin.mode_collapse import LEAST
         from gankit.trained import evaluation
 
         measured = [row["measures"] for row in self.plan["runs"] if row.get("measures")]
         space = evaluation.deep(self.plan["data"]["shape"][0]).name if measured else ""
         wanted = {f"kid-{space}", "copies", "clipped-density"} | ({"fid"} if self.plan["asked"]["fid"] else set())
+        # With fewer pictures there may be no score.
+        wanted |= {"score"} if self.plan["data"]["train"] >= 3 * LEAST else set()
         missing = {name for measures in measured for name in wanted - measures.keys()}
         if not missing:
             return

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from gankit.options import Curve
+from gankit.runs.score import SCORE
 
 POINTS = 2000  # per series; a screen shows no more
 SMOOTH_FROM = 150  # points; with fewer, every point is visible
@@ -37,6 +38,12 @@ NOTES = {  # for all metrics with a prefix
 RATIOS = {"cleanliness": "Clean: how clean and how sharp"}  # diagnostics whose readings should be 1, and their titles
 # Readings that answer a question of everybody's: title, words, the level of real pictures.
 JUDGED = {
+    SCORE: (
+        "Score: how good the samples are, in one number",
+        "The geometric mean of variety, form and cleanliness, each up to 1. Other real pictures have 1: the dashed "
+        "line.",
+        1.0,
+    ),
     "mode-collapse/variety": (
         "Variety: how much of the data they show",
         "Of the samples, roughly by form and colour, divided by that of as many other real pictures: the dashed line.",
@@ -90,6 +97,7 @@ class Panel:
     log: bool = False
     bounds: tuple[float | None, float | None] = (None, None)
     level: float | None = None  # a horizontal line
+    best: tuple[int, float] | None = None  # the step and the value of the best checkpoint
 
 
 def panels(lines: list[dict[str, Any]], model: str, curves: Mapping[str, Curve] | None = None) -> list[Panel]:
@@ -255,7 +263,11 @@ def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
     if prefix == "":
         titles = {"images_per_second": "Images a second"}
         notes = {"images_per_second": NOTES["speed"]}
-        return [Panel("other", titles.get(s.key, s.key), notes.get(s.key, s.about.note), [s]) for s in series]
+        plain = [one for one in series if one.key not in JUDGED]
+        return [
+            *(_judged(one, *JUDGED[one.key]) for one in series if one.key in JUDGED),
+            *(Panel("other", titles.get(s.key, s.key), notes.get(s.key, s.about.note), [s]) for s in plain),
+        ]
     judged = [one for one in series if one.key in JUDGED]
     if judged:
         rest = [one for one in series if one not in judged]

@@ -112,6 +112,7 @@ def panel_data(panel: Panel) -> dict[str, Any]:
         "log": panel.log,
         "bounds": panel.bounds,
         "level": panel.level,
+        "best": panel.best,
         "zero": bool(values) and panel.kind == "control" and min(values) < 0 < max(values),
         "series": [_one(series, alone=len(panel.series) == 1) for series in panel.series],
     }

@@ -96,7 +96,12 @@
     x: series[0].line[0].slice(-1), y: [level], mode: "markers", marker: { opacity: 0 }, hoverinfo: "skip", showlegend: false,
   }];
 
-  const traces = (panel, colour) => reach(panel).concat(panel.series.flatMap((series, n) => {
+  const star = ({ best }, colour) => best ? [{
+    x: [best[0]], y: [best[1]], mode: "markers", name: "best checkpoint", showlegend: false, hovertemplate: "%{y:.4~g}",
+    marker: { symbol: "star", size: 13, color: colour("--ink") },
+  }] : [];
+
+  const traces = (panel, colour) => reach(panel).concat(star(panel, colour), panel.series.flatMap((series, n) => {
     const hue = series.colour ?? n; // the runs of one model share a colour
     const own = colour(`--c${(hue % 6) + 1}`);
     const shape = panel.kind === "rates" ? "hv" : "linear";

@@ -15,6 +15,7 @@ from gankit.report.page import label, panel_data, room, write_page
 from gankit.report.reconstruction_errors import Laboratory, laboratory
 from gankit.report.story import Story, listing, mapping, read
 from gankit.runs.folder import RunFolder
+from gankit.runs.score import SCORE, best
 from gankit.runs.verdict import verdict
 
 GRIDS = 6  # alarms to show with their grids
@@ -49,7 +50,7 @@ def write_report(run: RunFolder, path: Path | None = None, live: bool = False) -
 
 def _context(story: Story) -> dict[str, Any]:
     """The template's variables, without the pictures."""
-    drawn = sorted(panels(story.metrics, story.model, story.curves), key=_place)
+    drawn = sorted((_marked(panel, story) for panel in panels(story.metrics, story.model, story.curves)), key=_place)
     errors, near = laboratory(story), neighbours(story.run)
     curves = _curves(drawn, errors, story)
     said = verdict(story.run, story.metrics, story.alarms, story.result, near)
@@ -109,8 +110,20 @@ def _curves(drawn: list[Panel], errors: Laboratory | None, story: Story) -> dict
     }
 
 
+def _marked(panel: Panel, story: Story) -> Panel:
+    """The panel of the score with the best checkpoint; any other as it is."""
+    scores = story.run.scores(story.metrics)
+    step = best(scores)
+    if step is None or panel.series[0].key != SCORE:
+        return panel
+    note = f"{panel.note} The star is the best checkpoint: {scores[step]:.2f} at step {step:,}."
+    return replace(panel, note=note, best=(step, scores[step]))
+
+
 def _place(panel: Panel) -> int:
-    """What everybody asks comes first, then what the training minimises, then the rest."""
+    """What everybody asks comes first, the score before its parts, then what the training minimises, then the rest."""
+    if panel.series[0].key == SCORE:
+        return -1
     return 0 if panel.kind == "judged" else 1 if panel.kind in THEORY else 2
 
 
@@ -118,7 +131,7 @@ def _charts(drawn: list[Panel], errors: Laboratory | None, curves: dict[str, Any
     """The panels' data by their part of the page, in the order of `curves`, each with its table."""
     parts: dict[str, list[dict[str, Any]]] = {"judged": [], "theory": [], "further": [], "errors": []}
     for panel, data in zip(drawn, curves["panels"], strict=True):
-        parts[("judged", "theory", "further")[_place(panel)]].append(data | {"table": _table(panel)})
+        parts[("judged", "theory", "further")[max(_place(panel), 0)]].append(data | {"table": _table(panel)})
     for panel, data in zip(errors.panels if errors else [], curves["errors"], strict=True):
         parts["errors"].append(data | {"table": _table(panel)})
     return parts

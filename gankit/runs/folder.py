@@ -25,7 +25,7 @@ from typing import Any
 from gankit import files
 from gankit.errors import UserError
 from gankit.files import replacing
-from gankit.runs.score import SCORE
+from gankit.runs.score import SCORE, best, recorded
 
 OBJECTS = ("config.json", "environment.json", "data.json", "result.json")
 LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl", "rescues.jsonl")
@@ -278,13 +278,12 @@ class RunFolder:
     def scores(self, metrics: Sequence[Mapping[str, Any]] | None = None) -> dict[int, float]:
         """The score of every checkpoint for which it was measured, by step. `metrics`: its lines, if already read."""
         lines = self.metrics() if metrics is None else metrics
-        measured = {line["step"]: float(line[SCORE]) for line in lines if isinstance(line.get(SCORE), float | int)}
-        return {step: measured[step] for step in self.checkpoints() if step in measured}
+        measured = recorded(lines)
+        return {step: float(measured[step][SCORE]) for step in self.checkpoints() if step in measured}
 
     def best(self) -> int | None:
         """The step of the checkpoint with the highest score, the first of equal ones; None without a score."""
-        scores = self.scores()
-        return max(scores, key=lambda step: scores[step], default=None)
+        return best(self.scores())
 
     # Paths.
 

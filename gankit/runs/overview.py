@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gankit.errors import UserError
 from gankit.files import fcntl, opened
 from gankit.runs.folder import COVERAGE, RunFolder
+from gankit.runs.score import best
 from gankit.runs.verdict import last_state, open_alarm, verdict
 
 
@@ -89,8 +90,9 @@ def _row(path: Path) -> Row:
             return Row(path=str(path), error="its config.json is not that of a run")
         metrics, alarms = run.metrics(), run.alarms()
         covered = [(line[COVERAGE], line["step"]) for line in metrics if isinstance(line.get(COVERAGE), float | int)]
-        best, at = max(covered, default=(None, None))
-        score, step = max(((value, -step) for step, value in run.scores(metrics).items()), default=(None, 0))
+        coverage, at = max(covered, default=(None, None))
+        scores = run.scores(metrics)
+        top = best(scores)
         return Row(
             path=str(path),
             model=config["model"].get("name"),
@@ -100,9 +102,9 @@ def _row(path: Path) -> Row:
             steps=config.get("steps"),
             health=_health(run, result, alarms),
             verdict=verdict(run, metrics, alarms, result, _copies(run)).word,
-            score=score,
-            best=None if score is None else -step,
-            coverage=best,
+            score=None if top is None else scores[top],
+            best=top,
+            coverage=coverage,
             coverage_step=at,
             started=run.environment.get("started"),
         )

@@ -14,7 +14,7 @@ modes. It does not see copies of training pictures: they are a matter of their o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SCORE = "score"  # its name in metrics.jsonl
@@ -36,6 +36,21 @@ def score(line: Mapping[str, Any]) -> float | None:
     """The score in [0, 1] of a line of metrics, or None where its parts were not measured."""
     values = parts(line)
     return None if values is None else math.prod(values.values()) ** (1 / len(values))
+
+
+def recorded(lines: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    """The lines of metrics with a score, by step, in the order of writing; of a step that was repeated, the last."""
+    found: dict[int, Mapping[str, Any]] = {}
+    for line in lines:
+        if _number(line.get(SCORE)) is not None:
+            found.pop(line["step"], None)
+            found[line["step"]] = line
+    return found
+
+
+def best(scores: Mapping[int, float]) -> int | None:
+    """The step with the highest of the scores, the first of equal ones; None without a score."""
+    return min(scores, key=lambda step: (-scores[step], step), default=None)
 
 
 def _number(value: Any) -> float | None:

@@ -15,7 +15,7 @@ from gankit.errors import UserError
 from gankit.files import read_object
 from gankit.runs.advice import command
 from gankit.runs.folder import RunFolder, to_resume
-from gankit.runs.score import SCORE, parts
+from gankit.runs.score import SCORE, best, parts, recorded
 
 # Least values of a part and the words for it. benchmarks/score.py: blur of 3×3 has the form 0.54, one half of the modes
 # the variety 0.68 to 0.75.
@@ -51,7 +51,7 @@ def verdict(
         config = run.config
     except (UserError, ValueError):
         return Verdict("Not judged: its config.json is damaged", "damaged", (), "")
-    scored = [line for line in metrics if isinstance(line.get(SCORE), float | int) and parts(line)]
+    scored = [line for line in recorded(metrics).values() if parts(line)]
     alarm = open_alarm(run, result, alarms)
     because = [*_score(scored, run.scores(metrics)), *_copies(copies or {})]
     because.append(_alarms(alarms, bool(config.get("diagnostics"))))
@@ -123,9 +123,9 @@ def _score(scored: Sequence[Mapping[str, Any]], saved: Mapping[int, float]) -> l
         f"the form and {values['clean']:.0%} of the cleanliness of other real pictures. These measures do not "
         "know what a picture shows, so look at the samples."
     ]
-    if saved:
-        best = max(saved, key=lambda step: saved[step])
-        sentences.append(f"The best checkpoint is step {best:,}, score {saved[best]:.2f}: --from best takes it.")
+    first = best(saved)
+    if first is not None:
+        sentences.append(f"The best checkpoint is step {first:,}, score {saved[first]:.2f}: --from best takes it.")
     return sentences
 
 
@@ -171,8 +171,8 @@ def _next(
     done = metrics[-1]["step"] if metrics else 0
     if result.get("reason") != "steps":
         return resume
-    best = max(scored, key=lambda line: line[SCORE])["step"] if scored else done
-    if best > RECENT * done or not scored:
+    highest = best({line["step"]: line[SCORE] for line in scored})
+    if highest is None or highest > RECENT * done:
         return f"{resume} --steps {max(2 * done, 1)}"
     return shlex.join(["gankit", "sample", str(run.folder), "--from", "best"])
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gankit.builtin.mode_collapse import GLANCE
 from gankit.errors import UserError
 from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.cleanliness import SHARED, edge, ground_colour, over_real, over_set, per_picture
@@ -27,6 +28,7 @@ from gankit.metrics.spaces import Space, deep, inception
 from gankit.runs.folder import RunFolder, strict
 from gankit.trained.memorisation import beside, copies
 from gankit.trained.real_and_generated import FEWEST, Pictures, Real, collect
+from gankit.trained.scored import Scored
 
 SCHEMA = 1
 NEIGHBOURS = 5  # k, as Naeem et al. recommend
@@ -99,7 +101,8 @@ def evaluate(
     pictures = collect(run_or_folder, data, step, n, averaged, plugins)
     space = deep(pictures.samples.shape[1])
     comparison = _Comparison(pictures)
-    measures = comparison.shares() | comparison.native() | comparison.distances(space)
+    measures = comparison.score(pictures.scored)
+    measures |= comparison.shares() | comparison.native() | comparison.distances(space)
     for other in further:
         measures |= comparison.distances(other)
     measures |= comparison.cleanliness() | comparison.diversity() | comparison.copies(pictures.mirror)
@@ -150,6 +153,20 @@ class _Comparison:
     def real(self) -> Real:
         """The real pictures that `sides.real` is a slice of."""
         return self.held_out if self.sides.against == "held-out" else self.train
+
+    def score(self, scored: Scored) -> dict[str, Measure]:
+        """The score and its parts: variety, form, clean."""
+        self.own.append(scored.note)
+        spaces = {"variety": f"pixels-{GLANCE}", "form": "random-convolutions", "clean": self.native_space}
+        return {
+            name: Measure(value, 1.0, "higher", spaces.get(name, "its parts"), "training", scored.real, scored.samples)
+            for name, value in scored.values.items()
+        }
+
+    @property
+    def native_space(self) -> str:
+        """The name of the pixels at the pictures' own size."""
+        return f"pixels-{self.samples.shape[-1]}"
 
     def points(self, side: int) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels of the samples, of `sides.real` and of `sides.other`, averaged to that side."""
@@ -245,7 +262,7 @@ class _Comparison:
             over_real(fake, real)["fine"],
             over_real(real, real)["fine"],
         )  # an energy alone says little
-        space = f"pixels-{self.samples.shape[-1]}"
+        space = self.native_space
         sizes = self.sides.real.stop - self.sides.real.start, len(self.samples)
         return {name: self._measure(one, real[name].value, "nearer", space, sizes) for name, one in fake.items()}
 
@@ -268,7 +285,7 @@ class _Comparison:
             )
             return {}
         found = copies(self.samples, self.train, self.held_out, LOOKED, COMPARED, mirror)
-        self.own = [str(found)]
+        self.own.append(str(found))
         if found.looked < len(self.train):
             self.notes.append(f"copies are looked for among {found.looked:,} of {len(self.train):,} training pictures")
         worst = found.score.argsort(stable=True)[:CLOSEST]

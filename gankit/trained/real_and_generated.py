@@ -23,6 +23,7 @@ from gankit.device import choose_device
 from gankit.errors import UserError
 from gankit.runs.folder import RunFolder
 from gankit.trained.sampling import Rebuilt, rebuild
+from gankit.trained.scored import Scored, of_pictures, of_run
 
 FEWEST = 20  # pictures that an evaluation needs on either side
 LARGEST = 256  # pixels: a folder's larger pictures are reduced to this side
@@ -61,6 +62,7 @@ class Pictures:
     samples: Tensor
     train: Real
     held_out: Real
+    scored: Scored
     of: dict[str, Any]  # the source of the samples and of the data, for the result
     notes: list[str] = field(default_factory=list)
     mirror: bool = True  # whether samples may copy mirrored training pictures; of a folder nobody knows
@@ -128,7 +130,9 @@ def _of_run(
         "step": rebuilt.step,
         "generator": "averaged" if averaged else "bare",
     }
-    return replace(_against(samples, opened, of, notes), mirror=rebuilt.config.mirror)
+    own = averaged and (data is None or opened.digest == run.data.get("digest"))
+    scored = of_run(rebuilt, opened, own)
+    return replace(_against(samples, opened, scored, of, notes), mirror=rebuilt.config.mirror)
 
 
 def open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) -> Data:
@@ -178,7 +182,7 @@ def _of_folder(folder: Path, data: str, n: int, catalogue: Catalogue) -> Picture
     if opened.shape != fake.shape:
         raise UserError(f"--data {data} has items of shape {opened.shape}, and {folder} pictures of {fake.shape}")
     samples = Real(fake.train)[:n]
-    return _against(samples, opened, {"kind": "folder", "path": str(folder)}, notes)
+    return _against(samples, opened, of_pictures(samples, opened), {"kind": "folder", "path": str(folder)}, notes)
 
 
 def _side(folder: Path) -> int:
@@ -197,7 +201,7 @@ def _side(folder: Path) -> int:
     return sides.most_common(1)[0][0] if sides else 32
 
 
-def _against(samples: Tensor, data: Data, of: dict[str, Any], notes: list[str]) -> Pictures:
+def _against(samples: Tensor, data: Data, scored: Scored, of: dict[str, Any], notes: list[str]) -> Pictures:
     of = of | {
         "n": len(samples),
         "image_size": samples.shape[-1],
@@ -205,5 +209,6 @@ def _against(samples: Tensor, data: Data, of: dict[str, Any], notes: list[str]) 
         "digest": data.digest,
         "train": len(data.train),
         "held_out": len(data.held_out),
+        "score": "recorded" if scored.recorded else "measured",
     }
-    return Pictures(samples, Real(data.train), Real(data.held_out), of, notes)
+    return Pictures(samples, Real(data.train), Real(data.held_out), scored, of, notes)

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from gankit.runs.folder import RunFolder
 from gankit.runs.overview import standing_for
+from gankit.runs.score import SCORE, recorded
 
 PUBLIC = (
     *("folder", "config", "environment", "data", "result"),
     *("metrics", "alarms", "rescues", "samples", "checkpoints"),
+    *("score", "best"),
     *("sample", "evaluate", "invert", "interpolate", "animate", "report"),
 )
 
@@ -26,6 +28,17 @@ class Run(RunFolder):
     def __init__(self, folder: str | Path) -> None:
         """`folder`: that of a run, or `last`: the newest one below runs/."""
         super().__init__(standing_for(folder))
+
+    def score(self, from_step: int | Literal["best"] | None = None) -> float | None:
+        """The score in [0, 1] (docs/measures.md) that the training recorded at its last look, or at `from_step`.
+
+        None where it recorded none.
+        """
+        looks = {step: float(line[SCORE]) for step, line in recorded(self.metrics()).items()}
+        if from_step is None:
+            return next(reversed(looks.values()), None)
+        step = self.best() if from_step == "best" else from_step
+        return None if step is None else looks.get(step)
 
     # In the words of the commands. They import torch, which reading a run does not need.
 

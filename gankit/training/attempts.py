@@ -21,6 +21,7 @@ from gankit.errors import TrainingError, UserError
 from gankit.files import replacing
 from gankit.runs.environment import record_rescue
 from gankit.runs.folder import FolderGone, RunFolder, to_resume, write_json
+from gankit.runs.score import SCORE, best, recorded
 from gankit.training import checkpoint
 from gankit.training.diagnose import Decided, Watch
 from gankit.training.interrupts import Interrupts
@@ -159,12 +160,25 @@ def go(
     reserve.close()
     result |= {"output": f"lost: {watcher.lost}"} if watcher.lost else {}
     result["peak_memory"] = peak_memory(training.config.device)
+    result |= _scores(run)
     write_json(run.folder / "result.json", result)
     attempts.now.recorder.draw()
     for line in catalogue.notify("gankit_run_finished", run=run, result=result):
         watcher.notice(line)
     if failure is not None:
         _raise(failure, run, attempts.now.training)
+
+
+def _scores(run: RunFolder) -> dict[str, Any]:
+    """The score of the last look, and the step and score of the best checkpoint; nothing where none was measured."""
+    try:
+        lines = run.metrics()
+    except (OSError, UserError):  # result.json is written whatever happens
+        return {}
+    scores, looks = run.scores(lines), [line[SCORE] for line in recorded(lines).values()]
+    first = best(scores)
+    found: dict[str, Any] = {"score": looks[-1]} if looks else {}
+    return found if first is None else found | {"best": {"step": first, "score": scores[first]}}
 
 
 def _reserve(run: RunFolder) -> ExitStack:

@@ -32,6 +32,17 @@ def looking(training: Training, *stream: int) -> Iterator[None]:
                 module.train(mode)
 
 
+def real_pictures(data: Data, n: int, held_out: bool = False) -> Tensor:
+    """At most `n` real pictures in [-1, 1], evenly spaced in the set."""
+    source = data.held_out if held_out else data.train
+    return to_float(torch.from_numpy(source[:: max(1, len(source) // max(n, 1))][:n].copy()))
+
+
+def spread_labels(labels: np.ndarray, n: int) -> Tensor:
+    """`n` of the labels (N,), evenly spaced in the set; too few are repeated."""
+    return torch.from_numpy(np.resize(labels[:: max(1, len(labels) // n)], n))
+
+
 class Showing:
     """Generated pictures, from fixed or fresh latents, and real ones."""
 
@@ -47,8 +58,7 @@ class Showing:
         noise = training.model.latents(n, training.device)
         labels = None
         if self.data is not None and self.data.labels is not None:
-            spread = self.data.labels[:: max(1, len(self.data.labels) // n)]
-            labels = torch.from_numpy(np.resize(spread, n)).to(training.device)  # `resize` repeats too few labels
+            labels = spread_labels(self.data.labels, n).to(training.device)
         callables = training.callables(networks)
         parts = [
             training.model.generate(callables, noise[i : i + batch], None if labels is None else labels[i : i + batch])
@@ -60,9 +70,7 @@ class Showing:
     def real(self, n: int, held_out: bool = False) -> Tensor:
         """At most `n` real pictures in [-1, 1], evenly spaced in the set."""
         assert self.data is not None
-        source = self.data.held_out if held_out else self.data.train
-        chosen = source[:: max(1, len(source) // max(n, 1))][:n]
-        return to_float(torch.from_numpy(chosen.copy())).to(self.training.device)
+        return real_pictures(self.data, n, held_out).to(self.training.device)
 
     def judge(self, pictures: Tensor, labels: Tensor | None = None) -> Judged:
         """D's output for pictures after the views, without a remainder that does not fill a view's group."""

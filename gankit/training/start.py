@@ -97,6 +97,29 @@ def chosen(resolved: RunConfig, request: RunRequest, data: Data, training: Train
     )
 
 
+FEW = 300  # pictures; docs/evidence/collapse.md: a training learned 270 by heart in 7,000 steps
+JUDGED = 60  # training pictures that the looks at the samples need: 20 of them stand in for other real ones
+
+
+def few(resolved: RunConfig, data: Data) -> str:
+    """What so few pictures mean and which flags help, or "" for enough of them and for points."""
+    count = len(data.train)
+    if count >= FEW or len(data.shape) != 3:
+        return ""
+    flags = [] if "augment" in resolved.views else ["--view augment (the discriminator sees varied copies)"]
+    flags += [] if resolved.mirror else ["--mirror (where a mirror image could be real: faces, not letters)"]
+    flags += ["a smaller --steps, then --from best"]
+    unjudged = (
+        " The samples are not judged: there will be no score and no alarm about variety." if count < JUDGED else ""
+    )
+    unjudged += " Fewer than 20 are held out, so copies are not looked for." if len(data.held_out) < 20 else ""
+    return (
+        f"warning: {count} pictures are few. A model learns so few by heart and draws copies of them; more pictures "
+        f"help most.{unjudged} What helps: {'; '.join(flags)}. A larger --holdout is no help: it leaves fewer to learn "
+        "from."
+    )
+
+
 def describe_data(data: Data) -> dict[str, Any]:
     """The contents of data.json."""
     return {

@@ -378,7 +378,8 @@ def test_points_are_left_alone():
 def test_an_alarm_says_numbers_and_flags_that_can_be_pasted(demo, stream, gankit: Gankit, run):
     (alarm,) = stream.look(demo[0][900:901]).alarms
     assert re.search(
-        r"variety is \d+% of its best, at step [23],\d00 \(coverage 0\.\d\d, recall 0\.\d\d", alarm.message
+        r"variety is \d+% of the best variety of this run, at step [23],\d00 \(coverage 0\.\d\d, recall 0\.\d\d",
+        alarm.message,
     )
     assert alarm.readings["variety"] < 0.1
     assert set(alarm.readings) == {"left", "variety", "coverage", "recall", "precision", "colours", "diversity"}

@@ -239,3 +239,27 @@ def test_one_word_says_where_something_is_written_and_one_which_checkpoint(ganki
         assert former not in shown
     if command not in ("run", "compare", "animate"):
         assert "--from STEP" in shown
+
+
+# Few pictures
+
+
+def test_with_few_pictures_it_says_at_the_start_what_that_means_and_which_flags_help(
+    gankit: Gankit, messy: Path
+) -> None:
+    said = gankit("run", messy, *TRAINED, *SMALL, "--out", "few")
+    assert said.code == 0
+    (warning,) = (line for line in said.out.splitlines() if line.startswith("warning: 36 pictures are few."))
+    assert said.out.index(warning) < said.out.index("run folder:")
+    for words in ("by heart", "not judged", "Fewer than 20 are held out", "--view augment", "--mirror", "--holdout"):
+        assert words in warning
+    said = gankit("run", messy, *TRAINED, *SMALL, "--mirror", "--view", "augment", "--out", "set")
+    (warning,) = (line for line in said.out.splitlines() if line.startswith("warning: 36 pictures"))
+    assert "--mirror" not in warning
+    assert "--view" not in warning
+
+
+def test_with_enough_pictures_it_says_nothing_of_few(gankit: Gankit) -> None:
+    said = gankit("run", "began", "demo:400", *TRAINED, *SMALL, "--out", "enough")
+    assert said.code == 0
+    assert "are few" not in said.out

@@ -29,6 +29,7 @@ from gankit.trained.run import Run
 
 SIZE = 16
 REAL = "demo:1200"  # 120 of them are held out
+SCORED = ["score", "variety", "form", "clean"]
 NAMES = ["coverage", "precision", "recall", "density", "clipped-density", "different-bins", "kid-random-convolutions"]
 NAMES += ["frechet-random-convolutions", "grain", "flat", "ground", "fine", "diversity", "copies"]
 TRAINED_ON = {"frechet-random-convolutions", "diversity"}  # measured against training pictures
@@ -74,8 +75,13 @@ def values(found: Evaluation) -> dict[str, float]:
 
 def test_real_against_real_reaches_the_ceiling_of_every_measure(tmp_path: Path) -> None:
     found = evaluate(folder_of(people(480), tmp_path / "others"), data=REAL)
-    assert list(found.measures) == NAMES
-    for name, measure in found.measures.items():
+    assert list(found.measures) == [*SCORED, *NAMES]
+    for name in SCORED:
+        measure = found.measures[name]
+        assert (measure.ceiling, measure.better, measure.n, measure.real) == (1, "higher", 256, 504)
+        assert 0.85 < measure.value <= 1
+    for name in NAMES:
+        measure = found.measures[name]
         assert (measure.against, measure.n > 400) == ("training" if name in TRAINED_ON else "held-out", True)
     told = {name: (measure.value, measure.ceiling) for name, measure in found.measures.items()}
     for name in ("coverage", "precision", "recall"):
@@ -102,6 +108,7 @@ def test_real_against_real_reaches_the_ceiling_of_every_measure(tmp_path: Path) 
         "digest": Demo().open("1200", Request(SIZE)).digest,
         "train": 1080,
         "held_out": 120,
+        "score": "measured",
     }
 
 
@@ -192,7 +199,7 @@ def test_at_their_own_size_grain_and_blur_are_seen_that_averages_of_16_pixels_hi
         name: folder_of(some.byte().permute(0, 2, 3, 1).numpy(), tmp_path / name) for name, some in shown.items()
     }
     found = {name: evaluate(folder, data=REAL).measures for name, folder in folders.items()}
-    names = [*NAMES[:6], *(f"{name}-native" for name in NAMES[:5]), *NAMES[6:]]
+    names = [*SCORED, *NAMES[:6], *(f"{name}-native" for name in NAMES[:5]), *NAMES[6:]]
     assert [list(measures) for measures in found.values()] == [names] * 4
     assert {found["good"][f"{name}-native"].space for name in NAMES[:5]} == {"pixels-32"}
     away = {
@@ -403,8 +410,9 @@ def test_a_run_is_measured_with_its_own_data_and_split_and_nothing_in_it_changes
         "digest": data["digest"],
         "train": data["train"],
         "held_out": data["held_out"],
+        "score": "measured",
     }
-    assert list(told["measures"]) == NAMES
+    assert list(told["measures"]) == [*SCORED, *NAMES]
     assert told["measures"]["coverage"] == {
         "value": told["measures"]["coverage"]["value"],
         "ceiling": told["measures"]["coverage"]["ceiling"],
@@ -716,6 +724,7 @@ def test_the_report_shows_each_last_sample_beside_its_nearest_training_picture(t
         "looked": 1080,
         "train": 1080,
         "held_out": 120,
+        "score": "measured",
     }
     page = (trained / "report.html").read_text()
     assert "Are they copies?" in page

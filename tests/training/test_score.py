@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY, Gankit, checkpoints, lines, read, refused
+from conftest import TINY, Gankit, checkpoints, lines, read, refused, strict_json
 from torch import Tensor
 
 from gankit.builtin.cleanliness import Cleanliness
@@ -16,6 +18,7 @@ from gankit.data import Demo, Request
 from gankit.data.batches import to_float
 from gankit.metrics.cleanliness import cleanliness, edge, ground_colour, over_real
 from gankit.runs.score import parts, score
+from gankit.trained.run import Run
 
 
 def line(variety: float, form: float, **ratios: float) -> dict[str, float]:
@@ -97,7 +100,7 @@ def test_pictures_with_a_fault_score_below_other_real_ones(kind: str, real: Tens
     assert of(make(other)) < bound
 
 
-# The best checkpoint
+# The best checkpoint, and one figure everywhere
 
 
 SCORES = {4: 0.3, 8: 0.7, 12: 0.7, 16: 0.5, 20: 0.6, 24: 0.4}
@@ -148,3 +151,64 @@ def test_a_branch_from_a_later_step_keeps_the_best_checkpoint(gankit: Gankit, sc
 def test_a_run_without_a_score_has_no_best_checkpoint(gankit: Gankit, tmp_path: Path) -> None:
     assert gankit("run", "began", *TINY, "--steps", 4, "--out", "run").code == 0
     refused(gankit("sample", "run", "--from", "best"), "measured no score", "--from STEP")
+
+
+def test_a_run_shows_one_score_and_one_best_step_wherever_it_shows_them(gankit: Gankit, scored: Path) -> None:
+    run = Run(scored)
+    assert [run.score(), run.score(8), run.score("best"), run.score(12), run.score(5)] == [0.4, 0.7, 0.7, 0.7, None]
+    assert run.best() == 8
+    assert (run.result["score"], run.result["best"]) == (0.4, {"step": 8, "score": 0.7})
+
+    for step, options in ((24, ()), (8, ("--from", "best")), (20, ("--from", 20, "--n", 40))):
+        told = strict_json(gankit("evaluate", scored, "--json", *(options or ("--n", 60))).out)
+        assert next(iter(told["measures"])) == "score"
+        assert told["measures"]["score"]["value"] == SCORES[step]
+        assert told["measures"]["score"]["n"] == 256
+        assert told["of"]["score"] == "recorded"
+        seen = parts(next(line for line in lines(scored) if line["step"] == step))
+        assert {name: told["measures"][name]["value"] for name in ("variety", "form", "clean")} == seen
+    said = gankit("evaluate", scored, "--n", 60).out
+    assert re.search(r"^measure .*\nscore +0\.4000 ", said, re.MULTILINE)
+    assert "recorded in the training from 256 samples" in said
+
+    (row,) = strict_json(gankit("runs", ".", "--json").out)["runs"]
+    assert (row["score"], row["best"]) == (0.7, 8)
+    assert "0.70 at 8" in gankit("runs", ".").out
+
+    assert gankit("report", scored).code == 0
+    page = (scored / "report.html").read_text(encoding="utf-8")
+    assert "score 0.40" in page
+    assert "The best checkpoint is step 8, score 0.70" in page
+    assert "The star is the best checkpoint: 0.70 at step 8." in page
+    (curves,) = re.findall(r'<script [^>]*id="curves"[^>]*>(.*?)</script>', page, re.DOTALL)
+    first = strict_json(curves)["panels"][0]
+    assert first["title"].startswith("Score: ")
+    assert first["best"] == [8, 0.7]
+    assert first["series"][0]["line"] == [list(SCORES), list(SCORES.values())]
+    assert re.search(r'<code>score</code></th><td class="number">0\.4</td><td class="number">24<', page)
+
+    ended = gankit("resume", scored, "--steps", 25)  # the terminal, at a step without a look
+    assert "score 0.40" in ended.out
+    assert Run(scored).score() == 0.4
+
+
+def test_where_no_score_was_recorded_it_is_the_same_measured_now(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for diagnostic in (ModeCollapse, Cleanliness):
+        monkeypatch.setattr(diagnostic, "every", 4)
+    assert gankit("run", "began", *TINY, *LOOKING, "--data", "demo:400").code == 0
+    first, looks = tmp_path / "run", lines(tmp_path / "run")
+    told = strict_json(gankit("evaluate", first, "--n", 60, "--json").out)
+    without = [{name: value for name, value in look.items() if name != "score"} for look in looks]
+    (first / "metrics.jsonl").write_text("".join(json.dumps(look) + "\n" for look in without))
+    again = strict_json(gankit("evaluate", first, "--n", 60, "--json").out)
+    assert (told["of"]["score"], again["of"]["score"]) == ("recorded", "measured")
+    for name in ("score", "variety", "form", "clean"):
+        assert again["measures"][name] == {
+            **told["measures"][name],
+            "value": pytest.approx(told["measures"][name]["value"], abs=1e-6),
+        }
+    raw = strict_json(gankit("evaluate", first, "--n", 60, "--raw", "--json").out)
+    assert raw["of"]["score"] == "measured"
+    assert raw["measures"]["clean"]["value"] != again["measures"]["clean"]["value"]

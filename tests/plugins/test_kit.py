@@ -373,6 +373,69 @@ PART_FAULTS = {
 }
 
 
+PAIR = """
+import gankit
+import torch
+from torch import nn
+
+class Scored(nn.Sequential):
+    def forward(self, seen):
+        return gankit.Judged(output=super().forward(seen).squeeze(1))
+
+class Scores(gankit.NetworkPair):
+    "Linear networks with a score."
+
+    name = "scores"
+    summary = "linear networks with a score"
+    gives = frozenset({"score"})
+
+    def build(self, shape, seen):
+        size = shape[0] * shape[1] * shape[2]
+        generator = nn.Sequential(nn.Linear(8, size), nn.Tanh(), nn.Unflatten(1, shape))
+        return {"generator": generator, "discriminator": Scored(nn.Flatten(), nn.Linear(size, 1))}
+
+class Critical(gankit.Model):
+    "The hinge of a score."
+
+    name = "critical"
+    summary = "the hinge of a score"
+
+    class Settings(gankit.Settings):
+        networks: str = "scores"
+
+    def latents(self, n, device):
+        return torch.randn(n, 8, device=device)
+
+    def losses(self, step):
+        real, fake = step.judged_real.output, step.judged_fake.output
+        discriminator = (1 - real).relu().mean() + (1 + fake).relu().mean()
+        return gankit.Losses({"discriminator": discriminator, "generator": -fake.mean()})
+
+@gankit.hookimpl
+def gankit_models():
+    return [Critical]
+
+@gankit.hookimpl
+def gankit_networks():
+    return [Scores]
+"""
+
+
+def test_a_pair_says_what_its_discriminator_gives_and_a_model_needs_that_of_its_own_pair(subject):
+    check = checks.says_what_its_discriminator_gives
+    check(subject(PAIR, "networks", "scores", model="critical"))
+    check(subject(PAIR, "models", "critical"))  # it needs what its own pair gives
+    said = '    gives = frozenset({"score"})\n'
+    for wrong, words in (("", "gives nothing"), (said.replace("score", "code"), "gives code")):
+        with pytest.raises(Failed, match=words) as failed:
+            check(subject(PAIR.replace(said, wrong), "networks", "scores", model="critical"))
+        assert 'gives = frozenset({"score"})' in failed.value.do
+    with pytest.raises(Failed, match="does not say what it needs"):
+        check(subject(PAIR.replace(said, ""), "models", "critical"))
+    with pytest.raises(Failed, match="'pixels', which gankit does not know"):
+        check(subject(PAIR.replace('{"score"}', '{"pixels"}'), "networks", "scores", model="critical"))
+
+
 @pytest.mark.parametrize("fault", PART_FAULTS)
 def test_a_component_that_breaks_a_promise_is_found_and_one_that_keeps_them_is_not(subject, fault):
     (kind, name, check), sound, broken, words = PART_FAULTS[fault]

@@ -155,8 +155,8 @@ class Progress(Watcher):
         facts["left"] = self._left()
         names = {**training.model.shown, "real": "energy/real", "fake": "energy/fake"}
         facts |= {label: number(line[name]) for label, name in names.items() if name in line}
-        facts |= {"sample": f"{self.last_sample:,}", "health": self.health_word}
-        return facts
+        facts["sample"] = f"{self.last_sample:,}"
+        return facts | ({"health": self.health_word} if self.health_word else {})
 
     def _left(self) -> str:
         training = self.training

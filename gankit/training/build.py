@@ -40,7 +40,11 @@ def build_model(
         for pair, table in config.networks.items()
     ]
     torch.manual_seed(seed_of(config.seed, WEIGHTS))
-    return model, model.build_networks(pairs[0] if pairs else None, views.shape(shape)), views
+    networks = model.build_networks(pairs[0] if pairs else None, views.shape(shape))
+    if "generator" not in networks:
+        there = ", ".join(map(repr, networks)) or "none"
+        raise UserError(f"model {name!r}: build_networks gives no network 'generator', which samples need, but {there}")
+    return model, networks, views
 
 
 def refuse_too_large(

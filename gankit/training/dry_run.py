@@ -43,6 +43,7 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
             step = _first_step(training, batches, names, knobs)
             for name, (_, term) in terms.items():
                 _refuse_unmet(name, term, step, training)
+            _refuse_other_shape(step)
             values = _values(training, step, terms, knobs)
             for name in names:
                 if f"loss/{name}" not in values:
@@ -51,6 +52,7 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
                     )
             for name, value in values.items():
                 _refuse_no_scalar(name, value, training.model)
+            _refuse_no_gradient(names, values, terms, training.model)
             readings |= values
         _refuse_blind(training, step)
     training.start = {f"learning_rate/{name}": rate for name, rate in training.rates.items()}
@@ -116,6 +118,29 @@ def _refuse_idle(name: str, controller: Controller, used: set[str], readings: di
             f"--controller {name}: it needs the reading {error}, which {model.name!r} does not give"
         ) from None
     _refuse_unsaved(name, controller, updated)
+
+
+def _refuse_other_shape(step: Step) -> None:
+    """Raise for a generator whose items have another shape than the data's."""
+    if step.fake.shape != step.real.shape:
+        here, there = tuple(step.fake.shape[1:]), tuple(step.real.shape[1:])
+        raise UserError(
+            f"model {step.model.name!r}: its generator gives items of shape {here}, and the data's are {there}: "
+            "let it end in that shape (self.shape of the model, `shape` of a network pair)"
+        )
+
+
+def _refuse_no_gradient(
+    names: tuple[str, ...], values: Mapping[str, Tensor], terms: Mapping[str, tuple[float, LossTerm]], model: Model
+) -> None:
+    """Raise for a network whose loss and terms are constants: no weight could learn from them."""
+    for name in names:
+        added = [values[f"term/{term}"] for term, (_, one) in terms.items() if one.network == name]
+        if not any(value.requires_grad for value in (values[f"loss/{name}"], *added)):
+            raise UserError(
+                f"loss/{name} of model {model.name!r} has no gradient, so its weights would not move: compute it from "
+                "the networks' outputs, without detach() or item()"
+            )
 
 
 def _refuse_no_scalar(name: str, value: Any, model: Model) -> None:

@@ -23,6 +23,8 @@ from gankit.training.dry_run import refuse_misfits
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
+_JUDGED = ("output", "code", "energy")
+
 
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
     """Open a folder, or the data source NAME[:ARGUMENT]. Raises `UserError` for fewer pictures than a batch."""
@@ -71,9 +73,16 @@ def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Tra
             raise
         raise TrainingError(
             f"model {resolved.model['name']!r} failed before its first step, and nothing was written: "
-            f"{in_one_line(error)}; GANKIT_STRICT=1 shows the traceback"
+            f"{in_one_line(error)}{_hint(error)}; GANKIT_STRICT=1 shows the traceback"
         ) from error
     return training, batches
+
+
+def _hint(error: Exception) -> str:
+    """What to do about a usual mistake, or nothing."""
+    if isinstance(error, AttributeError) and isinstance(error.obj, torch.Tensor) and error.name in _JUDGED:
+        return "; a discriminator, or the model's judge, returns gankit.Judged(output=…), and here it is a plain tensor"
+    return ""
 
 
 def chosen(resolved: RunConfig, request: RunRequest, data: Data, training: Training) -> str:

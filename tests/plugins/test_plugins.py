@@ -1080,3 +1080,47 @@ def test_a_run_folder_alone_loads_no_code(tmp_path, undrawn):
     assert (tmp_path / "loaded").read_text() == loaded
     assert api.resume(tmp_path / "copy", steps=5, plugins=[str(path)]).result["outcome"] == "finished"
     assert lines(tmp_path / "copy")[-1]["step"] == 5
+
+
+# Mistakes in a first model: one line each, and nothing written.
+
+
+MISTAKES = {
+    "a loss without a gradient": (
+        '"generator": F.softplus(-fake).mean(),',
+        '"generator": F.softplus(-fake.detach()).mean(),',
+        (2, "loss/generator of model 'my-gan' has no gradient", "without detach()"),
+    ),
+    "losses, misspelt": ("def losses(", "def loses(", (1, "abstract method losses")),
+    "another shape": (
+        "            nn.Tanh(),\n        )\n        critic",
+        "            nn.Tanh(), nn.Flatten(2), nn.Unflatten(2, (-1, 1)),\n        )\n        critic",
+        (2, "its generator gives items of shape (3, 256, 1), and the data's are (3, 16, 16)"),
+    ),
+    "no Judged": (
+        'gankit.Judged(output=networks["discriminator"](seen).squeeze(1))',
+        'networks["discriminator"](seen)',
+        (1, "'output'", "returns gankit.Judged(output=…), and here it is a plain tensor"),
+    ),
+    "no generator": (
+        '{"generator": generator, "discriminator": critic}',
+        '{"painter": generator, "discriminator": critic}',
+        (2, "gives no network 'generator'", "but 'painter', 'discriminator'"),
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_first_model_is_one_line_before_a_folder_is_written(gankit, tmp_path, undrawn, mistake):
+    sound, wrong, (code, *words) = MISTAKES[mistake]
+    page = (ROOT / "docs/plugins/index.md").read_text(encoding="utf-8")
+    model = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    assert model.count(sound) == 1
+    (tmp_path / "my_gan.py").write_text(model.replace(sound, wrong), encoding="utf-8")
+    small = ("--data", "demo:60", "--image-size", 16, "--batch-size", 4, "--precision", "fp32", "--steps", 1)
+    said = gankit("run", "my-gan", "--plugin", "my_gan.py", *small, "--out", "run")
+    assert said.code == code
+    assert "Traceback" not in said.err
+    line = said.err.splitlines()[-1]
+    assert all(word in line for word in words)
+    assert not (tmp_path / "run").exists()

@@ -37,6 +37,8 @@ from gankit.comparison.arms import (
 )
 from gankit.comparison.processes import Comparison
 from gankit.config.amend import changes, current_form
+from gankit.config.request import RunRequest
+from gankit.config.resolve import resolve as settled
 from gankit.config.schema import RunConfig
 from gankit.config.values import duration
 from gankit.data.source import Data
@@ -47,6 +49,8 @@ from gankit.trained.real_and_generated import FEWEST
 from gankit.training import start
 from gankit.training.interrupts import Interrupts
 from gankit.training.watcher import Watcher
+
+FEW_SEEDS, ENOUGH_SEEDS = 3, 5  # docs/compare.md: what a verdict on so many seeds needs
 
 
 def compare(
@@ -105,7 +109,7 @@ def compare(
     else:
         start.refuse_inside(out, first.data)
         folder = RunFolder.create(out, "compare")
-    watcher.notice(f"comparison folder: {folder}")
+    watcher.notice("\n".join([*_before(plan, catalogue), f"comparison folder: {folder}"]))
     _work_through(Comparison(folder, plan, arms, shared, plugins, watcher), jobs)
     return {**plan, "folder": str(folder)}
 
@@ -170,6 +174,40 @@ def _plan(
         "measures": [],
         "summary": [],
     }
+
+
+def _before(plan: Mapping[str, Any], catalogue: Catalogue) -> list[str]:
+    """What to know before the first training: how much it is, on which networks, and whether it can tell anything."""
+    request, arms, runs = plan["asked"], plan["arms"], len(plan["runs"])
+    lengths = sorted({arm["steps"] for arm in arms if arm["steps"] is not None})
+    of = " or ".join(f"{length:,}" for length in lengths) + " steps"
+    if plan["budget"] is not None:
+        of = f"{plan['budget']:,.0f} seconds"
+    seeds = f"{request['seeds']} seed{'s' * (request['seeds'] > 1)}"
+    told = [
+        f"{runs} runs: {len(arms)} models, {seeds} each, {of} a run; an estimate of the whole follows once the first "
+        "run has made 100 steps"
+    ]
+    other = []
+    for arm in arms:
+        own = settled(arm["model"], RunRequest(data="."), catalogue).networks
+        if own.keys() != arm["config"]["networks"].keys():
+            other.append((arm, " and ".join(own)))
+    used = [f"{arm['name']} on {' and '.join(arm['config']['networks']) or 'networks of its own'}" for arm in arms]
+    told.append(f"NETWORKS: {'; '.join(used)}")
+    if other:
+        models = {arm["model"]: f"`gankit run {arm['model']}` trains {own}" for arm, own in other}
+        told.append(
+            f"    these are not the models' own ({'; '.join(models.values())}): --networks own compares those, at "
+            "their best"
+        )
+    if request["seeds"] < FEW_SEEDS:
+        told.append(
+            f"warning: with {seeds} hardly any difference can be told from chance"
+            f"{' (one seed never tells)' if request['seeds'] == 1 else ''}: --seeds {ENOUGH_SEEDS} would do for "
+            "differences of three times their spread over the seeds; seeds can be added later with the same --out"
+        )
+    return told
 
 
 def _take_over(folder: Path, earlier: Mapping[str, Any], plan: dict[str, Any], catalogue: Catalogue) -> None:

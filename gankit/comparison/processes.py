@@ -15,6 +15,7 @@ from gankit.comparison import results
 from gankit.comparison.arms import Arm, flags, steps_of, together
 from gankit.errors import UserError
 from gankit.files import below, fcntl, opened, read, relative, replacing
+from gankit.report.words import duration as words
 from gankit.runs.folder import RunFolder, write_json
 from gankit.runs.lock import locked
 from gankit.training.interrupts import Interrupts
@@ -22,6 +23,7 @@ from gankit.training.watcher import Watcher
 
 EVERY = 30.0  # seconds between two progress notices of a run
 REDRAW = 60.0  # seconds between two drawings of report.html, at least
+PACE = 100  # steps of a run after which its pace is known
 RESTS = 30  # the pause is at least this many times the time of the last drawing
 Row = dict[str, Any]
 
@@ -42,10 +44,14 @@ class Comparison:
         self.arms = {arm.name: arm for arm in arms}
         self.shared = shared
         self.noticed: dict[str, float] = {}  # folder of a run -> time of its last notice
+        self.jobs = 1
+        self.estimated = False  # whether the time of the whole was told
+        self.looked = 0.0  # when it was last tried
         self.redraw_at = 0.0  # when report.html may be drawn again
 
     def train(self, jobs: int, interrupts: Interrupts) -> None:
         """Train every run to its end, `jobs` at a time, or until a signal to its checkpoint."""
+        self.jobs = jobs
         waiting: list[Row] = list(self.plan["runs"])
         busy: list[tuple[Row, Popen[bytes]]] = []
         sent: set[int] = set()  # processes that have received the signal
@@ -139,6 +145,12 @@ class Comparison:
     def tell(self, row: Row) -> None:
         """Report the progress of a run, every EVERY seconds."""
         now, path = time.monotonic(), self.path(row)
+        if not self.estimated and now - self.looked > 1:
+            self.looked = now
+            left = self.left()
+            if left is not None:
+                self.estimated = True
+                self.watcher.notice(f"the whole comparison takes about {words(left)} more, without the measuring")
         if now - self.noticed.setdefault(row["folder"], now) < EVERY or not (path / "config.json").exists():
             return
         self.noticed[row["folder"]] = now
@@ -147,8 +159,47 @@ class Comparison:
             goal = RunFolder(path).config.get("steps")
             self.watcher.notice(
                 f"{row['arm']}, seed {row['seed']}: step {line['step']:,}{f' of {goal:,}' if goal else ''}, "
-                f"{line['images_per_second']:,.0f} images/s"
+                f"{line['images_per_second']:,.0f} images/s; {self._whole()}"
             )
+
+    def _whole(self) -> str:
+        """How far the whole comparison is."""
+        runs, left = self.plan["runs"], self.left()
+        over = sum(bool(row.get("outcome")) for row in runs)
+        return f"{over} of {len(runs)} runs are done" + (f", about {words(left)} left" if left else "")
+
+    def left(self) -> float | None:
+        """Seconds of training until all runs are done, by the pace so far; None before a run has made PACE steps.
+
+        A run whose model has no pace yet counts by the mean of the others', for as many pictures.
+        """
+        budget, done = self.plan["budget"], {row["folder"]: self._done(row) for row in self.plan["runs"]}
+        paces: dict[str, list[float]] = {}  # seconds a picture, by model
+        for row in self.plan["runs"]:
+            steps, seconds = done[row["folder"]]
+            if steps >= PACE or (row.get("outcome") and steps):
+                paces.setdefault(row["arm"], []).append(seconds / steps / self.arms[row["arm"]].pictures_a_step)
+        if not paces and budget is None:
+            return None
+        means = {arm: sum(some) / len(some) for arm, some in paces.items()}
+        left = 0.0
+        for row in (row for row in self.plan["runs"] if not row.get("outcome")):
+            (steps, seconds), arm = done[row["folder"]], self.arms[row["arm"]]
+            if budget is not None:
+                left += max(budget - seconds, 0.0)
+            else:
+                goal = steps_of(arm, self.plan["images"])
+                pace = means.get(arm.name, sum(means.values()) / len(means))
+                left += max(goal - steps, 0) * arm.pictures_a_step * pace
+        return left / self.jobs
+
+    def _done(self, row: Row) -> tuple[int, float]:
+        """The steps that a run has made, and their seconds."""
+        if row.get("outcome"):
+            return int(row["steps"]), float(row.get("seconds") or 0.0)
+        path = self.path(row)
+        line = next(reversed(RunFolder(path).metrics()), None) if (path / "config.json").exists() else None
+        return (int(line["step"]), float(line["seconds"])) if line else (0, 0.0)
 
     def finish(self, row: Row, code: int | None = None) -> None:
         """Record how a run ended, and measure its pictures unless that is done."""
@@ -162,7 +213,7 @@ class Comparison:
             if row["outcome"] != "failed" and steps and row.get("measured_step") != steps[-1]:
                 self.measure(row, run, steps[-1])
         how = results.ending(row)
-        self.watcher.notice(f"{row['arm']}, seed {row['seed']}: {how}")
+        self.watcher.notice(f"{row['arm']}, seed {row['seed']}: {how}; {self._whole()}")
         self.write()
 
     def measure(self, row: Row, run: RunFolder, step: int) -> None:

@@ -198,7 +198,15 @@ def _compare(arms: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
                 "p_corrected": p,
                 "pairs": difference.pairs,
                 "verdict": verdict,
-                "sentence": _sentence(entry, these, others, difference, verdict),
+                "sentence": " ".join(
+                    filter(
+                        None,
+                        (
+                            _sentence(entry, these, others, difference, verdict),
+                            _although(entry, difference, verdict, p, len(differences)),
+                        ),
+                    )
+                ),
             }
         )
 
@@ -263,6 +271,29 @@ def _sentence(entry: Mapping[str, Any], these: str, others: str, difference: pai
     )
 
 
+def _although(
+    entry: Mapping[str, Any], difference: paired.Difference, verdict: str, corrected: float, tests: int
+) -> str:
+    """Why an interval that leaves 0 out is no verdict, or "" where it is one or holds 0."""
+    if verdict != "not distinguishable" or not _leaves_0_out(difference.interval):
+        return ""
+    assert difference.interval is not None
+    low, high = (shown(entry["name"], value) for value in difference.interval)
+    if corrected <= paired.RISK:
+        return (
+            f"The interval of the difference, {low} to {high}, leaves 0 out, but so small a difference does not matter."
+        )
+    return (
+        f"The interval of the difference, {low} to {high}, leaves 0 out, but of {tests} differences tested at once "
+        f"some do so by chance: corrected for that, p is {corrected:.2g}, and a verdict needs {paired.RISK}. More "
+        "seeds may tell."
+    )
+
+
+def _leaves_0_out(interval: Sequence[float] | None) -> bool:
+    return interval is not None and (interval[0] > 0 or interval[1] < 0)
+
+
 def label(name: str) -> str:
     """A measure's name as people read it."""
     known = {
@@ -297,12 +328,14 @@ def summary(comparison: Mapping[str, Any]) -> list[str]:
     sentences = []
     for these, others in combinations(arms, 2):
         words: dict[str, list[str]] = {}
-        pairs = 0
+        pairs, hints = 0, list[str]()
         for entry in quality:
             for one in entry["differences"]:
                 if (one["of"], one["less"]) == (these, others):
                     words.setdefault(one["verdict"], []).append(label(entry["name"]))
                     pairs = max(pairs, one["pairs"])
+                    if one["verdict"] == "not distinguishable" and _leaves_0_out(one["interval"]):
+                        hints.append(label(entry["name"]))
         if not words:
             sentences.append(f"{these} and {others}: nothing could be measured on both yet.")
             continue
@@ -317,6 +350,11 @@ def summary(comparison: Mapping[str, Any]) -> list[str]:
         else:
             rest = f"; in the other {open_} measures they are not distinguishable" if open_ else ""
             sentences.append(f"{these} is {' and '.join(verdicts)} than {others} with {seeds}{rest}.")
+        if hints:
+            sentences.append(
+                f"{_listed(hints)}: the interval of the difference of {these} and {others} leaves 0 out, and yet it is "
+                "no verdict: where so many are tested at once some do so by chance. More seeds may tell."
+            )
     sentences += [line for arm in arms for line in _troubles(arm, [r for r in comparison["runs"] if r["arm"] == arm])]
     return sentences
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -103,6 +104,15 @@ def test_two_models_are_compared_on_the_same_pictures_networks_and_seeds(gankit:
     assert [float(line["coverage"]) for line in lines] == [row["measures"]["coverage"] for row in found["runs"]]
     assert "not distinguishable" in said.out
     assert "coverage" in said.out
+    # Before the first training: how much it is, on which networks, and that two seeds are few; then how far it is.
+    before, _, after = said.out.partition("comparison folder:")
+    assert "4 runs: 2 models, 2 seeds each, 6 steps a run" in before
+    assert "NETWORKS: ebgan on began-autoencoder; began on began-autoencoder" in before
+    assert "`gankit run began` trains strided-autoencoder" in before
+    assert "warning: with 2 seeds hardly any difference" in before
+    assert "--seeds 5" in before
+    assert [f"{done} of 4 runs are done" in after for done in range(5)] == [False, True, True, True, True]
+    assert re.search(r"3 of 4 runs are done, about \S+ s left", after)
 
 
 @pytest.mark.usefixtures("quick")
@@ -609,6 +619,27 @@ def test_intervals_cover_the_true_difference_as_often_as_they_say(seeds: int) ->
         low, high = paired.interval(rng.normal(0.3, 1, seeds).tolist()) or (0, 0)
         covered.append(low <= 0.3 <= high)
     assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+
+def test_an_interval_without_0_that_is_no_verdict_says_why() -> None:
+    """t = 5.77 with 2 degrees of freedom: p = 0.029 alone, and 0.058 at least beside another."""
+    rows = [
+        ended(arm, seed, measures={"coverage": values[seed], "recall": 0.5 + 0.1 * (arm == "a") * (-1) ** seed})
+        for arm, values in {"a": [0.53, 0.52, 0.53], "b": [0.40, 0.45, 0.43]}.items()
+        for seed in range(3)
+    ]
+    about = {name: {"better": "higher", "ceiling": 1.0} for name in ("coverage", "recall")}
+    entries = results.table(["a", "b"], rows, about)
+    told = {entry["name"]: entry["differences"][0] for entry in entries if entry["name"] in about}
+    low, high = told["coverage"]["interval"]
+    assert 0 < low < high
+    assert told["coverage"]["verdict"] == "not distinguishable"
+    assert told["coverage"]["p"] < 0.05 < told["coverage"]["p_corrected"]
+    assert f"{low:.4f} to {high:.4f}, leaves 0 out" in told["coverage"]["sentence"]
+    assert f"p is {told['coverage']['p_corrected']:.2g}" in told["coverage"]["sentence"]
+    assert "leaves 0 out" not in told["recall"]["sentence"]
+    summary = results.summary({"arms": [{"name": name} for name in "ab"], "measures": entries, "runs": rows})
+    assert any(line.startswith("coverage: the interval") for line in summary)
 
 
 def test_a_table_says_better_worse_and_open_in_words() -> None:

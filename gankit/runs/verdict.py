@@ -102,7 +102,7 @@ def of(run: RunFolder) -> Verdict:
         copies = run.neighbours
     except (OSError, UserError):
         copies = {}
-    return verdict(run, run.metrics(), run.alarms(), run.result, copies)
+    return verdict(run, run.looks(), run.alarms(), run.result, copies)
 
 
 def _words(values: Mapping[str, float]) -> str:

@@ -70,13 +70,17 @@ def read_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 def record_of(line: bytes) -> dict[str, Any] | None:
-    """The object of a line of a .jsonl file, which has a step ≥ 0; None where the line is damaged."""
+    """The object of a line of a .jsonl file, with a step ≥ 0 and maybe an attempt ≥ 1; None for a damaged line."""
     try:
         record = files.parse(line)
     except ValueError:
         return None
-    step = record.get("step") if isinstance(record, dict) else None
-    return record if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < MOST_STEPS else None
+    step, attempt = (record.get("step"), record.get("attempt", 1)) if isinstance(record, dict) else (None, 1)
+    return record if _counts(step, 0) and _counts(attempt, 1) else None
+
+
+def _counts(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < MOST_STEPS
 
 
 def is_alarm(line: Mapping[str, Any]) -> bool:

@@ -82,7 +82,7 @@ def open_alarm(
     state = last_state(run) if critical else {}
     for alarm in reversed(critical):
         young = alarm["step"] > state.get("step", -1) and alarm.get("attempt", 1) == state.get("attempt", 1)
-        if young or state["verdicts"].get(alarm.get("diagnostic"), True) is False:
+        if young or state["verdicts"].get(str(alarm.get("diagnostic")), True) is False:
             return alarm
     return None
 

@@ -35,7 +35,7 @@ class Losses(Artifact):
     def finish(self) -> Path | None:
         from gankit.report import draw_losses
 
-        return draw_losses(self.run) if self.run.metrics() else None
+        return draw_losses(self.run) if self.run.has_metrics() else None
 
 
 class Animation(Artifact):
@@ -105,12 +105,12 @@ class Csv(Artifact):
     summary = "metrics.csv: the metrics as one table"
 
     def finish(self) -> Path:
-        lines = self.run.metrics()
+        names = dict.fromkeys(name for line in self.run.each_line() for name in line)
         path = self.run.folder / "metrics.csv"
         with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, dict.fromkeys(name for line in lines for name in line), lineterminator="\n")
+            table = csv.DictWriter(file, names, lineterminator="\n")
             table.writeheader()
-            table.writerows(lines)
+            table.writerows(self.run.each_line())
         return path
 
 
@@ -138,7 +138,7 @@ class TensorBoard(Artifact[TensorBoardOptions]):
 
         super().__init__(options, run)
         self.folder = run.make("tensorboard", f"attempt-{run.attempt}")
-        kept = [line["step"] for line in run.metrics() if line.get("attempt", 1) == run.attempt]
+        kept = [line["step"] for line in run.each_line() if line.get("attempt", 1) == run.attempt]
         self.alarms = len(run.alarms())
         self.writer = SummaryWriter(str(self.folder), purge_step=kept[-1] + 1 if kept else 0)
 

@@ -15,6 +15,7 @@ def command(run: str) -> None:
     """Rewrite report.html and losses.png of RUN, also while it trains; or report.html of a comparison."""
     from gankit.report import draw_losses, write_report
     from gankit.report.comparison_page import write_comparison
+    from gankit.report.story import read
     from gankit.runs.folder import RunFolder
     from gankit.trained.memorisation import draw_neighbours, draw_real
 
@@ -23,8 +24,9 @@ def command(run: str) -> None:
         say(str(write_comparison(folder)))
         return
     run_folder = RunFolder(run)
-    if run_folder.metrics():
-        draw_losses(run_folder)
     draw_neighbours(run_folder)
     draw_real(run_folder)
-    say(str(write_report(run_folder)))
+    story = read(run_folder)  # last, because it takes memory of its own
+    if story.metrics:
+        draw_losses(run_folder, story)
+    say(str(write_report(run_folder, story=story)))

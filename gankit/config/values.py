@@ -17,7 +17,10 @@ def colour(text: str) -> tuple[int, int, int]:
     from PIL import ImageColor
 
     try:
-        return ImageColor.getrgb(text)[:3]
+        rgb = ImageColor.getrgb(text)[:3]
+        if max(rgb) > 255:  # Pillow takes rgb(999,999,999)
+            raise ValueError
+        return rgb
     except ValueError:
         raise ValueError(f"{text!r} is no colour: write a name like white, or #rrggbb") from None
 

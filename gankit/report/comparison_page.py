@@ -218,7 +218,7 @@ def _panels(
     curves: dict[str, Curve] = {}  # the first arm's description of a metric counts
     for story in stories.values():
         curves = story.curves | curves
-    by_run = {key: series_of(story.metrics, curves) for key, story in stories.items()}
+    by_run = {key: series_of(story.columns, curves) for key, story in stories.items()}
     keys = sorted({key for series in by_run.values() for key in series})
     drawn = []
     for pattern in DRAWN:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gankit.options import Curve
+from gankit.runs.folder import MOST_STEPS
 from gankit.runs.score import SCORE
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 POINTS = 2000  # per series; a screen shows no more
+ABANDONED = 100  # lines of replaced attempts per series; the last ones
 SMOOTH_FROM = 150  # points; with fewer, every point is visible
 NOISY = 0.3  # share of points that are a turn: two thirds in white noise, none in a calm curve
 SCALES_APART = 30.0  # ratio of readings of one diagnostic; beyond it they get separate panels
@@ -100,7 +106,41 @@ class Panel:
     best: tuple[int, float] | None = None  # the step and the value of the best checkpoint
 
 
-def panels(lines: list[dict[str, Any]], model: str, curves: Mapping[str, Curve] | None = None) -> list[Panel]:
+class Columns:
+    """The numbers of metrics lines by key, in arrays: a million lines of 18 keys take 230 MB.
+
+    `lines` may be a stream. `ends`: for each attempt, the step from which a later one replaces it; by
+    default as the lines show it.
+    """
+
+    def __init__(self, lines: Iterable[Mapping[str, Any]], ends: Mapping[int, float] | None = None) -> None:
+        self.steps, self.attempts = array("q"), array("q")
+        self.rows: dict[str, array[int]] = {}  # the numbers of the lines that have the key
+        self.values: dict[str, array[float]] = {}  # NaN, a gap, for null and numbers that are not finite
+        starts: dict[int, int] = {}
+        for row, line in enumerate(lines):
+            step, attempt = line["step"], attempt_of(line)
+            self.steps.append(step)
+            self.attempts.append(attempt)
+            if step < starts.get(attempt, math.inf):
+                starts[attempt] = step
+            for key, value in line.items():
+                if type(value) is not float:
+                    if key in NOT_DRAWN or isinstance(value, bool) or not isinstance(value, int | float | None):
+                        continue
+                    value = _float(value)
+                elif key in NOT_DRAWN:
+                    continue
+                if key not in self.rows:
+                    self.rows[key], self.values[key] = array("I"), array("d")
+                self.rows[key].append(row)
+                self.values[key].append(value)
+        self.ends = _ends(starts) if ends is None else ends
+
+
+def panels(
+    lines: Columns | Iterable[Mapping[str, Any]], model: str, curves: Mapping[str, Curve] | None = None
+) -> list[Panel]:
     """Group the metrics of a run into panels; `model` is the name in config.json.
 
     Losses, energies, the model's own values, learning rates, then one panel per diagnostic, then the rest.
@@ -113,10 +153,23 @@ def panels(lines: list[dict[str, Any]], model: str, curves: Mapping[str, Curve] 
     return grouped
 
 
-def series_of(lines: list[dict[str, Any]], curves: Mapping[str, Curve] | None = None) -> dict[str, Series]:
+def series_of(
+    lines: Columns | Iterable[Mapping[str, Any]], curves: Mapping[str, Curve] | None = None
+) -> dict[str, Series]:
     """Every number of the metrics lines as a series, by its key."""
-    kept_until, about = attempt_ends(lines), {**OWN, **(curves or {})}
-    return {key: _series(key, about.get(key, Curve()), points, kept_until) for key, points in _columns(lines).items()}
+    import numpy as np
+
+    columns, about = lines if isinstance(lines, Columns) else Columns(lines), {**OWN, **(curves or {})}
+    steps, attempts = (np.asarray(one, dtype=np.int64) for one in (columns.steps, columns.attempts))
+    numbers, place = np.unique(attempts, return_inverse=True)
+    ends = np.array([columns.ends.get(int(number), math.inf) for number in numbers])
+    gone = steps >= ends[place] if len(numbers) else np.zeros(0, bool)
+    series = {}
+    for key, values in columns.values.items():
+        rows = np.asarray(columns.rows[key])
+        points = steps[rows], np.asarray(values), attempts[rows], gone[rows]
+        series[key] = _series(key, about.get(key, Curve()), *points)
+    return series
 
 
 def rate_drops(panels: Iterable[Panel]) -> list[int]:
@@ -131,105 +184,107 @@ def rate_drops(panels: Iterable[Panel]) -> list[int]:
 # Reading.
 
 
-def _columns(lines: list[dict[str, Any]]) -> dict[str, list[tuple[int, float, int]]]:
-    """(step, value, attempt) by key. null and non-finite numbers are NaN: a gap."""
-    columns: dict[str, list[tuple[int, float, int]]] = {}
-    for line in lines:
-        step, attempt = line["step"], attempt_of(line)
-        for key, value in line.items():
-            if key in NOT_DRAWN or isinstance(value, bool):
-                continue
-            if value is None:
-                value = math.nan
-            elif not isinstance(value, int | float):
-                continue
-            columns.setdefault(key, []).append((step, float(value), attempt))
-    return columns
+def _float(value: int | float | None) -> float:
+    try:
+        return math.nan if value is None else float(value)
+    except OverflowError:  # of a number of hundreds of digits
+        return math.nan
 
 
-def attempt_of(line: dict[str, Any]) -> int:
+def attempt_of(line: Mapping[str, Any]) -> int:
     attempt = line.get("attempt", 1)
-    return attempt if isinstance(attempt, int) else 1
+    return attempt if isinstance(attempt, int) and 0 < attempt < MOST_STEPS else 1
 
 
-def replaced(line: dict[str, Any], ends: dict[int, float]) -> bool:
-    """Whether a later attempt repeated the step of a line; `ends` comes from `attempt_ends`."""
+def replaced(line: Mapping[str, Any], ends: Mapping[int, float]) -> bool:
+    """Whether a later attempt repeated the step of a line; `ends` are those of `Columns`."""
     return bool(line["step"] >= ends.get(attempt_of(line), math.inf))
 
 
-def attempt_ends(lines: list[dict[str, Any]]) -> dict[int, float]:
-    """For each attempt, the step from which a later attempt replaces it."""
-    starts: dict[int, int] = {}
-    for line in lines:
-        attempt = attempt_of(line)
-        starts[attempt] = min(line["step"], starts.get(attempt, line["step"]))
-    return {
-        attempt: min((start for later, start in starts.items() if later > attempt), default=math.inf)
-        for attempt in starts
-    }
+def _ends(starts: Mapping[int, int]) -> dict[int, float]:
+    """For each attempt, by its first step, the step from which a later attempt replaces it."""
+    ends, least = {}, math.inf
+    for attempt in sorted(starts, reverse=True):
+        ends[attempt] = least
+        least = min(least, starts[attempt])
+    return ends
 
 
-def _series(key: str, about: Curve, points: list[tuple[int, float, int]], kept_until: dict[int, float]) -> Series:
-    kept = sorted(((step, value) for step, value, n in points if step < kept_until[n]), key=lambda p: p[0])
+def _series(
+    key: str, about: Curve, steps: NDArray[Any], values: NDArray[Any], attempts: NDArray[Any], gone: NDArray[Any]
+) -> Series:
+    """The series of the points of a key, in the order of their lines; `gone` are those of replaced attempts."""
+    import numpy as np
+
+    order = np.argsort(steps[~gone], kind="stable")
+    kept, level = steps[~gone][order], values[~gone][order]
     abandoned = []
-    for attempt in sorted({n for _, _, n in points}):
-        gone = [(step, value) for step, value, n in points if n == attempt and step >= kept_until[n]]
-        if gone:
-            # Start at the fork, where the later attempt starts too.
-            before = [point for point in kept if point[0] < gone[0][0]][-1:]
-            abandoned.append(thin(before + gone, POINTS // 4))
-    finite = [(step, value) for step, value in kept if math.isfinite(value)]
+    for attempt in np.unique(attempts[gone])[-ABANDONED:]:
+        own = gone & (attempts == attempt)
+        # Start at the fork, where the later attempt starts too.
+        fork = int(np.searchsorted(kept, steps[own][0]))
+        before = slice(max(fork - 1, 0), fork)
+        path = np.concatenate([kept[before], steps[own]]), np.concatenate([level[before], values[own]])
+        abandoned.append(_thin(*path, POINTS // 4))
+    finite = np.flatnonzero(np.isfinite(level))
     return Series(
         key=key,
         name=key.partition("/")[2] or key,
         about=about,
-        line=thin(kept),
-        smooth=_smooth(kept),
+        line=_thin(kept, level, POINTS),
+        smooth=_smooth(kept, level),
         abandoned=abandoned,
-        last=finite[-1] if finite else None,
+        last=(int(kept[finite[-1]]), float(level[finite[-1]])) if len(finite) else None,
     )
 
 
-def thin(points: list[tuple[int, float]], limit: int = POINTS) -> Line:
+def thin(points: Sequence[tuple[int, float]], limit: int = POINTS) -> Line:
     """At most `limit` of the points: the least, the greatest and a gap of each stretch."""
     import numpy as np
 
-    if len(points) > limit:
-        values = np.array([value for _, value in points])
+    return _thin(
+        np.array([step for step, _ in points], dtype=np.int64), np.array([value for _, value in points]), limit
+    )
+
+
+def _thin(steps: NDArray[Any], values: NDArray[Any], limit: int) -> Line:
+    import numpy as np
+
+    if len(values) > limit:
         gaps = ~np.isfinite(values)
-        kept = {0, len(points) - 1}
+        kept = {0, len(values) - 1}
         stretches = (limit - 2) // (3 if gaps.any() else 2)
-        edges = np.linspace(0, len(points), stretches + 1).astype(int)
+        edges = np.linspace(0, len(values), stretches + 1).astype(int)
         low, high = np.where(gaps, np.inf, values), np.where(gaps, -np.inf, values)
         for start, end in pairwise(edges):
             kept |= {int(start + low[start:end].argmin()), int(start + high[start:end].argmax())}
             if gaps[start:end].any():
                 kept.add(int(start + gaps[start:end].argmax()))
-        points = [points[n] for n in sorted(kept)]
-    return Line([step for step, _ in points], [value if math.isfinite(value) else None for _, value in points])
+        chosen = sorted(kept)
+        steps, values = steps[chosen], values[chosen]
+    return Line(steps.tolist(), [value if math.isfinite(value) else None for value in values.tolist()])
 
 
-def _smooth(points: list[tuple[int, float]]) -> Line | None:
+def _smooth(steps: NDArray[Any], values: NDArray[Any]) -> Line | None:
     """A centred moving average over a fortieth of the points, or None if the line is short or calm anyway."""
     import numpy as np
 
-    if len(points) < SMOOTH_FROM:
+    if len(values) < SMOOTH_FROM:
         return None
-    values = np.array([value for _, value in points])
     finite = np.isfinite(values)
     filled = np.where(finite, values, 0.0)
     jumps = np.diff(values[finite])
-    if np.count_nonzero(jumps[1:] * jumps[:-1] < 0) <= NOISY * len(points):
+    if np.count_nonzero(jumps[1:] * jumps[:-1] < 0) <= NOISY * len(values):
         return None
-    half = max(3, len(points) // 80)
-    sums, counts = np.cumsum([0, *filled]), np.cumsum([0, *finite])
+    half = max(3, len(values) // 80)
+    sums, counts = (np.concatenate([[0], np.cumsum(one)]) for one in (filled, finite))
     # Narrower at both ends, where the average lags, but wide enough not to follow single points.
     place = np.arange(len(values))
     reach = np.minimum(place, place[::-1]).clip(half // 2, half)
     start, end = (place - reach).clip(0), (place + reach + 1).clip(max=len(values))
     means = (sums[end] - sums[start]) / np.maximum(counts[end] - counts[start], 1)
     means[~finite] = math.nan
-    return thin([(step, float(mean)) for (step, _), mean in zip(points, means, strict=True)], POINTS // 4)
+    return _thin(steps, means, POINTS // 4)
 
 
 # Grouping.

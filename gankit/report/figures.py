@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
 from gankit.files import replacing
-from gankit.report.curves import Line, Panel, Series, attempt_ends, panels, rate_drops, replaced
+from gankit.report.curves import Line, Panel, Series, panels, rate_drops, replaced
 from gankit.report.story import Story, read
 from gankit.runs.folder import RunFolder
 
@@ -24,17 +24,18 @@ KINDS = ("losses", "energies", "control", "rates")
 MARKS = 40  # vertical lines; more would hide the curves
 
 
-def draw_losses(run: RunFolder) -> Path:
+def draw_losses(run: RunFolder, story: Story | None = None) -> Path:
     """Draw losses, energies, the model's own values and learning rates into RUN/losses.png.
 
-    Alarms are vertical lines; steps with a lowered learning rate are dotted lines. Returns the path.
+    Alarms are vertical lines; steps with a lowered learning rate are dotted lines. `story`: the run's content, if
+    already read. Returns the path.
     Raises UserError if the run has no metrics yet or the file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    story = read(run)
-    shown = [panel for panel in panels(story.metrics, story.model, story.curves) if panel.kind in KINDS]
+    story = story or read(run)
+    shown = [panel for panel in panels(story.columns, story.model, story.curves) if panel.kind in KINDS]
     if not shown:
         raise UserError(f"{run.folder} has no losses yet: draw them once a step has been logged")
     figure = Figure(figsize=(10, 0.9 + 1.9 * len(shown)), dpi=120, facecolor="white", layout="constrained")
@@ -133,7 +134,6 @@ def _scale(panel: Panel, axis: Axes) -> None:
 def _mark(axes: list[Axes], story: Story, drops: list[int]) -> list[Artist]:
     """Draw the vertical lines; returns a labelled one of each kind for the legend."""
     kinds: dict[str, Artist] = {}
-    ends = attempt_ends(story.metrics)
     for step in drops[:MARKS]:
         for axis in axes:
             line = axis.axvline(step, color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
@@ -141,7 +141,7 @@ def _mark(axes: list[Axes], story: Story, drops: list[int]) -> list[Artist]:
         kinds.setdefault("", line)
     for alarm in story.alarms[:MARKS]:
         severity = "critical" if alarm.get("severity") == "critical" else "warning"
-        style = "--" if replaced(alarm, ends) else "-"
+        style = "--" if replaced(alarm, story.columns.ends) else "-"
         for axis in axes:
             line = axis.axvline(alarm["step"], color=ALARM[severity], linewidth=1.2, linestyle=style, snap=True)
         kind = str(alarm.get("kind") or alarm.get("diagnostic") or "alarm")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from gankit.report.curves import Panel, attempt_ends, replaced, series_of
+from gankit.report.curves import Columns, Panel, replaced, series_of
 from gankit.report.story import Story, listing, mapping
 
 NAME = "reconstruction-errors"
@@ -46,21 +47,20 @@ class Laboratory:
 
 def laboratory(story: Story) -> Laboratory | None:
     """The section of a run, or None without measured reconstruction errors."""
-    ends = attempt_ends(story.metrics)
+    ends = story.columns.ends  # a few lines do not show where an attempt began
     kept = [line for line in story.metrics if not replaced(line, ends)]
     rows = [_row(line) for line in sorted(kept, key=lambda line: line["step"]) if f"{NAME}/wasserstein" in line]
     if not rows:
         return None
-    # All lines are needed: they show where an attempt began.
     lines = [
         {key: value for key, value in line.items() if key in ("step", "attempt") or key.startswith(f"{NAME}/")}
         for line in story.metrics
     ]
-    series, apart = series_of(lines), [row for row in rows if not _by_chance(row)]
+    series, apart = series_of(Columns(lines, ends)), [row for row in rows if not _by_chance(row)]
     return Laboratory(
         answer=_answer(rows, apart),
         findings=[text for text in (_normal(rows), _mean_term(apart), _ratio(apart), _formula(apart)) if text],
-        panels=_panels(lines),
+        panels=_panels(lines, ends),
         quantiles=_quantiles(story, ends),
         latest=[(key, s.last[1], s.last[0]) for key, s in series.items() if s.last],
     )
@@ -219,8 +219,8 @@ def _percent(share: float) -> str:
 # Curves.
 
 
-def _panels(lines: list[dict[str, Any]]) -> list[Panel]:
-    by_key = series_of([line | _squared(line) | _floored(line) for line in lines])
+def _panels(lines: list[dict[str, Any]], ends: Mapping[int, float]) -> list[Panel]:
+    by_key = series_of(Columns((line | _squared(line) | _floored(line) for line in lines), ends))
 
     def panel(title: str, note: str, *names: str, log: bool = False, level: float | None = None) -> Panel:
         present = [(name, by_key[f"{NAME}/{name}"]) for name in names if f"{NAME}/{name}" in by_key]
@@ -263,7 +263,7 @@ def _floored(line: dict[str, Any]) -> dict[str, float]:
     return {f"{NAME}/{name}": max(row[name], LOWEST) for name in ("real-normality", "fake-normality") if name in row}
 
 
-def _quantiles(story: Story, ends: dict[int, float]) -> dict[str, Any]:
+def _quantiles(story: Story, ends: Mapping[int, float]) -> dict[str, Any]:
     """The last stored quantile plot: its step and the three lists, or {}."""
     for line in reversed(story.readings):
         plot = mapping(mapping(line.get("details")).get("quantiles"))

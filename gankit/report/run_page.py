@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit.report import words
-from gankit.report.curves import Panel, attempt_ends, panels, rate_drops, replaced
+from gankit.report.curves import Panel, panels, rate_drops, replaced
 from gankit.report.embed import animation, grids, neighbours, real, still
 from gankit.report.figures import MARKS
 from gankit.report.page import label, panel_data, room, write_page
@@ -25,14 +25,14 @@ COLUMNS = 5  # steps in the table that stands for a chart where scripts do not r
 THEORY = ("losses", "energies", "control", "rates")  # kinds of panels that are folded; "judged" is not
 
 
-def write_report(run: RunFolder, path: Path | None = None, live: bool = False) -> Path:
+def write_report(run: RunFolder, path: Path | None = None, live: bool = False, story: Story | None = None) -> Path:
     """Write a report of a run, finished or not, into one HTML file, RUN/report.html by default.
 
     The report names missing or damaged parts of the folder. `live`: the page loads itself again every minute.
-    Returns the path.
+    `story`: the folder's content, if already read. Returns the path.
     Raises UserError if the file cannot be written.
     """
-    story = read(run)
+    story = story or read(run)
     context = _context(story) | {"live": live}
     if live:
         # There is nothing to resume yet.
@@ -50,7 +50,7 @@ def write_report(run: RunFolder, path: Path | None = None, live: bool = False) -
 
 def _context(story: Story) -> dict[str, Any]:
     """The template's variables, without the pictures."""
-    drawn = sorted((_marked(panel, story) for panel in panels(story.metrics, story.model, story.curves)), key=_place)
+    drawn = sorted((_marked(panel, story) for panel in panels(story.columns, story.model, story.curves)), key=_place)
     errors, near = laboratory(story), neighbours(story.run)
     curves = _curves(drawn, errors, story)
     said = verdict(story.run, story.metrics, story.alarms, story.result, near)
@@ -91,12 +91,11 @@ def _context(story: Story) -> dict[str, Any]:
 
 
 def _curves(drawn: list[Panel], errors: Laboratory | None, story: Story) -> dict[str, Any]:
-    ends = attempt_ends(story.metrics)
     marks = [
         {
             "step": alarm["step"],
             "critical": alarm.get("severity") == "critical",
-            "replaced": replaced(alarm, ends),
+            "replaced": replaced(alarm, story.columns.ends),
             "text": label(f"{alarm.get('diagnostic', 'alarm')}: {alarm.get('message', '')}"),
         }
         for alarm in story.alarms[:MARKS]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,9 @@ from gankit import files
 from gankit.errors import UserError
 from gankit.files import Unreachable
 from gankit.options import Curve
+from gankit.report.curves import Columns
 from gankit.runs.folder import RunFolder, is_alarm, record_of
+from gankit.runs.score import Looks
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,7 +34,8 @@ class Story:
     environment: dict[str, Any]
     data: dict[str, Any]
     result: dict[str, Any]
-    metrics: list[dict[str, Any]]
+    columns: Columns  # every number of metrics.jsonl
+    metrics: list[dict[str, Any]]  # of its lines those that `runs.score.Looks` keeps
     alarms: list[dict[str, Any]]
     readings: list[dict[str, Any]]
     samples: list[tuple[int, Path]]
@@ -57,6 +60,8 @@ class Story:
 def read(run: RunFolder) -> Story:
     """Read a run folder, also with absent, half-written or damaged files."""
     missing: list[str] = []
+    looks = Looks(run.checkpoints())
+    columns = Columns(looks.see(_lines(run, run.metrics_path, missing)))
     story = Story(
         run=run,
         config=_object(lambda: run.config, "config.json", missing),
@@ -64,7 +69,8 @@ def read(run: RunFolder) -> Story:
         data=_object(lambda: run.data, "data.json", missing),
         # Absent while the run goes on; the summary says so.
         result=_object(lambda: run.result, "result.json", missing, may_be_absent=True),
-        metrics=read_lines(run, run.metrics_path, missing),
+        columns=columns,
+        metrics=looks.lines,
         alarms=[line for line in read_lines(run, run.alarms_path, missing) if is_alarm(line)],
         results=read_lines(run, run.rescues_path, missing),
         readings=read_lines(run, run.readings_path, missing),
@@ -80,21 +86,26 @@ def read(run: RunFolder) -> Story:
 
 def read_lines(run: RunFolder, path: Path, missing: list[str]) -> list[dict[str, Any]]:
     """The objects of a .jsonl file that have a step; damaged lines are left out and counted in `missing`."""
+    return list(_lines(run, path, missing))
+
+
+def _lines(run: RunFolder, path: Path, missing: list[str]) -> Iterator[dict[str, Any]]:
+    damaged = 0
     try:
-        entries = [record_of(line) for line in files.read_lines(run.folder, path)]
+        for line in files.read_lines(run.folder, path):
+            entry = record_of(line)
+            if entry is None:
+                damaged += 1
+            else:
+                yield entry
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         missing.append(f"{path.name} cannot be read: {error.strerror}")
-        return []
     except UserError as error:
         missing.append(str(error))
-        return []
-    whole = [entry for entry in entries if entry is not None]
-    damaged = len(entries) - len(whole)
     if damaged:
         missing.append(f"{path.name}: {damaged:,} damaged {'line was' if damaged == 1 else 'lines were'} left out")
-    return whole
 
 
 def picture(run: RunFolder, path: Path, kind: str = "PNG") -> Image.Image:

@@ -17,6 +17,7 @@ import re
 import shlex
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 from gankit import files
 from gankit.errors import UserError
 from gankit.files import replacing
-from gankit.runs.score import SCORE, best, recorded
+from gankit.runs.score import SCORE, Looks, best, recorded
 
 OBJECTS = ("config.json", "environment.json", "data.json", "result.json")
 LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl", "rescues.jsonl")
@@ -69,13 +70,17 @@ def read_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 def record_of(line: bytes) -> dict[str, Any] | None:
-    """The object of a line of a .jsonl file, which has a step ≥ 0; None where the line is damaged."""
+    """The object of a line of a .jsonl file, with a step ≥ 0 and maybe an attempt ≥ 1; None for a damaged line."""
     try:
         record = files.parse(line)
     except ValueError:
         return None
-    step = record.get("step") if isinstance(record, dict) else None
-    return record if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < MOST_STEPS else None
+    step, attempt = (record.get("step"), record.get("attempt", 1)) if isinstance(record, dict) else (None, 1)
+    return record if _counts(step, 0) and _counts(attempt, 1) else None
+
+
+def _counts(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < MOST_STEPS
 
 
 def is_alarm(line: Mapping[str, Any]) -> bool:
@@ -236,8 +241,22 @@ class RunFolder:
             raise UserError(f"{self.folder / name} is damaged: {error}") from None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, in the order of writing."""
-        return list(read_lines(self.folder, "metrics.jsonl"))
+        """The lines of metrics.jsonl, in the order of writing. A million take 3 GB: see `each_line`."""
+        return list(self.each_line())
+
+    def each_line(self) -> Iterator[dict[str, Any]]:
+        """The lines of metrics.jsonl one by one, in the order of writing."""
+        return read_lines(self.folder, "metrics.jsonl")
+
+    def has_metrics(self) -> bool:
+        """Whether metrics.jsonl has a line."""
+        return next(self.each_line(), None) is not None
+
+    def looks(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that a verdict reads: see `score.Looks`."""
+        looks = Looks(self.checkpoints())
+        deque(looks.see(self.each_line()), maxlen=0)
+        return looks.lines
 
     def alarms(self) -> list[dict[str, Any]]:
         """The alarms, in order."""
@@ -277,7 +296,7 @@ class RunFolder:
 
     def scores(self, metrics: Sequence[Mapping[str, Any]] | None = None) -> dict[int, float]:
         """The score of every checkpoint for which it was measured, by step. `metrics`: its lines, if already read."""
-        lines = self.metrics() if metrics is None else metrics
+        lines = self.looks() if metrics is None else metrics
         measured = recorded(lines)
         return {step: float(measured[step][SCORE]) for step in self.checkpoints() if step in measured}
 
@@ -318,8 +337,8 @@ class RunFolder:
     def attempt(self) -> int:
         """The number of the current attempt, from 1."""
         aside = self._numbered("[1-9][0-9]{0,8}", "abandoned")
-        logged = [line.get("attempt", 1) for line in read_lines(self.folder, "metrics.jsonl")]
-        return max([1, *(1 + int(path.name) for path in aside), *logged])
+        logged = max((line.get("attempt", 1) for line in self.each_line()), default=1)
+        return max([1, *(1 + int(path.name) for path in aside), logged])
 
     def drop_lines(self, gone: Callable[[int], bool], attempt: int | None = None) -> None:
         """Remove the lines of the steps for which `gone` is true (of `attempt` only, if given), and cut-off lines.
@@ -329,20 +348,18 @@ class RunFolder:
         for name in LINES:
             if not (self.folder / name).exists():
                 continue
-            kept, damaged = [], []
-            for text in files.read_lines(self.folder, name):
-                line = record_of(text)
-                if line is None:
-                    damaged.append(text)
-                elif not gone(line["step"]) or attempt not in (None, line.get("attempt", 1)):
-                    kept.append(line)
-            if damaged:  # first, so that a kill loses none
-                with closing(self.append_to(f"{name}.damaged")) as aside:
-                    aside.write(b"".join(damaged))
+            damaged = []
             with replacing(self.folder / name) as beside:
-                beside.write_text(
-                    "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8"
-                )
+                with open(beside, "wb") as kept:
+                    for text in files.read_lines(self.folder, name):
+                        line = record_of(text)
+                        if line is None:
+                            damaged.append(text)
+                        elif not gone(line["step"]) or attempt not in (None, line.get("attempt", 1)):
+                            kept.write(text)
+                if damaged:  # before the others take the file's name, so that a kill loses none
+                    with closing(self.append_to(f"{name}.damaged")) as aside:
+                        aside.write(b"".join(damaged))
 
     def abandon_after(self, step: int) -> int:
         """Move later samples and checkpoints to abandoned/N and return the next attempt's number.

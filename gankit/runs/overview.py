@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gankit.errors import UserError
 from gankit.files import fcntl, opened
 from gankit.runs.folder import COVERAGE, RunFolder
-from gankit.runs.score import best
+from gankit.runs.score import Looks, best
 from gankit.runs.verdict import last_state, open_alarm, verdict
 
 
@@ -88,9 +88,11 @@ def _row(path: Path) -> Row:
         config, result = run.config, run.result
         if not isinstance(config.get("model"), dict):
             return Row(path=str(path), error="its config.json is not that of a run")
-        metrics, alarms = run.metrics(), run.alarms()
-        covered = [(line[COVERAGE], line["step"]) for line in metrics if isinstance(line.get(COVERAGE), float | int)]
+        looks, alarms = Looks(run.checkpoints()), run.alarms()
+        lines = looks.see(run.each_line())
+        covered = [(line[COVERAGE], line["step"]) for line in lines if isinstance(line.get(COVERAGE), float | int)]
         coverage, at = max(covered, default=(None, None))
+        metrics = looks.lines
         scores = run.scores(metrics)
         top = best(scores)
         return Row(

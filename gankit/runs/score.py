@@ -14,11 +14,13 @@ modes. It does not see copies of training pictures: they are a matter of their o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 SCORE = "score"  # its name in metrics.jsonl
 CLEAN = ("grain", "flat", "ground", "fine")  # of `cleanliness`
+READ_WHOLE = (SCORE, "mode-collapse/", "cleanliness/", "reconstruction-errors/")  # beginnings of keys, of `Looks`
 
 
 def parts(line: Mapping[str, Any]) -> dict[str, float] | None:
@@ -38,7 +40,7 @@ def score(line: Mapping[str, Any]) -> float | None:
     return None if values is None else math.prod(values.values()) ** (1 / len(values))
 
 
-def recorded(lines: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+def recorded(lines: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
     """The lines of metrics with a score, by step, in the order of writing; of a step that was repeated, the last."""
     found: dict[int, Mapping[str, Any]] = {}
     for line in lines:
@@ -51,6 +53,52 @@ def recorded(lines: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]
 def best(scores: Mapping[int, float]) -> int | None:
     """The step with the highest of the scores, the first of equal ones; None without a score."""
     return min(scores, key=lambda step: (-scores[step], step), default=None)
+
+
+class Looks:
+    """Of any number of metrics lines, those that a verdict reads, in order: with a look at the samples, and the last.
+
+    They are all such lines, or at more than 10,000 every second, every fourth and so on, so that memory is bounded.
+    The lines of `steps` with a score, those of the checkpoints, are never left out.
+    """
+
+    MOST, LAST = 10_000, 20
+
+    def __init__(self, steps: Iterable[int]) -> None:
+        self.steps = frozenset(steps)
+        self._looks: list[tuple[int, dict[str, Any]]] = []  # (its number, the line)
+        self._last: deque[tuple[int, dict[str, Any]]] = deque(maxlen=self.LAST)
+        self._count, self._every = 0, 1
+        self._known: dict[tuple[str, ...], bool] = {}
+
+    def see(self, lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Pass the lines on one by one."""
+        for row, line in enumerate(lines):
+            self._last.append((row, line))
+            if self._is_look(line):
+                self._count += 1
+                if self._count % self._every == 0 or self._saved(line):
+                    self._looks.append((row, line))
+                if len(self._looks) > self.MOST + len(self.steps):
+                    self._every *= 2
+                    self._looks = [one for n, one in enumerate(self._looks) if n % 2 or self._saved(one[1])]
+            yield line
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The kept ones of the lines so far."""
+        return [line for _, line in sorted(dict([*self._looks, *self._last]).items())]
+
+    def _saved(self, line: Mapping[str, Any]) -> bool:
+        return line["step"] in self.steps and SCORE in line
+
+    def _is_look(self, line: Mapping[str, Any]) -> bool:
+        keys = tuple(line)
+        if keys not in self._known:
+            if len(self._known) > 1000:  # a stranger's
+                self._known.clear()
+            self._known[keys] = any(key.startswith(READ_WHOLE) for key in keys)
+        return self._known[keys]
 
 
 def _number(value: Any) -> float | None:

@@ -82,7 +82,7 @@ def open_alarm(
     state = last_state(run) if critical else {}
     for alarm in reversed(critical):
         young = alarm["step"] > state.get("step", -1) and alarm.get("attempt", 1) == state.get("attempt", 1)
-        if young or state["verdicts"].get(alarm.get("diagnostic"), True) is False:
+        if young or state["verdicts"].get(str(alarm.get("diagnostic")), True) is False:
             return alarm
     return None
 
@@ -102,7 +102,7 @@ def of(run: RunFolder) -> Verdict:
         copies = run.neighbours
     except (OSError, UserError):
         copies = {}
-    return verdict(run, run.metrics(), run.alarms(), run.result, copies)
+    return verdict(run, run.looks(), run.alarms(), run.result, copies)
 
 
 def _words(values: Mapping[str, float]) -> str:

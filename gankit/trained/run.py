@@ -34,7 +34,7 @@ class Run(RunFolder):
 
         None where it recorded none.
         """
-        looks = {step: float(line[SCORE]) for step, line in recorded(self.metrics()).items()}
+        looks = {step: float(line[SCORE]) for step, line in recorded(self.looks()).items()}
         if from_step is None:
             return next(reversed(looks.values()), None)
         step = self.best() if from_step == "best" else from_step
@@ -121,7 +121,7 @@ class Run(RunFolder):
         from gankit.report import draw_losses, write_report
         from gankit.trained.memorisation import draw_neighbours
 
-        if self.metrics():
+        if self.has_metrics():
             draw_losses(self)
         draw_neighbours(self)
         return write_report(self)

@@ -74,7 +74,7 @@ def of_run(rebuilt: Rebuilt, data: Data, own: bool) -> Scored:
     `own`: whether the samples are those that the training looked at, against the pictures that it had.
     """
     count = int(rebuilt.config.diagnostics.get("mode-collapse", {}).get("pictures", PICTURES))
-    line = recorded(rebuilt.run.metrics()).get(rebuilt.step) if own else None
+    line = recorded(rebuilt.run.looks()).get(rebuilt.step) if own else None
     if line is None:
         return _measured(_looked_at(rebuilt, data, count), data)
     values = {SCORE: float(line[SCORE])} | (parts(line) or {})

@@ -172,7 +172,7 @@ def go(
 def _scores(run: RunFolder) -> dict[str, Any]:
     """The score of the last look, and the step and score of the best checkpoint; nothing where none was measured."""
     try:
-        lines = run.metrics()
+        lines = run.looks()
     except (OSError, UserError):  # result.json is written whatever happens
         return {}
     scores, looks = run.scores(lines), [line[SCORE] for line in recorded(lines).values()]

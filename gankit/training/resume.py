@@ -43,7 +43,7 @@ def go_back(run: RunFolder, training: Training, step: int, differing: set[str]) 
     if run.attempt > training.attempt:  # the run was killed before this attempt's first checkpoint
         training.since = step
     training.attempt = run.attempt
-    lines = [line["step"] for line in run.metrics() if line.get("attempt", 1) == training.attempt]
+    lines = [line["step"] for line in run.each_line() if line.get("attempt", 1) == training.attempt]
     beyond = any(number > step for number in (*lines, *(number for number, _ in run.samples())))
     if training.healthy not in run.checkpoints():  # it was removed; the chosen one is better than none
         training.healthy = step

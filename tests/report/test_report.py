@@ -9,9 +9,11 @@ import importlib.util
 import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +27,7 @@ from PIL import Image
 from gankit.errors import UserError
 from gankit.report import animate, draw_losses, write_report
 from gankit.report.curves import panels, rate_drops, thin
-from gankit.report.story import evenly
+from gankit.report.story import evenly, read
 from gankit.trained.run import Run
 
 # A run folder without a training: plausible numbers and drawn grids.
@@ -670,6 +672,113 @@ def test_samples_are_thinned_evenly_in_steps_and_keep_both_ends() -> None:
     assert [step for step, _ in evenly(samples, 11)] == list(range(0, 1001, 100))
     assert [step for step, _ in evenly(samples, 3)] == [0, 500, 1000]
     assert len(evenly(samples, 1)) == 1
+
+
+# Long runs.
+
+TOOK = """
+import resource, sys
+from gankit.cli import main
+try:
+    main()
+finally:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=sys.stderr)
+"""
+
+
+def long_run(folder: Path, count: int, **more: Any) -> Run:
+    """A run folder of `count` metric lines of 18 keys."""
+    run = make_run(folder, samples=2, metrics=[])
+    rng, critics = np.random.default_rng(0), ("loss/critic", "energy/critic", "term/critic", "term/imle", "term/other")
+    some = [metrics(step, rng) | {name: rng.random() for name in critics} for step in range(1000)]
+    with open(folder / "metrics.jsonl", "w", encoding="utf-8") as file:
+        for n in range(count):
+            file.write(json.dumps(some[n % 1000] | {"step": n + 1} | more) + "\n")
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["report", "runs"])
+def test_a_million_metric_lines_are_read_within_30_s_of_a_processor_and_1_gb(command: str, tmp_path: Path) -> None:
+    """Regression: 72 s and 3 GB, a dictionary for every line."""
+    long_run(tmp_path / "run", 1_000_000)
+    said = subprocess.run(
+        [sys.executable, "-c", TOOK, command, "run" if command == "report" else "."],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert "run" in said.stdout
+    seconds, kilobytes = map(float, said.stderr.split()[-2:])
+    print(f"gankit {command}: {seconds:.1f} s of a processor, {kilobytes / 1e6:.2f} GB")
+    assert seconds < 30
+    assert kilobytes < 1e6
+
+
+def test_the_memory_of_a_report_holds_numbers_and_no_lines(tmp_path: Path) -> None:
+    run, count = long_run(tmp_path / "run", 5_000), 5_000
+    read(make_run(tmp_path / "imports"))
+    tracemalloc.start()
+    story = read(run)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < count * 18 * 16 * 1.3  # twice 8 bytes a number, where a dictionary has 32 and more
+    assert len(story.columns.steps) == count
+    assert story.metrics[-1]["step"] == count
+    assert len(story.metrics) == 20
+
+
+def test_a_resume_of_a_long_run_holds_no_lines_in_memory_and_keeps_them_to_the_byte(tmp_path: Path) -> None:
+    run, count = long_run(tmp_path / "run", 5_000), 5_000
+    before = run.metrics_path.read_bytes()
+    tracemalloc.start()
+    run.drop_lines(lambda step: step > count - 1)
+    assert run.attempt == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(before) / 10
+    assert run.metrics_path.read_bytes() == b"".join(before.splitlines(keepends=True)[:-1])
+
+
+def test_a_point_of_a_curve_among_a_hundred_thousand_is_drawn_where_it_is(tmp_path: Path) -> None:
+    entries = [{"step": n, "loss/generator": math.sin(n / 900)} for n in range(1, 100_001)]
+    entries[70_320]["loss/generator"], entries[12_344]["loss/generator"] = 9.0, None
+    story = read(make_run(tmp_path / "run", metrics=entries, samples=0))
+    [panel] = panels(story.columns, "began")
+    line = panel.series[0].line
+    assert (line.steps[0], line.steps[-1], len(line.steps) <= 2000) == (1, 100_000, True)
+    assert line.values[line.steps.index(70_321)] == 9.0
+    assert line.values[line.steps.index(12_345)] is None
+    assert panel.series[0].last == (100_000, entries[-1]["loss/generator"])
+
+
+def test_of_many_looks_at_the_samples_a_checkpoints_score_is_never_left_out(tmp_path: Path) -> None:
+    entries = [{"step": n, "score": n / 50_000, "mode-collapse/variety": 0.5} for n in range(1, 45_001)]
+    entries += [{"step": n, "loss/generator": 0.5} for n in range(45_001, 45_101)]
+    run = make_run(tmp_path / "run", metrics=entries, samples=0)
+    for step in (17, 22_223, 45_000):
+        (run.folder / "checkpoints" / f"{step:06d}").mkdir(parents=True)
+    assert run.scores() == {17: 17 / 50_000, 22_223: 22_223 / 50_000, 45_000: 0.9}
+    assert run.best() == 45_000
+    kept = [line["step"] for line in run.looks()]
+    assert kept == sorted(set(kept))
+    assert kept[-20:] == list(range(45_081, 45_101))
+    assert 5_000 <= len(kept) <= 10_100
+
+
+def test_few_looks_are_all_kept(tmp_path: Path) -> None:
+    entries = [{"step": n} | ({"cleanliness/grain": 1.5} if n % 50 == 0 else {}) for n in range(1, 1001)]
+    run = make_run(tmp_path / "run", metrics=entries, samples=0)
+    assert run.looks() == [*entries[49:980:50], *entries[980:]]
+
+
+def test_a_million_attempts_are_no_million_lines_in_the_page(tmp_path: Path) -> None:
+    entries = [{"step": 1, "loss/generator": 0.5, "attempt": n} for n in range(1, 20_001)]
+    [panel] = panels(entries, "began")
+    assert panel.series[0].line.steps == [1]
+    assert len(panel.series[0].abandoned) == 100
 
 
 # losses.png.

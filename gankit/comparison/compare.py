@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from gankit.catalogue import Catalogue
 from gankit.comparison import results
 from gankit.comparison.arms import (
+    OWN,
     Arm,
     assembled,
     configuration,
@@ -120,7 +121,8 @@ def _on_networks(
     """The arms with their configurations, and the networks: those of that name, or the usual ones, which are told."""
     if networks is None:
         networks, why = usual_networks(arms, shared, catalogue)
-        watcher.notice(f"networks: {why}")
+        if networks == OWN:  # otherwise `_before` says it
+            watcher.notice(f"networks: {why}")
     return resolve(arms, shared, networks, catalogue), networks
 
 

@@ -20,6 +20,7 @@ from gankit.builtin.reconstruction_errors import BATCH, ReconstructionErrors, co
 from gankit.components import Snapshot
 from gankit.errors import UserError
 from gankit.model import Judged
+from gankit.report.curves import Columns
 from gankit.report.reconstruction_errors import laboratory
 from gankit.report.story import Story
 
@@ -343,7 +344,9 @@ def laboratory_of(run: Any, draw: Callable[[], np.ndarray], other: Callable[[], 
     real = torch.from_numpy(draw())
     values = [compare(real, torch.from_numpy(other())) for _ in range(10)]
     lines = [{"step": 500 * n} | {f"{NAME}/{key}": v for key, v in one.items()} for n, one in enumerate(values, 1)]
-    section = laboratory(Story(run, {}, {}, {}, {}, metrics=lines, alarms=[], readings=[], samples=[]))
+    section = laboratory(
+        Story(run, {}, {}, {}, {}, columns=Columns(lines), metrics=lines, alarms=[], readings=[], samples=[])
+    )
     assert section is not None
     return section.answer
 

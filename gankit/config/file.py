@@ -59,6 +59,8 @@ def _read(path: str | Path) -> tuple[dict[str, Any], bool]:
     except RecursionError:
         raise UserError(f"--config {path} is no file of settings: it is nested too deeply") from None
     except ValueError as error:  # not UTF-8, neither TOML nor JSON, a number of thousands of digits
+        if "recursion limit" in str(error):  # of JSON
+            raise UserError(f"--config {path} is no file of settings: it is nested too deeply") from None
         raise UserError(f"--config {path} is no TOML file: {error}") from None
     return table, True
 

@@ -56,7 +56,9 @@ def _context(story: Story) -> dict[str, Any]:
     said = verdict(story.run, story.metrics, story.alarms, story.result, near)
     return {
         "verdict": said,
-        "because": [one for one in (*said.because, words.variety(drawn), words.cleanliness(drawn)) if one],
+        "because": [
+            one for one in (*said.because, "" if said.judged else words.variety(drawn), words.cleanliness(drawn)) if one
+        ],
         "model": story.model or "unknown model",
         "folder": str(story.run.folder),
         "state": words.state(story),

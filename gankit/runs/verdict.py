@@ -33,6 +33,7 @@ class Verdict:
     word: str  # the same in two or three words, for a list of runs
     because: tuple[str, ...]
     next: str  # a command line, or "" for none
+    judged: bool = False  # by a score, which `because` begins with
 
     def lines(self) -> list[str]:
         """For a terminal."""
@@ -60,7 +61,7 @@ def verdict(
         remedies = [command(run, one, alarm.get("healthy")) for one in _several(alarm.get("remedies")) if _table(one)]
         kind = str(alarm.get("kind") or alarm.get("diagnostic") or "an alarm")
         first = str(alarm.get("message") or kind).partition(":")[0].rstrip(".")
-        return Verdict(first, kind, tuple(because), next(filter(None, remedies), following))
+        return Verdict(first, kind, tuple(because), next(filter(None, remedies), following), bool(scored))
     if result.get("outcome") == "failed":
         return Verdict("The training failed", "failed", (str(result.get("message") or ""), *because), following)
     if not scored:
@@ -69,7 +70,7 @@ def verdict(
     if share is not None and share >= COPIES:
         word = f"{share:.0%} copies, {word}"
     headline = f"{word[0].upper()}{word[1:]}: score {scored[-1][SCORE]:.2f}, where other real pictures have 1"
-    return Verdict(headline, word, tuple(because), following)
+    return Verdict(headline, word, tuple(because), following, judged=True)
 
 
 def open_alarm(

@@ -457,7 +457,7 @@ def test_check_prints_what_passes_and_fails_and_what_to_do(gankit: Gankit, tmp_p
     assert said.out.startswith("small  (--plugin small.py, small.py)\n  model 'small'\n    ok    it is accepted\n")
     failed = said.out.index("    FAIL  it is documented: Small has no summary\n          do: give it one: summary = ")
     assert failed < said.out.index("    ok    it survives a checkpoint\n")
-    assert said.out.endswith("9 passed, 1 failed\n")
+    assert said.out.endswith("10 passed, 1 failed\n")
 
     (tmp_path / "small.py").write_text(MODEL, encoding="utf-8")
     said = gankit("plugins", "check", "small.py")

@@ -704,8 +704,9 @@ def test_without_a_terminal_there_is_one_plain_line_an_interval(gankit: Gankit) 
 def test_the_last_lines_say_where_to_look_and_how_to_go_on(gankit: Gankit, tmp_path: Path) -> None:
     said = gankit("run", "began", *TINY)
     run = f"runs/{only(tmp_path).name}"
-    *_, ended, look, on = said.out.splitlines()
+    *_, ended, verdict, look, on = said.out.splitlines()
     assert ended.startswith("finished at step 6 ")
+    assert verdict == "verdict: Not judged yet"
     assert run in look
     assert f"gankit resume {run} --steps 12" in on
 

@@ -35,10 +35,6 @@ class Verdict:
     next: str  # a command line, or "" for none
     judged: bool = False  # by a score, which `because` begins with
 
-    def lines(self) -> list[str]:
-        """For a terminal."""
-        return [f"verdict: {self.headline}", *([f"next: {self.next}"] if self.next else [])]
-
 
 def verdict(
     run: RunFolder,

@@ -461,7 +461,7 @@ def test_check_prints_what_passes_and_fails_and_what_to_do(gankit: Gankit, tmp_p
 
     (tmp_path / "small.py").write_text(MODEL, encoding="utf-8")
     said = gankit("plugins", "check", "small.py")
-    assert (said.code, said.out.splitlines()[-1]) == (0, "10 passed, 0 failed"), said.out
+    assert (said.code, said.out.splitlines()[-1]) == (0, "11 passed, 0 failed"), said.out
 
 
 def test_check_says_of_what_no_run_takes_why_and_goes_on_with_the_rest(gankit: Gankit, tmp_path: Path) -> None:

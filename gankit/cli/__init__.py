@@ -131,6 +131,8 @@ def exit_code(result: dict[str, Any]) -> int:
     """The exit code for a run's result."""
     from gankit.training.interrupts import EXIT_CODES
 
+    if not result:  # its folder was deleted
+        return 1
     if result["outcome"] == "interrupted":
         return EXIT_CODES[result["reason"]]
     return 3 if result["reason"] == "alarm" else 0

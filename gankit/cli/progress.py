@@ -124,6 +124,9 @@ class Progress(Watcher):
     def farewell(self, run: RunFolder) -> None:
         """Print how the run ended, where to look and how to go on."""
         result = run.result
+        if not result:
+            self.say(f"the run folder {run.folder} is gone, and what was in it")
+            return
         how = {"steps": "finished", "time": "stopped when its time was over", "alarm": "stopped by an alarm"}
         self.say(
             f"{how.get(result['reason'], 'interrupted, saved')} at step {result['steps']:,} "

@@ -21,6 +21,7 @@ from gankit.runs.score import SCORE, best, parts, recorded
 # the variety 0.68 to 0.75.
 VARIETY = ((0.8, "varied"), (0.5, "somewhat varied"), (0.0, "of little variety"))
 DETAIL = ((0.9, "clean"), (0.7, "rough in detail"), (0.4, "rough"), (0.0, "hardly formed"))
+JUDGED = 60  # training pictures that mode-collapse needs: 20 of them give the values of other real pictures
 COPIES = 0.05  # a share of copies that the headline names
 RECENT = 0.75  # a best score after this share of the steps says that it still got better
 
@@ -60,6 +61,10 @@ def verdict(
         return Verdict(first, kind, tuple(because), next(filter(None, remedies), following), bool(scored))
     if result.get("outcome") == "failed":
         return Verdict("The training failed", "failed", (str(result.get("message") or ""), *because), following)
+    if not scored and (count := _too_few(run)):
+        why = f"{count} training pictures are too few to judge variety and form: look at the samples yourself."
+        shown = shlex.join(["gankit", "sample", str(run.folder)]) if run.checkpoints() else ""
+        return Verdict("Not judged: too few pictures", "not judged", (why, *because), shown)
     if not scored:
         return Verdict("Not judged yet", "not judged yet", (_unjudged(metrics), *because), following)
     word, share = _words(parts(scored[-1]) or {}), _share(copies or {})
@@ -145,6 +150,15 @@ def _alarms(alarms: Sequence[Mapping[str, Any]], watched: bool) -> str:
     count, last = len(alarms), alarms[-1]
     many = "1 alarm was" if count == 1 else f"{count:,} alarms were"
     return f"{many} raised, the last at step {last['step']:,} ({last.get('kind') or 'an alarm'})."
+
+
+def _too_few(run: RunFolder) -> int:
+    """The number of training pictures where it is too small for a score, else 0."""
+    with suppress(OSError, UserError, ValueError):
+        count, shape = run.data.get("train"), run.data.get("shape")
+        if isinstance(count, int) and 0 < count < JUDGED and isinstance(shape, list) and len(shape) == 3:
+            return count
+    return 0
 
 
 def _unjudged(metrics: Sequence[Mapping[str, Any]]) -> str:

@@ -157,11 +157,16 @@ def test_a_conditional_model_refuses_data_without_labels_in_one_line(installed, 
 @pytest.mark.parametrize(
     ("arms", "networks", "built", "said"),
     [
-        ("ebgan began", None, {"began-autoencoder"}, "began-autoencoder for all"),
+        (
+            "ebgan began",
+            None,
+            {"began-autoencoder"},
+            "NETWORKS: ebgan on began-autoencoder; began on began-autoencoder",
+        ),
         ("ebgan began dcgan", None, {"strided-autoencoder", "dcgan"}, "dcgan needs a score"),
         ("ebgan r3gan", None, {"strided-autoencoder"}, "r3gan builds its networks itself"),
         ("ebgan r3gan", "began-autoencoder", {"began-autoencoder"}, ""),
-        ("began:networks=strided-autoencoder ebgan", None, {"strided-autoencoder", "began-autoencoder"}, "for all"),
+        ("began:networks=strided-autoencoder ebgan", None, {"strided-autoencoder", "began-autoencoder"}, "NETWORKS: "),
     ],
 )
 def test_a_comparison_is_on_one_pair_if_it_fits_all_and_else_on_each_models_own_networks_and_says_which(

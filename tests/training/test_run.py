@@ -711,6 +711,13 @@ def test_the_last_lines_say_where_to_look_and_how_to_go_on(gankit: Gankit, tmp_p
     assert f"gankit resume {run} --steps 12" in on
 
 
+def test_too_few_pictures_are_said_to_be_too_few_for_a_verdict(gankit: Gankit, tmp_path: Path) -> None:
+    """More steps would not bring one, so none is promised."""
+    said = gankit("run", "began", *TINY, "--data", "demo:40", "--out", "few")
+    assert "verdict: Not judged: too few pictures" in said.out
+    assert "not judged" in gankit("runs", ".").out
+
+
 def test_the_command_to_go_on_can_be_pasted_as_it_is(gankit: Gankit, tmp_path: Path) -> None:
     plugin = STRANGER / "conditional.py"
     said = gankit("run", "began", *TINY, "--plugin", plugin, "--out", "two words")

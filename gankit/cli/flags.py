@@ -115,7 +115,7 @@ class SettingsCommand(click.Command):
             return args
         plain = [word.text for word in words if not word.text.startswith("-")]
         plugins = [str(word.value) for word in words if word.text == "--plugin"]
-        fields = _fields_of_models(plain, plugins) if plain else {}
+        fields = _fields_of_models(plain, plugins)
         return [part for word in words for part in _as_known(word, known, fields)]
 
 

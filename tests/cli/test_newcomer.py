@@ -64,6 +64,12 @@ def test_a_setting_is_a_flag_with_either_hyphen_and_the_field_s_other_names_are_
     assert found == value
 
 
+def test_without_a_model_a_setting_is_began_s(gankit: Gankit, undrawn, tmp_path: Path, messy: Path):
+    assert gankit("run", "--data", messy, *TRAINED, "--gamma", 0.6, "--set", "filters=4", "--out", "run").code == 0
+    model = read(tmp_path / "run/config.json")["model"]
+    assert (model["name"], model["gamma"]) == ("began", 0.6)
+
+
 def test_a_resume_and_a_comparison_know_a_setting_as_a_flag_too(gankit: Gankit, undrawn, run: Path, tmp_path: Path):
     assert gankit("resume", run, "--gamma", 0.55, "--steps", 9).code == 0
     assert read(run / "config.json")["history"][-1]["changed"]["model.gamma"] == 0.55

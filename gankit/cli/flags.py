@@ -115,7 +115,8 @@ class SettingsCommand(click.Command):
             return args
         plain = [word.text for word in words if not word.text.startswith("-")]
         plugins = [str(word.value) for word in words if word.text == "--plugin"]
-        fields = _fields_of_models(plain, plugins)
+        trains = plain or any(word.text in ("--data", "--config") for word in words)  # else a model is asked for first
+        fields = _fields_of_models(plain, plugins) if trains else {}
         return [part for word in words for part in _as_known(word, known, fields)]
 
 

@@ -141,7 +141,7 @@ class Progress(Watcher):
         more = f" --steps {max(2 * result['steps'], 1)}" if result["reason"] == "steps" else ""
         go_on = f"{to_resume(run.folder, run.config['plugins'])}{more}"
         self.say(f"go on with: {go_on}")
-        if verdict.next != go_on:
+        if verdict.next not in ("", go_on):
             self.say(f"or: {verdict.next}")
 
     # The display.

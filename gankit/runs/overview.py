@@ -14,7 +14,7 @@ from gankit.errors import UserError
 from gankit.files import fcntl, opened
 from gankit.runs.folder import COVERAGE, RunFolder
 from gankit.runs.score import Looks, best
-from gankit.runs.verdict import last_state, open_alarm, verdict
+from gankit.runs.verdict import copies_of, last_state, open_alarm, verdict
 
 
 class Row(BaseModel):
@@ -103,7 +103,7 @@ def _row(path: Path) -> Row:
             step=result.get("steps", metrics[-1]["step"] if metrics else 0),
             steps=config.get("steps"),
             health=_health(run, result, alarms),
-            verdict=verdict(run, metrics, alarms, result, _copies(run)).word,
+            verdict=verdict(run, metrics, alarms, result, copies_of(run)).word,
             score=None if top is None else scores[top],
             best=top,
             coverage=coverage,
@@ -119,13 +119,6 @@ def _row(path: Path) -> Row:
         return Row(path=str(path), error=f"is damaged: {first['loc'][0]} is {first['input']!r:.40}")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         return Row(path=str(path), error=f"is damaged ({type(error).__name__}: {error})")
-
-
-def _copies(run: RunFolder) -> dict[str, Any]:
-    try:
-        return run.neighbours
-    except (OSError, UserError):
-        return {}
 
 
 def _unended(run: RunFolder) -> str:

@@ -21,7 +21,7 @@ from gankit.runs.score import SCORE, best, parts, recorded
 # the variety 0.68 to 0.75.
 VARIETY = ((0.8, "varied"), (0.5, "somewhat varied"), (0.0, "of little variety"))
 DETAIL = ((0.9, "clean"), (0.7, "rough in detail"), (0.4, "rough"), (0.0, "hardly formed"))
-JUDGED = 60  # training pictures that mode-collapse needs: 20 of them give the values of other real pictures
+JUDGED = 60  # training pictures that the looks at the samples need: 20 of them stand in for other real ones
 COPIES = 0.05  # a share of copies that the headline names
 RECENT = 0.75  # a best score after this share of the steps says that it still got better
 
@@ -100,11 +100,15 @@ def last_state(run: RunFolder) -> dict[str, Any]:
 
 def of(run: RunFolder) -> Verdict:
     """The verdict on a run folder as it is on the disk."""
+    return verdict(run, run.looks(), run.alarms(), run.result, copies_of(run))
+
+
+def copies_of(run: RunFolder) -> dict[str, Any]:
+    """neighbours.json; {} where it cannot be read."""
     try:
-        copies = run.neighbours
+        return run.neighbours
     except (OSError, UserError):
-        copies = {}
-    return verdict(run, run.looks(), run.alarms(), run.result, copies)
+        return {}
 
 
 def _words(values: Mapping[str, float]) -> str:

@@ -18,6 +18,7 @@ from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.device import describe
 from gankit.errors import TrainingError, UserError, in_one_line
+from gankit.runs.verdict import JUDGED
 from gankit.training.build import build, refuse_too_large
 from gankit.training.dry_run import refuse_misfits
 from gankit.training.state import Training
@@ -107,7 +108,6 @@ def chosen(resolved: RunConfig, request: RunRequest, data: Data, training: Train
 
 
 FEW = 300  # pictures; docs/evidence/collapse.md: a training learned 270 by heart in 7,000 steps
-JUDGED = 60  # training pictures that the looks at the samples need: 20 of them stand in for other real ones
 
 
 def few(resolved: RunConfig, data: Data) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gankit.errors import UserError
 from gankit.files import fcntl, opened
-from gankit.runs.folder import COVERAGE, RunFolder
+from gankit.runs.folder import COVERAGE, LAST, RunFolder
 from gankit.runs.score import Looks, best
 from gankit.runs.verdict import copies_of, last_state, open_alarm, verdict
 
@@ -49,9 +49,6 @@ def overview(folder: str | Path) -> list[Row]:
     rows = [_row(path) for path in _run_folders(top)]
     rows.sort(key=lambda row: row.started or "", reverse=True)
     return sorted(rows, key=lambda row: row.error is not None)
-
-
-LAST = "last"  # as a run: the newest one
 
 
 def standing_for(run: str | Path) -> Path:

@@ -67,8 +67,8 @@ def verdict(
         return Verdict("Not judged: too few pictures", "not judged", (why, *because), shown)
     if not scored:
         return Verdict("Not judged yet", "not judged yet", (_unjudged(metrics), *because), following)
-    word, share = _words(parts(scored[-1]) or {}), _share(copies or {})
-    if share is not None and share >= COPIES:
+    word, (share, chance) = _words(parts(scored[-1]) or {}), _shares(copies or {})
+    if share is not None and share >= COPIES and share > chance:
         word = f"{share:.0%} copies, {word}"
     headline = f"{word[0].upper()}{word[1:]}: score {scored[-1][SCORE]:.2f}, where other real pictures have 1"
     return Verdict(headline, word, tuple(because), following, judged=True)
@@ -135,17 +135,19 @@ def _score(scored: Sequence[Mapping[str, Any]], saved: Mapping[int, float]) -> l
     return sentences
 
 
-def _share(copies: Mapping[str, Any]) -> float | None:
-    count, of = copies.get("copies"), copies.get("samples")
-    return count / of if isinstance(count, int) and isinstance(of, int) and of > 0 else None
+def _shares(copies: Mapping[str, Any]) -> tuple[float | None, float]:
+    """The share of copies, and the one up to which chance explains it; an older neighbours.json has only the first."""
+    count, of, chance = copies.get("copies"), copies.get("samples"), copies.get("chance")
+    share = count / of if isinstance(count, int) and isinstance(of, int) and of > 0 else None
+    return share, chance if isinstance(chance, float) else 0.01
 
 
 def _copies(copies: Mapping[str, Any]) -> list[str]:
-    share = _share(copies)
+    share, chance = _shares(copies)
     if share is None:
         return ["Nobody looked for copies of training pictures yet."]
     found = f"{copies['copies']:,} of {copies['samples']:,} samples are as near to a training picture as a copy"
-    return [f"{found}; among real pictures it is 1 in 100."]
+    return [f"{found}; up to {chance:.0%} chance explains."]
 
 
 def _alarms(alarms: Sequence[Mapping[str, Any]], watched: bool) -> str:

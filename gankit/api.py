@@ -47,7 +47,8 @@ def run(
 
     `model`: by default that of `config_file` (TOML, or a run's config.json), of `plugins`, or else BEGAN. `options`:
     settings of the model (`gamma=0.7`), and those of docs/settings.md by name: `set`: also `COMPONENT.FIELD`, e.g.
-    {"balance.floor": 0.1}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or "2h".
+    {"balance.floor": 0.1}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or
+    "2h".
     A terminal and a notebook show the progress, unless there is another `watcher`; `gankit.Watcher()` is quiet.
     Raises `UserError` for an invalid request, before it writes anything, and `TrainingError` if the training fails.
     `Run.result` says how the training ended.

@@ -75,7 +75,10 @@ class Controller(nn.Module, Component[OptionsT]):
     """A feedback controller: `--controller NAME`, from the hook `gankit_controllers`.
 
     It keeps its state in buffers: they are on the device, in the checkpoint, and need no host sync. `drives` names
-    its knobs: `k`, `margin`, `learning_rate/NETWORK`, or any other knob that a model reads.
+    its knobs: any that a model reads (`k`, `margin`), a setting in `Model.knobs` (BEGAN's `gamma`), or one that every
+    run has: `learning_rate/NETWORK`, `beta1/NETWORK` and `beta2/NETWORK` of Adam, `weight/TERM` of a loss term, and
+    `ema`, the decay of the averaged generator. `model.initial` has the value that each has without a controller, and
+    `model.steps` the run's length. Driven knobs are in the log under their names.
 
     ```python
     import torch
@@ -108,6 +111,7 @@ class Controller(nn.Module, Component[OptionsT]):
     """
 
     curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> its curve
+    follows: Sequence[str] = ()  # readings of diagnostics that `observe` is told, or `score`; an option may set it
 
     def __init__(self, options: OptionsT, model: Model) -> None:
         super().__init__()
@@ -124,8 +128,19 @@ class Controller(nn.Module, Component[OptionsT]):
         """The knob's value for the next step, a 0-dim float32 tensor on the controller's device."""
 
     @abstractmethod
-    def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
-        """Adjust to the readings of step `number`, 0-dim tensors by metric name; without `.item()`."""
+    def update(self, number: int, readings: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+        """Adjust to the readings of step `number`, 0-dim tensors by metric name; without `.item()`.
+
+        It may return readings of its own for the log, 0-dim tensors by name: the metric is `<controller>/<name>`.
+        """
+
+    def observe(self, number: int, readings: Mapping[str, float]) -> None:
+        """Adjust to what diagnostics measured after step `number`: finite numbers by metric name, of `follows`.
+
+        Called only at a step at which one of them was measured, with those that were. Keep what later steps need in
+        buffers, the step's number too: a resume does not repeat the call.
+        """
+        return None
 
 
 class View(Component[OptionsT]):

@@ -80,8 +80,8 @@ class Step:
     """One update: its batch and latents, the networks' outputs for them, and the networks as callables.
 
     `number` counts training steps from 1; `updating` names the networks that this update moves. An output is computed
-    when a loss first reads it, and only once. `knobs` are the controllers' values for this step, 0-dim float32 tensors
-    by name (`k`, `margin`, …).
+    when a loss first reads it, and only once. `knobs` are 0-dim float32 tensors by name, this step's values: of every
+    knob that a controller drives (`k`, `margin`, …), of the learning rates, and of the settings in `Model.knobs`.
     """
 
     model: Model
@@ -296,6 +296,9 @@ class Model(ABC):
     )  # what D must answer, as `NetworkPair.gives`; empty: as its own pair's
     shown: ClassVar[Mapping[str, str]] = {}  # for the progress line: short label -> metric name
     curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> its curve; overrides those of components
+    knobs: ClassVar[Sequence[str]] = ()  # settings with a number that controllers may drive; read them in `step.knobs`
+    steps: int | None = None  # the run's length, for schedules; None: a time limit ends it
+    initial: Mapping[str, float] = {}  # every knob's value where no controller drives it; controllers find it built
 
     def __init__(self, settings: Any, shape: tuple[int, ...], classes: Sequence[str] = ()) -> None:
         """`shape` is that of one real item: (C, S, S) for pictures, (D,) for points.

@@ -15,10 +15,10 @@ from gankit.config.resolve import shared
 from gankit.config.schema import RunConfig
 from gankit.data.batches import seed_of
 from gankit.device import memory
-from gankit.errors import UserError
+from gankit.errors import UserError, nearest
 from gankit.model import Model
 from gankit.options import validate
-from gankit.training.state import WEIGHTS, Training, Views
+from gankit.training.state import RATE, WEIGHTS, Training, Views
 
 
 def build_model(
@@ -32,6 +32,7 @@ def build_model(
     cls = catalogue.get("models", name)
     settings = {key: value for key, value in config.model.items() if key != "name"}
     model = cls(validate(cls.Settings, settings, f"model {name!r}", "setting"), shape, classes)
+    model.steps = config.steps
     views = Views([_component(catalogue, "views", view, table) for view, table in config.views.items()])
     pairs = [
         _component(
@@ -83,6 +84,11 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         # Convolutions are faster so, and their gradients have this layout: fused Adam silently computes wrong
         # weights where a gradient's strides differ from its weight's.
         network.to(memory_format=torch.channels_last)
+    optimizers = {
+        name: terms[name][1].optimizer(parameters) if name in terms else model.optimizer(name, parameters)
+        for name, parameters in ((name, list(network.parameters())) for name, network in networks.items())
+    }
+    model.initial = _initial(model, optimizers, terms)
     controllers = _controllers(config, model, catalogue)
     remaining = {name: config.controllers[name] for name in controllers}
     return Training(
@@ -91,10 +97,7 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         device=device,
         networks=networks,
         averaged=copy.deepcopy(networks["generator"]).requires_grad_(False),
-        optimizers={
-            name: terms[name][1].optimizer(parameters) if name in terms else model.optimizer(name, parameters)
-            for name, parameters in ((name, list(network.parameters())) for name, network in networks.items())
-        },
+        optimizers=optimizers,
         controllers={name: controller.to(device) for name, controller in controllers.items()},
         terms=terms,
         view=view,
@@ -103,6 +106,31 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         },
         paced=[m for n in networks.values() for m in n.modules() if hasattr(m, "at_step")] + view.views,
     )
+
+
+class _Knobs(dict[str, float]):
+    """Knobs by name; an unknown one is refused with the nearest."""
+
+    def __missing__(self, knob: str) -> float:
+        raise UserError(f"this run has no knob {knob!r}{nearest(knob, self)}. There are: {', '.join(self)}")
+
+
+def _initial(
+    model: Model, optimizers: Mapping[str, torch.optim.Optimizer], terms: Mapping[str, tuple[float, LossTerm]]
+) -> Mapping[str, float]:
+    """The value of every knob that needs no controller, by name."""
+    knobs = _Knobs()
+    for name, optimizer in optimizers.items():
+        knobs[f"{RATE}{name}"] = optimizer.defaults["lr"] if name in terms else model.learning_rate(name)
+        for one, decay in enumerate(optimizer.defaults.get("betas") or (), 1):
+            knobs[f"beta{one}/{name}"] = decay
+    knobs |= {f"weight/{name}": weight for name, (weight, _) in terms.items()} | {"ema": model.settings.ema}
+    for name in model.knobs:
+        value = getattr(model.settings, name, None)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"model {model.name!r}: {name!r} is among its knobs and is no setting with a number")
+        knobs[name] = value
+    return knobs
 
 
 def _controllers(config: RunConfig, model: Model, catalogue: Catalogue) -> dict[str, Controller]:

@@ -35,7 +35,7 @@ def pair(size: int = 16, filters: int = 4, **options):
 
 def step_with(began: BEGAN, real: list[float], fake: list[float], k: float) -> Step:
     """A step with these energies, already computed."""
-    nothing, knobs = torch.empty(0), {"k": double(k)}
+    nothing, knobs = torch.empty(0), {"k": double(k), "gamma": double(began.settings.gamma)}
     step = Step(began, 1, ("generator", "discriminator"), nothing, None, nothing, {}, knobs, lambda x: x)
     step.__dict__["judged_real"] = Judged(nothing, energy=double(real))
     step.__dict__["judged_fake"] = Judged(nothing, energy=double(fake))

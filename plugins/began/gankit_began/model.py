@@ -47,6 +47,7 @@ class BEGAN(Model):
     diagnostics = ("equilibrium", "reconstruction-errors")
     needs = frozenset({"reconstruction"})
     terms = {"energy-distance": 0.3, "imle": 0.3, "critic": 0.1}
+    knobs = ("gamma",)
     shown = {"k": "began/k", "M": "began/convergence"}
     curves = {
         "began/k": Curve(
@@ -207,7 +208,7 @@ class BEGAN(Model):
         Then the two versions of equation (5), with z_D in the article and z_G in the paper, agree. With alternating
         updates k follows the generator's batch, z_G.
         """
-        k, gamma = step.knobs["k"], self.settings.gamma
+        k, gamma = step.knobs["k"], step.knobs["gamma"]
         L_x = step.energy_real
         L_Gz = step.energy_fake
         balance = gamma * L_x - L_Gz

@@ -75,10 +75,14 @@ class Curve(BaseModel):
     """How a report shows a metric. The run folder stores it, so that a report needs no plugin.
 
     `letter`: the paper's symbol, such as "k_t", at most 40 characters; by default the metric's name. `note`: a sentence
-    on its meaning, at most 300. `bounds`: its least and its greatest possible value, or None.
+    on its meaning, at most 300. `bounds`: its least and its greatest possible value, or None. `title`: of its chart, at
+    most 60; readings of one diagnostic or controller with one title share a chart. `log`: a logarithmic scale, where
+    all values are above 0.
     """
 
     letter: Line = Field("", max_length=40)
+    title: Line = Field("", max_length=60)
+    log: bool = False
     note: Line = Field("", max_length=300)
     bounds: tuple[Bound | None, Bound | None] = (None, None)
 

@@ -18,7 +18,7 @@ from gankit.device import memory
 from gankit.errors import UserError, nearest
 from gankit.model import Model
 from gankit.options import validate
-from gankit.training.state import RATE, WEIGHTS, Training, Views
+from gankit.training.state import RATE, WEIGHTS, Displaced, Training, Views
 
 
 def build_model(
@@ -89,7 +89,7 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         for name, parameters in ((name, list(network.parameters())) for name, network in networks.items())
     }
     model.initial = _initial(model, optimizers, terms)
-    controllers = _controllers(config, model, catalogue)
+    controllers, displaced = _controllers(config, model, catalogue)
     remaining = {name: config.controllers[name] for name in controllers}
     return Training(
         config=config.model_copy(update={"controllers": remaining}).with_yielding(()),
@@ -99,6 +99,7 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         averaged=copy.deepcopy(networks["generator"]).requires_grad_(False),
         optimizers=optimizers,
         controllers={name: controller.to(device) for name, controller in controllers.items()},
+        displaced=displaced,
         terms=terms,
         view=view,
         diagnostics={
@@ -133,10 +134,16 @@ def _initial(
     return knobs
 
 
-def _controllers(config: RunConfig, model: Model, catalogue: Catalogue) -> dict[str, Controller]:
-    """One controller for each knob: the user's replace the model's. Raises `UserError` for two of the user's."""
+def _controllers(
+    config: RunConfig, model: Model, catalogue: Catalogue
+) -> tuple[dict[str, Controller], dict[str, Displaced]]:
+    """One controller for each knob, and those of the model's own in whose place one of the user's is.
+
+    Raises `UserError` for two of the user's, and for a setting of one that is displaced.
+    """
     driver: dict[str, str] = {}
     kept: dict[str, Controller] = {}
+    displaced: dict[str, Displaced] = {}
     for name, table in config.controllers.items():  # the user's come first
         cls = catalogue.get("controllers", name)
         controller = cls(cls.Options(**table), model)
@@ -146,7 +153,15 @@ def _controllers(config: RunConfig, model: Model, catalogue: Catalogue) -> dict[
         if not taken:
             kept[name] = controller
             driver |= dict.fromkeys(controller.drives, name)
-    return kept
+            continue
+        displaced[name] = Displaced(driver[taken[0]], tuple(k for k in controller.drives if k not in driver))
+        unread = [key for key in config.requested.get("set", {}) if key.startswith(f"{name}.")]
+        if unread:
+            raise UserError(
+                f"--set {unread[0]}=… would be read by nothing: controller {driver[taken[0]]!r} drives {taken[0]!r} "
+                f"in place of {name!r}. Leave out one of the two"
+            )
+    return kept, displaced
 
 
 def _component(catalogue: Catalogue, kind: str, name: str | None, table: Mapping[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from gankit.components import Controller, LossTerm
 from gankit.data.batches import Batches
 from gankit.errors import UserError, in_one_line, nearest
-from gankit.model import Model, Step
+from gankit.model import Losses, Model, Step
 from gankit.runs.score import SCORE
 from gankit.training.pictures import looking
 from gankit.training.state import LOOKING, Training
@@ -88,6 +88,11 @@ def _values(
             f"--view: model {model.name!r} cannot tell D the labels of {training.view.together} items shown as "
             f"one ({error})"
         ) from None
+    if not isinstance(losses, Losses):
+        raise UserError(
+            f"losses of model {model.name!r} returns {type(losses).__name__}: it must return "
+            "gankit.Losses({network: its loss, …}, {reading: its value, …})"
+        )
     values = {f"loss/{network}": loss for network, loss in losses.by_network.items()} | losses.readings
     values |= {f"term/{name}": term(step) for name, (_, term) in terms.items() if term.network in names}
     return values | {f"loss/{name}": terms[name][1].own_loss(step) for name in training.critics if name in names}

@@ -19,6 +19,14 @@ WEIGHTS, UPDATES, LATENTS, LOOKING = 10, 11, 12, 13
 RATE = "learning_rate/"
 
 
+@dataclass(frozen=True)
+class Displaced:
+    """A controller of the model's own that yields to one of the user's."""
+
+    by: str
+    idle: tuple[str, ...]  # its other knobs, which nothing drives then
+
+
 @dataclass
 class Training:
     """A training in memory. `number` is the last step; `seconds` the training time of all starts together."""
@@ -30,6 +38,7 @@ class Training:
     averaged: nn.Module  # the moving average of the generator, which makes the samples
     optimizers: dict[str, torch.optim.Optimizer]
     controllers: dict[str, Controller]
+    displaced: dict[str, Displaced]
     terms: dict[str, tuple[float, LossTerm]]
     view: Views
     diagnostics: dict[str, Diagnostic]

@@ -63,6 +63,7 @@ class BEGAN(Model):
             letter="M_global",
             note="L(x) + |γL(x) − L(G(z))|: how far both sides have converged. It knows no variety.",
         ),
+        "gamma": Curve(letter="γ", note="The ratio of energies to hold, where a controller drives it.", bounds=(0, 1)),
     }
     presets = {  # section 4.1 of the paper, from memory; it does not give `betas`
         "paper": {

@@ -21,32 +21,35 @@ if TYPE_CHECKING:
 class LossTerm(Component[OptionsT]):
     """An extra loss term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`.
 
-    It keeps its state from step to step in `memory`, tensors by name, which the checkpoint saves. A term can train a
-    network of its own (a critic, say) beside the model's: `build` and `own_loss`.
+    It keeps its state from step to step in `memory`, tensors by name, which the checkpoint saves; it is empty before
+    the first step. A term can train a network of its own (a critic, say) beside the model's: `build` and `own_loss`.
 
     ```python
     import gankit
 
 
-    class TotalVariation(gankit.LossTerm):
-        "The mean difference between neighbouring pixels of G(z) (Rudin, Osher, Fatemi 1992)."
+    class MeanPicture(gankit.LossTerm):
+        "The batch's mean item is that of the real items, averaged over the last hundred steps."
 
-        name = "total-variation"
-        summary = "neighbouring pixels of generated pictures are to be alike"
+        name = "mean-picture"
+        summary = "the mean of generated items is that of the real ones"
 
         def __call__(self, step):
-            fake = step.fake  # (B, C, S, S) in [-1, 1]
-            return fake.diff(dim=-1).abs().mean() + fake.diff(dim=-2).abs().mean()
+            now = step.real.mean(0)  # of (B, C, S, S) in [-1, 1], or of points (B, D)
+            self.memory["mean"] = self.memory.get("mean", now).lerp(now, 0.01)
+            return (step.fake.mean(0) - self.memory["mean"]).square().mean()
     ```
     """
 
     curves: ClassVar[Mapping[str, Curve]] = {}  # metric name, `term/NAME` -> its curve
     network: str = "generator"  # the term adds to the loss of this network; an option may set it
-    needs: ClassVar[frozenset[str]] = frozenset()  # a subset of "code", "code as wide as the latent"
+    needs: ClassVar[frozenset[str]] = frozenset()  # a subset of "code", "code as wide as the latent", "slope"
+    memory: dict[str, Tensor]  # its state between steps, by name; the checkpoint saves it
 
     def __init__(self, options: OptionsT) -> None:
+        """`options`: the user's, of the class `Options`. The memory is empty."""
         super().__init__(options)
-        self.memory: dict[str, Tensor] = {}
+        self.memory = {}
 
     @abstractmethod
     def __call__(self, step: Step) -> Tensor:
@@ -114,6 +117,7 @@ class Controller(nn.Module, Component[OptionsT]):
     follows: Sequence[str] = ()  # readings of diagnostics that `observe` is told, or `score`; an option may set it
 
     def __init__(self, options: OptionsT, model: Model) -> None:
+        """`options`: the user's. `model`: with its settings, the run's length and its knobs' initial values."""
         super().__init__()
         self.options = options
         self.model_settings = model.settings
@@ -377,6 +381,7 @@ class Artifact(Component[OptionsT]):
     """
 
     def __init__(self, options: OptionsT, run: RunFolder) -> None:
+        """`options`: the user's. `run`: the run folder, whose files are there as they are written."""
         super().__init__(options)
         self.run = run
 

@@ -47,6 +47,7 @@ class Component(ABC, Generic[OptionsT]):
     options: OptionsT  # the user's
 
     def __init__(self, options: OptionsT) -> None:
+        """`options`: the user's, checked. A component that overrides it calls `super().__init__(options)` first."""
         self.options = options
 
     def __init_subclass__(cls, **keywords: Any) -> None:

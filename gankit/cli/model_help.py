@@ -15,7 +15,7 @@ from gankit.comparison.arms import flags
 from gankit.config.request import RunRequest
 from gankit.config.schema import COMPONENTS, TABLES
 from gankit.errors import TrainingError, UserError, nearest
-from gankit.options import allowed
+from gankit.options import Curve, allowed
 
 USE = {  # kind -> how a run names one
     "models": "gankit run {}",
@@ -30,6 +30,7 @@ USE = {  # kind -> how a run names one
     "commands": "gankit {}",
 }
 Rows = list[tuple[str, str]]
+READINGS = "Readings in the log"
 
 
 def describe(model: str, plugins: Sequence[str]) -> str:
@@ -94,11 +95,14 @@ def sections(kind: str, name: str, catalogue: Catalogue, plugins: Sequence[str] 
         if isinstance(names, tuple | list):  # else its options decide
             found[words] = [(one, "") for one in names]
     prefix = f"{name}/" if kind == "diagnostics" else ""
-    found["Readings, as a report shows them"] = [
-        (f"{prefix}{metric}", " ".join(filter(None, (curve.letter and f"{curve.letter}.", curve.note))))
-        for metric, curve in getattr(item, "curves", {}).items()
-    ]
+    notes = {f"{prefix}{metric}": f"{one.letter or metric}: {one.note}" for metric, one in _curves(item).items()}
+    logged = [one for one, _ in found.pop(READINGS, [])]
+    found[READINGS] = [(one, notes.get(one, "")) for one in dict.fromkeys([*logged, *notes])]
     return {heading: rows for heading, rows in found.items() if rows}
+
+
+def _curves(item: Any) -> Mapping[str, Curve]:
+    return getattr(item, "curves", {})
 
 
 def _of_model(name: str, plugins: Sequence[str]) -> dict[str, Rows]:
@@ -123,7 +127,7 @@ def _of_model(name: str, plugins: Sequence[str]) -> dict[str, Rows]:
             *((knob, f"driven by {one}") for knob, one in driver.items()),
             *free.items(),
         ],
-        "Readings in each line": [(one, "") for one in built.start],
+        READINGS: [(one, "") for one in built.start],
     }
 
 

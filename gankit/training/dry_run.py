@@ -67,7 +67,8 @@ def _first_step(training: Training, batches: Batches, names: tuple[str, ...], kn
     """The first step's `Step` for the update of the networks `names`."""
     real, labels = batches(1, 0)
     noise = training.model.latents(len(real), training.device)
-    return Step(training.model, 1, names, real, labels, noise, training.callables(), knobs, training.view)
+    networks, sloped = training.callables(), training.sloped(names)
+    return Step(training.model, 1, names, real, labels, noise, networks, knobs, training.view, sloped=sloped)
 
 
 def _values(
@@ -94,7 +95,14 @@ def _values(
             "gankit.Losses({network: its loss, …}, {reading: its value, …})"
         )
     values = {f"loss/{network}": loss for network, loss in losses.by_network.items()} | losses.readings
-    values |= {f"term/{name}": term(step) for name, (_, term) in terms.items() if term.network in names}
+    for name, (_, term) in terms.items():
+        if term.network in names:
+            try:
+                values[f"term/{name}"] = term(step)
+            except KeyError as error:
+                if error.args[0] not in knobs.read - knobs.keys():
+                    raise
+                raise UserError(f"--loss {name}: it needs a controller for {error}, and none here drives it") from None
     return values | {f"loss/{name}": terms[name][1].own_loss(step) for name in training.critics if name in names}
 
 
@@ -208,10 +216,11 @@ def _refuse_unmet(name: str, term: LossTerm, step: Step, training: Training) -> 
     model = training.model
     if term.network not in training.networks.keys() - set(training.critics):
         raise UserError(f"--loss {name}: model {model.name!r} has no network {term.network!r} to add it to")
-    unknown = term.needs - {"code", "code as wide as the latent"}
+    codes = {"code", "code as wide as the latent"}
+    unknown = term.needs - codes - {"slope"}
     if unknown:
         raise UserError(f"--loss {name}: it asks for {sorted(unknown)[0]!r}, which gankit does not know")
-    if not term.needs:
+    if not term.needs & codes:
         return
     code = step.judged_fake.code
     if code is None:

@@ -36,7 +36,8 @@ def update(
     # The batch and the latents; the networks run when a loss first reads their outputs.
     real, labels = batches(number, which)
     noise = model.latents(len(real), training.device)
-    step = Step(model, number, names, real, labels, noise, training.callables(), knobs, training.view)
+    networks, sloped = training.callables(), training.sloped(names)
+    step = Step(model, number, names, real, labels, noise, networks, knobs, training.view, sloped=sloped)
     still = [p for name, network in training.networks.items() if name not in names for p in trained(network)]
     for parameter in still:  # compute no gradient for weights that this update does not move
         parameter.requires_grad_(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,10 @@ class Training:
             (*names, *(name for name in self.critics if self.terms[name][1].network in names))
             for names in self.model.updates
         ]
+
+    def sloped(self, names: Sequence[str]) -> bool:
+        """Whether a term of an update of these networks needs D's gradient at the real batch."""
+        return any("slope" in term.needs for _, term in self.terms.values() if term.network in names)
 
     def knobs(self) -> dict[str, Tensor]:
         """The knobs for the next step: the controllers', the learning rates, and the model's settings that are knobs.

@@ -122,11 +122,10 @@ def page() -> str:
 def called(name: str) -> list[str]:
     """A function and its keywords; the options of a run are those of the page of settings."""
     function = getattr(gankit, name)
-    changed = sorted(RESUMED) if name == "resume" else list(RunRequest.model_fields)
-    words = (
-        f"Options by name, as [settings](../settings.md) describes them: {', '.join(f'`{one}`' for one in changed)}."
-    )
-    return [f"### gankit.{name}", "", f"`{name}{signature(function)}`", "", paragraphs(function), "", words, ""]
+    options = {"run": list(RunRequest.model_fields), "resume": sorted(RESUMED)}.get(name)
+    words = f"`options`, as [settings](../settings.md) has them: {', '.join(f'`{one}`' for one in options or ())}."
+    text = [f"### gankit.{name}", "", f"`{name}{signature(function)}`", "", paragraphs(function), ""]
+    return [*text, words, ""] if options else text
 
 
 def brought() -> list[str]:

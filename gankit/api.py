@@ -17,7 +17,7 @@ from gankit.config.resolve import resolve
 from gankit.config.schema import RunConfig
 from gankit.data.source import Data
 from gankit.errors import UserError
-from gankit.runs.environment import another_machine, environment, record_resume
+from gankit.runs.environment import another_machine, edited, environment, record_resume
 from gankit.runs.folder import RunFolder, write_json
 from gankit.runs.lock import locked
 from gankit.trained.run import Run
@@ -25,7 +25,16 @@ from gankit.training import checkpoint
 from gankit.training.attempts import go
 from gankit.training.interrupts import Interrupts
 from gankit.training.resume import branch, go_back, standing
-from gankit.training.start import assemble, chosen, describe_data, few, open_data, quiet_random, refuse_inside
+from gankit.training.start import (
+    assemble,
+    chosen,
+    describe_data,
+    displaced,
+    few,
+    open_data,
+    quiet_random,
+    refuse_inside,
+)
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
@@ -105,8 +114,9 @@ def _run(
         training, batches = assemble(resolved, opened, catalogue)
         resolved = training.config
         watcher.notice(chosen(resolved, request, opened, training))
-        if warning := few(resolved, opened):
-            watcher.notice(warning)
+        for line in (*displaced(training), few(resolved, opened)):
+            if line:
+                watcher.notice(line)
         with Interrupts() as interrupts:
             folder = RunFolder.create(out, model)
             write_json(folder / "config.json", resolved.model_dump(mode="json"))
@@ -230,9 +240,9 @@ def _resumed(
             for name, count in run.damaged_lines().items():
                 watcher.notice(f"warning: {count:,} damaged line{'s' * (count > 1)} of {name}: kept in {name}.damaged")
             go_back(run, training, step, differing - {"steps", "time"})
-            differs = another_machine(run, resolved)
-            if differs:
-                watcher.notice(differs)
+            for line in (another_machine(run, resolved), *edited(run, resolved, catalogue)):
+                if line:
+                    watcher.notice(line)
             write_json(run.folder / "config.json", resolved.model_dump(mode="json"))
             write_json(run.folder / "data.json", describe_data(data))
             record_resume(run, resolved, catalogue, command)

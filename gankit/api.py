@@ -38,7 +38,7 @@ from gankit.training.start import (
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
-MODEL = "began"  # trained where neither the call nor a file names one
+MODEL = "began"  # trained where neither the call, a file nor a plugin of --plugin names one
 
 
 def run(
@@ -54,9 +54,10 @@ def run(
 ) -> Run:
     """Train `model` on `data` into a new run folder and return it. The options are those of `gankit run`.
 
-    `model`: by default that of `config_file` (TOML, or a run's config.json), or else BEGAN. `options`: settings of the
-    model (`gamma=0.7`), and those of docs/settings.md by name: `set`: also `COMPONENT.FIELD`, e.g. {"balance.floor":
-    0.1}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or "2h".
+    `model`: by default that of `config_file` (TOML, or a run's config.json), of `plugins`, or else BEGAN. `options`:
+    settings of the model (`gamma=0.7`), and those of docs/settings.md by name: `set`: also `COMPONENT.FIELD`, e.g.
+    {"balance.floor": 0.1}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or
+    "2h".
     A terminal and a notebook show the progress, unless there is another `watcher`; `gankit.Watcher()` is quiet.
     Raises `UserError` for an invalid request, before it writes anything, and `TrainingError` if the training fails.
     `Run.result` says how the training ended.
@@ -154,8 +155,9 @@ def _requested(
 ) -> tuple[str, RunRequest, Catalogue]:
     """The model and the request of the arguments of `run`, and the catalogue with its plugins."""
     catalogue = Catalogue(plugins)
-    from_file = read_file(config_file, plugins, catalogue, model) if config_file else RunRequest()
-    model = model or from_file.model.get("name") or MODEL
+    default = model or catalogue.added_model() or MODEL
+    from_file = read_file(config_file, plugins, catalogue, model, default) if config_file else RunRequest()
+    model = model or from_file.model.get("name") or default
     given = by_home(options, catalogue.get("models", model).Settings.model_fields)
     return model, RunRequest(data=str(data) if data is not None else None, **given).over(from_file), catalogue
 

@@ -137,8 +137,7 @@ def few(resolved: RunConfig, data: Data) -> str:
     unjudged += " Fewer than 20 are held out, so copies are not looked for." if len(data.held_out) < 20 else ""
     return (
         f"warning: {count} pictures are few. A model learns so few by heart and draws copies of them; more pictures "
-        f"help most.{unjudged} What helps: {'; '.join(flags)}. A larger --holdout is no help: it leaves fewer to learn "
-        "from."
+        f"help most.{unjudged} What helps: {'; '.join(flags)}. A larger --holdout leaves fewer to learn from."
     )
 
 

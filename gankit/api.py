@@ -215,6 +215,12 @@ def _resumed(
     step = checkpoint.choose(run, from_step)
     old, dropped = current_form(stored | {"plugins": list(plugins) or stored["plugins"]}, catalogue)
     resolved, differing = amend(old, request, catalogue, step, dropped=dropped)
+    done = resolved.steps is not None and step >= resolved.steps
+    if done and differing - {"steps", "time", "on_alarm"}:
+        raise UserError(
+            f"{run.folder} is at its last step, {step:,}: with other settings it would train nothing. Give a larger "
+            f"--steps, e.g. --steps {2 * max(step, 1)}, or an earlier --from"
+        )
     if dropped:
         constants = ", ".join(f"{key.partition('.')[2]} is {value:g}" for key, value in dropped.items())
         watcher.notice(f"warning: former settings of this run are constants now: {constants}")

@@ -40,6 +40,13 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
+            if args[0] == "help":
+                say(ctx.get_help())
+                ctx.exit()
+            if os.path.isdir(os.path.expanduser(args[0])):
+                raise click.UsageError(
+                    f"{args[0]} is a folder: to train on its pictures, gankit run {args[0]}"
+                ) from None
             there = self.list_commands(ctx)
             raise click.UsageError(
                 f"no command {args[0]!r}{nearest(args[0], there)}. There are: {', '.join(there)}"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from gankit.cli import RUN, say
+from gankit.cli import RUN, from_option, say
 
 
 @click.command("report")
 @click.argument("run", type=RUN, metavar="RUN|COMPARISON")
-def command(run: str) -> None:
-    """Rewrite report.html and losses.png of RUN, also while it trains; or report.html of a comparison."""
+@from_option("Checkpoint that the page ends with")
+def command(run: str, from_step: int | Literal["best"] | None) -> None:
+    """Rewrite report.html and losses.png of RUN, also while it trains; or report.html of a comparison.
+
+    --from shows the run as it was at a checkpoint; without it the page is whole again.
+    """
     from gankit.report import draw_losses, write_report
     from gankit.report.comparison_page import write_comparison
     from gankit.report.story import read
@@ -21,12 +26,19 @@ def command(run: str) -> None:
 
     folder = Path(run).expanduser()
     if (folder / "comparison.json").is_file():
+        if from_step is not None:
+            raise click.UsageError("--from is for a run, and this is a comparison")
         say(str(write_comparison(folder)))
         return
     run_folder = RunFolder(run)
     draw_neighbours(run_folder)
     draw_real(run_folder)
-    story = read(run_folder)  # last, because it takes memory of its own
+    until = None
+    if from_step is not None:
+        from gankit.training.checkpoint import choose
+
+        until = choose(run_folder, from_step)
+    story = read(run_folder, until)  # last, because it takes memory of its own
     if story.metrics:
         draw_losses(run_folder, story)
     say(str(write_report(run_folder, story=story)))

@@ -78,6 +78,8 @@ def _model_and_data(words: Sequence[str], data: str | None, plugins: Sequence[st
         from gankit.catalogue import Catalogue, is_package
 
         catalogue, word = Catalogue(plugins), words[0]
+        if os.path.isfile(os.path.expanduser(word)) and word not in catalogue.kind("models"):
+            return None, word  # refused as data, which says what it should be
         folder = os.sep in word or os.path.isdir(os.path.expanduser(word)) or catalogue.source_of(word)
         if folder and word not in catalogue.kind("models") and not is_package(word):
             return None, word

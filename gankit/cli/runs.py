@@ -30,7 +30,7 @@ def command(folder: str, as_json: bool) -> None:
         say(json_text(listed))
         return
     good = [row for row in rows if row.error is None]
-    cells = [("run", "model", "state", "step", "verdict", "best score", "started"), *map(_cells, good)]
+    cells = [("run", "model", "state", "step", "verdict", "score", "best score", "started"), *map(_cells, good)]
     for line in aligned(cells) if good else []:
         say(line)
     for row in rows:
@@ -46,5 +46,6 @@ def _cells(row: Row) -> tuple[str, ...]:
     step = f"{row.step:,}{length}" if row.step is not None else ""
     at = f" at {row.best:,}" if row.best is not None else ""
     best = "" if row.score is None else f"{row.score:.2f}{at}"
+    now = "" if row.score_now is None else f"{row.score_now:.2f}"
     started = (row.started or "")[:16].replace("T", " ")
-    return row.path, row.model or "", row.state or "", step, row.verdict or "", best, started
+    return row.path, row.model or "", row.state or "", step, row.verdict or "", now, best, started

@@ -36,7 +36,7 @@ from gankit.comparison.arms import (
     steps_of,
     usual_networks,
 )
-from gankit.comparison.processes import Comparison
+from gankit.comparison.processes import PACE, Comparison
 from gankit.config.amend import changes, current_form
 from gankit.config.request import RunRequest
 from gankit.config.resolve import resolve as settled
@@ -187,8 +187,8 @@ def _before(plan: Mapping[str, Any], catalogue: Catalogue) -> list[str]:
         of = f"{plan['budget']:,.0f} seconds"
     seeds = f"{request['seeds']} seed{'s' * (request['seeds'] > 1)}"
     told = [
-        f"{runs} runs: {len(arms)} models, {seeds} each, {of} a run; an estimate of the whole follows once the first "
-        "run has made 100 steps"
+        f"{runs} runs: {len(arms)} models, {seeds} each, {of} a run; an estimate of the whole follows "
+        + ("after the first run" if lengths and lengths[0] < PACE else f"once the first run has made {PACE} steps")
     ]
     other = []
     for arm in arms:

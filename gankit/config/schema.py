@@ -38,7 +38,9 @@ class RunConfig(Options):
         description="folder of pictures, or a data source: try demo",
     )
     image_size: Annotated[int, Flag("S", auto=True)] = Field(
-        ge=8, le=1024, description="side of the square pictures, in pixels"
+        ge=8,
+        le=1024,
+        description="side of the square pictures, in pixels: 16, 32, 64, 128 or 256 with gankit's networks",
     )
     batch_size: Annotated[int, Flag("B", auto=True)] = Field(ge=1, description="pictures in a batch")
     seed: Annotated[int, Flag("N")] = Field(0, ge=0, description="random seed for weights, batches and latents")

@@ -62,7 +62,7 @@ JUDGED = {
         1.0,
     ),
     "mode-collapse/duplicates": (
-        "Copies: samples that repeat each other",
+        "Twins: samples that repeat each other",
         "Share of the samples with a twin among the samples. The dashed line: 1 in 100 real pictures has one.",
         0.01,
     ),

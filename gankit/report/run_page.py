@@ -52,18 +52,29 @@ def _context(story: Story) -> dict[str, Any]:
     """The template's variables, without the pictures."""
     drawn = sorted((_marked(panel, story) for panel in panels(story.columns, story.model, story.curves)), key=_place)
     errors, near = laboratory(story), neighbours(story.run)
+    near = {} if story.until is not None and near.get("step", 0) > story.until else near  # samples that are not shown
     curves = _curves(drawn, errors, story)
     said = verdict(story.run, story.metrics, story.alarms, story.result, near)
+    if story.until is not None:
+        plugins = [part for name in listing(story.config.get("plugins")) for part in ("--plugin", str(name))]
+        shown = ["gankit", "sample", str(story.run.folder), "--from", str(story.until), *plugins]
+        said = replace(said, next=shlex.join(shown))
     return {
         "verdict": said,
         "because": [
-            one for one in (*said.because, "" if said.judged else words.variety(drawn), words.cleanliness(drawn)) if one
+            one
+            for one in (
+                *said.because,
+                "" if said.judged or not story.result else words.variety(drawn),
+                words.cleanliness(drawn),
+            )
+            if one
         ],
         "model": story.model or "unknown model",
         "folder": str(story.run.folder),
         "state": words.state(story),
         "ended": bool(story.result),
-        "ending": " ".join(filter(None, (words.ending(story), words.rescues(story)))),
+        "ending": " ".join(filter(None, (words.ending(story), words.rescues(story), words.shortened(story)))),
         "tiles": words.tiles(story),
         "data": words.pictures(story),
         "where": words.where(story),
@@ -123,7 +134,7 @@ def _marked(panel: Panel, story: Story) -> Panel:
     step = best(scores)
     if step is None or panel.series[0].key != SCORE:
         return panel
-    note = f"{panel.note} The star is the best checkpoint: {scores[step]:.2f} at step {step:,}."
+    note = f"{panel.note} The star is the best checkpoint that was saved: {scores[step]:.2f} at step {step:,}."
     return replace(panel, note=note, best=(step, scores[step]))
 
 

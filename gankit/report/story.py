@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,6 +41,7 @@ class Story:
     samples: list[tuple[int, Path]]
     results: list[dict[str, Any]] = field(default_factory=list)  # outcomes of rescues
     missing: list[str] = field(default_factory=list)
+    until: int | None = None  # the last step that was read; None for all
 
     @property
     def model(self) -> str:
@@ -57,11 +58,16 @@ class Story:
         return curves
 
 
-def read(run: RunFolder) -> Story:
-    """Read a run folder, also with absent, half-written or damaged files."""
+def read(run: RunFolder, until: int | None = None) -> Story:
+    """Read a run folder, also with absent, half-written or damaged files. `until`: the last step to read of it."""
     missing: list[str] = []
     looks = Looks(run.checkpoints())
-    columns = Columns(looks.see(_lines(run, run.metrics_path, missing)))
+    last = float("inf") if until is None else until
+
+    def up_to(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        return (line for line in lines if line["step"] <= last)
+
+    columns = Columns(looks.see(up_to(_lines(run, run.metrics_path, missing))))
     story = Story(
         run=run,
         config=_object(lambda: run.config, "config.json", missing),
@@ -71,10 +77,11 @@ def read(run: RunFolder) -> Story:
         result=_object(lambda: run.result, "result.json", missing, may_be_absent=True),
         columns=columns,
         metrics=looks.lines,
-        alarms=[line for line in read_lines(run, run.alarms_path, missing) if is_alarm(line)],
-        results=read_lines(run, run.rescues_path, missing),
-        readings=read_lines(run, run.readings_path, missing),
-        samples=run.samples(),
+        alarms=[line for line in up_to(read_lines(run, run.alarms_path, missing)) if is_alarm(line)],
+        results=list(up_to(read_lines(run, run.rescues_path, missing))),
+        readings=list(up_to(read_lines(run, run.readings_path, missing))),
+        samples=[one for one in run.samples() if one[0] <= last],
+        until=until,
         missing=missing,
     )
     if not story.metrics:

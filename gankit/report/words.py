@@ -103,6 +103,11 @@ def pictures(story: Story) -> dict[str, str]:
     }
 
 
+def shortened(story: Story) -> str:
+    """That the page does not show all of the run, or ""."""
+    return "" if story.until is None else f"This page shows it up to step {story.until:,}, as asked."
+
+
 def where(story: Story) -> str:
     """The device and the precision, as far as known."""
     device = story.environment.get("device") or story.config.get("device")

@@ -31,6 +31,7 @@ class Row(BaseModel):
     steps: int | None = None  # total length
     health: str | None = None  # "well", an alarm's kind, or None without a verdict
     verdict: str | None = None  # in a few words, as the report has it
+    score_now: float | None = None  # the last one, which the verdict rests on
     score: float | None = None  # of the best checkpoint, or of the best look where no checkpoint has one
     best: int | None = None  # its step
     coverage: float | None = None  # the averaged generator's best, by mode-collapse
@@ -91,7 +92,8 @@ def _row(path: Path) -> Row:
         coverage, at = max(covered, default=(None, None))
         metrics = looks.lines
         scores = run.scores(metrics)
-        top, looks_at = best(scores), scores or {step: line[SCORE] for step, line in recorded(metrics).items()}
+        looks_seen = {step: line[SCORE] for step, line in recorded(metrics).items()}
+        top, looks_at = best(scores), scores or looks_seen
         return Row(
             path=str(path),
             model=config["model"].get("name"),
@@ -101,6 +103,7 @@ def _row(path: Path) -> Row:
             steps=config.get("steps"),
             health=_health(run, result, alarms),
             verdict=verdict(run, metrics, alarms, result, copies_of(run)).word,
+            score_now=next(reversed(looks_seen.values()), None),
             score=max(looks_at.values(), default=None),
             best=top,
             coverage=coverage,

@@ -458,7 +458,7 @@ def test_variety_form_and_copies_are_shown_with_the_level_of_real_pictures_and_t
     path = write_report(make_run(tmp_path / "run", metrics=entries))
     panels = Page(path).json("curves")["panels"]
     shown = [(one["title"].partition(":")[0], len(one["series"]), one["level"]) for one in panels[:4]]
-    assert shown == [("Variety", 1, 1.0), ("Form", 1, 1.0), ("Copies", 1, 0.01), ("Clean", 4, 1.0)]
+    assert shown == [("Variety", 1, 1.0), ("Form", 1, 1.0), ("Twins", 1, 0.01), ("Clean", 4, 1.0)]
     assert all(one["note"] for one in panels[:4])
     assert {one["kind"] for one in panels[4:]}.isdisjoint({"judged"})
     page = path.read_text(encoding="utf-8").partition("</main>")[0]

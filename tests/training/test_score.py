@@ -182,7 +182,7 @@ def test_a_run_shows_one_score_and_one_best_step_wherever_it_shows_them(gankit: 
     page = (scored / "report.html").read_text(encoding="utf-8")
     assert "score 0.40" in page
     assert "The best checkpoint is step 8, score 0.70" in page
-    assert "The star is the best checkpoint: 0.70 at step 8." in page
+    assert "The star is the best checkpoint that was saved: 0.70 at step 8." in page
     (curves,) = re.findall(r'<script [^>]*id="curves"[^>]*>(.*?)</script>', page, re.DOTALL)
     first = strict_json(curves)["panels"][0]
     assert first["title"].startswith("Score: ")

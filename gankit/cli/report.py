@@ -17,16 +17,17 @@ def command(run: str) -> None:
     from gankit.report.comparison_page import write_comparison
     from gankit.report.story import read
     from gankit.runs.folder import RunFolder
-    from gankit.trained.memorisation import draw_neighbours, draw_real
 
     folder = Path(run).expanduser()
     if (folder / "comparison.json").is_file():
         say(str(write_comparison(folder)))
         return
     run_folder = RunFolder(run)
+    story = read(run_folder)  # first: many lines and torch take much memory, and not at once
+    from gankit.trained.memorisation import draw_neighbours, draw_real
+
     draw_neighbours(run_folder)
     draw_real(run_folder)
-    story = read(run_folder)  # last, because it takes memory of its own
     if story.metrics:
         draw_losses(run_folder, story)
     say(str(write_report(run_folder, story=story)))

@@ -111,6 +111,18 @@ def fetch(settings: Mapping[str, Any], identity: Any, size: int, build: Callable
     return _load_again(folder)
 
 
+def find(digest: str) -> Entry | None:
+    """An entry whose pictures have the digest `digest` (`Data.digest`), or None. It reads only the cache."""
+    named = f'"digest": {json.dumps(digest)}'
+    for path in sorted((root() / "pictures").glob("*/index.json")):
+        with suppress(OSError):
+            with open(path, encoding="utf-8", errors="replace") as index:
+                start = index.read(1000)  # the lists of files come after the digest
+            if named in start and (entry := _load(path.parent)) is not None and entry.digest == digest:
+                return entry
+    return None
+
+
 class Writer:
     """Takes pictures in any order and writes them sorted, without holding them in memory."""
 

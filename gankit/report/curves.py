@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 POINTS = 2000  # per series; a screen shows no more
 ABANDONED = 100  # lines of replaced attempts per series; the last ones
+BLOCK = 1 << 16  # points that are smoothed at once
 SMOOTH_FROM = 150  # points; with fewer, every point is visible
 NOISY = 0.3  # share of points that are a turn: two thirds in white noise, none in a calm curve
 SCALES_APART = 30.0  # ratio of readings of one diagnostic; beyond it they get separate panels
@@ -146,11 +147,16 @@ def panels(
     Losses, energies, the model's own values, learning rates, then one panel per diagnostic, then the rest.
     `curves`: how to draw metrics, from the run folder.
     """
-    by_key = {key: series for key, series in series_of(lines, curves).items() if key.partition("/")[0] not in APART}
-    grouped: list[Panel] = []
+    return grouped(series_of(lines, curves), model)
+
+
+def grouped(series: Mapping[str, Series], model: str) -> list[Panel]:
+    """The panels of series that are already read, as `panels` has them."""
+    by_key = {key: one for key, one in series.items() if key.partition("/")[0] not in APART}
+    groups: list[Panel] = []
     for prefix, keys in _by_prefix(by_key, model):
-        grouped += _panels_of(prefix, [by_key[key] for key in keys], model)
-    return grouped
+        groups += _panels_of(prefix, [by_key[key] for key in keys], model)
+    return groups
 
 
 def series_of(
@@ -279,10 +285,12 @@ def _smooth(steps: NDArray[Any], values: NDArray[Any]) -> Line | None:
     half = max(3, len(values) // 80)
     sums, counts = (np.concatenate([[0], np.cumsum(one)]) for one in (filled, finite))
     # Narrower at both ends, where the average lags, but wide enough not to follow single points.
-    place = np.arange(len(values))
-    reach = np.minimum(place, place[::-1]).clip(half // 2, half)
-    start, end = (place - reach).clip(0), (place + reach + 1).clip(max=len(values))
-    means = (sums[end] - sums[start]) / np.maximum(counts[end] - counts[start], 1)
+    means = np.full(len(values), math.nan)
+    for first in range(0, len(values), BLOCK):
+        place = np.arange(first, min(first + BLOCK, len(values)))
+        reach = np.minimum(place, len(values) - 1 - place).clip(half // 2, half)
+        start, end = (place - reach).clip(0), (place + reach + 1).clip(max=len(values))
+        means[place] = (sums[end] - sums[start]) / np.maximum(counts[end] - counts[start], 1)
     means[~finite] = math.nan
     return _thin(steps, means, POINTS // 4)
 

@@ -114,17 +114,19 @@ class RunFolder:
             raise UserError(f"run folder {self.folder} {what}: give the folder that `gankit run` printed")
 
     @classmethod
-    def create(cls, out: str | Path | None, model: str) -> Path:
-        """Make a new, empty folder: `out`, or a free name under runs/. Raises UserError if `out` exists."""
+    def create(cls, out: str | Path | None, model: str, fill: Callable[[Path], object] | None = None) -> Path:
+        """Make a new folder: `out`, or a free name under runs/. Raises UserError if `out` exists.
+
+        `fill` writes what it holds from the beginning; without it the folder is empty.
+        """
         if out is not None:
             folder = Path(os.path.expanduser(out))
-            if folder.exists():
-                raise UserError(
-                    f"--out {folder} exists, and a run is never overwritten: "
-                    f"choose another folder, or go on with `gankit resume {shlex.quote(str(folder))}`"
-                )
+            cls.refuse_existing(folder)
             try:
-                folder.mkdir(parents=True)
+                files.make(folder, fill)
+            except FileExistsError:
+                cls.refuse_existing(folder)
+                raise
             except OSError as error:
                 raise UserError(f"--out {folder} cannot be made: {error.strerror}") from None
             return folder
@@ -132,13 +134,22 @@ class RunFolder:
         for name in (stem, *(f"{stem}-{n}" for n in range(2, 1000))):
             folder = Path("runs") / name
             try:
-                folder.mkdir(parents=True)
+                files.make(folder, fill)
             except FileExistsError:
                 continue
             except OSError as error:
                 raise UserError(f"{folder} cannot be made: {error.strerror}; give another place with --out") from None
             return folder
         raise UserError(f"no free name for a run like runs/{stem}: give one with --out")
+
+    @staticmethod
+    def refuse_existing(folder: Path) -> None:
+        """Raise UserError if the folder of a new run exists."""
+        if os.path.lexists(folder):
+            raise UserError(
+                f"--out {folder} exists, and a run is never overwritten: "
+                f"choose another folder, or go on with `gankit resume {shlex.quote(str(folder))}`"
+            )
 
     # Its place during a training.
 
@@ -247,6 +258,14 @@ class RunFolder:
     def each_line(self) -> Iterator[dict[str, Any]]:
         """The lines of metrics.jsonl one by one, in the order of writing."""
         return read_lines(self.folder, "metrics.jsonl")
+
+    def last_line(self) -> dict[str, Any] | None:
+        """The last line of metrics.jsonl, or None."""
+        return next(iter(deque(self.each_line(), maxlen=1)), None)
+
+    def begun(self) -> bool:
+        """Whether the run has more than its settings: a kill before its first checkpoint leaves no more."""
+        return bool(self.checkpoints()) or self.has_metrics()
 
     def has_metrics(self) -> bool:
         """Whether metrics.jsonl has a line."""

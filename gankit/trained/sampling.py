@@ -17,6 +17,7 @@ from gankit.config.amend import current_form
 from gankit.config.schema import RunConfig
 from gankit.data.batches import seed_of
 from gankit.errors import UserError
+from gankit.files import making
 from gankit.model import Judged, Model, Networks
 from gankit.options import validate
 from gankit.runs.folder import RunFolder
@@ -139,18 +140,13 @@ def save_each(pictures: Tensor, folder: Path, scale: int = 1, smooth: bool = Fal
 
     `scale` and `smooth`: as `enlarged` in gankit/report/sample_grid.py.
     """
-    import shutil
-
     from PIL import Image
 
     from gankit.report.sample_grid import enlarged, grid
 
     if pictures.ndim != 4:
         raise UserError(f"--out {folder} is for pictures, and this run makes points: draw them with --grid")
-    beside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for place, picture in enumerate(pictures):
-        large = enlarged(picture[None], scale, smooth)
-        Image.fromarray(grid(large, columns=1, padding=0).numpy()).save(beside / f"{place:05d}.png")
-    beside.rename(folder)
+    with making(folder) as beside:
+        for place, picture in enumerate(pictures):
+            large = enlarged(picture[None], scale, smooth)
+            Image.fromarray(grid(large, columns=1, padding=0).numpy()).save(beside / f"{place:05d}.png")

@@ -30,9 +30,10 @@ from gankit.runs.score import SCORE, Looks, best, recorded
 
 OBJECTS = ("config.json", "environment.json", "data.json", "result.json")
 LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl", "rescues.jsonl")
-_DRAWN = ("losses.png", "animation.gif", "report.html", "neighbours.png", "neighbours.json", "traceback.txt")
+_DRAWN = ("losses.png", "animation.gif", "report.html", "real.png", "neighbours.png", "neighbours.json")
+_OTHERS = ("metrics.csv", "interpolation.gif", "sample.png", "inversion.png", "traceback.txt")
 UNFINISHED = re.compile(  # what `files.replacing` writes before it renames
-    rf"[.][0-9a-f]{{8}}[.]({'|'.join(map(re.escape, (*OBJECTS, *LINES, *_DRAWN)))}|[0-9]{{6,18}}[.]png)"
+    rf"[.][0-9a-f]{{8}}[.]({'|'.join(map(re.escape, (*OBJECTS, *LINES, *_DRAWN, *_OTHERS)))}|[0-9]{{6,18}}[.]png)"
 )
 MOST_STEPS = 10**18  # as many digits as the name of a checkpoint has
 COVERAGE = "mode-collapse/coverage"  # the metric for a run's coverage, measured during the run

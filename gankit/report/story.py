@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,7 +36,7 @@ class Story:
     data: dict[str, Any]
     result: dict[str, Any]
     series: dict[str, Series]  # every number of metrics.jsonl, by its key
-    ends: dict[int, float]  # those of `Columns`
+    ends: Mapping[int, float]  # those of `Columns`
     metrics: list[dict[str, Any]]  # of its lines those that `runs.score.Looks` keeps
     alarms: list[dict[str, Any]]
     readings: list[dict[str, Any]]

@@ -68,6 +68,12 @@ def mutated(draw: Any, whole: bytes) -> bytes:
     return "\n".join([*map(json.dumps, rows), ""]).encode("utf-8", "surrogatepass")
 
 
+@pytest.fixture(autouse=True)
+def _counted(request: pytest.FixtureRequest, record_property: Any) -> None:
+    if "cases" in request.fixturenames:
+        record_property("bad inputs that gave a result or one line", request.getfixturevalue("cases"))
+
+
 def many(cases: int) -> Any:
     return settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 

@@ -146,7 +146,7 @@ def _requested(
 ) -> tuple[str, RunRequest, Catalogue]:
     """The model and the request of the arguments of `run`, and the catalogue with its plugins."""
     catalogue = Catalogue(plugins)
-    from_file = read_file(config_file, plugins, catalogue, model) if config_file else RunRequest()
+    from_file = read_file(config_file, plugins, catalogue, model) if config_file is not None else RunRequest()
     model = model or from_file.model.get("name") or MODEL
     given = by_home(options, catalogue.get("models", model).Settings.model_fields)
     return model, RunRequest(data=str(data) if data is not None else None, **given).over(from_file), catalogue

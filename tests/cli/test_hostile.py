@@ -57,6 +57,26 @@ def test_an_animation_of_large_samples_takes_the_memory_of_a_few(gankit: Gankit,
     assert (said.code, said.err) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"filters": 10**6}, "weights need"), ({"latent": 10**10}, "weights need"), ({}, "pictures need")],
+    ids=["filters", "latent", "pictures"],
+)
+def test_what_does_not_fit_into_memory_is_refused_by_the_commands_that_draw(
+    changes: Any, words: str, gankit: Gankit, run: Path
+) -> None:
+    """Regression: torch's own error, or the memory."""
+    config = read(run / "config.json")
+    (run / "config.json").write_text(json.dumps(config | {"model": config["model"] | changes}))
+    for command in (["sample", run, "-n", 10**30], ["interpolate", run, "--frames", 10**9]):
+        with few_bytes(1 << 30):
+            refused(gankit(*command), words, "GB")
+
+
+def test_a_settings_file_without_a_name_is_refused(gankit: Gankit, tmp_path: Path) -> None:
+    refused(gankit("run", "began", "--data", "demo:60", "--config", ""), "--config", "cannot be read")
+
+
 # A checkpoint whose checksums are right, and whose content is not.
 
 

@@ -64,8 +64,8 @@ def refuse_too_large(
     needed, there = copies * held, memory(config.device)
     if there is not None and needed > there:
         raise UserError(
-            f"the networks' weights{', gradients and moments' if trained else ''} need {needed / 1e9:,.0f} GB, and this machine has "
-            f"{there / 1e9:,.0f} GB for them: choose smaller networks (for most: --set filters=N and --image-size S)"
+            f"the networks' weights{', gradients and moments' if trained else ''} need {needed / 1e9:,.0f} GB, and this "
+            f"machine has {there / 1e9:,.0f} GB for them: choose smaller networks (for most: --set filters=N and --image-size S)"
         )
 
 

@@ -18,7 +18,7 @@ from gankit import files
 from gankit.errors import UserError
 from gankit.files import Unreachable
 from gankit.options import Curve
-from gankit.report.curves import Columns, Panel, Series, grouped, series_of
+from gankit.report.curves import Columns, Panel, Series, panels, series_of
 from gankit.runs.folder import RunFolder, is_alarm, record_of
 from gankit.runs.score import Looks
 
@@ -52,7 +52,7 @@ class Story:
     @cached_property
     def panels(self) -> list[Panel]:
         """The series in panels."""
-        return grouped(self.series, self.model)
+        return panels(self.series, self.model)
 
 
 def read(run: RunFolder) -> Story:

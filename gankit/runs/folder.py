@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit import files
-from gankit.errors import UserError
+from gankit.errors import UserError, nearest
 from gankit.files import replacing
 from gankit.runs.score import SCORE, Looks, best, recorded
 
@@ -36,6 +36,7 @@ UNFINISHED = re.compile(  # what `files.replacing` writes before it renames
     rf"[.][0-9a-f]{{8}}[.]({'|'.join(map(re.escape, (*OBJECTS, *LINES, *_DRAWN, *_OTHERS)))}|[0-9]{{6,18}}[.]png)"
 )
 MOST_STEPS = 10**18  # as many digits as the name of a checkpoint has
+LAST = "last"  # as a run: the newest one below runs/
 COVERAGE = "mode-collapse/coverage"  # the metric for a run's coverage, measured during the run
 
 
@@ -100,6 +101,14 @@ def to_resume(folder: Path, plugins: Sequence[object]) -> str:
     return shlex.join(["gankit", "resume", str(folder), *flags])
 
 
+def near(folder: Path) -> str:
+    """A suffix for an error message: the run of a similar name, beside the folder or below runs/, or `last`."""
+    with suppress(OSError):
+        beside = [path.parent for place in (folder.parent, Path("runs")) for path in place.glob("*/config.json")]
+        return nearest(str(folder), [LAST, *map(str, beside)])
+    return ""
+
+
 class FolderGone(Exception):
     """A run folder was deleted, or moved to an unknown place, during its training."""
 
@@ -112,35 +121,32 @@ class RunFolder:
         self._held: int | None = None
         if not (self.folder / "config.json").is_file():
             what = "is no run folder (it has no config.json)" if self.folder.is_dir() else "does not exist"
-            raise UserError(f"run folder {self.folder} {what}: give the folder that `gankit run` printed")
+            raise UserError(
+                f"run folder {self.folder} {what}{near(self.folder)}: give the folder that `gankit run` printed, or "
+                f"`{LAST}` for the newest below runs/"
+            )
 
     @classmethod
     def create(cls, out: str | Path | None, model: str, fill: Callable[[Path], object] | None = None) -> Path:
-        """Make a new folder: `out`, or a free name under runs/. Raises UserError if `out` exists.
+        """Make a new folder, empty or as `fill` fills it: `out`, or a free name under runs/.
 
-        `fill` writes what it holds from the beginning; without it the folder is empty.
+        Raises UserError if `out` exists.
         """
-        if out is not None:
-            folder = Path(os.path.expanduser(out))
-            cls.refuse_existing(folder)
-            try:
-                files.make(folder, fill)
-            except FileExistsError:
-                cls.refuse_existing(folder)
-                raise
-            except OSError as error:
-                raise UserError(f"--out {folder} cannot be made: {error.strerror}") from None
-            return folder
         stem = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}"
-        for name in (stem, *(f"{stem}-{n}" for n in range(2, 1000))):
-            folder = Path("runs") / name
+        free = [Path("runs") / name for name in (stem, *(f"{stem}-{n}" for n in range(2, 1000)))]
+        for folder in free if out is None else [Path(os.path.expanduser(out))]:
             try:
+                if out is not None:
+                    cls.refuse_existing(folder)
                 files.make(folder, fill)
+                return folder
             except FileExistsError:
                 continue
             except OSError as error:
-                raise UserError(f"{folder} cannot be made: {error.strerror}; give another place with --out") from None
-            return folder
+                shown = f"{folder} cannot be made: {error.strerror}"
+                raise UserError(
+                    f"{shown}; give another place with --out" if out is None else f"--out {shown}"
+                ) from None
         raise UserError(f"no free name for a run like runs/{stem}: give one with --out")
 
     @staticmethod

@@ -47,6 +47,7 @@ class BEGAN(Model):
     diagnostics = ("equilibrium", "reconstruction-errors")
     needs = frozenset({"reconstruction"})
     terms = {"energy-distance": 0.3, "imle": 0.3, "critic": 0.1}
+    knobs = ("gamma",)
     shown = {"k": "began/k", "M": "began/convergence"}
     curves = {
         "began/k": Curve(
@@ -62,6 +63,7 @@ class BEGAN(Model):
             letter="M_global",
             note="L(x) + |γL(x) − L(G(z))|: how far both sides have converged. It knows no variety.",
         ),
+        "gamma": Curve(letter="γ", note="The ratio of energies to hold, where a controller drives it.", bounds=(0, 1)),
     }
     presets = {  # section 4.1 of the paper, from memory; it does not give `betas`
         "paper": {
@@ -207,7 +209,7 @@ class BEGAN(Model):
         Then the two versions of equation (5), with z_D in the article and z_G in the paper, agree. With alternating
         updates k follows the generator's batch, z_G.
         """
-        k, gamma = step.knobs["k"], self.settings.gamma
+        k, gamma = step.knobs["k"], step.knobs["gamma"]
         L_x = step.energy_real
         L_Gz = step.energy_fake
         balance = gamma * L_x - L_Gz

@@ -3,8 +3,8 @@
     python benchmarks/specks.py RUN...
 
 A speck is a pixel that is darker than each of its eight neighbours, by at least the contrast of the row (0 to 1, mean
-of the channels). Noise has more specks than real pictures, and anywhere; the eyes of small faces are where the real
-ones are. The last column is the correlation of the maps of places, and under it that of two halves of the real pictures.
+of the channels). Noise has more specks than real pictures, and anywhere; the eyes of small faces are where real eyes
+are. The last column is the correlation of the maps of places; the first rows have that of two halves of the real ones.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _JUDGED = ("output", "code", "energy")
 
 
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
-    """Open a folder, or the data source NAME[:ARGUMENT]. Raises `UserError` for fewer pictures than a batch."""
+    """Open a folder, or the data source NAME[:ARGUMENT]. Raises `UserError` for fewer pictures than --batch-size."""
     request = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
     data = open_source(resolved.data, request, catalogue, resolved.datasets)
     if data.skipped:
@@ -43,7 +43,7 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
             f"warning: {len(data.warned)} picture{'s' * (len(data.warned) > 1)}, "
             f"first {first['file']}: {first['reason']} (all in data.json)"
         )
-    if len(data.train) < resolved.batch_size:
+    if len(data.train) < (resolved.batch_size if "batch_size" in resolved.requested else 1):
         raise UserError(
             f"{resolved.data} has {len(data.train)} pictures to train on, fewer than a batch of {resolved.batch_size}: "
             "add pictures, or use a smaller --batch-size" + (" or --holdout 0" if resolved.holdout else "")
@@ -54,9 +54,14 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
 def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Training, Batches]:
     """The training and its batches, after a dry step.
 
-    Raises `UserError` for a misfit, and `TrainingError` if the code of a model or component fails.
+    A batch size that nobody asked for is halved until there are as many pictures. Raises `UserError` for a misfit, and
+    `TrainingError` if the code of a model or component fails.
     """
     networks: tuple[str, ...] = ()
+    batch = resolved.batch_size
+    while batch > max(1, len(data.train)):
+        batch //= 2
+    resolved = resolved.model_copy(update={"batch_size": batch})
     try:
         refuse_too_large(resolved, data.shape, catalogue, data.classes)
         training = build(resolved, data.shape, catalogue, data.classes)

@@ -253,14 +253,14 @@ def test_help_shows_the_defaults_of_steps_size_batch_and_seed_and_they_are_those
     for flag, default in (
         ("--steps N", "20,000, on a GPU 100,000"),
         ("--image-size S", "32, on a GPU 64"),
-        ("--batch-size B", "16"),
+        ("--batch-size B", "32"),
         ("--seed N", "0"),
     ):
         assert f"default {default}." in shown.partition(flag)[2].partition(" --")[0]
     assert "default" not in " ".join(gankit("resume", "--help").out.split()).partition("--steps")[2].partition(" --")[0]
     assert gankit("run", "began", "--data", "demo:60", "--device", "cpu", "--time", 1, *SMALL, "--out", "r").code == 0
     config = read(Path("r/config.json"))
-    assert (config["image_size"], config["batch_size"], config["seed"]) == (32, 16, 0)
+    assert (config["image_size"], config["batch_size"], config["seed"]) == (32, 32, 0)
 
 
 @pytest.mark.parametrize(

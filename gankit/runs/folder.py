@@ -128,10 +128,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, out: str | Path | None, model: str, fill: Callable[[Path], object] | None = None) -> Path:
-        """Make a new folder, empty or as `fill` fills it: `out`, or a free name under runs/.
-
-        Raises UserError if `out` exists.
-        """
+        """Make a new folder, which `fill` fills: `out`, or a free name under runs/. UserError if `out` exists."""
         stem = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}"
         free = [Path("runs") / name for name in (stem, *(f"{stem}-{n}" for n in range(2, 1000)))]
         for folder in free if out is None else [Path(os.path.expanduser(out))]:

@@ -111,7 +111,7 @@ class BEGAN(Model):
         )
         filters: Annotated[int, Field(ge=4)] | Literal["auto"] = Field(
             "auto",
-            description="n, filters of the first convolution; auto: 32 on a CPU (the paper's networks 16), 64 on a GPU",
+            description="n, filters of the first convolution; auto: 40 on a CPU (the paper's networks 16), 64 on a GPU",
         )
         latent: int = Field(128, ge=1, description="N_z = N_h, numbers in a latent and in a code")
         skip_connections: bool = Field(
@@ -143,7 +143,7 @@ class BEGAN(Model):
             paper = {"skip_connections", "vanishing_residuals"} & settings.model_fields_set
             networks = "began-autoencoder" if paper else "strided-autoencoder"
         if n == "auto":
-            n = 64 if machine.device != "cpu" else 16 if networks == "began-autoencoder" else 32
+            n = 64 if machine.device != "cpu" else 16 if networks == "began-autoencoder" else 40
         if rate == "auto":
             rate = LEARNING_RATE if networks == "strided-autoencoder" else PAPER_RATE
         if generator == "auto":

@@ -314,7 +314,7 @@ class Look(Watcher):
         pages = int(open("/proc/self/statm").read().split()[1])
         if line["step"] % 1000 == 0:
             seen.append(pages * os.sysconf("SC_PAGE_SIZE"))
-gankit.run("began", "demo:60", out="run", image_size=16, batch_size=2, precision="fp32", filters=1, latent=2,
+gankit.run("began", "demo:60", out="run", image_size=16, batch_size=2, precision="fp32", filters=4, latent=4,
            steps=20_000, log_every=100, sample_every=5000, checkpoint_every=5000, set={{"edges": 0}},
            losses={{"critic": 0, "imle": 0}}, watcher=Look())
 print(*seen)

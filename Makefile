@@ -45,8 +45,14 @@ bench-collapse: install  ## the collapse detector on labelled streams; ILLUSTRAT
 docs: install  ## the documentation as a site under build/docs; fails on a dead link
 	$(BIN)/mkdocs build --strict
 
-evidence: install  ## slower proofs, minutes each
-	$(BIN)/pytest -n 2 -m slow
+# Where the promises of docs/promises.md are attacked.
+ATTACKS := tests/cli/test_trust.py tests/cli/test_hostile.py tests/project/test_fuzz.py tests/training/test_checkpoint.py \
+	tests/training/test_kills.py tests/training/test_resume.py tests/data/test_data.py
+
+evidence: install  ## slower proofs, minutes each; their figures go into docs/promises.md
+	$(BIN)/pytest -n 2 -m slow --junitxml=build/slow.xml
+	$(BIN)/pytest -n 2 $(ATTACKS) --junitxml=build/attacks.xml
+	$(BIN)/python docs/figures.py build/slow.xml build/attacks.xml
 
 clean:
 	rm -rf $(VENV) dist build

@@ -103,8 +103,8 @@ def _run(
     command: str | None,
     options: Mapping[str, Any],
 ) -> Run:
-    if out is not None and Path(os.path.expanduser(out)).exists():
-        RunFolder.create(out, "")  # raises the UserError
+    if out is not None:
+        RunFolder.refuse_existing(Path(os.path.expanduser(out)))
     model, request, catalogue = _requested(model, data, config_file, plugins, options)
     resolved = resolve(model, request, catalogue)
     resolved = resolved.model_copy(update={"gankit": version("gankit"), "plugins": list(plugins)})
@@ -118,12 +118,14 @@ def _run(
             if line:
                 watcher.notice(line)
         with Interrupts() as interrupts:
-            folder = RunFolder.create(out, model)
-            write_json(folder / "config.json", resolved.model_dump(mode="json"))
-            write_json(folder / "environment.json", environment(resolved, catalogue, command))
-            write_json(folder / "data.json", describe_data(opened))
-            new_run = Run(folder)
-            watcher.notice(f"run folder: {folder}")
+
+            def fill(folder: Path) -> None:
+                write_json(folder / "config.json", resolved.model_dump(mode="json"))
+                write_json(folder / "environment.json", environment(resolved, catalogue, command))
+                write_json(folder / "data.json", describe_data(opened))
+
+            new_run = Run(RunFolder.create(out, model, fill))
+            watcher.notice(f"run folder: {new_run.folder}")
             with locked(new_run):
                 go(new_run, training, batches, catalogue, watcher, interrupts)
                 return new_run
@@ -156,7 +158,7 @@ def _requested(
     """The model and the request of the arguments of `run`, and the catalogue with its plugins."""
     catalogue = Catalogue(plugins)
     default = model or catalogue.added_model() or MODEL
-    from_file = read_file(config_file, plugins, catalogue, model, default) if config_file else RunRequest()
+    from_file = read_file(config_file, plugins, catalogue, model, default) if config_file is not None else RunRequest()
     model = model or from_file.model.get("name") or default
     given = by_home(options, catalogue.get("models", model).Settings.model_fields)
     return model, RunRequest(data=str(data) if data is not None else None, **given).over(from_file), catalogue
@@ -212,7 +214,8 @@ def _resumed(
         run.clear_unfinished()
     catalogue = Catalogue(plugins, made_with=stored.get("plugins", ()))
     request = _changes(stored, options, catalogue)
-    step = checkpoint.choose(run, from_step)
+    anew = out is None and from_step in (None, 0) and not run.begun()
+    step = 0 if anew else checkpoint.choose(run, from_step)
     old, dropped = current_form(stored | {"plugins": list(plugins) or stored["plugins"]}, catalogue)
     resolved, differing = amend(old, request, catalogue, step, dropped=dropped)
     done = resolved.steps is not None and step >= resolved.steps
@@ -239,13 +242,15 @@ def _resumed(
             also = {training.healthy} | ({training.best[0]} if training.best else set())
             run = Run(branch(run, step, out, also).folder)
         with Interrupts() as interrupts, nullcontext() if out is None else locked(run):
-            checkpoint.load(run, step, training)
+            if not anew:
+                checkpoint.load(run, step, training)
             # With other settings the training goes on first: they may help.
             trains_alike = differing <= {"steps", "time", "on_alarm"}
             alarms = standing(run, training) if "on_alarm" in differing and trains_alike else []
             for name, count in run.damaged_lines().items():
                 watcher.notice(f"warning: {count:,} damaged line{'s' * (count > 1)} of {name}: kept in {name}.damaged")
-            go_back(run, training, step, differing - {"steps", "time"})
+            if not anew:
+                go_back(run, training, step, differing - {"steps", "time"})
             for line in (another_machine(run, resolved), *edited(run, resolved, catalogue)):
                 if line:
                     watcher.notice(line)

@@ -10,8 +10,9 @@ import errno
 import io
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,11 +41,11 @@ class Unreachable(UserError):
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside `path` (with its suffix) to write to; without an error it then replaces `path`.
 
-    A link at `path` is replaced, not followed. Raises UserError for an OSError.
+    A link at `path` is replaced, not followed. The folder must be there: a run's may have been deleted, and is not made
+    anew. Raises UserError for an OSError.
     """
     beside = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o666))
         yield beside
         with open(beside, "rb") as written:  # on the disk before the rename
@@ -55,6 +56,37 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             beside.unlink()
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside `folder` to fill; without an error it then takes that name, which must be free.
+
+    So `folder` is there whole or not at all. Raises OSError, FileExistsError if the name is taken.
+    """
+    beside = folder.with_name(f".{secrets.token_hex(4)}.{folder.name[:60]}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside.mkdir()
+    try:
+        yield beside
+        if os.path.lexists(folder):  # an empty folder would be replaced without a word
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+        os.rename(beside, folder)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:  # another process was faster
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder)) from None
+        raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def make(folder: Path, fill: Callable[[Path], object] | None = None) -> None:
+    """Make a folder of a free name, whole with what `fill` writes into it. Raises as `making` does."""
+    if fill is None:
+        folder.mkdir(parents=True)
+        return
+    with making(folder) as beside:
+        fill(beside)
 
 
 def relative(name: str) -> PurePosixPath:

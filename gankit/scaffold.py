@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gankit.catalogue import KINDS, NAME, Catalogue
 from gankit.errors import UserError
+from gankit.files import making
 from gankit.hookspecs import VERSION
 
 PARTS = {  # kind of package -> its modules
@@ -95,20 +95,17 @@ def create(name: str, kind: str, where: Path) -> Path:
         **{f"{package}/{part}.py": f"{part}.py.j2" for part in by_part},
         f"tests/test_{package}.py": "test.py.j2",
     }
-    beside = where / f".{name}.{os.getpid()}"
     try:
-        for path, template in files.items():
-            about = by_part.get(template.removesuffix(".py.j2"), {})
-            text = environment.get_template(template).render(
-                words | {"cls": about.get("cls"), "own_name": about.get("name")}
-            )
-            (beside / path).parent.mkdir(parents=True, exist_ok=True)
-            (beside / path).write_text(text, encoding="utf-8")
-        beside.rename(folder)
+        with making(folder) as beside:
+            for path, template in files.items():
+                about = by_part.get(template.removesuffix(".py.j2"), {})
+                text = environment.get_template(template).render(
+                    words | {"cls": about.get("cls"), "own_name": about.get("name")}
+                )
+                (beside / path).parent.mkdir(parents=True, exist_ok=True)
+                (beside / path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return folder
 
 

@@ -97,8 +97,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of the output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
-    except (MemoryError, ImportError) as error:  # torch's libraries are large
-        if isinstance(error, ImportError) and not re.search("failed to map|allocate memory", str(error)):
+    except (MemoryError, ImportError, RuntimeError) as error:  # torch's libraries are large, and its errors its own
+        if not isinstance(error, MemoryError) and not re.search("failed to map|allocate memory", str(error)):
             raise
         code = fail(f"there is not enough memory: close other programs, or raise the limit ({error or 'ulimit -v'})", 2)
     except OSError as error:  # a name that no file can have, a folder that nobody may read

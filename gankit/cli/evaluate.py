@@ -58,6 +58,7 @@ def command(
     evaluation = evaluate(what, data=data, step=from_step, n=n, averaged=not raw, fid=fid, plugins=plugins)
     drawn = out if evaluation.closest is not None else None
     if out and evaluation.closest is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         save_grid(evaluation.closest, Path(out), columns=4, scale=None)
     if as_json:
         say(json_text(evaluation.model_dump() | ({"saved": drawn} if out else {})))

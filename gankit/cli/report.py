@@ -22,7 +22,6 @@ def command(run: str, from_step: int | Literal["best"] | None) -> None:
     from gankit.report.comparison_page import write_comparison
     from gankit.report.story import read
     from gankit.runs.folder import RunFolder
-    from gankit.trained.memorisation import draw_neighbours, draw_real
 
     folder = Path(run).expanduser()
     if (folder / "comparison.json").is_file():
@@ -31,14 +30,16 @@ def command(run: str, from_step: int | Literal["best"] | None) -> None:
         say(str(write_comparison(folder)))
         return
     run_folder = RunFolder(run)
-    draw_neighbours(run_folder)
-    draw_real(run_folder)
     until = None
     if from_step is not None:
         from gankit.training.checkpoint import choose
 
         until = choose(run_folder, from_step)
-    story = read(run_folder, until)  # last, because it takes memory of its own
+    story = read(run_folder, until)  # first: many lines and torch take much memory, and not at once
+    from gankit.trained.memorisation import draw_neighbours, draw_real
+
+    draw_neighbours(run_folder)
+    draw_real(run_folder)
     if story.metrics:
         draw_losses(run_folder, story)
     say(str(write_report(run_folder, story=story)))

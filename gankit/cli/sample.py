@@ -60,5 +60,6 @@ def command(
         say(f"{n} pictures in {out}")
         return
     path = Path(grid) if grid else run_folder.folder / "sample.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_grid(pictures, path, scale=scale, smooth=smooth)
     say(str(path))

@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gankit.catalogue import Catalogue
-from gankit.comparison import results
+from gankit.comparison import stored
 from gankit.comparison.arms import (
     OWN,
     Arm,
@@ -159,7 +159,7 @@ def _plan(
         assert steps is not None
         images = steps * min(arm.pictures_a_step for arm in arms)
     return {
-        "schema": results.SCHEMA,
+        "schema": stored.SCHEMA,
         "gankit": version("gankit"),
         "command": _command(request, plugins),
         "state": "running",
@@ -265,7 +265,7 @@ def _earlier(folder: Path | None, request: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(
             f"--out {folder} exists and is no comparison, and nothing is overwritten: choose another folder"
         )
-    earlier = results.read(folder)
+    earlier = stored.read(folder)
     old = earlier["asked"]
     if request["seeds"] < old["seeds"]:
         raise UserError(f"{folder} has {old['seeds']} seeds already: give --seeds {old['seeds']} or more")

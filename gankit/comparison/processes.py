@@ -156,7 +156,7 @@ class Comparison:
         if now - self.noticed.setdefault(row["folder"], now) < EVERY or not (path / "config.json").exists():
             return
         self.noticed[row["folder"]] = now
-        line = next(reversed(RunFolder(path).metrics()), None)
+        line = RunFolder(path).last_line()
         if line:
             goal = RunFolder(path).config.get("steps")
             self.watcher.notice(
@@ -202,7 +202,7 @@ class Comparison:
         if row.get("outcome"):
             return int(row["steps"]), float(row.get("seconds") or 0.0)
         path = self.path(row)
-        line = next(reversed(RunFolder(path).metrics()), None) if (path / "config.json").exists() else None
+        line = RunFolder(path).last_line() if (path / "config.json").exists() else None
         return (int(line["step"]), float(line["seconds"])) if line else (0, 0.0)
 
     def finish(self, row: Row, code: int | None = None) -> None:
@@ -294,7 +294,7 @@ class Comparison:
 def _trained(run: RunFolder) -> float:
     """Seconds of training up to the last checkpoint, where a resume starts."""
     step = run.checkpoints()[-1]
-    return max((line["seconds"] for line in run.metrics() if line["step"] <= step), default=0.0)
+    return max((line["seconds"] for line in run.each_line() if line["step"] <= step), default=0.0)
 
 
 def _log(path: Path) -> Path:

@@ -6,17 +6,12 @@ import csv
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
-from gankit import files
 from gankit.comparison import paired
-from gankit.errors import UserError
-from gankit.files import relative
 from gankit.report.words import duration
 from gankit.runs.folder import COVERAGE, RunFolder, rescues
 
-SCHEMA = 1
 COST = {  # measures that need no pictures
     "images_per_second": "higher",
     "seconds_to_coverage": "lower",
@@ -31,30 +26,6 @@ SHOWN = {"density", "density-native"}
 # Events that some runs never reach. The runs that reach one are a biased choice, so no difference is given.
 REACHED = {"seconds_to_coverage": "reached it", "collapse_step": "collapsed"}
 FIXED = ("arm", "seed", "folder", "outcome", "steps", "images", "alarm_step", "alarm")  # columns of the CSV
-
-KEYS = {  # of comparison.json
-    *("schema", "gankit", "command", "state", "asked", "data", "images", "budget", "arms", "differences", "runs"),
-    *("about", "notes", "coverage", "measures", "summary"),
-}
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """comparison.json. Raises UserError where it is absent, damaged or of another schema."""
-    path = folder / "comparison.json"
-    try:
-        comparison = files.read_object(folder, "comparison.json")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from None
-    if not isinstance(comparison, dict) or comparison.get("schema") != SCHEMA or not comparison.keys() >= KEYS:
-        raise UserError(f"{path} is of a schema that this gankit does not know: it reads schema {SCHEMA}")
-    try:
-        for row in comparison["runs"]:
-            relative(row["folder"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged: the folder of a run, {error}") from None
-    return comparison
 
 
 def row(run: RunFolder, pictures_a_step: int) -> dict[str, Any]:
@@ -116,7 +87,7 @@ def ending_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
 
 def coverage_curve(run: RunFolder) -> list[tuple[float, float]]:
     """(seconds of training, coverage of the samples) at each look."""
-    return [(line["seconds"], line[COVERAGE]) for line in run.metrics() if line.get(COVERAGE) is not None]
+    return [(line["seconds"], line[COVERAGE]) for line in run.each_line() if line.get(COVERAGE) is not None]
 
 
 def common_level(curves: Sequence[Sequence[tuple[float, float]]]) -> float | None:

@@ -31,6 +31,7 @@ from gankit.errors import UserError
 
 _FORMAT = 1  # of the files below
 _DAY = 86400
+_OWN = ("index.json", "pictures.npy", "unsorted")  # what an entry holds; one with foreign files is not removed
 _UNUSED_DAYS = 60  # older entries are removed
 _BLOCK, _BLOCKS = 1 << 16, 1024  # the checksum reads at most this much: 64 MiB
 
@@ -109,6 +110,18 @@ def fetch(settings: Mapping[str, Any], identity: Any, size: int, build: Callable
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return _load_again(folder)
+
+
+def find(digest: str) -> Entry | None:
+    """An entry whose pictures have the digest `digest` (`Data.digest`), or None. It reads only the cache."""
+    named = f'"digest": {json.dumps(digest)}'
+    for path in sorted((root() / "pictures").glob("*/index.json")):
+        with suppress(OSError):
+            with open(path, encoding="utf-8", errors="replace") as index:
+                start = index.read(1000)  # the lists of files come after the digest
+            if named in start and (entry := _load(path.parent)) is not None and entry.digest == digest:
+                return entry
+    return None
 
 
 class Writer:
@@ -221,13 +234,15 @@ def _tidy(place: Path) -> None:
     """Remove unfinished entries of killed processes, and entries that nobody has used for long."""
     for folder in place.iterdir():
         with suppress(OSError):
-            if folder.name.startswith(".building-"):
+            if folder.is_symlink():
+                continue
+            if re.fullmatch("[.]building-[0-9a-f]{32}", folder.name):
                 stale = time.time() - folder.stat().st_mtime > _DAY
             elif re.fullmatch("[0-9a-f]{32}", folder.name):
                 stale = time.time() - (folder / "index.json").stat().st_mtime > _UNUSED_DAYS * _DAY
             else:
                 stale = False
-            if stale:
+            if stale and all(name in _OWN for name in os.listdir(folder)):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 WIDTH = 512  # minimum width in pixels
 HOLD = 2.0  # extra seconds of the last frame
+PIXELS = 1 << 27  # of all frames together, before they are enlarged: 0.4 GB
 LONGEST = 0.5  # seconds per frame at most: three samples must not become a slide show
+COUNTED = 1 << 24  # pixels, at most, whose colours choose the palette
 BAR, INK = (28, 31, 35), (240, 240, 238)  # colours of the caption's ground and letters
 SHADES = 16  # shades between the two colours
 
@@ -42,9 +45,11 @@ def animate(
     refuse_name(path)
     if frames < 1 or not seconds > 0:
         raise UserError(f"an animation needs at least 1 frame and more than 0 seconds, not {frames} and {seconds}")
-    pictures = _pictures(run, evenly(run.samples(), frames))
+    pictures = _pictures(run, frames)
     if not pictures:
         raise UserError(f"{run.folder} has no samples yet: animate it once the first grids are in its samples/")
+    if path != run.animation_path:
+        path.parent.mkdir(parents=True, exist_ok=True)
     scale = scale or -(-WIDTH // pictures[-1][1].shape[1])
     pause = min(seconds / len(pictures), LONGEST)
     steps = [step for step, _ in pictures]
@@ -96,19 +101,33 @@ def write_film(
 # Frames.
 
 
-def _pictures(run: RunFolder, samples: list[tuple[int, Path]]) -> list[tuple[int, np.ndarray]]:
-    """(step, uint8 array: height × width × 3) of each sample that can be read, all of the last one's size."""
+def _pictures(run: RunFolder, frames: int) -> list[tuple[int, np.ndarray]]:
+    """(step, uint8 array: height × width × 3) of at most `frames` samples that can be read, evenly in steps.
+
+    All have the size of the last one, and all together at most PIXELS pixels: of large ones there are fewer.
+    """
     import numpy as np
 
-    read = []
-    for step, path in samples:
-        try:
-            with picture(run, path) as sample:
-                read.append((step, sample.convert("RGB")))
-        except (OSError, SyntaxError):  # SyntaxError is how Pillow reports a broken PNG
-            continue
-    size = read[-1][1].size if read else (0, 0)
-    return [(step, np.asarray(_fitted(sample, size))) for step, sample in read]
+    samples = run.samples()
+    while samples and (last := _read(run, samples[-1][1])) is None:
+        samples.pop()
+    if not samples or last is None:
+        return []
+    read = [(samples[-1][0], np.asarray(last))]
+    for step, path in reversed(evenly(samples, max(1, min(frames, PIXELS // math.prod(last.size))))[:-1]):
+        sample = _read(run, path)
+        if sample is not None:
+            read.append((step, np.asarray(_fitted(sample, last.size))))
+    return read[::-1]
+
+
+def _read(run: RunFolder, path: Path) -> Image.Image | None:
+    """A sample in RGB, or None if it cannot be read."""
+    try:
+        with picture(run, path) as sample:
+            return sample.convert("RGB")
+    except (OSError, SyntaxError):  # SyntaxError is how Pillow reports a broken PNG
+        return None
 
 
 def _fitted(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -188,7 +207,8 @@ def _common_palette(pictures: list[np.ndarray], background: Any) -> tuple[np.nda
     from PIL import Image
 
     some = pictures[:: max(1, len(pictures) // 24)]
-    pixels = np.concatenate([picture.reshape(-1, 3) for picture in some])
+    fewer = 1 + sum(picture.size for picture in some) // (3 * COUNTED)  # every so many pixels
+    pixels = np.concatenate([picture.reshape(-1, 3)[::fewer] for picture in some])
     exact = np.concatenate([_frequent(pixels), *background, np.full((1, 3), 255)]).astype(np.uint8)
     # One of the 256 places stays free: Pillow uses it for pixels that did not change since the last frame.
     room = 255 - SHADES - len(exact)

@@ -13,11 +13,10 @@ from typing import Any
 from urllib.parse import quote
 
 from gankit.comparison.results import ending_cells, label, shown, some
-from gankit.comparison.results import read as read_comparison
+from gankit.comparison.stored import read as read_comparison
 from gankit.files import below, relative
-from gankit.options import Curve
 from gankit.report import words
-from gankit.report.curves import NOTES, POINTS, Panel, Series, series_of, thin
+from gankit.report.curves import NOTES, POINTS, Panel, Series, thin
 from gankit.report.embed import still
 from gankit.report.figures import MARKS
 from gankit.report.page import label as in_lines
@@ -215,10 +214,7 @@ def _dots(entry: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
 def _panels(
     arms: Sequence[str], seeds: Sequence[int], stories: Mapping[tuple[str, int], Story]
 ) -> list[dict[str, Any]]:
-    curves: dict[str, Curve] = {}  # the first arm's description of a metric counts
-    for story in stories.values():
-        curves = story.curves | curves
-    by_run = {key: series_of(story.columns, curves) for key, story in stories.items()}
+    by_run = {key: story.series for key, story in stories.items()}
     keys = sorted({key for series in by_run.values() for key in series})
     drawn = []
     for pattern in DRAWN:
@@ -244,7 +240,7 @@ def _panel(
         line, smooth = (thinner(line, points) if line else None for line in (one.line, one.smooth))
         lines.append(replace(one, name=name, line=line or one.line, smooth=smooth, abandoned=[]))
     log = key.startswith("learning_rate") and all(v is None or v > 0 for s in lines for v in s.line.values)
-    about = lines[0].about
+    about = lines[0].about  # the first arm's description of a metric counts
     note = about.note or NOTES.get(key.partition("/")[0], "")
     kind = "rates" if key.startswith("learning_rate") else "other"
     title = f"{key}  {about.letter}" if about.letter else key

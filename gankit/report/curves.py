@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 POINTS = 2000  # per series; a screen shows no more
 ABANDONED = 100  # lines of replaced attempts per series; the last ones
+BLOCK = 1 << 16  # points that are smoothed at once
 SMOOTH_FROM = 150  # points; with fewer, every point is visible
 NOISY = 0.3  # share of points that are a turn: two thirds in white noise, none in a calm curve
 SCALES_APART = 30.0  # ratio of readings of one diagnostic; beyond it they get separate panels
@@ -140,18 +141,18 @@ class Columns:
 
 
 def panels(
-    lines: Columns | Iterable[Mapping[str, Any]], model: str, curves: Mapping[str, Curve] | None = None
+    lines: dict[str, Series] | Columns | Iterable[Mapping[str, Any]],
+    model: str,
+    curves: Mapping[str, Curve] | None = None,
 ) -> list[Panel]:
-    """Group the metrics of a run into panels; `model` is the name in config.json.
+    """Losses, energies, values of `model` (its name), learning rates, a panel per diagnostic, then the rest.
 
-    Losses, energies, the model's own values, learning rates, then one panel per diagnostic, then the rest.
     `curves`: how to draw metrics, from the run folder.
     """
-    by_key = {key: series for key, series in series_of(lines, curves).items() if key.partition("/")[0] not in APART}
-    grouped: list[Panel] = []
-    for prefix, keys in _by_prefix(by_key, model):
-        grouped += _panels_of(prefix, [by_key[key] for key in keys], model)
-    return grouped
+    series = lines if isinstance(lines, dict) else series_of(lines, curves)
+    by_key = {key: one for key, one in series.items() if key.partition("/")[0] not in APART}
+    groups = [_panels_of(name, [by_key[key] for key in keys], model) for name, keys in _by_prefix(by_key, model)]
+    return [panel for group in groups for panel in group]
 
 
 def series_of(
@@ -273,17 +274,18 @@ def _smooth(steps: NDArray[Any], values: NDArray[Any]) -> Line | None:
     if len(values) < SMOOTH_FROM:
         return None
     finite = np.isfinite(values)
-    filled = np.where(finite, values, 0.0)
     jumps = np.diff(values[finite])
     if np.count_nonzero(jumps[1:] * jumps[:-1] < 0) <= NOISY * len(values):
         return None
     half = max(3, len(values) // 80)
-    sums, counts = (np.concatenate([[0], np.cumsum(one)]) for one in (filled, finite))
+    sums, counts = (np.concatenate([[0], np.cumsum(one)]) for one in (np.where(finite, values, 0.0), finite))
     # Narrower at both ends, where the average lags, but wide enough not to follow single points.
-    place = np.arange(len(values))
-    reach = np.minimum(place, place[::-1]).clip(half // 2, half)
-    start, end = (place - reach).clip(0), (place + reach + 1).clip(max=len(values))
-    means = (sums[end] - sums[start]) / np.maximum(counts[end] - counts[start], 1)
+    means = np.full(len(values), math.nan)
+    for first in range(0, len(values), BLOCK):
+        place = np.arange(first, min(first + BLOCK, len(values)))
+        reach = np.minimum(place, len(values) - 1 - place).clip(half // 2, half)
+        start, end = (place - reach).clip(0), (place + reach + 1).clip(max=len(values))
+        means[place] = (sums[end] - sums[start]) / np.maximum(counts[end] - counts[start], 1)
     means[~finite] = math.nan
     return _thin(steps, means, POINTS // 4)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from gankit.files import opened
 from gankit.report.story import evenly, picture
 from gankit.runs.folder import RunFolder
 
+LARGEST = 1 << 27  # pixels of a grid
 GRIDS = 60  # in the slider, at most
 SIGNS = {".png": b"\x89PNG\r\n\x1a\n", ".gif": b"GIF8"}  # first bytes of a valid file
 
@@ -64,10 +67,13 @@ def real(run: RunFolder, room: int) -> str:
 
 
 def _size(run: RunFolder, path: Path) -> int:
-    """The size of a picture in bytes; 0 unless its format matches its suffix."""
+    """The size of a picture in bytes; 0 unless its format matches its suffix, and for a PNG of too many pixels."""
     try:
         with os.fdopen(opened(run.folder, path), "rb") as file:
-            fits = file.read(8).startswith(SIGNS[path.suffix])
+            start = file.read(24)
+            fits = start.startswith(SIGNS[path.suffix])
+            if path.suffix == ".png":  # width and height: a browser would take the memory
+                fits = fits and math.prod(struct.unpack(">II", start[16:24].ljust(8))) <= LARGEST
             return os.fstat(file.fileno()).st_size if fits else 0
     except (OSError, UserError):
         return 0

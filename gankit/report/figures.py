@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
 from gankit.files import replacing
-from gankit.report.curves import Line, Panel, Series, panels, rate_drops, replaced
+from gankit.report.curves import Line, Panel, Series, rate_drops, replaced
 from gankit.report.story import Story, read
 from gankit.runs.folder import RunFolder
 
@@ -35,7 +35,7 @@ def draw_losses(run: RunFolder, story: Story | None = None) -> Path:
     from matplotlib.figure import Figure
 
     story = story or read(run)
-    shown = [panel for panel in panels(story.columns, story.model, story.curves) if panel.kind in KINDS]
+    shown = [panel for panel in story.panels if panel.kind in KINDS]
     if not shown:
         raise UserError(f"{run.folder} has no losses yet: draw them once a step has been logged")
     figure = Figure(figsize=(10, 0.9 + 1.9 * len(shown)), dpi=120, facecolor="white", layout="constrained")
@@ -141,7 +141,7 @@ def _mark(axes: list[Axes], story: Story, drops: list[int]) -> list[Artist]:
         kinds.setdefault("", line)
     for alarm in story.alarms[:MARKS]:
         severity = "critical" if alarm.get("severity") == "critical" else "warning"
-        style = "--" if replaced(alarm, story.columns.ends) else "-"
+        style = "--" if replaced(alarm, story.ends) else "-"
         for axis in axes:
             line = axis.axvline(alarm["step"], color=ALARM[severity], linewidth=1.2, linestyle=style, snap=True)
         kind = str(alarm.get("kind") or alarm.get("diagnostic") or "alarm")

@@ -47,7 +47,7 @@ class Laboratory:
 
 def laboratory(story: Story) -> Laboratory | None:
     """The section of a run, or None without measured reconstruction errors."""
-    ends = story.columns.ends  # a few lines do not show where an attempt began
+    ends = story.ends  # a few lines do not show where an attempt began
     kept = [line for line in story.metrics if not replaced(line, ends)]
     rows = [_row(line) for line in sorted(kept, key=lambda line: line["step"]) if f"{NAME}/wasserstein" in line]
     if not rows:

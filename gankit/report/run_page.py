@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit.report import words
-from gankit.report.curves import Panel, panels, rate_drops, replaced
+from gankit.report.curves import Panel, rate_drops, replaced
 from gankit.report.embed import animation, grids, neighbours, real, still
 from gankit.report.figures import MARKS
 from gankit.report.page import label, panel_data, room, write_page
@@ -50,7 +50,7 @@ def write_report(run: RunFolder, path: Path | None = None, live: bool = False, s
 
 def _context(story: Story) -> dict[str, Any]:
     """The template's variables, without the pictures."""
-    drawn = sorted((_marked(panel, story) for panel in panels(story.columns, story.model, story.curves)), key=_place)
+    drawn = sorted((_marked(panel, story) for panel in story.panels), key=_place)
     errors, near = laboratory(story), neighbours(story.run)
     near = {} if story.until is not None and near.get("step", 0) > story.until else near  # samples that are not shown
     curves = _curves(drawn, errors, story)
@@ -114,7 +114,7 @@ def _curves(drawn: list[Panel], errors: Laboratory | None, story: Story) -> dict
         {
             "step": alarm["step"],
             "critical": alarm.get("severity") == "critical",
-            "replaced": replaced(alarm, story.columns.ends),
+            "replaced": replaced(alarm, story.ends),
             "text": label(f"{alarm.get('diagnostic', 'alarm')}: {alarm.get('message', '')}"),
         }
         for alarm in story.alarms[:MARKS]

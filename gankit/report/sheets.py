@@ -103,6 +103,7 @@ def draw_film(
     for frame in pictures.unbind(1):
         shown = frame if ends is None else torch.stack([ends[:, 0], frame, ends[:, 1]], 1).flatten(0, 1)
         sheets.append(grid(enlarged(shown, scale, smooth) if smooth else shown, columns).numpy())
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_film(path, sheets + sheets[-2:0:-1], PAUSE, background=background, scale=1 if smooth else scale)
 
 
@@ -195,5 +196,6 @@ def _short(text: str, width: int) -> str:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as beside:
         picture.save(beside, format="PNG")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from gankit import files
 from gankit.errors import UserError
 from gankit.files import Unreachable
 from gankit.options import Curve
-from gankit.report.curves import Columns
+from gankit.report.curves import Columns, Panel, Series, panels, series_of
 from gankit.runs.folder import RunFolder, is_alarm, record_of
 from gankit.runs.score import Looks
 
@@ -34,7 +35,8 @@ class Story:
     environment: dict[str, Any]
     data: dict[str, Any]
     result: dict[str, Any]
-    columns: Columns  # every number of metrics.jsonl
+    series: dict[str, Series]  # every number of metrics.jsonl, by its key
+    ends: Mapping[int, float]  # those of `Columns`
     metrics: list[dict[str, Any]]  # of its lines those that `runs.score.Looks` keeps
     alarms: list[dict[str, Any]]
     readings: list[dict[str, Any]]
@@ -49,13 +51,9 @@ class Story:
         return str(mapping(self.config.get("model")).get("name") or "")
 
     @cached_property
-    def curves(self) -> dict[str, Curve]:
-        """How to draw metrics, by name, from their providers. Invalid entries are left out."""
-        curves: dict[str, Curve] = {}
-        for metric, entry in mapping(self.environment.get("curves")).items():
-            with suppress(ValidationError):  # another version may allow more values
-                curves[metric] = Curve(**{key: one for key, one in mapping(entry).items() if key in Curve.model_fields})
-        return curves
+    def panels(self) -> list[Panel]:
+        """The series in panels."""
+        return panels(self.series, self.model)
 
 
 def read(run: RunFolder, until: int | None = None) -> Story:
@@ -68,14 +66,17 @@ def read(run: RunFolder, until: int | None = None) -> Story:
         return (line for line in lines if line["step"] <= last)
 
     columns = Columns(looks.see(up_to(_lines(run, run.metrics_path, missing))))
+    config = _object(lambda: run.config, "config.json", missing)
+    environment = _object(lambda: run.environment, "environment.json", missing)
     story = Story(
         run=run,
-        config=_object(lambda: run.config, "config.json", missing),
-        environment=_object(lambda: run.environment, "environment.json", missing),
+        config=config,
+        environment=environment,
         data=_object(lambda: run.data, "data.json", missing),
         # Absent while the run goes on; the summary says so.
         result=_object(lambda: run.result, "result.json", missing, may_be_absent=True),
-        columns=columns,
+        series=series_of(columns, _curves(environment)),
+        ends=columns.ends,
         metrics=looks.lines,
         alarms=[line for line in up_to(read_lines(run, run.alarms_path, missing)) if is_alarm(line)],
         results=list(up_to(read_lines(run, run.rescues_path, missing))),
@@ -89,6 +90,15 @@ def read(run: RunFolder, until: int | None = None) -> Story:
     if not story.samples:
         missing.append("there are no samples yet")
     return story
+
+
+def _curves(environment: dict[str, Any]) -> dict[str, Curve]:
+    """How to draw metrics, by name, from their providers. Invalid entries are left out."""
+    curves: dict[str, Curve] = {}
+    for metric, entry in mapping(environment.get("curves")).items():
+        with suppress(ValidationError):  # another version may allow more values
+            curves[metric] = Curve(**{key: one for key, one in mapping(entry).items() if key in Curve.model_fields})
+    return curves
 
 
 def read_lines(run: RunFolder, path: Path, missing: list[str]) -> list[dict[str, Any]]:
@@ -116,12 +126,17 @@ def _lines(run: RunFolder, path: Path, missing: list[str]) -> Iterator[dict[str,
 
 
 def picture(run: RunFolder, path: Path, kind: str = "PNG") -> Image.Image:
-    """A picture of that format from the run folder. Raises OSError for any other file."""
+    """A picture of that format, of at most 89 million pixels, from the run folder. Raises OSError for any other file.
+
+    A grid of 64 pictures of 1,024 × 1,024 has 67 million.
+    """
     from PIL import Image
 
     try:
-        return Image.open(io.BytesIO(run.read(path)), formats=[kind])
-    except (UserError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(run.read(path)), formats=[kind])
+    except (UserError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise OSError(str(error)) from None
 
 

@@ -30,9 +30,10 @@ from gankit.runs.score import SCORE, Looks, best, recorded
 
 OBJECTS = ("config.json", "environment.json", "data.json", "result.json")
 LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl", "rescues.jsonl")
-_DRAWN = ("losses.png", "animation.gif", "report.html", "neighbours.png", "neighbours.json", "traceback.txt")
+_DRAWN = ("losses.png", "animation.gif", "report.html", "real.png", "neighbours.png", "neighbours.json")
+_OTHERS = ("metrics.csv", "interpolation.gif", "sample.png", "inversion.png", "traceback.txt")
 UNFINISHED = re.compile(  # what `files.replacing` writes before it renames
-    rf"[.][0-9a-f]{{8}}[.]({'|'.join(map(re.escape, (*OBJECTS, *LINES, *_DRAWN)))}|[0-9]{{6,18}}[.]png)"
+    rf"[.][0-9a-f]{{8}}[.]({'|'.join(map(re.escape, (*OBJECTS, *LINES, *_DRAWN, *_OTHERS)))}|[0-9]{{6,18}}[.]png)"
 )
 MOST_STEPS = 10**18  # as many digits as the name of a checkpoint has
 LAST = "last"  # as a run: the newest one below runs/
@@ -126,31 +127,33 @@ class RunFolder:
             )
 
     @classmethod
-    def create(cls, out: str | Path | None, model: str) -> Path:
-        """Make a new, empty folder: `out`, or a free name under runs/. Raises UserError if `out` exists."""
-        if out is not None:
-            folder = Path(os.path.expanduser(out))
-            if folder.exists():
-                raise UserError(
-                    f"--out {folder} exists, and a run is never overwritten: "
-                    f"choose another folder, or go on with `gankit resume {shlex.quote(str(folder))}`"
-                )
-            try:
-                folder.mkdir(parents=True)
-            except OSError as error:
-                raise UserError(f"--out {folder} cannot be made: {error.strerror}") from None
-            return folder
+    def create(cls, out: str | Path | None, model: str, fill: Callable[[Path], object] | None = None) -> Path:
+        """Make a new folder, which `fill` fills: `out`, or a free name under runs/. UserError if `out` exists."""
         stem = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}"
-        for name in (stem, *(f"{stem}-{n}" for n in range(2, 1000))):
-            folder = Path("runs") / name
+        free = [Path("runs") / name for name in (stem, *(f"{stem}-{n}" for n in range(2, 1000)))]
+        for folder in free if out is None else [Path(os.path.expanduser(out))]:
             try:
-                folder.mkdir(parents=True)
+                if out is not None:
+                    cls.refuse_existing(folder)
+                files.make(folder, fill)
+                return folder
             except FileExistsError:
                 continue
             except OSError as error:
-                raise UserError(f"{folder} cannot be made: {error.strerror}; give another place with --out") from None
-            return folder
+                shown = f"{folder} cannot be made: {error.strerror}"
+                raise UserError(
+                    f"{shown}; give another place with --out" if out is None else f"--out {shown}"
+                ) from None
         raise UserError(f"no free name for a run like runs/{stem}: give one with --out")
+
+    @staticmethod
+    def refuse_existing(folder: Path) -> None:
+        """Raise UserError if the folder of a new run exists."""
+        if os.path.lexists(folder):
+            raise UserError(
+                f"--out {folder} exists, and a run is never overwritten: "
+                f"choose another folder, or go on with `gankit resume {shlex.quote(str(folder))}`"
+            )
 
     # Its place during a training.
 
@@ -259,6 +262,14 @@ class RunFolder:
     def each_line(self) -> Iterator[dict[str, Any]]:
         """The lines of metrics.jsonl one by one, in the order of writing."""
         return read_lines(self.folder, "metrics.jsonl")
+
+    def last_line(self) -> dict[str, Any] | None:
+        """The last line of metrics.jsonl, or None."""
+        return next(iter(deque(self.each_line(), maxlen=1)), None)
+
+    def begun(self) -> bool:
+        """Whether the run has more than its settings: a kill before its first checkpoint leaves no more."""
+        return bool(self.checkpoints()) or self.has_metrics()
 
     def has_metrics(self) -> bool:
         """Whether metrics.jsonl has a line."""

@@ -107,6 +107,7 @@ def interpolate(rebuilt: Rebuilt, a: Tensor, b: Tensor, frames: int) -> Tensor:
     not generate square colour pictures.
     """
     refuse_points(rebuilt)
+    rebuilt.refuse_many(len(a) * frames)
     a, b = a.to(rebuilt.device), b.to(rebuilt.device)
     share = torch.linspace(0, 1, frames, device=a.device)[None, :, None]
     z = torch.lerp(a[:, None], b[:, None], share)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gankit.catalogue import Catalogue
 from gankit.config.schema import RunConfig
+from gankit.data import cache
 from gankit.data.batches import to_float
 from gankit.data.open import open_source
 from gankit.data.source import Data, Request
@@ -182,23 +183,31 @@ class _NotCached(Exception):
 def _data_of(run: RunFolder) -> Data:
     """The run's pictures. Raises if they are not those of data.json or need decoding, or for a damaged folder."""
     config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option", flags=True)
-    data = _cached(config)
+    data = _cached(config, str(run.data.get("digest")))
     if data.digest != run.data.get("digest"):
         raise ValueError("other pictures")
+    if len(data.shape) != 3:
+        raise ValueError("points")
     return data
 
 
-def _cached(config: RunConfig) -> Data:
-    """The data of a configuration. Raises `_NotCached` if pictures need decoding."""
+def _cached(config: RunConfig, digest: str) -> Data:
+    """The data of a configuration. Raises `_NotCached` if pictures need decoding.
+
+    No folder is looked into: a stranger's config.json can name any.
+    """
 
     def refuse(done: int, total: int) -> None:
         raise _NotCached
 
+    catalogue = Catalogue()
+    if catalogue.source_of(config.data) is None:  # a folder
+        entry = cache.find(digest)
+        if entry is None:
+            raise _NotCached
+        return entry.as_data(config.data, config.holdout)
     request = Request(config.image_size, config.fit, config.background_rgb, config.holdout, refuse)
-    data = open_source(config.data, request, Catalogue(), config.datasets)
-    if len(data.shape) != 3:
-        raise ValueError("points")
-    return data
+    return open_source(config.data, request, catalogue, config.datasets)
 
 
 def _last_samples(run: RunFolder, data: Data) -> tuple[int, Tensor]:

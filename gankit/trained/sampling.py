@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from gankit.catalogue import Catalogue
 from gankit.config.amend import current_form
 from gankit.config.schema import RunConfig
 from gankit.data.batches import seed_of
+from gankit.device import memory
 from gankit.errors import UserError
+from gankit.files import making
 from gankit.model import Judged, Model, Networks
 from gankit.options import validate
 from gankit.runs.folder import RunFolder
 from gankit.training import checkpoint
-from gankit.training.build import build_model
+from gankit.training.build import build_model, refuse_too_large
 from gankit.training.state import LATENTS, Autocast, Views
 
 BATCH = 64  # pictures in one pass of a network
@@ -48,8 +51,17 @@ class Rebuilt:
             yield
 
     def latents(self, n: int) -> Tensor:
-        """Latents (n, N_z) from the stream, the same on every device."""
+        """Latents (n, N_z) from the stream, the same on every device. Raises as `refuse_many` does."""
+        self.refuse_many(n)
         return self.model.latents(n, torch.device("cpu")).to(self.device)
+
+    def refuse_many(self, n: int) -> None:
+        """Raise `UserError` if `n` items need more memory than the machine has: as float32, and a copy."""
+        needed, there = 8 * n * math.prod(self.run.data["shape"]), memory("cpu")
+        if there is not None and needed > there:
+            raise UserError(
+                f"{n:,} pictures need {needed // 10**9:,} GB, and this machine has {there / 1e9:,.0f} GB: ask for fewer"
+            )
 
     def labels(self, n: int) -> Tensor | None:
         """The classes in turn, (n,), or None without classes."""
@@ -93,6 +105,7 @@ def rebuild(
         )
     catalogue, classes = Catalogue(plugins, made_with=config.plugins), tuple(data.get("labels") or ())
     config = RunConfig(**current_form(config.model_dump(), catalogue)[0])
+    refuse_too_large(config, tuple(data["shape"]), catalogue, classes, trained=False)
     with torch.random.fork_rng(devices=[]):
         model, networks, view = build_model(config, tuple(data["shape"]), catalogue, classes)
     step = checkpoint.choose(run, step)
@@ -139,18 +152,13 @@ def save_each(pictures: Tensor, folder: Path, scale: int = 1, smooth: bool = Fal
 
     `scale` and `smooth`: as `enlarged` in gankit/report/sample_grid.py.
     """
-    import shutil
-
     from PIL import Image
 
     from gankit.report.sample_grid import enlarged, grid
 
     if pictures.ndim != 4:
         raise UserError(f"--out {folder} is for pictures, and this run makes points: draw them with --grid")
-    beside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for place, picture in enumerate(pictures):
-        large = enlarged(picture[None], scale, smooth)
-        Image.fromarray(grid(large, columns=1, padding=0).numpy()).save(beside / f"{place:05d}.png")
-    beside.rename(folder)
+    with making(folder) as beside:
+        for place, picture in enumerate(pictures):
+            large = enlarged(picture[None], scale, smooth)
+            Image.fromarray(grid(large, columns=1, padding=0).numpy()).save(beside / f"{place:05d}.png")

@@ -145,19 +145,20 @@ def go(
         result = attempts.drive(interrupts, alarms)
         if result["steps"] == first and before.get("images_per_second"):
             result["images_per_second"] = before["images_per_second"]
+    except BaseException as error:
+        failure = error
+    watcher.end()
+    attempts.now.recorder.close()
+    reserve.close()
+    try:
+        attempts.now.recorder.follow()
     except FolderGone:
-        watcher.end()
-        attempts.now.recorder.close()
         raise TrainingError(
             f"run folder {run.folder} was deleted under its training, which ends at step "
             f"{attempts.now.training.number:,}: nothing of it is left to go on from, and nothing is made in its place"
         ) from None
-    except BaseException as error:
-        failure, result = error, _failed(run, attempts.now.training, error)
-    watcher.end()
-    attempts.now.recorder.close()
-    attempts.now.recorder.follow()
-    reserve.close()
+    if failure is not None:
+        result = _failed(run, attempts.now.training, failure)
     result |= {"output": f"lost: {watcher.lost}"} if watcher.lost else {}
     result["peak_memory"] = peak_memory(training.config.device)
     result |= _scores(run)

@@ -49,20 +49,25 @@ def build_model(
 
 
 def refuse_too_large(
-    config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = ()
+    config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, classes: Sequence[str] = (), trained: bool = True
 ) -> None:
-    """Raise `UserError` if training the networks needs more memory than the machine has, before any is taken."""
+    """Raise `UserError` if the networks need more memory than the machine has, before any is taken.
+
+    Without `trained` they have only weights, no gradients and moments.
+    """
     try:
         with torch.device("meta"):  # shapes without memory
             networks = build_model(config, shape, catalogue, classes)[1]
         held = sum(weight.nbytes for network in networks.values() for weight in network.parameters())
     except Exception:  # a network that cannot be built so is built anyway, and fails by itself if it must
         return
-    needed, there = 4 * held, memory(config.device)  # weights, gradients and two moments of Adam
+    copies = 4 if trained else 1  # weights, gradients and two moments of Adam
+    needed, there = copies * held, memory(config.device)
     if there is not None and needed > there:
+        what = "weights, gradients and moments" if trained else "weights"
         raise UserError(
-            f"the networks' weights, gradients and moments need {needed / 1e9:,.0f} GB, and this machine has "
-            f"{there / 1e9:,.0f} GB for them: choose smaller networks (for most: --set filters=N and --image-size S)"
+            f"the networks' {what} need {needed / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f} GB for them: "
+            "choose smaller networks (for most: --set filters=N and --image-size S)"
         )
 
 

@@ -16,26 +16,47 @@ import io
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gankit.errors import UserError
+from gankit.errors import UserError, in_one_line
 from gankit.files import below, opened, read_object
-from gankit.runs.folder import RunFolder, rescues, strict, write_json
+from gankit.runs.folder import MOST_STEPS, RunFolder, rescues, strict, write_json
 from gankit.training.state import Training
 
 FORMAT = 1
 KEPT = 3
+MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")  # of Adam
 FILES = ("networks", "averaged", "training")
 UNFINISHED = re.compile(r"\.\d{6,}\.\d+")  # a checkpoint during its writing or removal
 OWN = re.compile(rf"({'|'.join(FILES)})\.safetensors|(\.\w+\.)?state\.json")  # the files of a checkpoint
+
+
+Step = Annotated[int, Field(ge=0, lt=MOST_STEPS)]
+
+
+class State(BaseModel):
+    """state.json, which may be a stranger's, or an older version's without the fields that have a default."""
+
+    format: Literal[1]
+    step: Step
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    attempt: Annotated[int, Field(ge=1, lt=MOST_STEPS)]
+    since: Step = 0
+    healthy: Step = 0
+    best: tuple[Step, Annotated[float, Field(allow_inf_nan=False)]] | None = None  # a step and its score
+    verdicts: dict[str, bool] = {}
+    diagnostics: dict[str, Any]
+    sha256: dict[str, str]
 
 
 def save(run: RunFolder, training: Training) -> Path:
@@ -135,6 +156,15 @@ def load(run: RunFolder, step: int, training: Training) -> None:
     """Load the checkpoint of `step` into `training`. Raises `UserError` if it is damaged or does not fit."""
     state, tensors = read(run, step)
     where = run.checkpoint_path(step)
+    try:
+        _load(state, tensors, training, where)
+    except UserError:
+        raise
+    except Exception as error:  # its checksums may be a stranger's
+        raise UserError(f"checkpoint {where} is damaged ({in_one_line(error)})") from None
+
+
+def _load(state: State, tensors: Mapping[str, dict[str, Tensor]], training: Training, where: Path) -> None:
     for name, network in training.networks.items():
         saved = _below(tensors["networks"], name)
         if saved or name not in training.terms:  # a term added at this resume starts with a new network
@@ -150,13 +180,11 @@ def load(run: RunFolder, step: int, training: Training) -> None:
         saved = _below(tensors["training"], f"loss/{name}")
         term.memory = {key: t.to(training.device) for key, t in saved.items()}
     for name, diagnostic in training.diagnostics.items():
-        if name in state["diagnostics"]:
-            diagnostic.restore(state["diagnostics"][name])
-    training.number, training.seconds, training.attempt = state["step"], state["seconds"], state["attempt"]
-    training.since, training.healthy = state.get("since", 0), state.get("healthy", 0)
-    training.verdicts = dict(state.get("verdicts", {}))
-    best = state.get("best")
-    training.best = (int(best[0]), float(best[1])) if best else None
+        if name in state.diagnostics:
+            diagnostic.restore(state.diagnostics[name])
+    training.number, training.seconds, training.attempt = state.step, state.seconds, state.attempt
+    training.since, training.healthy, training.best = state.since, state.healthy, state.best
+    training.verdicts = dict(state.verdicts)
 
 
 def load_shown(run: RunFolder, step: int, networks: Mapping[str, torch.nn.Module], averaged: bool = True) -> None:
@@ -169,22 +197,25 @@ def load_shown(run: RunFolder, step: int, networks: Mapping[str, torch.nn.Module
         _load_module(network, saved, f"network {name!r}", where)
 
 
-def read(run: RunFolder, step: int, only: Sequence[str] = FILES) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+def read(run: RunFolder, step: int, only: Sequence[str] = FILES) -> tuple[State, dict[str, dict[str, Tensor]]]:
     """The verified state and tensors of a checkpoint, of the files `only`. Raises `UserError` if it is damaged."""
     where = run.checkpoint_path(step)
     try:
-        state = read_object(run.folder, where / "state.json")
-        checksum = state.pop("checksum", None)
-        if checksum not in (None, _checksum(state)) or state["format"] != FORMAT or state["step"] != step:
+        written = read_object(run.folder, where / "state.json")
+        checksum = written.pop("checksum", None)
+        if checksum not in (None, _checksum(written)) or written["format"] != FORMAT or written["step"] != step:
             raise ValueError("state.json is not what was written")
+        state = State(**written)
         tensors = {}
         for stem in only:
             file = f"{stem}.safetensors"
             with os.fdopen(opened(run.folder, where / file), "rb") as content:
-                if _sha256(content) != state["sha256"][file]:
+                if _sha256(content) != state.sha256[file]:
                     raise ValueError(f"{file} is not what was written")
             tensors[stem] = load_file(where / file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, UserError) as error:
+        if isinstance(error, ValidationError):
+            error = ValueError(f"{'.'.join(map(str, error.errors()[0]['loc']))} in state.json is not what was written")
         others = [other for other in run.checkpoints() if other != step]
         instead = f"; try --from {others[-1]}" if others else ""
         raise UserError(f"checkpoint {where} is damaged ({error}){instead}") from None
@@ -204,10 +235,10 @@ def choose(run: RunFolder, step: int | Literal["best"] | None = None) -> int:
     below(run.folder, "checkpoints")
     there = run.checkpoints()
     if not there:
-        raise UserError(
-            f"run {run.folder} has no checkpoint to start from: it ended before its first step. Move it away, and give "
-            "its command again"
-        )
+        instead = "they are gone. Move it away, and give its command again"
+        if not run.begun():
+            instead = f"it was broken off before the first. `gankit resume {shlex.quote(str(run.folder))}` begins it"
+        raise UserError(f"run {run.folder} has no checkpoint to start from: {instead}")
     if step == "best":
         step = run.best()
         if step is None:
@@ -256,6 +287,9 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, name: str, tensors: dict[s
         if kind == "optimizer" and rest.startswith(f"{name}/"):
             index, _, entry = rest.removeprefix(f"{name}/").partition("/")
             parameter = parameters[int(index)]
+            wanted = torch.Size() if entry == "step" else parameter.shape if entry in MOMENTS else value.shape
+            if value.shape != wanted:  # Adam's own code trusts them
+                raise ValueError(f"{key} is of shape {tuple(value.shape)}")
             if value.shape == parameter.shape:  # fused Adam needs moments in the layout of their weight
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             state.setdefault(int(index), {})[entry] = value

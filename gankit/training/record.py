@@ -149,6 +149,7 @@ class Recorder:
         """Finish every artifact, after the last line."""
         for name, artifact in list(self.artifacts.items()):
             with self._left_out_if_it_fails(name):
+                self.follow()
                 artifact.finish()
 
     @contextmanager

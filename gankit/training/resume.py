@@ -10,6 +10,7 @@ from pathlib import Path
 from gankit import files
 from gankit.components import Alarm
 from gankit.runs.folder import LINES, OBJECTS, RunFolder
+from gankit.runs.score import best
 from gankit.training import checkpoint
 from gankit.training.loop import scheduled
 from gankit.training.state import Training
@@ -47,6 +48,10 @@ def go_back(run: RunFolder, training: Training, step: int, differing: set[str]) 
     beyond = any(number > step for number in (*lines, *(number for number, _ in run.samples())))
     if training.healthy not in run.checkpoints():  # it was removed; the chosen one is better than none
         training.healthy = step
+    if training.best and training.best[0] not in run.checkpoints():
+        scores = {number: score for number, score in run.scores().items() if number <= step}
+        number = best(scores)
+        training.best = None if number is None else (number, scores[number])
     if step != run.checkpoints()[-1] or (differing and beyond):
         training.attempt, training.since = run.abandon_after(step), step
         return
@@ -59,17 +64,18 @@ def go_back(run: RunFolder, training: Training, step: int, differing: set[str]) 
 
 def branch(run: RunFolder, step: int, out: str | Path, also: set[int]) -> RunFolder:
     """A new run folder with copies of the files up to `step`, and of the checkpoints `also`."""
-    folder = RunFolder.create(out, run.config["model"]["name"])
     names = [name for name in (*OBJECTS, *LINES) if name != "result.json" and (run.folder / name).exists()]
     paths = [run.folder / name for name in names]
     for number in {step, *also} & set(run.checkpoints()):
         paths += checkpoint.files(run, number)
     paths += [path for number, path in run.samples() if number <= step]
-    for path in paths:
-        target = folder / path.relative_to(run.folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(files.opened(run.folder, path), "rb") as old, open(target, "xb") as new:
-            shutil.copyfileobj(old, new)
-    branched = RunFolder(folder)
-    branched.drop_lines(lambda number: number > step)
-    return branched
+
+    def fill(folder: Path) -> None:
+        for path in paths:
+            target = folder / path.relative_to(run.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with os.fdopen(files.opened(run.folder, path), "rb") as old, open(target, "xb") as new:
+                shutil.copyfileobj(old, new)
+        RunFolder(folder).drop_lines(lambda number: number > step)
+
+    return RunFolder(RunFolder.create(out, run.config["model"]["name"], fill))

@@ -345,7 +345,9 @@ def laboratory_of(run: Any, draw: Callable[[], np.ndarray], other: Callable[[], 
     values = [compare(real, torch.from_numpy(other())) for _ in range(10)]
     lines = [{"step": 500 * n} | {f"{NAME}/{key}": v for key, v in one.items()} for n, one in enumerate(values, 1)]
     section = laboratory(
-        Story(run, {}, {}, {}, {}, columns=Columns(lines), metrics=lines, alarms=[], readings=[], samples=[])
+        Story(
+            run, {}, {}, {}, {}, series={}, ends=Columns(lines).ends, metrics=lines, alarms=[], readings=[], samples=[]
+        )
     )
     assert section is not None
     return section.answer

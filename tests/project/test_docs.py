@@ -178,3 +178,53 @@ def test_a_formula_s_link_leads_to_the_line_that_computes_it(page):
         lines = (ROOT / "docs" / path).read_text().splitlines()
         there = [n for n, line in enumerate(lines, 1) if code in line]
         assert int(number) in there, f"{page}: {code!r} stands at {path}, line {there}"
+
+
+# The promises and their figures.
+
+
+def unnamed(page: str) -> list[str]:
+    """The tests that a page names as FILE::TEST and that do not exist."""
+    named = re.findall(r"`([^`\s:]+\.py)::(\w+)`", page)
+    assert len(named) > 0
+    return [
+        f"{file}::{test}"
+        for file, test in named
+        if not (ROOT / file).is_file() or f"\ndef {test}(" not in (ROOT / file).read_text(encoding="utf-8")
+    ]
+
+
+def test_every_test_that_a_promise_names_exists() -> None:
+    page = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
+    assert unnamed(page) == []
+    assert unnamed(page.replace("test_a_resume_is_bit", "test_no_resume_is_bit")) == [
+        "tests/training/test_step.py::test_no_resume_is_bit_identical"
+    ]
+    rows = [line for line in page.partition("\n## ")[0].splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    assert all("::test_" in row for row in rows)
+
+
+def test_the_evidence_writes_its_figures_where_the_promises_have_room(tmp_path, monkeypatch) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('n', [1, 2, 3])\n"
+        "def test_kill(n, record_property):\n"
+        "    record_property('kills tried', 400)\n"
+        "    record_property('bad inputs', 20)\n"
+        "    record_property('a load', '2.5 s')\n"
+        "    assert n < 3\n"
+        "    record_property('kills survived', 400)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=it.xml", "test_it.py"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 1
+    script = runpy.run_path(str(ROOT / "docs/figures.py"))
+    page = tmp_path / "promises.md"
+    shutil.copy(ROOT / "docs/promises.md", page)
+    script["main"].__globals__["PAGE"] = page
+    script["main"]([tmp_path / "it.xml"])
+    once = page.read_text(encoding="utf-8")
+    for row in ("survived of tried | 800 of 1,200 |", "| bad inputs | 60 |", "| a load | 2.5 s |", "| 2 of 3 |"):
+        assert row in once
+    script["main"]([tmp_path / "it.xml"])
+    assert page.read_text(encoding="utf-8") == once

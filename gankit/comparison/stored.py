@@ -1,0 +1,162 @@
+"""comparison.json as it lies in a folder, maybe a stranger's: read only if it has the form that gankit writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from gankit import files
+from gankit.errors import UserError
+from gankit.runs.folder import MOST_STEPS
+
+SCHEMA = 1
+Count = Annotated[int, Field(ge=0, lt=MOST_STEPS)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
+
+
+class _Form(BaseModel):
+    """What the page and a later start read of it. Whatever else stands there is left alone."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Asked(_Form):
+    networks: str
+    data: str | None = None
+    seeds: Count
+
+
+class _Data(_Form):
+    train: Count
+    held_out: Count
+    digest: str
+
+
+class _Config(_Form):
+    networks: dict[str, Any]
+
+
+class _Arm(_Form):
+    name: str
+    model: str
+    pictures_a_step: Annotated[int, Field(ge=1, lt=MOST_STEPS)]
+    config: _Config
+
+
+class _Row(_Form):
+    arm: str
+    seed: Count
+    folder: str
+    outcome: str | None = None
+    reason: str | None = None
+    message: str = ""
+    unmeasured: str = ""
+    steps: Count = 0
+    images: Count = 0
+    rescues: Count = 0
+    seconds: Number | None = None
+    images_per_second: Number | None = None
+    seconds_to_coverage: Number | None = None
+    peak_memory: Number | None = None
+    alarm_step: Count | None = None
+    alarm: str | None = None
+    collapse_step: Count | None = None
+    measures: dict[str, Number | None] = {}
+
+    @field_validator("folder")
+    @classmethod
+    def _below(cls, folder: str) -> str:
+        files.relative(folder)
+        return folder
+
+    @model_validator(mode="after")
+    def _whole(self) -> _Row:
+        wanted = {"reason", "message", "steps", "rescues", "seconds", "images_per_second", "alarm_step", "alarm"}
+        if self.outcome and (missing := wanted - self.model_fields_set):
+            raise ValueError(f"a run that has ended has no {min(missing)}")
+        return self
+
+
+class _Values(_Form):
+    mean: Number | None
+    spread: Number | None
+    interval: Interval | None
+    values: list[Number | None]
+    runs: Count = 0
+
+
+class _Difference(_Form):
+    of: str
+    less: str
+    mean: Number
+    interval: Interval | None
+    pairs: Count
+    verdict: str
+    sentence: str
+
+
+class _Measure(_Form):
+    name: str
+    cost: bool
+    better: str
+    space: str
+    ceiling: Number | None
+    note: str = ""
+    arms: dict[str, _Values]
+    differences: list[_Difference]
+
+
+class _Setting(_Form):
+    name: str
+    values: dict[str, Any]
+
+
+class _Comparison(_Form):
+    gankit: str
+    command: str
+    state: str
+    asked: _Asked
+    data: _Data
+    images: Count | None
+    budget: Number | None
+    arms: Annotated[list[_Arm], Field(min_length=1)]
+    differences: list[_Setting]
+    runs: Annotated[list[_Row], Field(min_length=1)]
+    about: dict[str, Any]
+    notes: list[str]
+    coverage: Number | None
+    measures: list[_Measure]
+    summary: list[str]
+
+    @model_validator(mode="after")
+    def _arms_of_all(self) -> _Comparison:
+        names = {arm.name for arm in self.arms}
+        if any(row.arm not in names for row in self.runs):
+            raise ValueError("a run is of no arm")
+        if any(names - measure.arms.keys() for measure in self.measures):
+            raise ValueError("a measure lacks an arm")
+        return self
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """comparison.json. Raises UserError where it is absent, damaged or of another schema."""
+    path = folder / "comparison.json"
+    try:
+        comparison = files.read_object(folder, "comparison.json")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    if comparison.get("schema") != SCHEMA:
+        raise UserError(f"{path} is of a schema that this gankit does not know: it reads schema {SCHEMA}")
+    try:
+        _Comparison(**comparison)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path} is damaged: {f'{where}: ' if where else ''}{message}") from None
+    return comparison

@@ -13,6 +13,7 @@ COMMANDS = {  # name -> what it does; each lives in gankit/cli/NAME.py
     "sample": "Draw pictures with a run's generator.",
     "interpolate": "Show the way from one latent to another.",
     "invert": "Find the latents of pictures.",
+    "share": "Write one page that draws new pictures by itself.",
     "evaluate": "Measure a run's pictures, or those of any folder.",
     "runs": "List the runs below a folder.",
     "animate": "Make an animation of a run's samples.",

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gankit.catalogue import Catalogue
 from gankit.errors import UserError, place
 from gankit.trained.latents import conditional
 from gankit.trained.sampling import Rebuilt
@@ -232,7 +231,7 @@ class _Named:
         config = self.rebuilt.config
         pair = next(iter(config.networks), None) if self.part != "latents" else None
         kind, name = ("networks", pair) if pair else ("models", config.model["name"])
-        offered = Catalogue(made_with=config.plugins).kind(kind).get(name)
+        offered = self.rebuilt.catalogue.kind(kind).get(name)
         plugin = f" of plugin {offered[1][0].name!r}" if offered else ""
         return f"the {self.part} of {'network pair' if pair else 'model'} {name!r}{plugin}"
 
@@ -294,6 +293,7 @@ def _plain(proto: Any) -> bytes:
 
 def _folded(model: bytes) -> bytes:
     """What needs no input is computed once and for all; only operators of the standard are left."""
+    import onnx
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -303,7 +303,11 @@ def _folded(model: bytes) -> bytes:
         options.log_severity_level = 3
         options.intra_op_num_threads = 1
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return Path(options.optimized_model_filepath).read_bytes()
+        proto = onnx.load(options.optimized_model_filepath)
+    used = {node.domain for node in proto.graph.node}
+    for known in [known for known in proto.opset_import if known.domain not in used]:
+        proto.opset_import.remove(known)
+    return proto.SerializeToString()
 
 
 def _why_not(error: BaseException, named: _Named) -> str:

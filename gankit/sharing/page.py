@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from markupsafe import Markup
 
 from gankit import report
 from gankit.errors import UserError
-from gankit.files import replacing
+from gankit.files import ordinary, replacing
 from gankit.report.page import digest
 from gankit.report.story import read
 from gankit.runs.folder import RunFolder
@@ -30,6 +31,7 @@ from gankit.trained.sampling import Rebuilt, rebuild
 
 HERE, REPORT = Path(__file__).parent, Path(report.__file__).parent
 RUNTIME = HERE / "runtime"  # README.md there says where it comes from
+OURS = b'<meta name="generator" content="gankit share">'
 GRID = 24  # pictures that the page draws at a time
 INVISIBLE = 60.0  # dB: rounding to the 256 levels of a screen leaves 59
 
@@ -57,6 +59,7 @@ def write_shared(
     would show the difference.
     """
     onnx.refuse_without_packages()
+    _refuse_foreign(path)
     rebuilt = rebuild(run, step, plugins)
     _refuse_others(rebuilt)
     generator, latents, found = onnx.generator(rebuilt), onnx.latents(rebuilt), directions(rebuilt)
@@ -83,6 +86,19 @@ def write_shared(
     }
     size = _write(path, about, said, parts)
     return Shared(path, size, psnr if half else None)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise `UserError` where something is at `path` that is no page of `gankit share`."""
+    if not os.path.lexists(path):
+        return
+    try:
+        with ordinary(path) as file:
+            ours = OURS in file.read(1000)
+    except (OSError, UserError):
+        ours = False
+    if not ours:
+        raise UserError(f"--out {path} exists, and `gankit share` did not write it: give another name")
 
 
 def _refuse_others(rebuilt: Rebuilt) -> None:

@@ -14,6 +14,8 @@ COMMANDS = {  # name -> what it does; each lives in gankit/cli/NAME.py
     "interpolate": "Show the way from one latent to another.",
     "invert": "Find the latents of pictures.",
     "share": "Write one page that draws new pictures by itself.",
+    "export": "Write a folder to hand on, with a model card.",
+    "score": "Order pictures by reconstruction error, outliers first.",
     "evaluate": "Measure a run's pictures, or those of any folder.",
     "runs": "List the runs below a folder.",
     "animate": "Make an animation of a run's samples.",

@@ -137,11 +137,15 @@
   let shown = null; // the picture on the stage
   let wanted = null;
   let painting = false;
+  const mine = (is) => {
+    byId("keep").textContent = is ? "Kept" : "Keep";
+    byId("keep").setAttribute("aria-pressed", String(is));
+  };
   const show = async (picture) => {
     [shown, wanted] = [picture, picture];
     byId("name").textContent = picture.what + (about.classes.length ? `, ${about.classes[picture.label]}` : "");
     large.setAttribute("aria-label", `The chosen picture: ${byId("name").textContent}`);
-    byId("keep").setAttribute("aria-pressed", String(kept.some((one) => address(one) === address(picture))));
+    mine(kept.some((one) => address(one) === address(picture)));
     clearTimeout(show.timer); // browsers allow few changes of an address a second
     show.timer = setTimeout(() => { if (location.hash !== address(shown)) history.replaceState(null, "", address(shown)); }, 250);
     if (painting) return;
@@ -269,7 +273,7 @@
       tell();
     } else await keep(shown);
     remember();
-    byId("keep").setAttribute("aria-pressed", String(there < 0));
+    mine(there < 0);
   });
 
   // On the straight line from one to the next, as `gankit interpolate`.

@@ -158,4 +158,7 @@ def runtime() -> str:
     exports = re.search(r"export\{([^}]+)\};?\s*$", text)
     assert exports is not None
     pairs = [pair.split(" as ") for pair in exports[1].split(",")]
-    return text[: exports.start()] + "const ort={" + ",".join(f"{name}:{own}" for own, name in pairs) + "};\n"
+    # In Firefox a page from disk has the origin "null", and the runtime fails to resolve its own address against that.
+    # It needs none: it loads nothing.
+    text = text[: exports.start()].replace("import.meta.url", '"https://page.invalid/"')
+    return text + "const ort={" + ",".join(f"{name}:{own}" for own, name in pairs) + "};\n"

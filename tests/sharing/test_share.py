@@ -21,7 +21,7 @@ from gankit.trained.sampling import Rebuilt, rebuild
 pytest.importorskip("onnxruntime", reason="no ONNX: pip install 'gankit[share]'")
 from gankit.sharing import onnx
 from gankit.sharing.directions import directions
-from gankit.sharing.page import RUNTIME
+from gankit.sharing.page import RUNTIME, runtime
 
 EXAMPLES = ROOT / "examples" / "plugins"
 DCGAN = ("--plugin", str(EXAMPLES / "dcgan"))
@@ -142,6 +142,12 @@ def test_the_vendored_runtime_is_the_published_one() -> None:
     assert f"`onnxruntime-web` {version[1].decode()}" in told
     page = (ROOT / "gankit" / "sharing" / "page.html.j2").read_text()
     assert f"ONNX Runtime Web {version[1].decode()}" in page
+
+
+def test_the_runtime_does_not_look_for_its_own_address_which_firefox_cannot_resolve_on_a_page_from_disk() -> None:
+    assert "import.meta" in (RUNTIME / "ort.wasm.bundle.min.mjs").read_text()
+    assert "import.meta" not in runtime()
+    assert runtime().rstrip().endswith("};")
 
 
 # What does not fit.

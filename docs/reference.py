@@ -19,8 +19,9 @@ import click
 
 import gankit
 from gankit import hookspecs
-from gankit.catalogue import KINDS
+from gankit.catalogue import KINDS, Catalogue
 from gankit.cli import COMMANDS, cli
+from gankit.cli.model_help import USE, sections
 from gankit.config.request import FLAGS, RESUMED, RunRequest
 from gankit.config.schema import REQUESTABLE, SINGLE, RunConfig, default_in_words
 from gankit.options import allowed
@@ -106,8 +107,38 @@ def page() -> str:
             "# What plugins are given",
             "",
             *[line for name in GIVEN for line in described(getattr(gankit, name))],
+            "# From Python",
+            "",
+            *[line for name in ("run", "resume", "compare") for line in called(name)],
+            "# What gankit brings",
+            "",
+            "`gankit plugins show NAME` prints the same of any component, those of other plugins included.",
+            "",
+            *brought(),
         ]
     )
+
+
+def called(name: str) -> list[str]:
+    """A function and its keywords; the options of a run are those of the page of settings."""
+    function = getattr(gankit, name)
+    options = {"run": list(RunRequest.model_fields), "resume": sorted(RESUMED)}.get(name)
+    words = f"`options`, as [settings](../settings.md) has them: {', '.join(f'`{one}`' for one in options or ())}."
+    text = [f"### gankit.{name}", "", f"`{name}{signature(function)}`", "", paragraphs(function), ""]
+    return [*text, words, ""] if options else text
+
+
+def brought() -> list[str]:
+    """Every component of gankit's own: its options, and a model's parts, knobs and readings."""
+    catalogue, text = Catalogue(), list[str]()
+    for kind, (what, _) in KINDS.items():
+        for name in catalogue.own(kind) if kind != "commands" else ():
+            item = catalogue.get(kind, name)
+            text += [f"### {what} {name}", "", f"`{USE[kind].format(name)}`: {item.summary}.", ""]
+            for heading, rows in sections(kind, name, catalogue).items():
+                text += [f"{heading}:", ""]
+                text += [f"- `{first}`{f' — {flowing(words)}' if words else ''}" for first, words in rows] + [""]
+    return text
 
 
 def settings() -> str:

@@ -17,7 +17,7 @@ from gankit.config.resolve import resolve
 from gankit.config.schema import RunConfig
 from gankit.data.source import Data
 from gankit.errors import UserError
-from gankit.runs.environment import another_machine, environment, record_resume
+from gankit.runs.environment import another_machine, edited, environment, record_resume
 from gankit.runs.folder import RunFolder, write_json
 from gankit.runs.lock import locked
 from gankit.trained.run import Run
@@ -25,11 +25,20 @@ from gankit.training import checkpoint
 from gankit.training.attempts import go
 from gankit.training.interrupts import Interrupts
 from gankit.training.resume import branch, go_back, standing
-from gankit.training.start import assemble, chosen, describe_data, few, open_data, quiet_random, refuse_inside
+from gankit.training.start import (
+    assemble,
+    chosen,
+    describe_data,
+    displaced,
+    few,
+    open_data,
+    quiet_random,
+    refuse_inside,
+)
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
-MODEL = "began"  # trained where neither the call nor a file names one
+MODEL = "began"  # trained where neither the call, a file nor a plugin of --plugin names one
 
 
 def run(
@@ -45,9 +54,10 @@ def run(
 ) -> Run:
     """Train `model` on `data` into a new run folder and return it. The options are those of `gankit run`.
 
-    `model`: by default that of `config_file` (TOML, or a run's config.json), or else BEGAN. `options`: settings of the
-    model (`gamma=0.7`), and those of docs/settings.md by name: `set`: also `COMPONENT.FIELD`, e.g. {"balance.floor":
-    0.1}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or "2h".
+    `model`: by default that of `config_file` (TOML, or a run's config.json), of `plugins`, or else BEGAN. `options`:
+    settings of the model (`gamma=0.7`), and those of docs/settings.md by name: `set`: also `COMPONENT.FIELD`, e.g.
+    {"balance.floor": 0.1}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or
+    "2h".
     A terminal and a notebook show the progress, unless there is another `watcher`; `gankit.Watcher()` is quiet.
     Raises `UserError` for an invalid request, before it writes anything, and `TrainingError` if the training fails.
     `Run.result` says how the training ended.
@@ -104,8 +114,9 @@ def _run(
         training, batches = assemble(resolved, opened, catalogue)
         resolved = training.config
         watcher.notice(chosen(resolved, request, opened, training))
-        if warning := few(resolved, opened):
-            watcher.notice(warning)
+        for line in (*displaced(training), few(resolved, opened)):
+            if line:
+                watcher.notice(line)
         with Interrupts() as interrupts:
             folder = RunFolder.create(out, model)
             write_json(folder / "config.json", resolved.model_dump(mode="json"))
@@ -144,8 +155,9 @@ def _requested(
 ) -> tuple[str, RunRequest, Catalogue]:
     """The model and the request of the arguments of `run`, and the catalogue with its plugins."""
     catalogue = Catalogue(plugins)
-    from_file = read_file(config_file, plugins, catalogue, model) if config_file else RunRequest()
-    model = model or from_file.model.get("name") or MODEL
+    default = model or catalogue.added_model() or MODEL
+    from_file = read_file(config_file, plugins, catalogue, model, default) if config_file else RunRequest()
+    model = model or from_file.model.get("name") or default
     given = by_home(options, catalogue.get("models", model).Settings.model_fields)
     return model, RunRequest(data=str(data) if data is not None else None, **given).over(from_file), catalogue
 
@@ -228,9 +240,9 @@ def _resumed(
             for name, count in run.damaged_lines().items():
                 watcher.notice(f"warning: {count:,} damaged line{'s' * (count > 1)} of {name}: kept in {name}.damaged")
             go_back(run, training, step, differing - {"steps", "time"})
-            differs = another_machine(run, resolved)
-            if differs:
-                watcher.notice(differs)
+            for line in (another_machine(run, resolved), *edited(run, resolved, catalogue)):
+                if line:
+                    watcher.notice(line)
             write_json(run.folder / "config.json", resolved.model_dump(mode="json"))
             write_json(run.folder / "data.json", describe_data(data))
             record_resume(run, resolved, catalogue, command)

@@ -70,6 +70,7 @@ class Catalogue:
         self.left_out = [name for name in made_with if name not in extra]
         self.strict = os.environ.get("GANKIT_STRICT", "") not in ("", "0")
         self.plugins: list[Plugin] = []
+        self.added: list[Plugin] = []  # those of `extra`
         self._manager = pluggy.PluginManager("gankit")
         self._manager.add_hookspecs(hookspecs)
         self._kinds: dict[str, dict[str, tuple[Any, list[Plugin]]]] = {}
@@ -86,6 +87,7 @@ class Catalogue:
             for own, module in (package or {Path(name).stem: name}).items():
                 plugin = Plugin(own, f"--plugin {name}", "", module)
                 self._add(plugin, partial(importlib.import_module if package else _load, module))
+                self.added.append(plugin)
                 if plugin.broken:
                     raise UserError(f"--plugin {name} cannot be used: {plugin.broken}")
 
@@ -141,6 +143,13 @@ class Catalogue:
     def own(self, kind: str) -> list[str]:
         """The names of a kind that gankit's own distribution offers: its core, and the plugins that come with it."""
         return [name for name, (_, plugins) in self.kind(kind).items() if any(p.distribution == GROUP for p in plugins)]
+
+    def added_model(self) -> str | None:
+        """The model that the plugins of `--plugin` bring, or None. Raises `UserError` if they bring several."""
+        names = [name for name, (_, plugins) in self.kind("models").items() if all(p in self.added for p in plugins)]
+        if len(names) > 1:
+            raise UserError(f"name a model: the plugins of --plugin bring {', '.join(names)}")
+        return next(iter(names), None)
 
     def get(self, kind: str, name: str) -> Any:
         """The class of that name. Raises `UserError` for an unknown name (with the nearest one) or an ambiguous one."""
@@ -260,10 +269,10 @@ def _entries(folder: Path) -> dict[str, str]:
 def _load(file_or_module: str) -> ModuleType:
     """Import an argument of `--plugin`."""
     path = Path(file_or_module).expanduser()
-    if path.suffix != ".py" and not path.exists():
+    if path.suffix != ".py" and not path.exists() and os.sep not in file_or_module:
         return importlib.import_module(file_or_module)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file")
+        raise FileNotFoundError(f"{path} is no file, nor the folder of a package of plugins")
     if path.suffix != ".py":
         raise ValueError(f"{path.name} is no Python file: its name must end in .py")
     name = f"gankit_plugin_{path.stem.replace('-', '_')}"  # a prefix, so that a file random.py hides no module

@@ -21,32 +21,35 @@ if TYPE_CHECKING:
 class LossTerm(Component[OptionsT]):
     """An extra loss term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`.
 
-    It keeps its state from step to step in `memory`, tensors by name, which the checkpoint saves. A term can train a
-    network of its own (a critic, say) beside the model's: `build` and `own_loss`.
+    It keeps its state from step to step in `memory`, tensors by name, which the checkpoint saves; it is empty before
+    the first step. A term can train a network of its own (a critic, say) beside the model's: `build` and `own_loss`.
 
     ```python
     import gankit
 
 
-    class TotalVariation(gankit.LossTerm):
-        "The mean difference between neighbouring pixels of G(z) (Rudin, Osher, Fatemi 1992)."
+    class MeanPicture(gankit.LossTerm):
+        "The batch's mean item is that of the real items, averaged over the last hundred steps."
 
-        name = "total-variation"
-        summary = "neighbouring pixels of generated pictures are to be alike"
+        name = "mean-picture"
+        summary = "the mean of generated items is that of the real ones"
 
         def __call__(self, step):
-            fake = step.fake  # (B, C, S, S) in [-1, 1]
-            return fake.diff(dim=-1).abs().mean() + fake.diff(dim=-2).abs().mean()
+            now = step.real.mean(0)  # of (B, C, S, S) in [-1, 1], or of points (B, D)
+            self.memory["mean"] = self.memory.get("mean", now).lerp(now, 0.01)
+            return (step.fake.mean(0) - self.memory["mean"]).square().mean()
     ```
     """
 
     curves: ClassVar[Mapping[str, Curve]] = {}  # metric name, `term/NAME` -> its curve
     network: str = "generator"  # the term adds to the loss of this network; an option may set it
-    needs: ClassVar[frozenset[str]] = frozenset()  # a subset of "code", "code as wide as the latent"
+    needs: ClassVar[frozenset[str]] = frozenset()  # a subset of "code", "code as wide as the latent", "slope"
+    memory: dict[str, Tensor]  # its state between steps, by name; the checkpoint saves it
 
     def __init__(self, options: OptionsT) -> None:
+        """`options`: the user's, of the class `Options`. The memory is empty."""
         super().__init__(options)
-        self.memory: dict[str, Tensor] = {}
+        self.memory = {}
 
     @abstractmethod
     def __call__(self, step: Step) -> Tensor:
@@ -75,7 +78,10 @@ class Controller(nn.Module, Component[OptionsT]):
     """A feedback controller: `--controller NAME`, from the hook `gankit_controllers`.
 
     It keeps its state in buffers: they are on the device, in the checkpoint, and need no host sync. `drives` names
-    its knobs: `k`, `margin`, `learning_rate/NETWORK`, or any other knob that a model reads.
+    its knobs: any that a model reads (`k`, `margin`), a setting in `Model.knobs` (BEGAN's `gamma`), or one that every
+    run has: `learning_rate/NETWORK`, `beta1/NETWORK` and `beta2/NETWORK` of Adam, `weight/TERM` of a loss term, and
+    `ema`, the decay of the averaged generator. `model.initial` has the value that each has without a controller, and
+    `model.steps` the run's length. Driven knobs are in the log under their names.
 
     ```python
     import torch
@@ -108,8 +114,10 @@ class Controller(nn.Module, Component[OptionsT]):
     """
 
     curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> its curve
+    follows: Sequence[str] = ()  # readings of diagnostics that `observe` is told, or `score`; an option may set it
 
     def __init__(self, options: OptionsT, model: Model) -> None:
+        """`options`: the user's. `model`: with its settings, the run's length and its knobs' initial values."""
         super().__init__()
         self.options = options
         self.model_settings = model.settings
@@ -124,8 +132,19 @@ class Controller(nn.Module, Component[OptionsT]):
         """The knob's value for the next step, a 0-dim float32 tensor on the controller's device."""
 
     @abstractmethod
-    def update(self, number: int, readings: Mapping[str, Tensor]) -> None:
-        """Adjust to the readings of step `number`, 0-dim tensors by metric name; without `.item()`."""
+    def update(self, number: int, readings: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+        """Adjust to the readings of step `number`, 0-dim tensors by metric name; without `.item()`.
+
+        It may return readings of its own for the log, 0-dim tensors by name: the metric is `<controller>/<name>`.
+        """
+
+    def observe(self, number: int, readings: Mapping[str, float]) -> None:
+        """Adjust to what diagnostics measured after step `number`: finite numbers by metric name, of `follows`.
+
+        Called only at a step at which one of them was measured, with those that were. Keep what later steps need in
+        buffers, the step's number too: a resume does not repeat the call.
+        """
+        return None
 
 
 class View(Component[OptionsT]):
@@ -362,6 +381,7 @@ class Artifact(Component[OptionsT]):
     """
 
     def __init__(self, options: OptionsT, run: RunFolder) -> None:
+        """`options`: the user's. `run`: the run folder, whose files are there as they are written."""
         super().__init__(options)
         self.run = run
 

@@ -80,8 +80,8 @@ class Step:
     """One update: its batch and latents, the networks' outputs for them, and the networks as callables.
 
     `number` counts training steps from 1; `updating` names the networks that this update moves. An output is computed
-    when a loss first reads it, and only once. `knobs` are the controllers' values for this step, 0-dim float32 tensors
-    by name (`k`, `margin`, …).
+    when a loss first reads it, and only once. `knobs` are 0-dim float32 tensors by name, this step's values: of every
+    knob that a controller drives (`k`, `margin`, …), of the learning rates, and of the settings in `Model.knobs`.
     """
 
     model: Model
@@ -94,6 +94,7 @@ class Step:
     knobs: Mapping[str, Tensor]
     view: Callable[[Tensor], Tensor]
     shared: dict[str, Any] = field(default_factory=dict)  # a term's results for several uses, by its name
+    sloped: bool = False  # a term of this update needs `slope_real`
 
     @cached_property
     def fake(self) -> Tensor:
@@ -103,7 +104,8 @@ class Step:
     @cached_property
     def seen_real(self) -> Tensor:
         """The real batch after the views, the discriminator's input."""
-        return self.view(self.real)
+        seen = self.view(self.real)
+        return seen.detach().requires_grad_() if self.sloped else seen
 
     @cached_property
     def seen_fake(self) -> Tensor:
@@ -119,6 +121,21 @@ class Step:
     def judged_fake(self) -> Judged:
         """D's output for `seen_fake`."""
         return self.model.judge(self.networks, self.seen_fake, self.labels)
+
+    @cached_property
+    def slope_real(self) -> Tensor:
+        """∇ of D's energy, or of its output where it has none, at `seen_real`: (B, *seen), differentiable.
+
+        It shares the pass of `judged_real` if a term says so (`LossTerm.needs`), or if it is read before `judged_real`;
+        else it costs one more pass of D.
+        """
+        if "seen_real" not in self.__dict__:
+            self.sloped = True
+        seen = self.seen_real if self.seen_real.requires_grad else self.seen_real.detach().requires_grad_()
+        shared = seen is self.seen_real
+        judged = self.judged_real if shared else self.model.judge(self.networks, seen, self.labels)
+        answer = judged.output if judged.energy is None else judged.energy
+        return torch.autograd.grad(answer.sum(), seen, create_graph=True)[0]
 
     def redraw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         """G(z), (B, *shape), for latents (B, N_z) other than this step's.
@@ -296,6 +313,9 @@ class Model(ABC):
     )  # what D must answer, as `NetworkPair.gives`; empty: as its own pair's
     shown: ClassVar[Mapping[str, str]] = {}  # for the progress line: short label -> metric name
     curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> its curve; overrides those of components
+    knobs: ClassVar[Sequence[str]] = ()  # settings with a number that controllers may drive; read them in `step.knobs`
+    steps: int | None = None  # the run's length, for schedules; None: a time limit ends it
+    initial: Mapping[str, float] = {}  # every knob's value where no controller drives it; controllers find it built
 
     def __init__(self, settings: Any, shape: tuple[int, ...], classes: Sequence[str] = ()) -> None:
         """`shape` is that of one real item: (C, S, S) for pictures, (D,) for points.

@@ -47,6 +47,7 @@ class Component(ABC, Generic[OptionsT]):
     options: OptionsT  # the user's
 
     def __init__(self, options: OptionsT) -> None:
+        """`options`: the user's, checked. A component that overrides it calls `super().__init__(options)` first."""
         self.options = options
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -75,10 +76,14 @@ class Curve(BaseModel):
     """How a report shows a metric. The run folder stores it, so that a report needs no plugin.
 
     `letter`: the paper's symbol, such as "k_t", at most 40 characters; by default the metric's name. `note`: a sentence
-    on its meaning, at most 300. `bounds`: its least and its greatest possible value, or None.
+    on its meaning, at most 300. `bounds`: its least and its greatest possible value, or None. `title`: of its chart, at
+    most 60; readings of one diagnostic or controller with one title share a chart. `log`: a logarithmic scale, where
+    all values are above 0.
     """
 
     letter: Line = Field("", max_length=40)
+    title: Line = Field("", max_length=60)
+    log: bool = False
     note: Line = Field("", max_length=300)
     bounds: tuple[Bound | None, Bound | None] = (None, None)
 

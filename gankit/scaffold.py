@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import keyword
 import os
 import shutil
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,25 +15,51 @@ from gankit.hookspecs import VERSION
 
 PARTS = {  # kind of package -> its modules
     "model": ("model", "loss", "controller", "diagnostic"),
-    **{kind: (kind,) for kind in ("loss", "controller", "diagnostic", "dataset", "logger")},
+    **{
+        kind: (kind,)
+        for kind in (
+            *("networks", "loss", "controller", "view", "diagnostic"),
+            *("reaction", "dataset", "logger", "command"),
+        )
+    },
 }
 HOOKS = {  # module -> its hook, a suffix for the package's name, its test class
     "model": ("gankit_models", "", "ModelTests"),
+    "networks": ("gankit_networks", "", "NetworkTests"),
     "loss": ("gankit_losses", "r1", "LossTests"),
     "controller": ("gankit_controllers", "warm-up", "ControllerTests"),
+    "view": ("gankit_views", "", "ViewTests"),
     "diagnostic": ("gankit_diagnostics", "spread", "DiagnosticTests"),
+    "reaction": ("gankit_reactions", "", "ReactionTests"),
     "dataset": ("gankit_datasets", "", "DatasetTests"),
     "logger": ("gankit_artifacts", "", "ArtifactTests"),
+    "command": ("gankit_commands", "", "CommandTests"),
 }
 WRITTEN = {  # what works before a line is changed
     "model": "a small convolutional GAN with the non-saturating loss",
+    "networks": "a linear generator and a linear autoencoder",
     "loss": "the gradient penalty R1",
     "controller": "learning rates that rise over the first steps",
+    "view": "noise over what the discriminator sees",
     "diagnostic": "a measure of how far apart generated pictures are",
+    "reaction": "one return to the last healthy checkpoint, then the end",
     "dataset": "coloured discs on white",
     "logger": "a CSV file of every metric",
+    "command": "a list of a run's last metrics",
 }
-LONGEST = 40  # letters of a name, so that every line of a template passes the linter
+TRIAL = {  # how a package of that kind is used, after `gankit`
+    "model": "run {} --data demo",
+    "networks": "run began --data demo --set networks={}",
+    "loss": "run began --data demo --loss {}=0.01",
+    "controller": "run began --data demo --controller {}",
+    "view": "run began --data demo --view {}",
+    "diagnostic": "run began --data demo --diagnostic {}",
+    "reaction": "run began --data demo --on-alarm {}",
+    "dataset": "run began --data {}",
+    "logger": "run began --data demo --artifact {}",
+    "command": "{} RUN",
+}
+LONGEST = 35  # letters of a name, so that every line of a template passes the linter
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
 
 
@@ -46,14 +70,15 @@ def create(name: str, kind: str, where: Path) -> Path:
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    package = name.replace("-", "_")
+    package = module(name)
     folder = where / name
     _refuse_name(name, package, folder)
     parts = []
     for part in PARTS[kind]:
         hook, added, tests = HOOKS[part]
         own = f"{name}-{added}" if part != kind else name
-        parts.append({"part": part, "hook": hook, "name": own, "cls": camel(own), "tests": tests})
+        cls = "command" if part == "command" else camel(own)
+        parts.append({"part": part, "hook": hook, "name": own, "cls": cls, "tests": tests})
     _refuse_taken([part["name"] for part in parts], [part["hook"].removeprefix("gankit_") for part in parts])
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
@@ -61,7 +86,7 @@ def create(name: str, kind: str, where: Path) -> Path:
     by_part = {part["part"]: part for part in parts}
     words: dict[str, Any] = {
         **{"name": name, "package": package, "kind": kind, "parts": parts, "by_part": by_part},
-        **{"version": version("gankit"), "hooks": VERSION, "flag": flag(kind), "written": WRITTEN[kind]},
+        **{"version": version("gankit"), "hooks": VERSION, "trial": trial(name, kind), "written": WRITTEN[kind]},
     }
     files = {
         "pyproject.toml": "pyproject.toml.j2",
@@ -87,9 +112,14 @@ def create(name: str, kind: str, where: Path) -> Path:
     return folder
 
 
-def flag(kind: str) -> str:
-    """The flag of `gankit run` that uses a package of that kind."""
-    return {"model": "", "dataset": "--data", "logger": "--artifact"}.get(kind, f"--{kind}")
+def module(name: str) -> str:
+    """The package that Python imports: gankit_wgan_gp for wgan-gp."""
+    return f"gankit_{name.replace('-', '_')}"
+
+
+def trial(name: str, kind: str) -> str:
+    """The words after `gankit` that use a new package of that kind."""
+    return TRIAL[kind].format(name)
 
 
 def camel(name: str) -> str:
@@ -98,7 +128,7 @@ def camel(name: str) -> str:
 
 
 def _refuse_name(name: str, package: str, folder: Path) -> None:
-    if not NAME.fullmatch(name) or not package.isidentifier() or len(name) > LONGEST:
+    if not NAME.fullmatch(name) or not name[0].isalpha() or len(name) > LONGEST:
         raise UserError(
             f"{name!r} is no name for a plugin: write lower-case words joined by hyphens, beginning with a letter, of "
             f"at most {LONGEST} letters, as in wgan-gp"
@@ -106,11 +136,8 @@ def _refuse_name(name: str, package: str, folder: Path) -> None:
     if os.path.lexists(folder):
         raise UserError(f"{folder} exists, and nothing is overwritten: choose another name, or another folder")
     there = importlib.util.find_spec(package)
-    code = there is not None and there.origin is not None  # a mere folder of the name gives way to a package
-    if keyword.iskeyword(package) or package in sys.stdlib_module_names or code:
-        raise UserError(
-            f"{name!r} would be imported as {package!r}, which Python or a package here has: choose another"
-        )
+    if there is not None and there.origin is not None:  # a mere folder of the name gives way to a package
+        raise UserError(f"{name!r} would be imported as {package!r}, which a package here has: choose another")
 
 
 def _refuse_taken(names: list[str], kinds: list[str]) -> None:

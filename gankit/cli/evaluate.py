@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -52,6 +53,8 @@ def command(
     from gankit.runs.folder import json_text
     from gankit.trained.evaluation import evaluate
 
+    if sys.stderr is not None and sys.stderr.isatty():
+        say(f"measuring {n:,} pictures of {what}: this takes a minute or two on a CPU", err=True)
     evaluation = evaluate(what, data=data, step=from_step, n=n, averaged=not raw, fid=fid, plugins=plugins)
     drawn = out if evaluation.closest is not None else None
     if out and evaluation.closest is not None:

@@ -1,16 +1,20 @@
-"""`gankit plugins list|new|check`: list the installed plugins, create one, or check one."""
+"""`gankit plugins list|show|new|check`: list the plugins, show what one offers, create one, or check one."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
 from gankit.cli import plugin_option, say
+from gankit.cli.flags import flags
+from gankit.scaffold import PARTS
 
 
 @click.group("plugins", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> int | None:
-    """List the plugins and their components, create a plugin, or check one."""
+    """List the plugins and their components, show what one can be set to, create a plugin, or check one."""
     return ctx.invoke(list_) if ctx.invoked_subcommand is None else None
 
 
@@ -38,11 +42,24 @@ def list_(plugins: tuple[str, ...] = ()) -> int:
     return 1 if catalogue.broken or clashes else 0
 
 
+@command.command("show")
+@click.argument("name")
+@plugin_option
+def show_(name: str, plugins: tuple[str, ...]) -> None:
+    """Show the options of a component with their ranges and defaults, and a model's parts, knobs and readings.
+
+    NAME is a component of any kind, or a plugin, whose components are shown.
+    """
+    from gankit.cli.model_help import show
+
+    say(show(name, plugins))
+
+
 @command.command("new")
 @click.argument("name")
 @click.option(
     "--kind",
-    type=click.Choice(["model", "loss", "controller", "diagnostic", "dataset", "logger"]),
+    type=click.Choice(list(PARTS)),
     default="model",
     show_default=True,
     help="Kind of its component; a model comes with a loss, a controller and a diagnostic.",
@@ -51,15 +68,13 @@ def new(name: str, kind: str) -> None:
     """Write a working plugin package into the new folder NAME, for you to change."""
     from pathlib import Path
 
-    from gankit.scaffold import WRITTEN, create, flag
+    from gankit.scaffold import WRITTEN, create, module, trial
 
-    create(name, kind, Path())
-    trial = {"model": f"{name} --data demo", "dataset": f"began --data {name}"}.get(
-        kind, f"began --data demo {flag(kind)} {name}{'=0.01' if kind == 'loss' else ''}"
-    )
-    steps = (f"pip install -e {name}", f"gankit run {trial}", f"gankit plugins check {name}", f"pytest {name}")
-    say(f"{name}/ is a whole package. What is in it is not yet what its name says, but {WRITTEN[kind]}.")
-    say(f"Change {name}/{name.replace('-', '_')}/{kind}.py into yours. Next:")
+    folder = create(name, kind, Path())
+    steps = (f"pip install -e {name}", f"gankit {trial(name, kind)}", f"gankit plugins check {name}", f"pytest {name}")
+    say(f"{name}/ is a whole package. What is in it is not yet what its name says, but {WRITTEN[kind]}. Written:")
+    say("\n".join(f"  {name}/{path.relative_to(folder)}" for path in sorted(folder.rglob("*")) if path.is_file()))
+    say(f"Change {name}/{module(name)}/{kind}.py into yours. Next:")
     say("\n".join(f"  {step}" for step in steps))
     say(f"Without pip, add --plugin {name} to the commands of gankit.")
 
@@ -70,12 +85,14 @@ def new(name: str, kind: str) -> None:
 @click.option(
     "--data", multiple=True, metavar="NAME:ARGUMENT", help="Argument for its data source NAME, if it needs one."
 )
+@flags("losses", "controllers", "diagnostics", "views", "set")
 @plugin_option
-def check(what: str, model: str | None, data: tuple[str, ...], plugins: tuple[str, ...]) -> int:
+def check(what: str, model: str | None, data: tuple[str, ...], plugins: tuple[str, ...], **beside: Any) -> int:
     """Test all components of a plugin against gankit's promises to its users; exit code 1 if a test fails.
 
-    PATH is a file or the folder of a package; NAME is an installed plugin.
+    PATH is a file or the folder of a package; NAME is an installed plugin. With --loss, --controller, --diagnostic,
+    --view and --set each is tested beside others, as in a run: parts that need one another are tested together.
     """
     from gankit.testing.check import check
 
-    return 0 if check(what, plugins, say, model, data) else 1
+    return 0 if check(what, plugins, say, model, data, {key: value for key, value in beside.items() if value}) else 1

@@ -44,6 +44,7 @@ def command(folder: str, as_json: bool) -> None:
 def _cells(row: Row) -> tuple[str, ...]:
     length = f" of {row.steps:,}" if row.steps is not None else ""
     step = f"{row.step:,}{length}" if row.step is not None else ""
-    best = "" if row.score is None else f"{row.score:.2f} at {row.best:,}"
+    at = f" at {row.best:,}" if row.best is not None else ""
+    best = "" if row.score is None else f"{row.score:.2f}{at}"
     started = (row.started or "")[:16].replace("T", " ")
     return row.path, row.model or "", row.state or "", step, row.verdict or "", best, started

@@ -46,6 +46,7 @@ class Comparison:
         self.noticed: dict[str, float] = {}  # folder of a run -> time of its last notice
         self.jobs = 1
         self.estimated = False  # whether the time of the whole was told
+        self.measuring = 0.0  # seconds that the last run's measuring took; 0 before the first
         self.looked = 0.0  # when it was last tried
         self.redraw_at = 0.0  # when report.html may be drawn again
 
@@ -150,7 +151,8 @@ class Comparison:
             left = self.left()
             if left is not None:
                 self.estimated = True
-                self.watcher.notice(f"the whole comparison takes about {words(left)} more, without the measuring")
+                without = "" if self.measuring else ", without the measuring"
+                self.watcher.notice(f"the whole comparison takes about {words(left)} more{without}")
         if now - self.noticed.setdefault(row["folder"], now) < EVERY or not (path / "config.json").exists():
             return
         self.noticed[row["folder"]] = now
@@ -169,9 +171,10 @@ class Comparison:
         return f"{over} of {len(runs)} runs are done" + (f", about {words(left)} left" if left else "")
 
     def left(self) -> float | None:
-        """Seconds of training until all runs are done, by the pace so far; None before a run has made PACE steps.
+        """Seconds until all runs are done, by the pace so far; None before a run has made PACE steps.
 
-        A run whose model has no pace yet counts by the mean of the others', for as many pictures.
+        The measuring counts once a run is measured. A run whose model has no pace yet counts by the mean of the
+        others', for as many pictures.
         """
         budget, done = self.plan["budget"], {row["folder"]: self._done(row) for row in self.plan["runs"]}
         paces: dict[str, list[float]] = {}  # seconds a picture, by model
@@ -191,7 +194,8 @@ class Comparison:
                 goal = steps_of(arm, self.plan["images"])
                 pace = means.get(arm.name, sum(means.values()) / len(means))
                 left += max(goal - steps, 0) * arm.pictures_a_step * pace
-        return left / self.jobs
+        unmeasured = sum("measures" not in row and "unmeasured" not in row for row in self.plan["runs"])
+        return left / self.jobs + unmeasured * self.measuring
 
     def _done(self, row: Row) -> tuple[int, float]:
         """The steps that a run has made, and their seconds."""
@@ -222,6 +226,7 @@ class Comparison:
 
         request = self.plan["asked"]
         row.pop("unmeasured", None)
+        began = time.monotonic()
         try:
             evaluation = evaluate(run, step=step, n=request["samples"], fid=request["fid"], plugins=self.plugins)
         except Exception as error:  # points, non-finite numbers, no memory: the other runs go on
@@ -229,6 +234,7 @@ class Comparison:
             return
         row["measures"] = {name: one.value for name, one in evaluation.measures.items()}
         row["measured_step"] = step
+        self.measuring = time.monotonic() - began
         self.plan["about"] = {
             name: {"better": one.better, "space": one.space, "against": one.against, "ceiling": one.ceiling}
             for name, one in evaluation.measures.items()

@@ -20,9 +20,15 @@ from gankit.options import validate
 
 
 def read_file(
-    path: str | Path, plugins: Sequence[str] = (), catalogue: Catalogue | None = None, model: str | None = None
+    path: str | Path,
+    plugins: Sequence[str] = (),
+    catalogue: Catalogue | None = None,
+    model: str | None = None,
+    default: str | None = None,
 ) -> RunRequest:
     """The request in a TOML file or a run's config.json. Its model, if it names one, is `model["name"]`.
+
+    `model`: the only one that the file may be for. `default`: whose settings the file has if it names none.
 
     A TOML file has fields of `RunConfig` by any spelling, settings of the model (of `model`, or of the file's own) at
     its top or in [model], lists or tables of components. The file may list the `plugins` that it needs, but only
@@ -38,12 +44,14 @@ def read_file(
     named = own.get("name") if isinstance(own, Mapping) else None
     if model and named and named != model:
         raise UserError(f"--config {path} is for model {named!r}, and the model is {model!r}")
-    name = model or named
+    name = model or named or default
     fields = catalogue.get("models", name).Settings.model_fields if catalogue and isinstance(name, str) else ()
     try:
         return RunRequest(**by_home(table, fields))
     except ValueError as error:  # a name with a NUL
         raise UserError(f"--config {path} is no TOML file: {error}") from None
+    except UserError as error:
+        raise UserError(f"--config {path}: {error}") from None
 
 
 def _read(path: str | Path) -> tuple[dict[str, Any], bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
@@ -199,15 +199,17 @@ def nested(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(table, Mapping) for table in value.values())
 
 
-def by_home(values: Mapping[str, Any], fields: Container[str] = ()) -> dict[str, Any]:
+def by_home(values: Mapping[str, Any], fields: Collection[str] = ()) -> dict[str, Any]:
     """Values by the names that `RunRequest` has, however they are spelled. Settings of a model (`fields`) and
-    COMPONENT.FIELD are under `set`. Raises `UserError` for a name that is given twice.
+    COMPONENT.FIELD are under `set`. Raises `UserError` for a name that is unknown or given twice.
     """
     result: dict[str, Any] = {}
     own: dict[str, Any] = {}
     for key, value in values.items():
         name = meant(key, fields)
-        plain = name in RunRequest.model_fields or (name not in fields and "." not in name)
+        plain = name in RunRequest.model_fields
+        if not plain and name not in fields and "." not in name:
+            raise UserError(f"unknown option {key!r}{nearest(name, (*RunRequest.model_fields, *fields))}")
         if name in (result if plain else own):
             raise UserError(f"{name} is given twice, once as {key!r}: leave one out")
         (result if plain else own)[name] = value

@@ -224,9 +224,13 @@ class _Parts:
     def _refuse_left_over(self, names: list[str], values: Mapping[str, Any]) -> None:
         """Refuse a COMPONENT.FIELD that fits no component of this run, or two of one name."""
         for name in names:
-            kinds = [KINDS[kind][0] for kind, table in values.items() if name in table]
+            kinds = [kind for kind, table in values.items() if name in table]
             if len(kinds) > 1:
-                raise UserError(f"--set {name}.…: in this run a {' and a '.join(kinds)} have the name {name!r}")
+                words = " and a ".join(KINDS[kind][0] for kind in kinds)
+                raise UserError(
+                    f"--set {name}.…: in this run a {words} have the name {name!r}: say which in a file for --config, "
+                    f"under {' or '.join(f'[{kind}.{name}]' for kind in kinds)}"
+                )
         if self.dotted:
             name = next(iter(self.dotted))
             active = [component for table in values.values() for component in table]

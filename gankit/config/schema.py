@@ -113,7 +113,7 @@ def flags_of(settings: type[BaseModel]) -> dict[str, Flag]:
 
 SIZES: Mapping[str, tuple[int, int]] = {  # what `auto` is without a GPU, and with one
     "image_size": (32, 64),
-    "batch_size": (16, 16),
+    "batch_size": (32, 32),
     "steps": (20_000, 100_000),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,7 @@ class Series:
     smooth: Line | None
     abandoned: list[Line]
     last: tuple[int, float] | None
+    keys: tuple[str, ...] = ()  # all metrics with this line, where several have the same
 
 
 @dataclass(frozen=True)
@@ -309,19 +310,22 @@ def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
     if prefix == "energy":
         return [Panel("energies", "Energies", NOTES["energy"], series)]
     if prefix == "learning_rate":
-        log = all(value is None or value > 0 for one in series for value in one.line.values)
+        log = _positive(series)
         return [Panel("rates", "Learning rates", NOTES["learning_rate"] if log else "", _merged(series), log)]
     if prefix == "term":
         return [Panel("other", "Extra loss terms", "Before their weights.", series)]
     if prefix == model:
-        return [Panel("control", s.key, s.about.note, [s], bounds=s.about.bounds) for s in series]
+        return [_told("control", s) for s in series]
     if prefix == "":
         titles = {"images_per_second": "Images a second"}
         notes = {"images_per_second": NOTES["speed"]}
         plain = [one for one in series if one.key not in JUDGED]
         return [
             *(_judged(one, *JUDGED[one.key]) for one in series if one.key in JUDGED),
-            *(Panel("other", titles.get(s.key, s.key), notes.get(s.key, s.about.note), [s]) for s in plain),
+            *(
+                Panel("other", titles[s.key], notes[s.key], [s]) if s.key in titles else _told("other", s)
+                for s in plain
+            ),
         ]
     judged = [one for one in series if one.key in JUDGED]
     if judged:
@@ -333,10 +337,23 @@ def _panels_of(prefix: str, series: list[Series], model: str) -> list[Panel]:
         averaged = [one for one in series if one not in raw]
         return _panels_of(prefix, averaged, model) + _panels_of(prefix, raw, model)
     if prefix in RATIOS:
-        log = all(value is None or value > 0 for one in series for value in one.line.values)
-        return [Panel("judged", RATIOS[prefix], NOTES[prefix], series, log, level=1.0)]
+        return [Panel("judged", RATIOS[prefix], NOTES[prefix], series, _positive(series), level=1.0)]
     title = f"{prefix}, bare generator" if raw else prefix
-    return [_beside(_title(title, group, series), group) for group in _by_scale(series)]
+    charts = dict.fromkeys(one.about.title for one in series if one.about.title)
+    declared = [_beside(chart, [one for one in series if one.about.title == chart]) for chart in charts]
+    others = [one for one in series if not one.about.title]
+    return declared + [_beside(_title(title, group, series), group) for group in _by_scale(others)]
+
+
+def _positive(series: list[Series]) -> bool:
+    """Whether a logarithmic scale can show them."""
+    return all(value is None or value > 0 for one in series for value in one.line.values)
+
+
+def _told(kind: str, one: Series) -> Panel:
+    """The panel of one metric, as its `Curve` says."""
+    log = one.about.log and _positive([one])
+    return Panel(kind, one.about.title or one.key, one.about.note, [one], log, one.about.bounds)
 
 
 def _judged(one: Series, title: str, note: str, level: float) -> Panel:
@@ -347,7 +364,8 @@ def _beside(title: str, group: list[Series]) -> Panel:
     """A panel of a diagnostic, with the note of a single reading, and with bounds that all readings share."""
     bounds = {one.about.bounds for one in group}
     note = group[0].about.note if len(group) == 1 else ""
-    return Panel("diagnostic", title, note, group, bounds=bounds.pop() if len(bounds) == 1 else (None, None))
+    log = all(one.about.log for one in group) and _positive(group)
+    return Panel("diagnostic", title, note, group, log, bounds.pop() if len(bounds) == 1 else (None, None))
 
 
 def _title(prefix: str, group: list[Series], whole: list[Series]) -> str:
@@ -372,8 +390,8 @@ def _merged(series: list[Series]) -> list[Series]:
     for one in series:
         for n, other in enumerate(merged):
             if other.line == one.line:
-                names = f"{other.name} and {one.name}"
-                merged[n] = Series(other.key, names, Curve(), other.line, other.smooth, other.abandoned, other.last)
+                keys = (*(other.keys or (other.key,)), one.key)
+                merged[n] = replace(other, name=f"{other.name} and {one.name}", about=Curve(), keys=keys)
                 break
         else:
             merged.append(one)

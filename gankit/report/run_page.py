@@ -72,7 +72,13 @@ def _context(story: Story) -> dict[str, Any]:
         "alarms": _alarms(story),
         "curves": curves,
         "charts": _charts(drawn, errors, curves),
-        "latest": [(s.key, words.number(s.last[1]), s.last[0]) for panel in drawn for s in panel.series if s.last],
+        "latest": [
+            (key, words.number(s.last[1]), s.last[0])
+            for panel in drawn
+            for s in panel.series
+            if s.last
+            for key in s.keys or (s.key,)
+        ],
         "neighbours": near,
         "animation_gif": story.run.animation_path.is_file(),
         "errors": errors,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from gankit.catalogue import Catalogue
-from gankit.config.schema import RunConfig
+from gankit.catalogue import GROUP, Catalogue, Plugin
+from gankit.config.schema import TABLES, RunConfig
 from gankit.device import describe
 from gankit.errors import UserError
 from gankit.options import Curve
@@ -31,7 +35,7 @@ def environment(resolved: RunConfig, catalogue: Catalogue, command: str | None) 
         "device": describe(resolved.device),
         "threads": torch.get_num_threads(),
         "plugins": [
-            {"name": p.name, "distribution": p.distribution, "version": p.version}
+            {"name": p.name, "distribution": p.distribution, "version": p.version, "sha256": _digest(p)}
             for p in catalogue.plugins
             if not p.broken
         ],
@@ -77,6 +81,37 @@ def another_machine(run: RunFolder, resolved: RunConfig) -> str:
     other = [f"{key} was {old.get(key)}, is {value}" for key, value in now.items() if old.get(key) != value]
     words = "; ".join(other)
     return f"warning: the numbers will differ in the last bits from an unbroken run ({words})" if other else ""
+
+
+def edited(run: RunFolder, resolved: RunConfig, catalogue: Catalogue) -> list[str]:
+    """A warning for each plugin of others whose code has changed since the run's last start, if the run uses it."""
+    old = run.environment
+    listed = [start.get("plugins") for start in (old, *(old.get("resumes") or ())) if isinstance(start, Mapping)]
+    known: dict[Any, Any] = {}
+    for entry in (entry for one in listed if isinstance(one, list) for entry in one if isinstance(entry, Mapping)):
+        known[entry.get("name"), entry.get("distribution")] = entry.get("sha256")
+    named = {"models": [resolved.model["name"]], **{kind: list(getattr(resolved, kind)) for kind in TABLES}}
+    used = [p for kind, names in named.items() for name in names for p in catalogue.kind(kind).get(name, (0, ()))[1]]
+    return [
+        f"warning: the code of plugin {plugin.name!r} ({plugin}) has changed since the run's last start: the steps "
+        "from here on follow the new one"
+        for plugin in {id(one): one for one in used}.values()
+        if known.get((plugin.name, plugin.distribution)) not in (None, _digest(plugin))
+    ]
+
+
+def _digest(plugin: Plugin) -> str | None:
+    """SHA-256 of a plugin's Python files; None for gankit's own, whose version says it, and without files."""
+    path = Path(plugin.where).expanduser()
+    if plugin.distribution == GROUP:
+        return None
+    with suppress(OSError, ImportError, ValueError):
+        if path.suffix != ".py":
+            spec = importlib.util.find_spec(plugin.where)
+            path = Path((spec and spec.origin) or "")
+        files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return None
 
 
 def command_line() -> str:

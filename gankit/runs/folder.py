@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit import files
-from gankit.errors import UserError
+from gankit.errors import UserError, nearest
 from gankit.files import replacing
 from gankit.runs.score import SCORE, Looks, best, recorded
 
@@ -35,6 +35,7 @@ UNFINISHED = re.compile(  # what `files.replacing` writes before it renames
     rf"[.][0-9a-f]{{8}}[.]({'|'.join(map(re.escape, (*OBJECTS, *LINES, *_DRAWN)))}|[0-9]{{6,18}}[.]png)"
 )
 MOST_STEPS = 10**18  # as many digits as the name of a checkpoint has
+LAST = "last"  # as a run: the newest one below runs/
 COVERAGE = "mode-collapse/coverage"  # the metric for a run's coverage, measured during the run
 
 
@@ -99,6 +100,14 @@ def to_resume(folder: Path, plugins: Sequence[object]) -> str:
     return shlex.join(["gankit", "resume", str(folder), *flags])
 
 
+def near(folder: Path) -> str:
+    """A suffix for an error message: the run of a similar name, beside the folder or below runs/, or `last`."""
+    with suppress(OSError):
+        beside = [path.parent for place in (folder.parent, Path("runs")) for path in place.glob("*/config.json")]
+        return nearest(str(folder), [LAST, *map(str, beside)])
+    return ""
+
+
 class FolderGone(Exception):
     """A run folder was deleted, or moved to an unknown place, during its training."""
 
@@ -111,7 +120,10 @@ class RunFolder:
         self._held: int | None = None
         if not (self.folder / "config.json").is_file():
             what = "is no run folder (it has no config.json)" if self.folder.is_dir() else "does not exist"
-            raise UserError(f"run folder {self.folder} {what}: give the folder that `gankit run` printed")
+            raise UserError(
+                f"run folder {self.folder} {what}{near(self.folder)}: give the folder that `gankit run` printed, or "
+                f"`{LAST}` for the newest below runs/"
+            )
 
     @classmethod
     def create(cls, out: str | Path | None, model: str) -> Path:

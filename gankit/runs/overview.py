@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gankit.errors import UserError
 from gankit.files import fcntl, opened
-from gankit.runs.folder import COVERAGE, RunFolder
-from gankit.runs.score import Looks, best
+from gankit.runs.folder import COVERAGE, LAST, RunFolder
+from gankit.runs.score import SCORE, Looks, best, recorded
 from gankit.runs.verdict import copies_of, last_state, open_alarm, verdict
 
 
@@ -31,7 +31,7 @@ class Row(BaseModel):
     steps: int | None = None  # total length
     health: str | None = None  # "well", an alarm's kind, or None without a verdict
     verdict: str | None = None  # in a few words, as the report has it
-    score: float | None = None  # of the best checkpoint
+    score: float | None = None  # of the best checkpoint, or of the best look where no checkpoint has one
     best: int | None = None  # its step
     coverage: float | None = None  # the averaged generator's best, by mode-collapse
     coverage_step: int | None = None
@@ -49,9 +49,6 @@ def overview(folder: str | Path) -> list[Row]:
     rows = [_row(path) for path in _run_folders(top)]
     rows.sort(key=lambda row: row.started or "", reverse=True)
     return sorted(rows, key=lambda row: row.error is not None)
-
-
-LAST = "last"  # as a run: the newest one
 
 
 def standing_for(run: str | Path) -> Path:
@@ -94,7 +91,7 @@ def _row(path: Path) -> Row:
         coverage, at = max(covered, default=(None, None))
         metrics = looks.lines
         scores = run.scores(metrics)
-        top = best(scores)
+        top, looks_at = best(scores), scores or {step: line[SCORE] for step, line in recorded(metrics).items()}
         return Row(
             path=str(path),
             model=config["model"].get("name"),
@@ -104,7 +101,7 @@ def _row(path: Path) -> Row:
             steps=config.get("steps"),
             health=_health(run, result, alarms),
             verdict=verdict(run, metrics, alarms, result, copies_of(run)).word,
-            score=None if top is None else scores[top],
+            score=max(looks_at.values(), default=None),
             best=top,
             coverage=coverage,
             coverage_step=at,

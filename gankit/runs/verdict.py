@@ -23,6 +23,7 @@ VARIETY = ((0.8, "varied"), (0.5, "somewhat varied"), (0.0, "of little variety")
 DETAIL = ((0.9, "clean"), (0.7, "rough in detail"), (0.4, "rough"), (0.0, "hardly formed"))
 JUDGED = 60  # training pictures that the looks at the samples need: 20 of them stand in for other real ones
 COPIES = 0.05  # a share of copies that the headline names
+BEGUN = 0.1  # of the steps: a training that has made fewer is only begun
 RECENT = 0.75  # a best score after this share of the steps says that it still got better
 
 
@@ -67,11 +68,12 @@ def verdict(
         return Verdict("Not judged: too few pictures", "not judged", (why, *because), shown)
     if not scored:
         return Verdict("Not judged yet", "not judged yet", (_unjudged(metrics), *because), following)
-    word, share = _words(parts(scored[-1]) or {}), _share(copies or {})
-    if share is not None and share >= COPIES:
+    word, (share, chance) = _words(parts(scored[-1]) or {}), _shares(copies or {})
+    if share is not None and share >= COPIES and share > chance:
         word = f"{share:.0%} copies, {word}"
+    begun = _only_begun(scored[-1]["step"], config.get("steps"), result)
     headline = f"{word[0].upper()}{word[1:]}: score {scored[-1][SCORE]:.2f}, where other real pictures have 1"
-    return Verdict(headline, word, tuple(because), following, judged=True)
+    return Verdict(f"{begun}{headline}", word, tuple(because), following, judged=True)
 
 
 def open_alarm(
@@ -135,17 +137,19 @@ def _score(scored: Sequence[Mapping[str, Any]], saved: Mapping[int, float]) -> l
     return sentences
 
 
-def _share(copies: Mapping[str, Any]) -> float | None:
-    count, of = copies.get("copies"), copies.get("samples")
-    return count / of if isinstance(count, int) and isinstance(of, int) and of > 0 else None
+def _shares(copies: Mapping[str, Any]) -> tuple[float | None, float]:
+    """The share of copies, and the one up to which chance explains it; an older neighbours.json has only the first."""
+    count, of, chance = copies.get("copies"), copies.get("samples"), copies.get("chance")
+    share = count / of if isinstance(count, int) and isinstance(of, int) and of > 0 else None
+    return share, chance if isinstance(chance, float) else 0.01
 
 
 def _copies(copies: Mapping[str, Any]) -> list[str]:
-    share = _share(copies)
+    share, chance = _shares(copies)
     if share is None:
         return ["Nobody looked for copies of training pictures yet."]
     found = f"{copies['copies']:,} of {copies['samples']:,} samples are as near to a training picture as a copy"
-    return [f"{found}; among real pictures it is 1 in 100."]
+    return [f"{found}; up to {chance:.0%} chance explains."]
 
 
 def _alarms(alarms: Sequence[Mapping[str, Any]], watched: bool) -> str:
@@ -154,6 +158,12 @@ def _alarms(alarms: Sequence[Mapping[str, Any]], watched: bool) -> str:
     count, last = len(alarms), alarms[-1]
     many = "1 alarm was" if count == 1 else f"{count:,} alarms were"
     return f"{many} raised, the last at step {last['step']:,} ({last.get('kind') or 'an alarm'})."
+
+
+def _only_begun(step: int, steps: Any, result: Mapping[str, Any]) -> str:
+    """What to say before a low score that means nothing yet, or ""."""
+    early = isinstance(steps, int) and step < BEGUN * steps and result.get("reason") != "steps"
+    return f"Only begun, step {step:,} of {steps:,}. " if early else ""
 
 
 def _too_few(run: RunFolder) -> int:

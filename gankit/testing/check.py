@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,11 +16,17 @@ from gankit.testing.subject import Failed, Subject
 
 
 def check(
-    name: str, plugins: Sequence[str], say: Callable[[str], None], model: str | None = None, data: Sequence[str] = ()
+    name: str,
+    plugins: Sequence[str],
+    say: Callable[[str], None],
+    model: str | None = None,
+    data: Sequence[str] = (),
+    beside: Mapping[str, Any] | None = None,
 ) -> bool:
     """Check every component of the plugin `name`: a file, a package's folder, or an installed plugin.
 
-    `data`: NAME:ARGUMENT for each data source that needs an argument. `say` receives a line for each check, and advice
+    `data`: NAME:ARGUMENT for each data source that needs an argument. `beside`: what each is tested with, as options of
+    `gankit.run`. `say` receives a line for each check, and advice
     for each failure. Returns whether all checks passed.
     """
     arguments = {source.partition(":")[0]: {"data": source} for source in data}
@@ -37,8 +44,8 @@ def check(
                 say(f"  FAIL  it cannot be loaded: {plugin.broken}")
                 say("        do: mend what the line names; GANKIT_STRICT=1 gankit plugins list shows the traceback")
             for subject in _subjects(catalogue, plugin, [*plugins, *_not_installed(checked)], model):
-                if subject.kind == "datasets":
-                    subject.options = arguments.get(subject.name, {})
+                own = arguments.get(subject.name, {}) if subject.kind == "datasets" else {}
+                subject.options = {**(beside or {}), **own}
                 with tempfile.TemporaryDirectory(prefix="gankit-check-") as folder:
                     subject.folder = Path(folder)
                     good, bad = _run(subject, say)

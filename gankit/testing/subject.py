@@ -13,7 +13,7 @@ from torch import Tensor
 from gankit.catalogue import KINDS, Catalogue
 from gankit.config.request import RunRequest, merge
 from gankit.config.resolve import resolve
-from gankit.config.schema import RunConfig
+from gankit.config.schema import COMPONENTS, RunConfig
 from gankit.data.batches import Batches
 from gankit.errors import TrainingError, UserError
 from gankit.runs.folder import RunFolder, write_json
@@ -120,8 +120,11 @@ class Subject:
             "reactions": {"on_alarm": self.name},
             "datasets": {"data": self.name},
         }
-        joined = ways.get(self.kind, {self.kind: [self.name]})
-        options = merge(SMALL, joined, {"steps": 0}, self.options, more)
+        joined = ways.get(self.kind, {self.kind: {self.name: {}}})
+        beside = {**self.options}
+        for key in beside.keys() & set(COMPONENTS):  # tables, which `merge` joins
+            beside[key] = beside[key] if isinstance(beside[key], Mapping) else {one: {} for one in beside[key]}
+        options = merge(SMALL, joined, {"steps": 0}, beside, more)
         return resolve(model, RunRequest(**options), self.catalogue)
 
     def _assemble(self, model: str, more: Mapping[str, Any]) -> tuple[Training, Batches]:

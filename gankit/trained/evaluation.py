@@ -249,22 +249,18 @@ class _Comparison:
         return {f"kid-{space.name}": kid, "fid" if fid else f"frechet-{space.name}": frechet}
 
     def cleanliness(self) -> dict[str, Measure]:
-        """Noise, flat places, plain ground and fine detail at the pictures' own size."""
+        """Noise, flat places, plain ground and fine detail at the pictures' own size, over the real pictures' own."""
         colour = ground_colour(self.real.map(edge, self.sides.real))
         if colour is None:
             self.notes.append(
                 f"the real pictures share no plain ground (one colour for at least {SHARED:.0%} of their outermost "
                 "pixels), so how plain the samples' ground is was not measured"
             )
-        real = over_set(self.real.map(partial(per_picture, colour=colour), self.sides.real))
-        fake = over_set(per_picture(self.samples, colour))
-        fake["fine"], real["fine"] = (
-            over_real(fake, real)["fine"],
-            over_real(real, real)["fine"],
-        )  # an energy alone says little
-        space = self.native_space
-        sizes = self.sides.real.stop - self.sides.real.start, len(self.samples)
-        return {name: self._measure(one, real[name].value, "nearer", space, sizes) for name, one in fake.items()}
+        rows = partial(per_picture, colour=colour)
+        real = self.real.map(rows, self.sides.real)
+        ratios = over_real(over_set(rows(self.samples)), over_set(real))
+        sizes = len(real), len(self.samples)
+        return {name: self._measure(ratio, 1.0, "nearer", self.native_space, sizes) for name, ratio in ratios.items()}
 
     def diversity(self) -> dict[str, Measure]:
         """The mean of 1 − MS-SSIM over pairs of samples."""

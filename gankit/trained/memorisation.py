@@ -167,7 +167,7 @@ def draw_neighbours(run: RunFolder) -> Path | None:
     near = copies(samples, train, held_out, looked, HELD_OUT, run.config.get("mirror") is True)
     record: dict[str, Any] = {"step": step, "looked": near.looked, "train": len(train), "held_out": near.held_out}
     if near.held_out:
-        record |= {"copies": int(near.copy.sum()), "samples": len(samples)}
+        record |= {"copies": int(near.copy.sum()), "samples": len(samples), "chance": near.chance}
     sheet = Image.fromarray(grid(beside(samples, train, near.place, near.mirrored)).numpy())
     with replacing(run.neighbours_path) as written:
         sheet.save(written, format="PNG")

@@ -21,7 +21,7 @@ from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.device import choose_device
 from gankit.errors import UserError
-from gankit.runs.folder import RunFolder
+from gankit.runs.folder import RunFolder, near
 from gankit.trained.sampling import Rebuilt, rebuild
 from gankit.trained.scored import Scored, of_pictures, of_run
 
@@ -86,7 +86,7 @@ def collect(
     if (folder / "config.json").is_file():
         return _of_run(RunFolder(folder), data, step, n, averaged, plugins, catalogue)
     if not folder.is_dir():
-        raise UserError(f"{folder} is neither a run folder nor a folder of pictures: give one of the two")
+        raise UserError(f"{folder} is neither a run folder nor a folder of pictures{near(folder)}: give one of the two")
     if (folder / "comparison.json").is_file():
         raise UserError(f"{folder} is a comparison: its runs are below {folder / 'runs'}; evaluate one of them")
     if step is not None or not averaged:

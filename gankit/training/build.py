@@ -15,10 +15,10 @@ from gankit.config.resolve import shared
 from gankit.config.schema import RunConfig
 from gankit.data.batches import seed_of
 from gankit.device import memory
-from gankit.errors import UserError
+from gankit.errors import UserError, nearest
 from gankit.model import Model
 from gankit.options import validate
-from gankit.training.state import WEIGHTS, Training, Views
+from gankit.training.state import RATE, WEIGHTS, Displaced, Training, Views
 
 
 def build_model(
@@ -32,6 +32,7 @@ def build_model(
     cls = catalogue.get("models", name)
     settings = {key: value for key, value in config.model.items() if key != "name"}
     model = cls(validate(cls.Settings, settings, f"model {name!r}", "setting"), shape, classes)
+    model.steps = config.steps
     views = Views([_component(catalogue, "views", view, table) for view, table in config.views.items()])
     pairs = [
         _component(
@@ -83,7 +84,12 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         # Convolutions are faster so, and their gradients have this layout: fused Adam silently computes wrong
         # weights where a gradient's strides differ from its weight's.
         network.to(memory_format=torch.channels_last)
-    controllers = _controllers(config, model, catalogue)
+    optimizers = {
+        name: terms[name][1].optimizer(parameters) if name in terms else model.optimizer(name, parameters)
+        for name, parameters in ((name, list(network.parameters())) for name, network in networks.items())
+    }
+    model.initial = _initial(model, optimizers, terms)
+    controllers, displaced = _controllers(config, model, catalogue)
     remaining = {name: config.controllers[name] for name in controllers}
     return Training(
         config=config.model_copy(update={"controllers": remaining}).with_yielding(()),
@@ -91,11 +97,9 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         device=device,
         networks=networks,
         averaged=copy.deepcopy(networks["generator"]).requires_grad_(False),
-        optimizers={
-            name: terms[name][1].optimizer(parameters) if name in terms else model.optimizer(name, parameters)
-            for name, parameters in ((name, list(network.parameters())) for name, network in networks.items())
-        },
+        optimizers=optimizers,
         controllers={name: controller.to(device) for name, controller in controllers.items()},
+        displaced=displaced,
         terms=terms,
         view=view,
         diagnostics={
@@ -105,10 +109,41 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
     )
 
 
-def _controllers(config: RunConfig, model: Model, catalogue: Catalogue) -> dict[str, Controller]:
-    """One controller for each knob: the user's replace the model's. Raises `UserError` for two of the user's."""
+class _Knobs(dict[str, float]):
+    """Knobs by name; an unknown one is refused with the nearest."""
+
+    def __missing__(self, knob: str) -> float:
+        raise UserError(f"this run has no knob {knob!r}{nearest(knob, self)}. There are: {', '.join(self)}")
+
+
+def _initial(
+    model: Model, optimizers: Mapping[str, torch.optim.Optimizer], terms: Mapping[str, tuple[float, LossTerm]]
+) -> Mapping[str, float]:
+    """The value of every knob that needs no controller, by name."""
+    knobs = _Knobs()
+    for name, optimizer in optimizers.items():
+        knobs[f"{RATE}{name}"] = optimizer.defaults["lr"] if name in terms else model.learning_rate(name)
+        for one, decay in enumerate(optimizer.defaults.get("betas") or (), 1):
+            knobs[f"beta{one}/{name}"] = decay
+    knobs |= {f"weight/{name}": weight for name, (weight, _) in terms.items()} | {"ema": model.settings.ema}
+    for name in model.knobs:
+        value = getattr(model.settings, name, None)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"model {model.name!r}: {name!r} is among its knobs and is no setting with a number")
+        knobs[name] = value
+    return knobs
+
+
+def _controllers(
+    config: RunConfig, model: Model, catalogue: Catalogue
+) -> tuple[dict[str, Controller], dict[str, Displaced]]:
+    """One controller for each knob, and those of the model's own in whose place one of the user's is.
+
+    Raises `UserError` for two of the user's, and for a setting of one that is displaced.
+    """
     driver: dict[str, str] = {}
     kept: dict[str, Controller] = {}
+    displaced: dict[str, Displaced] = {}
     for name, table in config.controllers.items():  # the user's come first
         cls = catalogue.get("controllers", name)
         controller = cls(cls.Options(**table), model)
@@ -118,7 +153,15 @@ def _controllers(config: RunConfig, model: Model, catalogue: Catalogue) -> dict[
         if not taken:
             kept[name] = controller
             driver |= dict.fromkeys(controller.drives, name)
-    return kept
+            continue
+        displaced[name] = Displaced(driver[taken[0]], tuple(k for k in controller.drives if k not in driver))
+        unread = [key for key in config.requested.get("set", {}) if key.startswith(f"{name}.")]
+        if unread:
+            raise UserError(
+                f"--set {unread[0]}=… would be read by nothing: controller {driver[taken[0]]!r} drives {taken[0]!r} "
+                f"in place of {name!r}. Leave out one of the two"
+            )
+    return kept, displaced
 
 
 def _component(catalogue: Catalogue, kind: str, name: str | None, table: Mapping[str, Any]) -> Any:

@@ -78,6 +78,7 @@ class Watch:
         self.looked: dict[str, int] = {}  # diagnostic -> the step of its last reading
         self.began = perf_counter()
         self.took: dict[str, float] = {}  # diagnostic -> the seconds of its readings since then
+        self.unread: set[str] = set()  # readings that a controller follows and no look gave
         self.over_budget: set[str] = set()  # diagnostics with a warning about their time
 
     def all_well(self, number: int) -> bool:
@@ -96,8 +97,23 @@ class Watch:
         decided = self.react(look.alarms)
         line |= look.values
         self.training.score = score(line)
+        self._tell(look)
         self.recorder.write(line if self.training.score is None else line | {SCORE: self.training.score})
         return decided
+
+    def _tell(self, look: Look) -> None:
+        """Tell the controllers the readings; warn once of one that its diagnostic does not give."""
+        training, number = self.training, self.training.number
+        training.tell(look.values | ({} if training.score is None else {SCORE: training.score}))
+        for name, controller in training.controllers.items():
+            for reading in controller.follows:
+                due = self.looked.get(reading.partition("/")[0]) == number
+                if due and reading not in look.values and reading not in self.unread:
+                    self.unread.add(reading)
+                    self.watcher.notice(
+                        f"warning: controller {name!r} follows {reading!r}, which its diagnostic did not give at step "
+                        f"{number:,}: the controller hears nothing until it does"
+                    )
 
     # Looking.
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from gankit.components import Controller, LossTerm
 from gankit.data.batches import Batches
-from gankit.errors import UserError, in_one_line
-from gankit.model import Model, Step
+from gankit.errors import UserError, in_one_line, nearest
+from gankit.model import Losses, Model, Step
+from gankit.runs.score import SCORE
 from gankit.training.pictures import looking
 from gankit.training.state import LOOKING, Training
 
@@ -55,18 +56,19 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
             _refuse_no_gradient(names, values, terms, training.model)
             readings |= values
         _refuse_blind(training, step)
-    training.start = {f"learning_rate/{name}": rate for name, rate in training.rates.items()}
-    training.start |= {name: float(value.detach()) for name, value in readings.items()}
-    used = knobs.read | {f"learning_rate/{network}" for network in training.networks}
+    training.start = training.rates | {name: float(value.detach()) for name, value in readings.items()}
+    used = knobs.read | (training.model.initial.keys() - set(training.model.knobs))
     for name, controller in training.controllers.items():
-        _refuse_idle(name, controller, used, readings, training.model)
+        _refuse_idle(name, controller, used, training.model)
+        _refuse_unled(name, controller, readings, training)
 
 
 def _first_step(training: Training, batches: Batches, names: tuple[str, ...], knobs: Mapping[str, Tensor]) -> Step:
     """The first step's `Step` for the update of the networks `names`."""
     real, labels = batches(1, 0)
     noise = training.model.latents(len(real), training.device)
-    return Step(training.model, 1, names, real, labels, noise, training.callables(), knobs, training.view)
+    networks, sloped = training.callables(), training.sloped(names)
+    return Step(training.model, 1, names, real, labels, noise, networks, knobs, training.view, sloped=sloped)
 
 
 def _values(
@@ -87,8 +89,20 @@ def _values(
             f"--view: model {model.name!r} cannot tell D the labels of {training.view.together} items shown as "
             f"one ({error})"
         ) from None
+    if not isinstance(losses, Losses):
+        raise UserError(
+            f"losses of model {model.name!r} returns {type(losses).__name__}: it must return "
+            "gankit.Losses({network: its loss, …}, {reading: its value, …})"
+        )
     values = {f"loss/{network}": loss for network, loss in losses.by_network.items()} | losses.readings
-    values |= {f"term/{name}": term(step) for name, (_, term) in terms.items() if term.network in names}
+    for name, (_, term) in terms.items():
+        if term.network in names:
+            try:
+                values[f"term/{name}"] = term(step)
+            except KeyError as error:
+                if error.args[0] not in knobs.read - knobs.keys():
+                    raise
+                raise UserError(f"--loss {name}: it needs a controller for {error}, and none here drives it") from None
     return values | {f"loss/{name}": terms[name][1].own_loss(step) for name in training.critics if name in names}
 
 
@@ -105,18 +119,42 @@ def _refuse_blind(training: Training, step: Step) -> None:
             )
 
 
-def _refuse_idle(name: str, controller: Controller, used: set[str], readings: dict[str, Tensor], model: Model) -> None:
-    """Raise for a controller whose knob the model never reads, or whose reading it does not give."""
+def _refuse_idle(name: str, controller: Controller, used: set[str], model: Model) -> None:
+    """Raise for a controller whose knob nothing reads."""
     idle = [knob for knob in controller.drives if knob not in used]
     if idle:
-        raise UserError(f"--controller {name}: it drives {idle[0]!r}, which model {model.name!r} does not use")
+        raise UserError(
+            f"--controller {name}: it drives {idle[0]!r}, which model {model.name!r} does not use"
+            f"{nearest(idle[0], used)}. It uses: {', '.join(sorted(used))}"
+        )
+
+
+def _refuse_unled(name: str, controller: Controller, readings: Mapping[str, Tensor], training: Training) -> None:
+    """Raise for a controller that asks for readings that nothing gives, or keeps its state where none is saved."""
+    for reading in controller.follows:
+        diagnostic = reading.partition("/")[0]
+        if reading != SCORE and diagnostic not in training.diagnostics:
+            raise UserError(
+                f"--controller {name}: it follows {reading!r}, and no diagnostic {diagnostic!r} is on: "
+                f"add --diagnostic {diagnostic}"
+            )
     updated = copy.deepcopy(controller)
     try:
-        updated.update(1, readings)
+        own = updated.update(1, readings) or {}
     except KeyError as error:
         raise UserError(
-            f"--controller {name}: it needs the reading {error}, which {model.name!r} does not give"
+            f"--controller {name}: it needs the reading {error}, which {training.model.name!r} does not give; "
+            "those of diagnostics come to `observe`"
         ) from None
+    for key, value in own.items():
+        _refuse_no_scalar(f"{name}/{key}", value, training.model)
+    if controller.follows:
+        try:
+            updated.observe(1, dict.fromkeys(controller.follows, 0.5))
+        except KeyError as error:
+            raise UserError(
+                f"--controller {name}: its `observe` needs the reading {error}, which is not in its `follows`"
+            ) from None
     _refuse_unsaved(name, controller, updated)
 
 
@@ -178,10 +216,11 @@ def _refuse_unmet(name: str, term: LossTerm, step: Step, training: Training) -> 
     model = training.model
     if term.network not in training.networks.keys() - set(training.critics):
         raise UserError(f"--loss {name}: model {model.name!r} has no network {term.network!r} to add it to")
-    unknown = term.needs - {"code", "code as wide as the latent"}
+    codes = {"code", "code as wide as the latent"}
+    unknown = term.needs - codes - {"slope"}
     if unknown:
         raise UserError(f"--loss {name}: it asks for {sorted(unknown)[0]!r}, which gankit does not know")
-    if not term.needs:
+    if not term.needs & codes:
         return
     code = step.judged_fake.code
     if code is None:

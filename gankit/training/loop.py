@@ -36,7 +36,8 @@ def update(
     # The batch and the latents; the networks run when a loss first reads their outputs.
     real, labels = batches(number, which)
     noise = model.latents(len(real), training.device)
-    step = Step(model, number, names, real, labels, noise, training.callables(), knobs, training.view)
+    networks, sloped = training.callables(), training.sloped(names)
+    step = Step(model, number, names, real, labels, noise, networks, knobs, training.view, sloped=sloped)
     still = [p for name, network in training.networks.items() if name not in names for p in trained(network)]
     for parameter in still:  # compute no gradient for weights that this update does not move
         parameter.requires_grad_(False)
@@ -46,7 +47,8 @@ def update(
     for term_name, (weight, term) in training.terms.items():
         if term.network in names:
             value = term(step)
-            losses.by_network[term.network] = losses.by_network[term.network] + weight * value
+            weighted = knobs.get(f"weight/{term_name}", weight) * value
+            losses.by_network[term.network] = losses.by_network[term.network] + weighted
             losses.readings[f"term/{term_name}"] = value
             if term_name in names:  # it has a network of its own
                 losses.by_network[term_name] = term.own_loss(step)
@@ -60,14 +62,22 @@ def update(
             same = gradient.stride() == parameter.stride()
             parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
     for name in names:
-        optimizer, rate = training.optimizers[name], knobs[f"learning_rate/{name}"]
-        for group in optimizer.param_groups:
-            group["lr"] = rate if group.get("fused") else float(rate)
-        optimizer.step()
+        _set(training.optimizers[name], name, knobs)
+        training.optimizers[name].step()
     for parameter in still:
         parameter.requires_grad_(True)
     readings = {f"loss/{name}": losses.by_network[name] for name in names} | losses.readings
     return {name: value.detach() for name, value in readings.items()}
+
+
+def _set(optimizer: torch.optim.Optimizer, name: str, knobs: Mapping[str, Tensor]) -> None:
+    """Set the learning rate of network `name`, and Adam's decay rates if a controller drives them."""
+    rate, decays = knobs[f"learning_rate/{name}"], [knobs.get(f"beta{one}/{name}") for one in (1, 2)]
+    for group in optimizer.param_groups:
+        group["lr"] = rate if group.get("fused") else float(rate)
+        if any(decay is not None for decay in decays):
+            pairs = zip(decays, group["betas"], strict=True)
+            group["betas"] = tuple(old if decay is None else float(decay) for decay, old in pairs)
 
 
 def trained(network: torch.nn.Module) -> list[torch.nn.Parameter]:
@@ -84,17 +94,18 @@ def step_once(training: Training, batches: Batches) -> dict[str, Tensor]:
     readings: dict[str, Tensor] = {}
     for which in range(len(training.updates)):
         readings |= update(training, batches, number, which, knobs)
-    average(training, number)
-    for controller in training.controllers.values():
-        controller.update(number, readings)
+    average(training, number, knobs.get("ema"))
+    own: dict[str, Tensor] = {}
+    for name, controller in training.controllers.items():
+        own |= {f"{name}/{key}": value for key, value in (controller.update(number, readings) or {}).items()}
     training.number = number
-    return readings | {name: value for name, value in knobs.items() if name.startswith("learning_rate/")}
+    return readings | {name: knobs[name] for name in training.logged} | own
 
 
 @torch.no_grad()
-def average(training: Training, number: int) -> None:
+def average(training: Training, number: int, driven: Tensor | None = None) -> None:
     """Update the averaged generator with the decay `ema`, a smaller one in the first steps; buffers are copied."""
-    decay = min(training.model.settings.ema, number / (number + 10))
+    decay = min(training.model.settings.ema if driven is None else float(driven), number / (number + 10))
     source, target = training.networks["generator"], training.averaged
     torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1 - decay)
     for buffer, new in zip(target.buffers(), source.buffers(), strict=True):

@@ -17,7 +17,7 @@ from gankit.data.batches import Batches
 from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.device import describe
-from gankit.errors import TrainingError, UserError, in_one_line
+from gankit.errors import TrainingError, UserError, in_one_line, nearest
 from gankit.runs.verdict import JUDGED
 from gankit.training.build import build, refuse_too_large
 from gankit.training.dry_run import refuse_misfits
@@ -28,7 +28,7 @@ _JUDGED = ("output", "code", "energy")
 
 
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
-    """Open a folder, or the data source NAME[:ARGUMENT]. Raises `UserError` for fewer pictures than a batch."""
+    """Open a folder, or the data source NAME[:ARGUMENT]. Raises `UserError` for fewer pictures than --batch-size."""
     request = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
     data = open_source(resolved.data, request, catalogue, resolved.datasets)
     if data.skipped:
@@ -43,7 +43,7 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
             f"warning: {len(data.warned)} picture{'s' * (len(data.warned) > 1)}, "
             f"first {first['file']}: {first['reason']} (all in data.json)"
         )
-    if len(data.train) < resolved.batch_size:
+    if len(data.train) < (resolved.batch_size if "batch_size" in resolved.requested else 1):
         raise UserError(
             f"{resolved.data} has {len(data.train)} pictures to train on, fewer than a batch of {resolved.batch_size}: "
             "add pictures, or use a smaller --batch-size" + (" or --holdout 0" if resolved.holdout else "")
@@ -54,12 +54,18 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
 def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Training, Batches]:
     """The training and its batches, after a dry step.
 
-    Raises `UserError` for a misfit, and `TrainingError` if the code of a model or component fails.
+    A batch size that nobody asked for is halved until there are as many pictures. Raises `UserError` for a misfit, and
+    `TrainingError` if the code of a model or component fails.
     """
+    networks: tuple[str, ...] = ()
+    batch = resolved.batch_size
+    while batch > max(1, len(data.train)):
+        batch //= 2
+    resolved = resolved.model_copy(update={"batch_size": batch})
     try:
         refuse_too_large(resolved, data.shape, catalogue, data.classes)
         training = build(resolved, data.shape, catalogue, data.classes)
-        updates = len(training.model.updates)
+        networks, updates = tuple(training.networks), len(training.model.updates)
         batches = Batches(data, resolved.batch_size, resolved.seed, training.device, resolved.mirror, updates)
         refuse_misfits(training, batches)
     except (UserError, torch.OutOfMemoryError):
@@ -74,13 +80,16 @@ def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Tra
             raise
         raise TrainingError(
             f"model {resolved.model['name']!r} failed before its first step, and nothing was written: "
-            f"{in_one_line(error)}{_hint(error)}; GANKIT_STRICT=1 shows the traceback"
+            f"{in_one_line(error)}{_hint(error, networks)}; GANKIT_STRICT=1 shows the traceback"
         ) from error
     return training, batches
 
 
-def _hint(error: Exception) -> str:
-    """What to do about a usual mistake, or nothing."""
+def _hint(error: Exception, networks: tuple[str, ...]) -> str:
+    """What to do about a usual mistake, or nothing. `networks`: their names, as far as they are built."""
+    if isinstance(error, KeyError) and networks:
+        near = nearest(str(error.args[0]), networks) if error.args else ""
+        return f"{near}; the networks are {', '.join(networks)}"
     if isinstance(error, AttributeError) and isinstance(error.obj, torch.Tensor) and error.name in _JUDGED:
         return "; a discriminator, or the model's judge, returns gankit.Judged(output=…), and here it is a plain tensor"
     return ""
@@ -107,6 +116,15 @@ def chosen(resolved: RunConfig, request: RunRequest, data: Data, training: Train
     )
 
 
+def displaced(training: Training) -> list[str]:
+    """A line for each of the model's own controllers that yields to a requested one."""
+    return [
+        f"controller {one.by!r} takes the place of {training.model.name}'s own {name!r}"
+        + (f", so nothing drives {' and '.join(one.idle)} any more" if one.idle else "")
+        for name, one in training.displaced.items()
+    ]
+
+
 FEW = 300  # pictures; docs/evidence/collapse.md: a training learned 270 by heart in 7,000 steps
 
 
@@ -124,8 +142,7 @@ def few(resolved: RunConfig, data: Data) -> str:
     unjudged += " Fewer than 20 are held out, so copies are not looked for." if len(data.held_out) < 20 else ""
     return (
         f"warning: {count} pictures are few. A model learns so few by heart and draws copies of them; more pictures "
-        f"help most.{unjudged} What helps: {'; '.join(flags)}. A larger --holdout is no help: it leaves fewer to learn "
-        "from."
+        f"help most.{unjudged} What helps: {'; '.join(flags)}. A larger --holdout leaves fewer to learn from."
     )
 
 

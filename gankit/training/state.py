@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,15 @@ from gankit.model import Judged, Model, Networks
 
 # Separate random streams: SeedSequence(seed, stream, …).
 WEIGHTS, UPDATES, LATENTS, LOOKING = 10, 11, 12, 13
+RATE = "learning_rate/"
+
+
+@dataclass(frozen=True)
+class Displaced:
+    """A controller of the model's own that yields to one of the user's."""
+
+    by: str
+    idle: tuple[str, ...]  # its other knobs, which nothing drives then
 
 
 @dataclass
@@ -29,6 +38,7 @@ class Training:
     averaged: nn.Module  # the moving average of the generator, which makes the samples
     optimizers: dict[str, torch.optim.Optimizer]
     controllers: dict[str, Controller]
+    displaced: dict[str, Displaced]
     terms: dict[str, tuple[float, LossTerm]]
     view: Views
     diagnostics: dict[str, Diagnostic]
@@ -56,9 +66,8 @@ class Training:
 
     @property
     def rates(self) -> dict[str, float]:
-        """The initial learning rate of each network."""
-        own = {name: self.optimizers[name].defaults["lr"] for name in self.critics}
-        return own | {name: self.model.learning_rate(name) for name in self.networks if name not in own}
+        """The learning rates where no controller drives them, by the knob's name."""
+        return {knob: value for knob, value in self.model.initial.items() if knob.startswith(RATE)}
 
     @property
     def updates(self) -> list[tuple[str, ...]]:
@@ -68,14 +77,33 @@ class Training:
             for names in self.model.updates
         ]
 
+    def sloped(self, names: Sequence[str]) -> bool:
+        """Whether a term of an update of these networks needs D's gradient at the real batch."""
+        return any("slope" in term.needs for _, term in self.terms.values() if term.network in names)
+
     def knobs(self) -> dict[str, Tensor]:
-        """The value of every knob for the next step: the controllers' values, and constant learning rates."""
-        values = {
-            f"learning_rate/{name}": torch.full((), rate, device=self.device) for name, rate in self.rates.items()
-        }
+        """The knobs for the next step: the controllers', the learning rates, and the model's settings that are knobs.
+
+        Of the others that every run has (`ema`, `beta1/generator`, …) only those that a controller drives.
+        """
+        constant = self.rates | {knob: self.model.initial[knob] for knob in self.model.knobs}
+        values = {knob: torch.full((), value, device=self.device) for knob, value in constant.items()}
         for controller in self.controllers.values():
             values |= {knob: controller.value(knob).clone() for knob in controller.drives}
         return values
+
+    @property
+    def logged(self) -> list[str]:
+        """The knobs with a metric of their name: learning rates, and those that are driven away from a constant."""
+        driven = [knob for controller in self.controllers.values() for knob in controller.drives]
+        return list(dict.fromkeys([*self.rates, *(knob for knob in driven if knob in self.model.initial)]))
+
+    def tell(self, measured: Mapping[str, float]) -> None:
+        """Tell the controllers what diagnostics measured after the last step, as far as they follow it."""
+        for controller in self.controllers.values():
+            told = {name: measured[name] for name in controller.follows if math.isfinite(measured.get(name, math.nan))}
+            if told:
+                controller.observe(self.number, told)
 
 
 class Autocast:

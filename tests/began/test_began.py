@@ -35,7 +35,7 @@ def pair(size: int = 16, filters: int = 4, **options):
 
 def step_with(began: BEGAN, real: list[float], fake: list[float], k: float) -> Step:
     """A step with these energies, already computed."""
-    nothing, knobs = torch.empty(0), {"k": double(k)}
+    nothing, knobs = torch.empty(0), {"k": double(k), "gamma": double(began.settings.gamma)}
     step = Step(began, 1, ("generator", "discriminator"), nothing, None, nothing, {}, knobs, lambda x: x)
     step.__dict__["judged_real"] = Judged(nothing, energy=double(real))
     step.__dict__["judged_fake"] = Judged(nothing, energy=double(fake))
@@ -96,7 +96,7 @@ def test_points_have_no_edges():
 @given(real=energies, fake=energies, k=st.floats(0, 1), gamma=st.floats(0.01, 1))
 @settings(deadline=None)
 def test_losses_balance_and_convergence_are_equations_3_and_4_and_m_global(real, fake, k, gamma):
-    losses = model(gamma=gamma).losses(step_with(model(), real, fake, k))
+    losses = model().losses(step_with(model(gamma=gamma), real, fake, k))
     L_x, L_Gz = np.mean(real), np.mean(fake)
     assert float(losses.by_network["discriminator"]) == near(L_x - k * L_Gz)
     assert float(losses.by_network["generator"]) == near(L_Gz)

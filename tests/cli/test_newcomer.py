@@ -99,6 +99,25 @@ def test_a_value_that_looks_like_a_flag_stays_a_value(gankit: Gankit, tmp_path: 
     refused(gankit("run", "began", "--data", "--gamma", *TRAINED), "no data folder", "--gamma")
 
 
+def test_a_file_of_settings_without_a_model_has_began_s_and_its_errors_name_it(gankit: Gankit, undrawn, tmp_path: Path):
+    file = tmp_path / "mine.toml"
+    file.write_text("gamma = 0.6\nfilters = 4\n")
+    assert gankit("run", "--config", file, "--data", "demo:60", *TRAINED, "--out", "run").code == 0
+    assert read(tmp_path / "run/config.json")["model"]["gamma"] == 0.6
+    file.write_text("gama = 0.6\n")
+    refused(gankit("run", "--config", file, "--data", "demo:60"), str(file), "'gama'", "'gamma'")
+
+
+def test_a_plugin_s_model_is_trained_where_none_is_named_and_of_two_one_must_be(
+    gankit: Gankit, undrawn, tmp_path: Path
+):
+    dcgan, r3gan = ROOT / "examples/plugins/dcgan", ROOT / "examples/plugins/r3gan"
+    small = ("run", "--data", "demo:60", "--steps", 0, "--set", "filters=4", "--plugin", dcgan)
+    assert gankit(*small, "--out", "run").code == 0
+    assert read(tmp_path / "run/config.json")["model"]["name"] == "dcgan"
+    refused(gankit(*small, "--plugin", r3gan), "name a model", "dcgan, r3gan")
+
+
 # A folder without --data.
 
 
@@ -200,6 +219,15 @@ def test_last_is_the_newest_run_below_runs_wherever_a_run_is_asked_for(gankit: G
     assert package.Run("last").folder == newest
 
 
+@pytest.mark.parametrize("command", ["sample", "resume", "report", "evaluate"])
+def test_a_run_s_name_that_is_misspelt_is_refused_with_the_near_one(
+    gankit: Gankit, finished: Path, tmp_path: Path, command: str
+):
+    shutil.copytree(finished, tmp_path / "runs" / "began-demo")
+    for typed, meant in (("runs/begn-demo", "runs/began-demo"), ("began-dem", "runs/began-demo"), ("lst", "last")):
+        refused(gankit(command, typed), typed, f"did you mean '{meant}'?")
+
+
 def test_without_a_run_last_is_refused_and_a_run_of_that_name_is_itself(gankit: Gankit, finished: Path, tmp_path: Path):
     refused(gankit("sample", "last"), "no run below runs/")
     shutil.copytree(finished, tmp_path / "last")
@@ -225,14 +253,14 @@ def test_help_shows_the_defaults_of_steps_size_batch_and_seed_and_they_are_those
     for flag, default in (
         ("--steps N", "20,000, on a GPU 100,000"),
         ("--image-size S", "32, on a GPU 64"),
-        ("--batch-size B", "16"),
+        ("--batch-size B", "32"),
         ("--seed N", "0"),
     ):
         assert f"default {default}." in shown.partition(flag)[2].partition(" --")[0]
     assert "default" not in " ".join(gankit("resume", "--help").out.split()).partition("--steps")[2].partition(" --")[0]
     assert gankit("run", "began", "--data", "demo:60", "--device", "cpu", "--time", 1, *SMALL, "--out", "r").code == 0
     config = read(Path("r/config.json"))
-    assert (config["image_size"], config["batch_size"], config["seed"]) == (32, 16, 0)
+    assert (config["image_size"], config["batch_size"], config["seed"]) == (32, 32, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The core is generic: six third-party packages, installed by pip, train without a change to it."""
+"""The core is generic: seven third-party packages, installed by pip, train without a change to it."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ OFFERED = {
     "class-conditional": ["model class-conditional"],
     "dcgan": ["model dcgan", "network pair dcgan"],
     "r3gan": ["model r3gan", "controller cosine"],
+    "recall": ["controller recall-gamma"],
     "tensorboard": ["artifact hparams"],
     "variety": ["loss term consistency", "loss term mode-seeking", "view instance-noise"],
     "wgan-gp": ["model wgan-gp"],
@@ -49,6 +50,7 @@ REMEDIES = {
     "losses": {"mode-seeking": 0.1, "consistency": 10.0},
     "views": ["packing", "instance-noise"],
     "set": SMALL | {"instance-noise.steps": 4},
+    "controllers": ["recall-gamma"],
     "artifacts": ["hparams"],
 }
 TRAINED = {
@@ -56,13 +58,13 @@ TRAINED = {
     "dcgan": ("dcgan", {}),
     "class-conditional": ("class-conditional", {}),
     "r3gan": ("r3gan", {"set": {"schedule": 3, "penalty_every": 2}}),
-    "variety and tensorboard": ("began", REMEDIES),
+    "variety, recall and tensorboard": ("began", REMEDIES),
 }
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all six installed by pip, from built wheels."""
+    """A folder with all seven installed by pip, from built wheels."""
     folder = tmp_path_factory.mktemp("site")
     quiet = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--no-index")
     command = [sys.executable, "-m", "pip", "install", *quiet, "--target", str(folder), *map(str, EXAMPLES)]
@@ -73,7 +75,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The six on sys.path, and gone again after the test."""
+    """The seven on sys.path, and gone again after the test."""
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
     vars(cli).pop("_catalogue", None)
@@ -112,7 +114,7 @@ def trained(what: str, data: str, out: Path, **more: Any) -> public.Run:
 # Found, and trained.
 
 
-def test_there_are_six_and_each_is_listed_with_what_it_offers(installed, gankit):
+def test_there_are_seven_and_each_is_listed_with_what_it_offers(installed, gankit):
     assert [example.name for example in EXAMPLES] == sorted(OFFERED)
     listed = gankit("plugins", "list")
     assert listed.code == 0

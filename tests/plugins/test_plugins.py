@@ -468,7 +468,8 @@ def test_two_components_of_a_run_with_one_name_are_not_set_by_it(install, gankit
     named = ("--controller", "everything-diagnostic", "--diagnostic", "everything-diagnostic")
     refused(
         gankit("run", "began", "--data", "demo", "--steps", 0, *named, "--set", "everything-diagnostic.x=1"),
-        "in this run a controller and a diagnostic have the name 'everything-diagnostic'",
+        "in this run a controller and a diagnostic have the name 'everything-diagnostic': say which in a file for "
+        "--config, under [controllers.everything-diagnostic] or [diagnostics.everything-diagnostic]",
     )
 
 
@@ -1102,6 +1103,16 @@ MISTAKES = {
         'networks["discriminator"](seen)',
         (1, "'output'", "returns gankit.Judged(output=…), and here it is a plain tensor"),
     ),
+    "a network, misspelt": (
+        'networks["discriminator"](seen)',
+        'networks["discriminater"](seen)',
+        (1, "KeyError: 'discriminater'", "(did you mean 'discriminator'?); the networks are generator, discriminator"),
+    ),
+    "a dict of losses": (
+        "return gankit.Losses(",
+        "return dict(zip('ab', (",
+        (2, "losses of model 'my-gan' returns dict: it must return gankit.Losses({network: its loss"),
+    ),
     "no generator": (
         '{"generator": generator, "discriminator": critic}',
         '{"painter": generator, "discriminator": critic}',
@@ -1116,7 +1127,13 @@ def test_a_mistake_in_a_first_model_is_one_line_before_a_folder_is_written(ganki
     page = (ROOT / "docs/plugins/index.md").read_text(encoding="utf-8")
     model = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
     assert model.count(sound) == 1
-    (tmp_path / "my_gan.py").write_text(model.replace(sound, wrong), encoding="utf-8")
+    text = model.replace(sound, wrong)
+    text = (
+        text.replace("(real.mean() - fake.mean())},\n        )", "(real.mean() - fake.mean())})))")
+        if "zip" in wrong
+        else text
+    )
+    (tmp_path / "my_gan.py").write_text(text, encoding="utf-8")
     small = ("--data", "demo:60", "--image-size", 16, "--batch-size", 4, "--precision", "fp32", "--steps", 1)
     said = gankit("run", "my-gan", "--plugin", "my_gan.py", *small, "--out", "run")
     assert said.code == code

@@ -24,6 +24,10 @@ USED = {  # a first run with a package of each kind, and its trace in the run
     "diagnostic": (("run", "began", "--data", "demo:60", "--set", "filters=4", "--diagnostic", "fresh"), None),
     "dataset": (("run", "began", "--data", "fresh:60", "--set", "filters=4"), None),
     "logger": (("run", "began", "--data", "demo:60", "--set", "filters=4", "--artifact", "fresh"), None),
+    "networks": (("run", "began", "--data", "demo:60", "--set", "networks=fresh"), None),
+    "view": (("run", "began", "--data", "demo:60", "--set", "filters=4", "--view", "fresh"), None),
+    "reaction": (("run", "began", "--data", "demo:60", "--set", "filters=4", "--on-alarm", "fresh"), None),
+    "command": (("run", "began", "--data", "demo:60", "--set", "filters=4"), None),
 }
 
 
@@ -31,16 +35,16 @@ USED = {  # a first run with a package of each kind, and its trace in the run
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for new packages; `installed` installs one of them as pip would."""
     yield tmp_path
-    for name in [name for name in sys.modules if name.partition(".")[0] == "fresh"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gankit_fresh"]:
         del sys.modules[name]
 
 
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As `pip install -e` leaves it: the folder on the path, and the entry point of its pyproject.toml."""
-    metadata = folder / "fresh-0.1.0.dist-info"
+    metadata = folder / "gankit_fresh-0.1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: fresh\nVersion: 0.1.0\n", encoding="utf-8")
-    (metadata / "entry_points.txt").write_text("[gankit]\nfresh = fresh\n", encoding="utf-8")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: gankit-fresh\nVersion: 0.1.0\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_text("[gankit]\nfresh = gankit_fresh\n", encoding="utf-8")
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
 
@@ -54,7 +58,10 @@ def test_a_new_package_is_installed_and_used_without_an_edit(
     assert "pip install -e fresh" in said.out
     installed(fresh / "fresh", monkeypatch)
     command, shown = USED[kind]
-    assert " ".join(command[1:3]) in said.out
+    assert " ".join(command[1:2]) in said.out or kind == "command"
+    written = [path.relative_to(fresh) for path in (fresh / "fresh").rglob("*.*") if path.is_file()]
+    assert len(written) == 4 + len(PARTS[kind])
+    assert all(f"  {path}\n" in said.out for path in written)
     made = gankit(*command, *TINY)
     assert made.code == 0, made.err
     if shown:
@@ -62,6 +69,8 @@ def test_a_new_package_is_installed_and_used_without_an_edit(
     offered = {name for items in (Catalogue().kind(k) for k in ("models", "losses", "diagnostics")) for name in items}
     if kind == "model":
         assert {"fresh", "fresh-r1", "fresh-spread"} <= offered
+    if kind == "command":
+        assert "loss/generator  " in gankit("fresh", "run").out
     if kind == "logger":
         assert (fresh / "run/fresh.csv").read_text().startswith("1,images,4\n")
 
@@ -109,9 +118,9 @@ def test_a_folder_that_is_no_plugin_is_refused_in_one_line(gankit: Gankit, tmp_p
 
 
 @pytest.mark.parametrize("kind", PARTS)
-@pytest.mark.parametrize("name", ["a", "my-first-gan", "-".join(["abcdefg"] * 5)])
+@pytest.mark.parametrize("name", ["a", "my-first-gan", "-".join(["abcdef"] * 5)])
 def test_a_new_package_passes_its_own_linting_and_is_formatted(fresh: Path, kind: str, name: str) -> None:
-    assert len("-".join(["abcdefg"] * 5)) == LONGEST - 1
+    assert len("-".join(["abcdef"] * 5)) == LONGEST - 1
     folder = create(name, kind, fresh)
     for command in (["check"], ["format", "--check"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(folder)]
@@ -153,9 +162,12 @@ def test_a_new_package_works_where_pip_has_installed_it_and_gankit_into_an_envir
     do("python", "-m", "pip", "install", "--no-deps", "--no-build-isolation", ROOT)
     do("gankit", "plugins", "new", "fresh")
     do("python", "-m", "pip", "install", "-e", "fresh")
-    code = "import gankit, fresh; print(gankit.__file__, fresh.__file__, sep='\\n')"
-    assert do("python", "-c", code).split() == [f"{site}/gankit/__init__.py", f"{tmp_path}/fresh/fresh/__init__.py"]
-    assert "fresh  (fresh 0.1.0, fresh)\n    model fresh\n" in do("gankit", "plugins", "list")
+    code = "import gankit, gankit_fresh; print(gankit.__file__, gankit_fresh.__file__, sep='\\n')"
+    assert do("python", "-c", code).split() == [
+        f"{site}/gankit/__init__.py",
+        f"{tmp_path}/fresh/gankit_fresh/__init__.py",
+    ]
+    assert "fresh  (gankit-fresh 0.1.0, gankit_fresh)\n    model fresh\n" in do("gankit", "plugins", "list")
     do("gankit", "run", "fresh", "--data", "demo:60", "--set", "filters=4", *TINY)
     assert (tmp_path / "run" / "samples" / "000002.png").exists()
     assert "1 passed" in do("python", "-m", "pytest", "-k", "command_line", cwd=tmp_path / "fresh")
@@ -181,15 +193,18 @@ def test_the_pytest_plugin_is_an_entry_point_of_gankit_s() -> None:
         ("3d-gan", "'3d-gan' is no name for a plugin"),
         ("../gan", "is no name for a plugin"),
         ("x" * (LONGEST + 1), f"at most {LONGEST} letters"),
-        ("json", "'json' would be imported as 'json', which Python or a package here has"),
-        ("class", "which Python or a package here has"),
-        ("gankit-began", "'gankit-began' would be imported as 'gankit_began', which Python or a package here has"),
-        ("began", "model 'began' is there already, of 'began' (gankit "),
+        ("ebgan", "'ebgan' would be imported as 'gankit_ebgan', which a package here has"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused_in_one_line(gankit: Gankit, tmp_path: Path, name: str, words: str) -> None:
     refused(gankit("plugins", "new", name), words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_component_s_name_that_is_taken_is_refused(gankit: Gankit) -> None:
+    refused(
+        gankit("plugins", "new", "imle", "--kind", "loss"), "loss term 'imle' is there already, of 'began' (gankit "
+    )
 
 
 def test_nothing_is_overwritten(gankit: Gankit, tmp_path: Path) -> None:

@@ -591,6 +591,41 @@ def test_a_metric_is_shown_as_who_gives_it_says_in_the_folder(tmp_path: Path) ->
     assert draw_losses(run).exists()
 
 
+def test_a_chart_has_the_title_and_the_scale_that_are_declared_beside_its_readings(tmp_path: Path) -> None:
+    told = {
+        "odour/musk": {"title": "How it smells", "log": True},
+        "odour/rose": {"title": "How it smells", "log": True},
+        "odour/dung": {"title": "A logarithm has no 0", "log": True},
+        "warmth": {"title": "Warmth", "note": "In degrees."},
+        "zebra/stripes": {"title": "Stripes", "log": True},
+    }
+    values = {
+        "odour/musk": 1.0,
+        "odour/rose": 500.0,
+        "odour/dung": 0.0,
+        "odour/plain": 2.0,
+        "warmth": 3.0,
+        "zebra/stripes": 4,
+    }
+    entries = [{"step": n, **values} for n in (1, 2)]
+    environment = ENVIRONMENT | {"curves": told}
+    run = make_run(tmp_path / "run", config={"model": {"name": "zebra"}}, environment=environment, metrics=entries)
+    shown = {panel["title"]: panel for panel in report(run).json("curves")["panels"]}
+    assert shown.keys() == {"How it smells", "A logarithm has no 0", "odour: plain", "Warmth", "Stripes"}
+    assert [one["name"] for one in shown["How it smells"]["series"]] == ["musk", "rose"]
+    logs = {title: panel["log"] for title, panel in shown.items()}
+    assert {title for title, log in logs.items() if log} == {"How it smells", "Stripes"}
+    assert shown["Warmth"]["note"] == "In degrees."
+
+
+def test_the_latest_numbers_have_every_metric_those_of_one_line_too(tmp_path: Path) -> None:
+    entries = [{"step": n, "learning_rate/generator": 1e-4, "learning_rate/discriminator": 1e-4} for n in (1, 2)]
+    text = report(make_run(tmp_path / "run", metrics=entries)).text
+    latest = text[text.index("The latest numbers") :]
+    assert "learning_rate/ generator 0.0001 2" in latest
+    assert "learning_rate/ discriminator 0.0001 2" in latest
+
+
 def test_a_folder_of_an_older_version_which_says_nothing_of_its_metrics_is_drawn_under_their_names(run: Run) -> None:
     shown = {panel["title"]: panel for panel in report(run).json("curves")["panels"]}
     for name in ("began/k", "began/balance", "began/convergence"):

@@ -455,11 +455,20 @@ def test_no_value_stands_twice_in_config_json(gankit: Gankit, tmp_path: Path) ->
 def test_what_depends_on_the_machine_is_chosen_and_said_in_one_line(gankit: Gankit, tmp_path: Path) -> None:
     said = gankit("run", "began", "--data", "demo:120", "--steps", 0)
     config = read(only(tmp_path) / "config.json")
-    assert (config["image_size"], config["batch_size"], config["model"]["filters"]) == (32, 16, 32)
+    assert (config["image_size"], config["batch_size"], config["model"]["filters"]) == (32, 32, 40)
     assert config["precision"] in ("fp32", "bf16")
     first = said.out.splitlines()
     (chosen,) = [line for line in first if "32×32" in line]
-    assert all(word in chosen for word in ("began", "demo:120", "32 filters", "batch 16", "no GPU here"))
+    assert all(word in chosen for word in ("began", "demo:120", "40 filters", "batch 32", "no GPU here"))
+
+
+def test_a_batch_that_nobody_asked_for_is_as_small_as_the_folder_needs(gankit: Gankit, tmp_path: Path) -> None:
+    assert gankit("run", "began", "--data", "demo:30", *SMALL, "--steps", 0, "--out", "run").code == 0
+    assert read(tmp_path / "run/data.json")["train"] == 27
+    assert read(tmp_path / "run/config.json")["batch_size"] == 16
+    assert gankit("resume", "run", "--steps", 1).code == 0
+    wanted = gankit("run", "began", "--data", "demo:30", *SMALL, "--steps", 0, "--batch-size", 32)
+    refused(wanted, "27 pictures to train on", "a batch of 32")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from gankit.builtin.mode_collapse import ModeCollapse, Reference
 from gankit.data import Demo, Request
 from gankit.data.batches import to_float
 from gankit.metrics.cleanliness import cleanliness, edge, ground_colour, over_real
+from gankit.runs.folder import write_json
 from gankit.runs.score import parts, score
+from gankit.runs.verdict import of as verdict_of
 from gankit.trained.run import Run
 
 
@@ -190,6 +193,30 @@ def test_a_run_shows_one_score_and_one_best_step_wherever_it_shows_them(gankit: 
     ended = gankit("resume", scored, "--steps", 25)  # the terminal, at a step without a look
     assert "score 0.40" in ended.out
     assert Run(scored).score() == 0.4
+
+
+def test_a_run_that_is_only_begun_says_so_before_a_score_that_means_nothing_yet(
+    gankit: Gankit, scored: Path, tmp_path: Path
+) -> None:
+    assert "Only begun" not in verdict_of(Run(scored)).headline
+    shutil.copytree(scored, tmp_path / "young")
+    young = Run(tmp_path / "young")
+    (young.folder / "result.json").unlink()
+    write_json(young.folder / "config.json", young.config | {"steps": 1000})
+    assert verdict_of(young).headline.startswith("Only begun, step 24 of 1,000. ")
+    assert "score 0.40" in verdict_of(young).headline
+
+
+def test_a_look_between_checkpoints_has_a_score_in_the_list_of_runs_and_no_best_step(
+    gankit: Gankit, scored: Path
+) -> None:
+    for step in checkpoints(scored):
+        if step not in (0, 24):
+            shutil.rmtree(scored / f"checkpoints/{step:06d}")
+    (scored / "checkpoints/000024").rename(scored / "checkpoints/000025")
+    (row,) = strict_json(gankit("runs", ".", "--json").out)["runs"]
+    assert (row["score"], row["best"]) == (0.7, None)
+    assert "0.70" in gankit("runs", ".").out
 
 
 def test_where_no_score_was_recorded_it_is_the_same_measured_now(

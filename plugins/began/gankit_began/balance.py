@@ -42,7 +42,7 @@ class BalanceOptions(gankit.Options):
     now_written = MOVED
 
     floor: float = Field(
-        0.1, ge=0, lt=1, description="k is not below this, so that D keeps pushing fakes away; the paper's is 0"
+        0.05, ge=0, lt=1, description="k is not below this, so that D keeps pushing fakes away; the paper's is 0"
     )
 
 

@@ -47,6 +47,7 @@ class BEGAN(Model):
     diagnostics = ("equilibrium", "reconstruction-errors")
     needs = frozenset({"reconstruction"})
     terms = {"energy-distance": 0.3, "imle": 0.3, "critic": 0.1}
+    knobs = ("gamma",)
     shown = {"k": "began/k", "M": "began/convergence"}
     curves = {
         "began/k": Curve(
@@ -62,6 +63,7 @@ class BEGAN(Model):
             letter="M_global",
             note="L(x) + |γL(x) − L(G(z))|: how far both sides have converged. It knows no variety.",
         ),
+        "gamma": Curve(letter="γ", note="The ratio of energies to hold, where a controller drives it.", bounds=(0, 1)),
     }
     presets = {  # section 4.1 of the paper, from memory; it does not give `betas`
         "paper": {
@@ -109,7 +111,7 @@ class BEGAN(Model):
         )
         filters: Annotated[int, Field(ge=4)] | Literal["auto"] = Field(
             "auto",
-            description="n, filters of the first convolution; auto: 32 on a CPU (the paper's networks 16), 64 on a GPU",
+            description="n, filters of the first convolution; auto: 40 on a CPU (the paper's networks 16), 64 on a GPU",
         )
         latent: int = Field(128, ge=1, description="N_z = N_h, numbers in a latent and in a code")
         skip_connections: bool = Field(
@@ -141,7 +143,7 @@ class BEGAN(Model):
             paper = {"skip_connections", "vanishing_residuals"} & settings.model_fields_set
             networks = "began-autoencoder" if paper else "strided-autoencoder"
         if n == "auto":
-            n = 64 if machine.device != "cpu" else 16 if networks == "began-autoencoder" else 32
+            n = 64 if machine.device != "cpu" else 16 if networks == "began-autoencoder" else 40
         if rate == "auto":
             rate = LEARNING_RATE if networks == "strided-autoencoder" else PAPER_RATE
         if generator == "auto":
@@ -168,7 +170,7 @@ class BEGAN(Model):
             follow = Remedy("a ratio that the generator can follow", {"gamma": min(gamma + 0.2, 1)})
             return (floor, follow, *super().remedies(alarm))
         if alarm == "outrun":
-            less = Remedy("fakes are pushed away less", {"balance.floor": 0.05}, lowers=True)
+            less = Remedy("fakes are pushed away less", {"balance.floor": 0.02}, lowers=True)
             return (less, *super().remedies(alarm))
         if alarm in ("grainy", "blurred"):
             critic = Remedy("a critic asks for edges that look real", losses={"critic": 0.1})
@@ -207,7 +209,7 @@ class BEGAN(Model):
         Then the two versions of equation (5), with z_D in the article and z_G in the paper, agree. With alternating
         updates k follows the generator's batch, z_G.
         """
-        k, gamma = step.knobs["k"], self.settings.gamma
+        k, gamma = step.knobs["k"], step.knobs["gamma"]
         L_x = step.energy_real
         L_Gz = step.energy_fake
         balance = gamma * L_x - L_Gz

@@ -52,7 +52,7 @@ class EBGAN(Model):
             0.1, ge=0, le=1e30, description="weight of the pulling-away term beside the norm; 0: plain EBGAN"
         )
         filters: Annotated[int, Field(ge=4)] | Literal["auto"] = Field(
-            "auto", description="filters of the first convolution; auto: 32 on a CPU, 64 on a GPU"
+            "auto", description="filters of the first convolution; auto: 40 on a CPU, 64 on a GPU"
         )
         latent: int = Field(64, ge=1, description="numbers in a latent and in a code")
         mapping: int = Field(
@@ -73,7 +73,7 @@ class EBGAN(Model):
     def resolve(cls, settings: Any, machine: Machine) -> Any:
         if settings.filters != "auto":
             return settings
-        return settings.model_copy(update={"filters": 32 if machine.device == "cpu" else 64})
+        return settings.model_copy(update={"filters": 40 if machine.device == "cpu" else 64})
 
     def remedies(self, alarm: str) -> Sequence[Remedy]:
         """Against a collapse: a stronger pulling-away term, then a lower learning rate."""

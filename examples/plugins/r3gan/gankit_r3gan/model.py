@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import gankit
 from gankit import Judged, Losses, Model, NetworkPair, Step, UserError
 from gankit_r3gan.networks import Discriminator, Generator
-from gankit_r3gan.schedule import fallen
+from gankit_r3gan.schedule import fallen, length
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 SIDES = (16, 32, 64, 128, 256)
@@ -26,7 +26,7 @@ SIDES = (16, 32, 64, 128, 256)
 class R3GAN(Model):
     """A plain modern GAN: a relativistic loss over pairs of real and generated pictures, with R1 and R2.
 
-    γ and the learning rates fall along a cosine over --set schedule=STEPS and stay there: give it the run's length.
+    γ and the learning rates fall along a cosine over the run's length, or over --set schedule=STEPS, and stay there.
     """
 
     name = "r3gan"
@@ -42,7 +42,9 @@ class R3GAN(Model):
         betas: tuple[Decay, Decay] = Field((0.0, 0.99), description="Adam's decay rates of both moments")
         gamma: float = Field(1.0, ge=0, le=1e30, description="γ of R1 and R2 at the start; 0 leaves them out")
         gamma_last: float = Field(0.4, ge=0, le=1, description="γ at the schedule's end, as a share of the first")
-        schedule: int = Field(20_000, ge=1, description="steps over which γ and the learning rates fall")
+        schedule: int | None = Field(
+            None, ge=1, description="steps over which γ and the learning rates fall; none: the run's length"
+        )
         penalty_every: int = Field(
             4, ge=1, description="steps between two computations of R1 and R2, which multiply their weight"
         )
@@ -78,7 +80,7 @@ class R3GAN(Model):
         readings: dict[str, Tensor] = {}
         s = self.settings
         if "discriminator" in step.updating:
-            gamma = s.gamma * fallen(step.number, s.schedule, s.gamma_last)
+            gamma = s.gamma * fallen(step.number, length(self), s.gamma_last)
             due = gamma > 0 and step.number % s.penalty_every == 0
             if due:
                 pictures = [seen.detach().requires_grad_() for seen in (step.seen_real, step.seen_fake)]

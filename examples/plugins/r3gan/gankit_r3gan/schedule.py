@@ -17,6 +17,11 @@ def fallen(number: int, steps: int, last: float) -> float:
     return last + (1 - last) * (1 + math.cos(math.pi * min(1, (number - 1) / steps))) / 2
 
 
+def length(model: Model) -> int:
+    """The schedule's steps: the model's setting, the run's length, or 20,000 where a time limit ends the run."""
+    return int(getattr(model.settings, "schedule", None) or model.steps or 20_000)
+
+
 class CosineOptions(gankit.Options):
     now_written = {"steps": "schedule=20000", "last": "learning_rate_last=0.25"}  # of older run folders
 
@@ -24,7 +29,7 @@ class CosineOptions(gankit.Options):
 class Cosine(Controller[CosineOptions]):
     """Both learning rates fall from the model's initial values to a share of them along half a cosine.
 
-    The model's settings have the steps (`schedule`) and the share (`learning_rate_last`).
+    Over the model's setting `schedule` or the run's length, to the share `learning_rate_last`.
     """
 
     name = "cosine"
@@ -33,7 +38,7 @@ class Cosine(Controller[CosineOptions]):
 
     def __init__(self, options: CosineOptions, model: Model) -> None:
         super().__init__(options, model)
-        self.steps = int(getattr(self.model_settings, "schedule", 20_000))
+        self.steps = length(model)
         self.last = float(getattr(self.model_settings, "learning_rate_last", 0.25))
         self.initial = {f"learning_rate/{name}": model.learning_rate(name) for name in ("generator", "discriminator")}
         self.register_buffer("share", torch.ones(()))

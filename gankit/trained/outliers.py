@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,8 @@ def rank(rebuilt: Rebuilt, folder: Path, first: int = 48) -> Ranked:
         raise UserError(f"{folder} is no folder: give a folder of pictures")
     skipped: list[tuple[str, str]] = []
     small = 0
-    names, errors, energies, kept = [], [], [], []
+    names, errors, energies = list[str](), list[float](), list[float]()
+    kept: list[tuple[float, Tensor]] = []
     for some, pictures, enlarged in _read(rebuilt, folder, skipped):
         small += enlarged
         x = to_float(torch.from_numpy(np.stack(pictures))).to(rebuilt.device)
@@ -87,7 +88,7 @@ def refuse_foreign(path: Path, sheet: Path) -> None:
 
 def write(ranked: Ranked, path: Path) -> None:
     """All pictures as CSV, the largest error first."""
-    energies = ranked.energies or [None] * len(ranked.names)
+    energies: Sequence[float | None] = ranked.energies or [None] * len(ranked.names)
     with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)

@@ -62,7 +62,8 @@ def show_(name: str, plugins: tuple[str, ...]) -> None:
     type=click.Choice(list(PARTS)),
     default="model",
     show_default=True,
-    help="Kind of its component; a model comes with a loss, a controller and a diagnostic.",
+    metavar="KIND",
+    help=f"Kind of its component: {', '.join(PARTS)}. A model comes with a loss, a controller and a diagnostic.",
 )
 def new(name: str, kind: str) -> None:
     """Write a working plugin package into the new folder NAME, for you to change."""

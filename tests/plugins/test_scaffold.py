@@ -56,12 +56,12 @@ def test_a_new_package_is_installed_and_used_without_an_edit(
     said = gankit("plugins", "new", "fresh", "--kind", kind)
     assert said.code == 0
     assert "pip install -e fresh" in said.out
-    installed(fresh / "fresh", monkeypatch)
-    command, shown = USED[kind]
-    assert " ".join(command[1:2]) in said.out or kind == "command"
     written = [path.relative_to(fresh) for path in (fresh / "fresh").rglob("*.*") if path.is_file()]
     assert len(written) == 4 + len(PARTS[kind])
     assert all(f"  {path}\n" in said.out for path in written)
+    installed(fresh / "fresh", monkeypatch)
+    command, shown = USED[kind]
+    assert " ".join(command[1:2]) in said.out or kind == "command"
     made = gankit(*command, *TINY)
     assert made.code == 0, made.err
     if shown:

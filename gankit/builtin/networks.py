@@ -152,7 +152,7 @@ class Upward(nn.Module):
             return x
         if seen is None:
             return self.opacity(x)
-        return self.opacity(x, seen.detach().amin().clamp(max=-1), seen.detach().amax().clamp(min=1))
+        return self.opacity(x, seen.detach().min().clamp(max=-1), seen.detach().max().clamp(min=1))
 
 
 class Autoencoder(nn.Module):

@@ -63,12 +63,13 @@ def policy(style: str, scripts: Sequence[str]) -> str:
 
     Plotly adds an empty style sheet, fills it rule by rule, and sets style attributes of its elements.
     """
-    ours = " ".join(map(_hash, scripts))
-    styles = f"style-src {_hash(style)} {_hash('')}; style-src-attr 'unsafe-inline'"
+    ours = " ".join(map(digest, scripts))
+    styles = f"style-src {digest(style)} {digest('')}; style-src-attr 'unsafe-inline'"
     return f"default-src 'none'; img-src data: blob:; {styles}; script-src {ours}"
 
 
-def _hash(text: str) -> str:
+def digest(text: str) -> str:
+    """A script or style sheet as a Content-Security-Policy names it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

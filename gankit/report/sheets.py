@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gankit.trained.latents import Inversion
+    from gankit.trained.outliers import Ranked
 
 LETTERS = 13  # height of the captions in pixels
 GAP = 8  # pixels between cells
@@ -79,6 +80,18 @@ def draw_strip(
         rows.append([(cell, "") for cell in cells])
     titles = ["G(z)", *[""] * (pictures.shape[1] - 2), "G(z)"]
     _save(_sheet(titles if ends is None else ["picture", *titles, "picture"], rows), path)
+
+
+def draw_ranked(ranked: Ranked, path: Path, scale: int | None = None, smooth: bool = False, columns: int = 6) -> None:
+    """Draw a PNG: the first pictures of a ranking, row by row, each with its error and its name."""
+    scale = scale or factor(ranked.worst.shape[-1], 96)
+    names = [f"{error:.3f} {Path(name).name}" for error, name in zip(ranked.errors, ranked.names, strict=True)]
+    captions = [name if all(font for _, font in _parts(name)) else name.split()[0] for name in names]
+    cells = list(zip(_pixels(ranked.worst, scale, smooth), captions, strict=False))
+    blank = (cells[0][0] * 0 + 255, "")
+    cells += [blank] * (-len(cells) % columns)
+    rows = [cells[n : n + columns] for n in range(0, len(cells), columns)]
+    _save(_sheet(["largest errors", *[""] * (columns - 1)], rows), path)
 
 
 def draw_film(

@@ -41,6 +41,7 @@ class Rebuilt:
     networks: dict[str, nn.Module]
     view: Views
     device: torch.device
+    catalogue: Catalogue
 
     @contextmanager
     def stream(self, seed: int) -> Iterator[None]:
@@ -114,7 +115,7 @@ def rebuild(
         part.at_step(step)
     for network in networks.values():
         network.to(device).eval().requires_grad_(False)
-    return Rebuilt(run, step, config, model, networks, view, torch.device(device))
+    return Rebuilt(run, step, config, model, networks, view, torch.device(device), catalogue)
 
 
 def sample(

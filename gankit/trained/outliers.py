@@ -1,0 +1,164 @@
+"""Pictures of any folder by how badly a run's discriminator reconstructs them: what is unlike real ones comes first."""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gankit.builtin.reconstruction_errors import MEMORISED
+from gankit.data import decode
+from gankit.data.batches import to_float
+from gankit.data.scan import scan, shown
+from gankit.data.source import Request
+from gankit.errors import UserError
+from gankit.files import ordinary, replacing
+from gankit.trained.latents import refuse_points
+from gankit.trained.sampling import BATCH, Rebuilt
+
+READINGS = "reconstruction-errors/"
+COLUMNS = ("rank", "picture", "error", "energy")  # of the CSV file
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Pictures in the order of their errors, the largest first."""
+
+    names: list[str]  # paths below the folder
+    errors: list[float]  # mean |x − D(x)| of values in [-1, 1]
+    energies: list[float] | None  # the model's own, where it has one
+    worst: Tensor  # the first ones, (n, C, S, S) in [-1, 1]
+    skipped: list[tuple[str, str]]  # (path, reason)
+    notes: list[str]  # what the errors can and cannot be compared with
+
+
+def rank(rebuilt: Rebuilt, folder: Path, first: int = 48) -> Ranked:
+    """The pictures below `folder`, in the run's size and on its background, by reconstruction error.
+
+    Keeps the `first` pictures. Raises `UserError` unless the discriminator is an autoencoder of one picture, and
+    for a folder without a usable picture.
+    """
+    refuse_points(rebuilt)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: give a folder of pictures")
+    skipped: list[tuple[str, str]] = []
+    small = 0
+    names, errors, energies = list[str](), list[float](), list[float]()
+    kept: list[tuple[float, Tensor]] = []
+    for some, pictures, enlarged in _read(rebuilt, folder, skipped):
+        small += enlarged
+        x = to_float(torch.from_numpy(np.stack(pictures))).to(rebuilt.device)
+        error, energy = _judged(rebuilt, x)
+        names += some
+        errors += error.tolist()
+        energies += [] if energy is None else energy.tolist()
+        kept = sorted([*kept, *zip(error.tolist(), x.cpu(), strict=True)], key=lambda one: -one[0])[:first]
+    if not names:
+        why = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+        raise UserError(f"{folder} has no usable picture ({len(skipped):,} files skipped{why})")
+    order = sorted(range(len(names)), key=lambda n: (-errors[n], names[n]))
+    return Ranked(
+        names=[names[n] for n in order],
+        errors=[errors[n] for n in order],
+        energies=[energies[n] for n in order] if len(energies) == len(names) else None,
+        worst=torch.stack([picture for _, picture in kept]),
+        skipped=skipped,
+        notes=_notes(rebuilt, small, len(names)),
+    )
+
+
+def refuse_foreign(path: Path, sheet: Path) -> None:
+    """Raise `UserError` where `path` or `sheet` exists and is not of an earlier `gankit score`."""
+    ours = False
+    if os.path.lexists(path):
+        with suppress(OSError, UserError), ordinary(path) as file:
+            ours = file.readline(100).decode("utf-8", "replace").strip() == ",".join(COLUMNS)
+    for there in (path, sheet):
+        if os.path.lexists(there) and not ours:
+            raise UserError(f"{there} exists, and `gankit score` did not write it: give another name with --out")
+
+
+def write(ranked: Ranked, path: Path) -> None:
+    """All pictures as CSV, the largest error first."""
+    energies: Sequence[float | None] = ranked.energies or [None] * len(ranked.names)
+    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for n, (name, error, energy) in enumerate(zip(ranked.names, ranked.errors, energies, strict=True), start=1):
+            table.writerow((n, name, f"{error:.6f}", "" if energy is None else f"{energy:.6f}"))
+
+
+def _read(
+    rebuilt: Rebuilt, folder: Path, skipped: list[tuple[str, str]]
+) -> Iterator[tuple[list[str], list[np.ndarray], int]]:
+    """Batches of names and pictures, and how many of them are smaller than the run's pictures."""
+    side = rebuilt.model.shape[-1]
+    request = Request(side, rebuilt.config.fit, rebuilt.config.background_rgb)
+    names: list[str] = []
+    pictures: list[np.ndarray] = []
+    small = 0
+    files, left_out = scan(folder)
+    skipped += [(entry["file"], entry["reason"]) for entry in left_out]
+    for file in files:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's: `decode` handles their causes
+                pictures.append(decode.read(folder / file.path, request)[0].copy())
+                with decode.opened(folder / file.path) as picture:
+                    small += max(picture.size) < side
+        except decode.Unusable as reason:
+            skipped.append((shown(file.path), str(reason)))
+            continue
+        names.append(shown(file.path))
+        if len(names) == BATCH:
+            yield names, pictures, small
+            names, pictures, small = [], [], 0
+    if names:
+        yield names, pictures, small
+
+
+@torch.no_grad()
+def _judged(rebuilt: Rebuilt, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """|x − D(x)| and the energy of each picture, (n,). The views of the run are left out: they change pictures."""
+    labels = torch.zeros(len(x), dtype=torch.long, device=x.device) if rebuilt.model.classes else None
+    name = rebuilt.model.name
+    if "discriminator" not in rebuilt.networks or rebuilt.view.together > 1:
+        raise UserError(f"the discriminator of {rebuilt.run.folder} ({name}) does not look at one picture by itself")
+    judged = rebuilt.judge(x, labels)
+    if judged.output.shape != x.shape:
+        raise UserError(
+            f"the discriminator of model {name!r} gives a score and no reconstruction, so its pictures have no "
+            "reconstruction error: give a run of a model with an autoencoder, such as began or ebgan"
+        )
+    error = (x - judged.output.clamp(-1, 1)).abs().flatten(1).mean(1)
+    return error.cpu(), None if judged.energy is None else judged.energy.float().cpu()
+
+
+def _notes(rebuilt: Rebuilt, small: int, count: int) -> list[str]:
+    """What these errors can be compared with."""
+    notes = ["errors compare pictures under one discriminator: those of another run or step have another scale"]
+    line = next((line for line in reversed(rebuilt.run.looks()) if f"{READINGS}real-mean" in line), None)
+    real, held_out = (line.get(f"{READINGS}{name}") if line else None for name in ("real-mean", "held-out-mean"))
+    if line and isinstance(real, float) and real > 0:
+        notes.append(f"the run's own training pictures had a mean energy of {real:.4g} at step {line['step']:,}")
+        if isinstance(held_out, float) and held_out > MEMORISED * real:
+            notes.append(
+                f"energies cannot be compared between pictures that it was trained on and others: held-out ones had "
+                f"{held_out / real:.1f} times the energy of those"
+            )
+    if rebuilt.step == 0:
+        notes.append("energies mean nothing yet: the discriminator is untrained")
+    if small:
+        notes.append(
+            f"{small:,} of {count:,} pictures are smaller than {rebuilt.model.shape[-1]} pixels and were enlarged: "
+            "their errors cannot be compared with those of the others"
+        )
+    return notes

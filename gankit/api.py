@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -200,6 +200,16 @@ def _changes(stored: Mapping[str, Any], options: Mapping[str, Any], catalogue: C
     return request
 
 
+def _refuse_vain(run: Run, step: int, resolved: RunConfig, differing: Set[str]) -> None:
+    """Raise for other settings of a run that is at its last step: nothing would be trained with them."""
+    done = resolved.steps is not None and step >= resolved.steps
+    if done and differing - {"steps", "time", "on_alarm"}:
+        raise UserError(
+            f"{run.folder} is at its last step, {step:,}: with other settings it would train nothing. Give a larger "
+            f"--steps, e.g. --steps {2 * max(step, 1)}, or an earlier --from"
+        )
+
+
 def _resumed(
     run: Run,
     options: Mapping[str, Any],
@@ -218,12 +228,7 @@ def _resumed(
     step = 0 if anew else checkpoint.choose(run, from_step)
     old, dropped = current_form(stored | {"plugins": list(plugins) or stored["plugins"]}, catalogue)
     resolved, differing = amend(old, request, catalogue, step, dropped=dropped)
-    done = resolved.steps is not None and step >= resolved.steps
-    if done and differing - {"steps", "time", "on_alarm"}:
-        raise UserError(
-            f"{run.folder} is at its last step, {step:,}: with other settings it would train nothing. Give a larger "
-            f"--steps, e.g. --steps {2 * max(step, 1)}, or an earlier --from"
-        )
+    _refuse_vain(run, step, resolved, differing)
     if dropped:
         constants = ", ".join(f"{key.partition('.')[2]} is {value:g}" for key, value in dropped.items())
         watcher.notice(f"warning: former settings of this run are constants now: {constants}")

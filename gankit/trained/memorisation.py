@@ -42,6 +42,7 @@ class Copies:
     mirrored: Tensor  # (n,) bool: that picture's mirror image is the nearest
     looked: int  # number of training pictures in the search
     held_out: int  # number of held-out pictures; 0 if there are too few, and then no sample counts as a copy
+    same: Tensor  # (n,) bool: it equals a training picture, as far as 255 steps show
     real: float  # the share of further real pictures that would count as copies, mostly 0.01; NaN without any
 
     @property
@@ -76,6 +77,7 @@ class Copies:
             f"copies: {count:,} of {total:,} samples ({count / total:.1%}; 95 % interval {low:.1%} to {high:.1%}) are "
             f"as near to a training picture as {self.real:.1%} of real pictures, by {self.held_out:,} held-out ones: "
             + ("more than chance explains" if self.beyond_chance else "no more than chance explains")
+            + (f"; {same:,} of the samples equal one" if (same := int(self.same.sum())) else "")
         )
 
 
@@ -93,35 +95,38 @@ def copies(samples: Tensor, train: Real, held_out: Real, looked: int, compared: 
     found = [_scores(samples, real, training, quantile)]
     if mirror:  # apart: where a folder has mirror images of its own pictures, only mirrored copies hide behind them
         found.append(_scores(samples.flip(3), real.flip(3), training, quantile))
-    (score, place, copy, among), *others = found
+    (score, place, copy, among, same), *others = found
     mirrored = torch.zeros_like(copy)
-    for other, other_place, other_copy, other_among in others:
+    for other, other_place, other_copy, other_among, other_same in others:
+        same = same | other_same
         mirrored = other < score
         place = torch.where(mirrored, other_place, place)
         score, copy, among = torch.minimum(score, other), copy | other_copy, among | other_among
     expected = (int(among.sum()) + len(found)) / (compared + 1) if compared else math.nan
-    return Copies(score, copy, place, mirrored, looked, compared, expected)
+    return Copies(score, copy, place, mirrored, looked, compared, same, expected)
 
 
 def _scores(
     samples: Tensor, held_out: Tensor, training: Training, quantile: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of the samples: scores, places and which are copies; of the held-out pictures which would be: (n,) or (m,).
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Scores, places, which are copies, which held-out pictures would be, and which samples equal one: (n,) or (m,).
 
     The limit is the k-th smallest distance of m held-out pictures, k ≥ 1: a further one is below it with a chance of
     k / (m + 1).
     """
     near = training.nearest(samples)
+    same = near.distance[:, 0] < EXACT
     if not len(held_out):
         nothing = torch.zeros(len(samples), dtype=torch.bool)
-        return near.distance[:, 0], near.place[:, 0], nothing, nothing[:0]
+        return near.distance[:, 0], near.place[:, 0], nothing, nothing[:0], same
     real = training.nearest(held_out)
     # The signs in one unit: what a tenth of the held-out pictures are below.
     unit = real.distance.quantile(0.1, 0).clamp(min=EXACT)
     (score, place, ratio), (others, _, other_ratio) = _nearer(near, unit), _nearer(real, unit)
     last = max(1, int(quantile * (len(held_out) + 1))) - 1
     limit = others.sort().values[last].clamp(min=EXACT / float(unit[0]))
-    return score / limit, place, (score < limit) & (ratio <= SHARE), (others < limit) & (other_ratio <= SHARE)
+    copy, would_be = (score < limit) & (ratio <= SHARE), (others < limit) & (other_ratio <= SHARE)
+    return score / limit, place, copy, would_be, same
 
 
 def _nearer(near: Nearest, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:

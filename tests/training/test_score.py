@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY, Gankit, checkpoints, lines, read, refused, strict_json
+from conftest import TINY, Gankit, checkpoints, contents, lines, read, refused, strict_json
 from torch import Tensor
 
 from gankit.builtin.cleanliness import Cleanliness
@@ -193,6 +193,30 @@ def test_a_run_shows_one_score_and_one_best_step_wherever_it_shows_them(gankit: 
     ended = gankit("resume", scored, "--steps", 25)  # the terminal, at a step without a look
     assert "score 0.40" in ended.out
     assert Run(scored).score() == 0.4
+
+
+def test_a_report_from_a_checkpoint_shows_the_run_as_it_was_there(gankit: Gankit, scored: Path) -> None:
+    def page(*options: object) -> str:
+        assert gankit("report", scored, *options).code == 0
+        return (scored / "report.html").read_text(encoding="utf-8").partition("</main>")[0]
+
+    whole, best, at_16 = page(), page("--from", "best"), page("--from", 16)
+    assert ["score 0.40" in whole, "score 0.70" in best, "score 0.50" in at_16] == [True] * 3
+    assert ["At step 24" in one for one in (whole, best)] == [True, False]
+    assert "up to step 8, as asked" in best
+    assert re.search(r"Next:.{0,200}gankit sample .{0,200}--from</span> 16<", at_16, re.DOTALL)
+    assert "score 0.40" in page()
+    refused(gankit("report", scored, "--from", 5), "no checkpoint at step 5")
+
+
+def test_other_settings_for_a_run_at_its_end_are_refused_before_anything_is_copied(
+    gankit: Gankit, scored: Path, tmp_path: Path
+) -> None:
+    before = contents(scored)
+    refused(gankit("resume", scored, "--set", "edges=3", "--out", "again"), "at its last step, 24", "--steps 48")
+    assert not (tmp_path / "again").exists()
+    assert contents(scored) == before
+    assert gankit("resume", scored, "--set", "edges=3", "--steps", 26, "--out", "again").code == 0
 
 
 def test_a_run_that_is_only_begun_says_so_before_a_score_that_means_nothing_yet(

@@ -42,7 +42,7 @@ class Copies:
     mirrored: Tensor  # (n,) bool: that picture's mirror image is the nearest
     looked: int  # number of training pictures in the search
     held_out: int  # number of held-out pictures; 0 if there are too few, and then no sample counts as a copy
-    same: Tensor  # (n,) bool: it equals a training picture, as far as 255 steps show
+    same: Tensor  # (n,) bool: it equals a training picture, maybe moved by a pixel or two
     real: float  # the share of further real pictures that would count as copies, mostly 0.01; NaN without any
 
     @property
@@ -77,7 +77,11 @@ class Copies:
             f"copies: {count:,} of {total:,} samples ({count / total:.1%}; 95 % interval {low:.1%} to {high:.1%}) are "
             f"as near to a training picture as {self.real:.1%} of real pictures, by {self.held_out:,} held-out ones: "
             + ("more than chance explains" if self.beyond_chance else "no more than chance explains")
-            + (f"; {same:,} of the samples equal one" if (same := int(self.same.sum())) else "")
+            + (
+                f"; {same:,} of the samples equal one, maybe moved by a pixel or two"
+                if (same := int(self.same.sum()))
+                else ""
+            )
         )
 
 

@@ -268,8 +268,9 @@ def test_a_share_of_copies_is_found_among_any_other_samples(kind: str, among: st
     assert found.share == pytest.approx(0.3, abs=0.04)
     assert found.copy[:60].float().mean() > 0.9
     assert found.beyond_chance
-    assert int(found.same.sum()) == (60 if kind == "exact" else 0)
-    assert ("60 of the samples equal one" in str(found)) == (kind == "exact")
+    same = int(found.same.sum())  # two of the others that were drawn alike may be among them
+    assert int(found.same[:60].sum()) == (60 if kind in ("exact", "shifted") else 0)
+    assert (f"{same} of the samples equal one" in str(found)) == (same > 0)
     none = counted(others)
     assert none.share <= 0.03
     assert not none.beyond_chance

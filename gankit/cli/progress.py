@@ -63,7 +63,7 @@ class Progress(Watcher):
     def decoding(self, done: int, total: int) -> None:
         if not self.terminal:
             if done == total:
-                self.say(f"read {total:,} files into the cache")
+                self.say(f"read {total:,} file{'s' * (total != 1)} into the cache")
             return
         if self.decoder is None:
             from rich.progress import Progress as Bar

@@ -45,7 +45,7 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
         )
     if len(data.train) < (resolved.batch_size if "batch_size" in resolved.requested else 1):
         raise UserError(
-            f"{resolved.data} has {len(data.train)} pictures to train on, fewer than a batch of {resolved.batch_size}: "
+            f"{resolved.data} has {len(data.train)} picture{'s' * (len(data.train) != 1)} to train on, fewer than a batch of {resolved.batch_size}: "
             "add pictures, or use a smaller --batch-size" + (" or --holdout 0" if resolved.holdout else "")
         )
     return data

@@ -43,10 +43,14 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
             f"warning: {len(data.warned)} picture{'s' * (len(data.warned) > 1)}, "
             f"first {first['file']}: {first['reason']} (all in data.json)"
         )
-    if len(data.train) < (resolved.batch_size if "batch_size" in resolved.requested else 1):
+    least = resolved.batch_size if "batch_size" in resolved.requested else 2
+    if len(data.train) < least:
+        count = f"{len(data.train)} picture{'s' * (len(data.train) != 1)}"
+        smaller = f", fewer than a batch of {least}: add pictures, or use a smaller --batch-size"
         raise UserError(
-            f"{resolved.data} has {len(data.train)} picture{'s' * (len(data.train) != 1)} to train on, fewer than a batch of {resolved.batch_size}: "
-            "add pictures, or use a smaller --batch-size" + (" or --holdout 0" if resolved.holdout else "")
+            f"{resolved.data} has {count} to train on"
+            + (smaller if "batch_size" in resolved.requested else ", and a model learns from many: add pictures")
+            + (" or --holdout 0" if resolved.holdout else "")
         )
     return data
 

@@ -137,8 +137,9 @@ class RunFolder:
                     cls.refuse_existing(folder)
                 files.make(folder, fill)
                 return folder
-            except FileExistsError:
-                continue
+            except FileExistsError as error:
+                if out is not None:  # a file where a folder above it should be
+                    raise UserError(f"--out {folder} cannot be made: {error.filename} exists") from None
             except OSError as error:
                 shown = f"{folder} cannot be made: {error.strerror}"
                 raise UserError(

@@ -388,7 +388,7 @@ def test_an_alarm_says_numbers_and_flags_that_can_be_pasted(demo, stream, gankit
     data = {"arguments": remedy.arguments, "new_run": remedy.new_run}
     words = shlex.split(command(RunFolder(run), data, None))
     assert words[:2] == ["gankit", "resume"]
-    said = gankit(*words[1:], "--steps", 8)
+    said = gankit(*words[1:], "--steps", 9)
     assert said.code == 0
     changed = json.loads((run.with_name("copy-again") / "config.json").read_text())
     assert changed["model"]["gamma"] == 0.7

@@ -561,7 +561,7 @@ def test_a_line_without_end_is_no_line(gankit: Gankit, run: Path, monkeypatch: p
     ("flags", "words"),
     [
         (["--set", "filters=1000000"], ("need 13,", "GB", "--set filters=N")),
-        (["--set", "latent=100000000000"], ("need 4,", "GB")),
+        (["--set", "latent=100000000000"], ("need 5,", "GB")),
         (["--set", "strided-autoencoder.mapping=1000000000"], ("mapping=1000000000 is refused", "[0, 100]")),
         (["--set", "filters=99999999999999999999"], ("filters has a number of 67 bits",)),
         (["--seed", "99999999999999999999"], ("seed has a number of 67 bits",)),

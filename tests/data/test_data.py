@@ -956,7 +956,7 @@ def test_an_interrupted_start_leaves_nothing_behind(folder: Path, own_cache: Pat
 def test_leavings_and_long_unused_entries_make_room(folder: Path, own_cache: Path) -> None:
     fill(folder, 1)
     load(folder)
-    old_entry, abandoned = entry_of(own_cache), own_cache / "pictures" / ".building-0"
+    old_entry, abandoned = entry_of(own_cache), own_cache / "pictures" / f".building-{0:032x}"
     abandoned.mkdir()
     (own_cache / "pictures" / "mine").mkdir()
     long_ago = time.time() - 100 * 86400

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, Gankit, contents, lines, read, refused
 
 from gankit.catalogue import Catalogue
+from gankit.cli import cli
 from gankit.scaffold import LONGEST, PARTS, create
 from gankit.testing.check import check
 
@@ -34,7 +35,9 @@ USED = {  # a first run with a package of each kind, and its trace in the run
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for new packages; `installed` installs one of them as pip would."""
+    vars(cli).pop("_catalogue", None)  # of an earlier test in this process
     yield tmp_path
+    vars(cli).pop("_catalogue", None)
     for name in [name for name in sys.modules if name.partition(".")[0] == "gankit_fresh"]:
         del sys.modules[name]
 

@@ -651,6 +651,7 @@ def test_runs_are_listed_with_how_they_stand_and_what_cannot_be_read_with_why(
         "steps": 8,
         "health": rows["good"]["health"],
         "verdict": "not judged yet",
+        "score_now": None,
         "score": None,
         "best": None,
         "coverage": 0.75,
@@ -661,7 +662,7 @@ def test_runs_are_listed_with_how_they_stand_and_what_cannot_be_read_with_why(
     assert "damaged" in rows["torn"]["error"]
     assert "not that of a run" in rows["other"]["error"]
     lines = said[0].out.splitlines()
-    assert lines[0].split() == ["run", "model", "state", "step", "verdict", "best", "score", "started"]
+    assert lines[0].split() == ["run", "model", "state", "step", "verdict", "score", "best", "score", "started"]
     assert [line.startswith("cannot be read: ") for line in lines] == [False] * 5 + [True] * 2
     assert contents(top) == before
 

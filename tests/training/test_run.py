@@ -123,7 +123,7 @@ def test_config_writes_out_every_default(finished: Path) -> None:
     assert config["model"]["name"] == "began"
     assert '"auto"' not in json.dumps(config)
     assert config["controllers"] == {
-        "balance": {"floor": 0.1},
+        "balance": {"floor": 0.05},
         "halving": {"patience": 5, "floor": 1e-07},
     }
 

@@ -352,7 +352,7 @@ def test_a_term_moves_the_network_that_it_is_added_to_and_no_other(term, network
                 "--loss",
                 "latent-closing=0.1",
             ],
-            "--loss latent-closing: it needs a code for each latent, of its width; here they are (16, 3) and (16, 2)",
+            "--loss latent-closing: it needs a code for each latent, of its width; here they are (32, 3) and (32, 2)",
         ),
         (
             ["only-a-generator", "--loss", "latent-closing=0.1"],

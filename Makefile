@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO_STEPS ?= 4000
+DEMO_STEPS ?= 3000
 
 .PHONY: demo test install lint format bench bench-2d bench-collapse bench-digits docs evidence clean
 

@@ -202,7 +202,7 @@ class _Checkpoint(click.ParamType):
         try:
             return int(value.replace(",", "").replace("_", ""))
         except ValueError:
-            self.fail(f"{value!r} is neither a step nor best", param, ctx)
+            raise click.UsageError(f"--from {value} is neither a step nor best") from None
 
 
 def from_option(what: str) -> Callable[..., Any]:

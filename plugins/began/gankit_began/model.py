@@ -61,7 +61,7 @@ class BEGAN(Model):
         ),
         "began/convergence": Curve(
             letter="M_global",
-            note="L(x) + |γL(x) − L(G(z))|: how far both sides have converged. It knows no variety.",
+            note="How far both sides have converged: L(x) + |γL(x) − L(G(z))| of the energies L. It knows no variety.",
         ),
         "gamma": Curve(letter="γ", note="The ratio of energies to hold, where a controller drives it.", bounds=(0, 1)),
     }

@@ -9,8 +9,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from safetensors.torch import save_file
 
 from gankit.errors import UserError
+from gankit.files import making
 from gankit.report import words
 from gankit.report.sample_grid import save_grid
 from gankit.report.story import read
@@ -56,22 +55,17 @@ def export(
         forms["discriminator"] = onnx.discriminator(rebuilt)
     latents = onnx.latents(rebuilt)
     forms["latents"] = latents.model
-    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
-        beside.mkdir(parents=True)
-        for name, form in forms.items():
-            (beside / f"{name}.onnx").write_bytes(form)
-        _weights(rebuilt, beside)
-        _samples(rebuilt, beside / "samples.png")
-        write_json(beside / "config.json", _config(rebuilt, latents))
-        (beside / "README.md").write_text(_card(run, rebuilt, latents, credit), encoding="utf-8", errors="replace")
-        names = sorted(path.name for path in beside.iterdir())
-        beside.rename(folder)
+        with making(folder) as beside:
+            for name, form in forms.items():
+                (beside / f"{name}.onnx").write_bytes(form)
+            _weights(rebuilt, beside)
+            _samples(rebuilt, beside / "samples.png")
+            write_json(beside / "config.json", _config(rebuilt, latents))
+            (beside / "README.md").write_text(_card(run, rebuilt, latents, credit), encoding="utf-8", errors="replace")
+            return sorted(path.name for path in beside.iterdir())
     except OSError as error:
         raise UserError(f"--out {folder} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return names
 
 
 def _weights(rebuilt: Rebuilt, folder: Path) -> None:

@@ -157,9 +157,12 @@ def _requested(
 ) -> tuple[str, RunRequest, Catalogue]:
     """The model and the request of the arguments of `run`, and the catalogue with its plugins."""
     catalogue = Catalogue(plugins)
-    default = model or catalogue.added_model() or MODEL
+
+    def default() -> str:  # asked for only where neither the call nor the file names a model
+        return catalogue.added_model() or MODEL
+
     from_file = read_file(config_file, plugins, catalogue, model, default) if config_file is not None else RunRequest()
-    model = model or from_file.model.get("name") or default
+    model = model or from_file.model.get("name") or default()
     given = by_home(options, catalogue.get("models", model).Settings.model_fields)
     return model, RunRequest(data=str(data) if data is not None else None, **given).over(from_file), catalogue
 

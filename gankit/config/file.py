@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def read_file(
     plugins: Sequence[str] = (),
     catalogue: Catalogue | None = None,
     model: str | None = None,
-    default: str | None = None,
+    default: Callable[[], str] | None = None,
 ) -> RunRequest:
     """The request in a TOML file or a run's config.json. Its model, if it names one, is `model["name"]`.
 
@@ -44,7 +44,7 @@ def read_file(
     named = own.get("name") if isinstance(own, Mapping) else None
     if model and named and named != model:
         raise UserError(f"--config {path} is for model {named!r}, and the model is {model!r}")
-    name = model or named or default
+    name = model or named or (default() if default else None)
     fields = catalogue.get("models", name).Settings.model_fields if catalogue and isinstance(name, str) else ()
     try:
         return RunRequest(**by_home(table, fields))

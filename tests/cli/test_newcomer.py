@@ -116,6 +116,8 @@ def test_a_plugin_s_model_is_trained_where_none_is_named_and_of_two_one_must_be(
     assert gankit(*small, "--out", "run").code == 0
     assert read(tmp_path / "run/config.json")["model"]["name"] == "dcgan"
     refused(gankit(*small, "--plugin", r3gan), "name a model", "dcgan, r3gan")
+    (tmp_path / "mine.toml").write_text('model = "dcgan"\n')
+    assert gankit(*small, "--plugin", r3gan, "--config", "mine.toml", "--out", "named").code == 0
 
 
 def test_what_stands_in_a_command_s_place_is_named(gankit: Gankit, tmp_path: Path, messy: Path):

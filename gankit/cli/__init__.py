@@ -34,6 +34,15 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"{error.option_name} stands before a command: gankit COMMAND {error.option_name} …, such as "
+                "gankit run began --data ./my-pictures. gankit --help lists the commands"
+            ) from None
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         from gankit.errors import nearest
 
@@ -47,6 +56,8 @@ class Commands(click.Group):
                 raise click.UsageError(
                     f"{args[0]} is a folder: to train on its pictures, gankit run {args[0]}"
                 ) from None
+            if args[0] in self._catalogue.kind("models"):
+                raise click.UsageError(f"{args[0]} is a model: to train it, gankit run {args[0]}") from None
             there = self.list_commands(ctx)
             raise click.UsageError(
                 f"no command {args[0]!r}{nearest(args[0], there)}. There are: {', '.join(there)}"

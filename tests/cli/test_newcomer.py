@@ -122,6 +122,8 @@ def test_a_plugin_s_model_is_trained_where_none_is_named_and_of_two_one_must_be(
 
 def test_what_stands_in_a_command_s_place_is_named(gankit: Gankit, tmp_path: Path, messy: Path):
     refused(gankit("./messy"), "gankit run ./messy")
+    refused(gankit("began", "--data", "./messy"), "gankit run began")
+    refused(gankit("--data", "./messy"), "--data stands before a command", "gankit run began --data")
     (tmp_path / "film.mp4").write_bytes(b"film")
     refused(gankit("run", "film.mp4"), "film.mp4 is a file, not a folder")
     assert gankit("help").out == gankit("--help").out

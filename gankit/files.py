@@ -119,7 +119,7 @@ def opened(root: Path, path: str | Path, flags: int = os.O_RDONLY) -> int:
     """Open an ordinary file below `root` without following links or waiting; return the descriptor.
 
     `path` is relative, or begins with `root`. Raises Unreachable if it or a folder on the way is a link, if it is no
-    ordinary file, if it leads out of `root`, or for writing to a file that has a second name; OSError as `os.open` does.
+    ordinary file, if it leads out of `root`, or for writing to a file that has a second name; OSError as `os.open`.
     """
     parts = Path(path).relative_to(root).parts if Path(path).is_relative_to(root) else Path(path).parts
     where = root.joinpath(*parts)
@@ -196,7 +196,7 @@ def _ordinary(descriptor: int, where: Path, flags: int = os.O_RDONLY) -> int:
     if not stat.S_ISREG(told.st_mode):
         os.close(descriptor)
         raise Unreachable(f"{where} is no ordinary file: move it away")
-    if flags & os.O_WRONLY and told.st_nlink > 1:  # of a file outside, or of a copy that `cp -l` made
+    if flags & (os.O_WRONLY | os.O_RDWR) and told.st_nlink > 1:  # of a file outside, or of a copy that `cp -l` made
         os.close(descriptor)
         raise Unreachable(f"{where} is a hard link, and what is written there changes another file: put a copy there")
     return descriptor

@@ -249,3 +249,30 @@ def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="FILE|DIR|MODULE",
         help="A plugin that is not installed; may be repeated.",
     )(function)
+
+
+def nproc_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--nproc`, for the commands that train."""
+    return click.option(
+        "--nproc",
+        type=click.IntRange(1),
+        default=1,
+        metavar="N",
+        help="Processes that share the work; a GPU each, or cores.",
+    )(function)
+
+
+def other_process() -> bool:
+    """Whether torchrun started this process as another one than the first; it has then done its work."""
+    if "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0":
+        return False
+    from gankit.training.workers import serve
+
+    serve()
+    return True
+
+
+def begun_before_restart(out: str | None) -> bool:
+    """Whether torchrun starts this command once more, after the loss of a process, and the run folder is there."""
+    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    return again and out is not None and os.path.isfile(os.path.join(os.path.expanduser(out), "config.json"))

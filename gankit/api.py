@@ -113,7 +113,7 @@ def _run(
     resolved = resolved.model_copy(update={"gankit": version("gankit"), "plugins": list(plugins)})
     refuse_inside(out, resolved.data)
     opened = open_data(resolved, catalogue, watcher)
-    with quiet_random(resolved.device):
+    with suppress(ProcessGone), quiet_random(resolved.device):
         training, batches = assemble(resolved, opened, catalogue)
         resolved = training.config
         watcher.notice(chosen(resolved, request, opened, training))
@@ -131,7 +131,7 @@ def _run(
 
             new_run = Run(RunFolder.create(out, model, fill))
             watcher.notice(f"run folder: {new_run.folder}")
-            with locked(new_run), suppress(ProcessGone):
+            with locked(new_run):
                 go(new_run, training, batches, catalogue, watcher, interrupts, team=others)
                 return new_run
     return _going_on(new_run, plugins, watcher, command, nproc)

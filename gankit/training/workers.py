@@ -68,12 +68,14 @@ class Team:
                 return f"process {rank} of {self.ranks.count} ended ({how})"
         return ""
 
-    def end(self) -> None:
-        """End the other processes."""
-        if not any(worker.poll() is not None for worker in self.workers):
-            with suppress(RuntimeError):
+    def end(self, in_order: bool) -> None:
+        """End the other processes: by a word `in_order`, when they wait for one, or else by force."""
+        with suppress(RuntimeError):  # one of them may have ended by itself
+            if in_order:
                 self.ranks.share()
-        with suppress(RuntimeError):
+            else:
+                for worker in self.workers:
+                    worker.kill()
             dist.destroy_process_group()
         torch.set_num_threads(self.threads)
         for worker in self.workers:
@@ -100,8 +102,10 @@ def team(count: int, device: str) -> Iterator[Team | None]:
         return
     try:
         yield one
-    finally:
-        one.end()
+    except BaseException:  # the others may be anywhere in a step
+        one.end(in_order=False)
+        raise
+    one.end(in_order=True)
 
 
 def _started(count: int, device: str) -> Team:

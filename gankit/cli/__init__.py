@@ -13,8 +13,10 @@ from functools import cached_property
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from gankit.builtin import COMMANDS
+from gankit.cli import complete
 
 
 class Commands(click.Group):
@@ -29,10 +31,18 @@ class Commands(click.Group):
         return self._catalogue.get("commands", name) if name in self._added else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = list(COMMANDS.items())
-        rows += [(name, command.get_short_help_str()) for name, (command, _) in self._added.items()]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl(self._rows())
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Names and options, without the import of every command."""
+        items = [CompletionItem(name, help=words) for name, words in self._rows() if name.startswith(incomplete)]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """Name and summary of each command."""
+        added = [(name, command.get_short_help_str()) for name, (command, _) in self._added.items()]
+        return [*COMMANDS.items(), *added]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -176,6 +186,9 @@ class RunPath(click.ParamType):
 
         return str(standing_for(value))
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        return complete.runs(incomplete)
+
 
 RUN = RunPath()
 
@@ -247,6 +260,7 @@ def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "plugins",
         multiple=True,
         metavar="FILE|DIR|MODULE",
+        shell_complete=complete.files,
         help="A plugin that is not installed; may be repeated.",
     )(function)
 

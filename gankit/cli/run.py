@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from gankit.cli import begun_before_restart, exit_code, nproc_option, other_process, out_option, plugin_option, say
+from gankit.cli import (
+    begun_before_restart,
+    complete,
+    exit_code,
+    nproc_option,
+    other_process,
+    out_option,
+    plugin_option,
+    say,
+)
 from gankit.cli.flags import SettingsCommand, config_option, flags
 
 FIRST = ("steps", "time", "preset", "set")  # the most used
@@ -18,7 +27,7 @@ class RunCommand(SettingsCommand):
     """The command's help with a model also shows the model's settings."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--help" in args or "-h" in args:
+        if not ctx.resilient_parsing and ("--help" in args or "-h" in args):
             given, _, _ = self.make_parser(ctx).parse_args(self.rewritten(ctx, args))
             say(ctx.get_help())
             if isinstance(given["words"], tuple) and given["words"]:  # else click's sign for "not given"
@@ -32,7 +41,9 @@ class RunCommand(SettingsCommand):
 
 
 @click.command("run", cls=RunCommand)
-@click.argument("words", nargs=-1, metavar="[MODEL] [DIR]")
+@click.argument(
+    "words", nargs=-1, metavar="[MODEL] [DIR]", shell_complete=complete.components("models", beside=complete.folders)
+)
 @flags("data")
 @out_option("DIR", "New folder for the run; default: one under runs/.")
 @flags(*FIRST)

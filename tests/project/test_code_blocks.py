@@ -129,7 +129,7 @@ def settle(model: str | None, data: str | None, options: dict[str, Any]) -> None
     """The whole configuration of a run, as before its data are read."""
     for name in ("out", "config_file", "epochs"):
         options.pop(name, None)
-    model, request, _ = api._requested(model, data, None, EXAMPLES, options)
+    model, request, _ = api._requested(model or api.MODEL, data, None, EXAMPLES, options)
     resolve(model, request, catalogue())
 
 

@@ -26,6 +26,7 @@ from gankit.cli import cli
 from gankit.cli.run import _model_and_data
 from gankit.comparison import arms
 from gankit.config.file import read_file
+from gankit.config.request import RunRequest
 from gankit.config.resolve import resolve
 
 PAGES = {
@@ -81,6 +82,8 @@ def check(line: str) -> None:
     first, *rest = words(line)
     if first == "gankit":
         parse(rest)
+    elif first == "torchrun":
+        parse(rest[rest.index("gankit") + 1 :])
     elif first == "make":
         makefile = (ROOT / "Makefile").read_text()
         assert all(re.search(rf"^{word}:", makefile, re.MULTILINE) for word in rest if "=" not in word), line
@@ -113,7 +116,7 @@ def parse(arguments: list[str]) -> None:
         model, data = _model_and_data(given.pop("words"), given.pop("data"), EXAMPLES)
         settle(model, data, given)
     elif name == "resume":
-        settle("began", "demo", {key: value for key, value in given.items() if key not in ("run", "from_step")})
+        settle("began", "demo", given)
     elif name == "compare":
         for arm in arms.parse(given["models"]):
             catalogue().get("models", arm.model)
@@ -127,9 +130,8 @@ def catalogue() -> Catalogue:
 
 def settle(model: str | None, data: str | None, options: dict[str, Any]) -> None:
     """The whole configuration of a run, as before its data are read."""
-    for name in ("out", "config_file", "epochs"):
-        options.pop(name, None)
-    model, request, _ = api._requested(model or api.MODEL, data, None, EXAMPLES, options)
+    settings = {name: value for name, value in options.items() if name in RunRequest.model_fields}
+    model, request, _ = api._requested(model or api.MODEL, data, None, EXAMPLES, settings)
     resolve(model, request, catalogue())
 
 
@@ -157,6 +159,7 @@ def test_the_commands_of_every_page_are_understood(page: str, monkeypatch):
         "gankit resume RUN --gamma 7",
         "gankit compare began:gamma",
         "gankit compare nosuch began",
+        "torchrun --standalone -m gankit run began --data ./x --nosuch 1",
         "make nosuch",
         "python benchmarks/nosuch.py",
         "python benchmarks/speed.py --nosuch",

@@ -238,6 +238,17 @@ def _refuse_vain(run: Run, step: int, resolved: RunConfig, differing: Set[str]) 
         )
 
 
+def _opened_again(run: Run, resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
+    """The run's data, with a warning where they have changed."""
+    data = open_data(resolved, catalogue, watcher)
+    if data.digest != run.data.get("digest"):
+        watcher.notice(
+            f"warning: the pictures of {resolved.data} have changed since the run began; "
+            "it goes on with those there are now"
+        )
+    return data
+
+
 def _resumed(
     run: Run,
     options: Mapping[str, Any],
@@ -261,12 +272,7 @@ def _resumed(
     if dropped:
         constants = ", ".join(f"{key.partition('.')[2]} is {value:g}" for key, value in dropped.items())
         watcher.notice(f"warning: former settings of this run are constants now: {constants}")
-    data = open_data(resolved, catalogue, watcher)
-    if data.digest != run.data.get("digest"):
-        watcher.notice(
-            f"warning: the pictures of {resolved.data} have changed since the run began; "
-            "it goes on with those there are now"
-        )
+    data = _opened_again(run, resolved, catalogue, watcher)
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, data, catalogue)
         resolved = training.config

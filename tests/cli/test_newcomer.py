@@ -296,12 +296,11 @@ def test_with_few_pictures_it_says_at_the_start_what_that_means_and_which_flags_
     assert said.code == 0
     (warning,) = (line for line in said.out.splitlines() if line.startswith("warning: 36 pictures are few."))
     assert said.out.index(warning) < said.out.index("run folder:")
-    for words in ("by heart", "not judged", "Fewer than 20 are held out", "--view augment", "--mirror", "--holdout"):
+    for words in ("by heart", "not judged", "Fewer than 20 are held out", "--mirror", "--holdout"):
         assert words in warning
-    said = gankit("run", messy, *TRAINED, *SMALL, "--mirror", "--view", "augment", "--out", "set")
+    said = gankit("run", messy, *TRAINED, *SMALL, "--mirror", "--out", "set")
     (warning,) = (line for line in said.out.splitlines() if line.startswith("warning: 36 pictures"))
     assert "--mirror" not in warning
-    assert "--view" not in warning
 
 
 def test_with_enough_pictures_it_says_nothing_of_few(gankit: Gankit) -> None:

@@ -17,6 +17,7 @@ COMMANDS = {  # name -> what it does; each lives in gankit/cli/NAME.py
     "export": "Write a folder to hand on, with a model card.",
     "score": "Order pictures by reconstruction error, outliers first.",
     "evaluate": "Measure a run's pictures, or those of any folder.",
+    "data": "Look at a folder of pictures before a training.",
     "runs": "List the runs below a folder.",
     "animate": "Make an animation of a run's samples.",
     "report": "Write a run's report.html anew.",

@@ -20,7 +20,8 @@ GRIDS = 60  # in the slider, at most
 SIGNS = {".png": b"\x89PNG\r\n\x1a\n", ".gif": b"GIF8"}  # first bytes of a valid file
 
 
-def _base64(content: bytes, kind: str) -> str:
+def as_source(content: bytes, kind: str) -> str:
+    """A picture as a data: URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -31,7 +32,7 @@ def grids(run: RunFolder, samples: list[tuple[int, Path]], room: int) -> dict[st
     chosen = evenly(samples, GRIDS)
     while len(chosen) > 1 and sum(size[path] for _, path in chosen) > room:
         chosen = evenly(samples, len(chosen) - 1) if len(chosen) > 2 else chosen[-1:]
-    shown = [{"step": step, "source": _base64(run.read(path), "png")} for step, path in chosen]
+    shown = [{"step": step, "source": as_source(run.read(path), "png")} for step, path in chosen]
     return {"shown": shown, "count": len(samples)}
 
 
@@ -45,7 +46,7 @@ def still(run: RunFolder, sample: tuple[int, Path] | None) -> dict[str, Any]:
             grid.convert("RGB").save(buffer, "WEBP", quality=80)
     except (OSError, ValueError, SyntaxError):
         return {}
-    return {"step": sample[0], "source": _base64(buffer.getvalue(), "webp")}
+    return {"step": sample[0], "source": as_source(buffer.getvalue(), "webp")}
 
 
 def neighbours(run: RunFolder) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def neighbours(run: RunFolder) -> dict[str, Any]:
 def real(run: RunFolder, room: int) -> str:
     """real.png as it is; "" where there is none, or none that fits."""
     size = _size(run, run.real_path)
-    return _base64(run.read(run.real_path), "png") if 0 < size * 4 // 3 <= room else ""
+    return as_source(run.read(run.real_path), "png") if 0 < size * 4 // 3 <= room else ""
 
 
 def _size(run: RunFolder, path: Path) -> int:
@@ -85,12 +86,12 @@ def animation(run: RunFolder, path: Path, room: int) -> dict[str, Any]:
     if not size:
         return {}
     if size * 4 // 3 <= room:
-        return {"source": _base64(run.read(path), "gif"), "size": size, "whole": True}
+        return {"source": as_source(run.read(path), "gif"), "size": size, "whole": True}
     try:
         content = _as_webp(run, path, room * 3 // 4)
     except (OSError, EOFError, ValueError, SyntaxError):
         content = b""
-    return {"source": _base64(content, "webp") if content else "", "size": size, "whole": False}
+    return {"source": as_source(content, "webp") if content else "", "size": size, "whole": False}
 
 
 def _as_webp(run: RunFolder, path: Path, room: int) -> bytes:

@@ -153,6 +153,7 @@ def read_pictures(rebuilt: Rebuilt, paths: Sequence[str | Path]) -> Tensor:
     Raises `UserError` for a file without a usable picture, and if the run does not generate square colour pictures.
     """
     from gankit.data import decode
+    from gankit.data.colour import Unusable
     from gankit.data.source import Request
 
     refuse_points(rebuilt)
@@ -169,7 +170,7 @@ def read_pictures(rebuilt: Rebuilt, paths: Sequence[str | Path]) -> Tensor:
                 raise UserError(f"{path} is a folder: give the picture files themselves, such as {path}/*.png")
             try:
                 read.append(torch.from_numpy(decode.read(file, request)[0].copy()))
-            except decode.Unusable as reason:
+            except Unusable as reason:
                 raise UserError(f"{path}: {reason}; give a PNG, JPEG, WebP, GIF, BMP or TIFF picture") from None
     return to_float(torch.stack(read))
 

@@ -99,7 +99,7 @@ def test_a_picture_has_its_errors_and_energies_and_a_sheet(began: Rebuilt, data:
     Image.fromarray(data.train[0]).save(tmp_path / "one.png")
     said = look(began, str(tmp_path / "one.png"), tmp_path / "sheet.png")
     assert Image.open(tmp_path / "sheet.png").width > 3 * 160
-    x = torch.from_numpy(data.train[0]).permute(2, 0, 1)[None] / 127.5 - 1
+    x = torch.tensor(data.train[0]).permute(2, 0, 1)[None] / 127.5 - 1
     reconstructed = began.judge(x, began.labels(1)).output
     assert f"|x − D(x)| {float((x - reconstructed.clamp(-1, 1)).abs().mean()):.4f}" in said
     found = energies(began, x)

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_STEPS ?= 3000
 
-.PHONY: demo test install lint format bench bench-2d bench-collapse bench-digits docs evidence lowest release clean
+.PHONY: demo test install lint format bench bench-2d bench-collapse bench-digits docs evidence lowest explore release clean
 
 demo: install  ## train BEGAN on the built-in demo data, to a report
 	$(BIN)/gankit run began --data demo --steps $(DEMO_STEPS)
@@ -62,6 +62,11 @@ lowest:  ## these tests with the oldest packages that pyproject.toml allows, in 
 	build/lowest/bin/python -m pip install --quiet uv
 	build/lowest/bin/uv pip install --python build/lowest/bin/python --quiet --resolution lowest-direct --editable ".[dev]"
 	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest $(MEETINGS)
+
+explore:  ## the page of gankit explore, in build/explore: with Gradio other packages have other versions
+	$(PYTHON) -m venv --clear build/explore
+	build/explore/bin/python -m pip install --quiet --editable ".[dev,explore]"
+	OMP_NUM_THREADS=1 build/explore/bin/python -m pytest tests/trained/test_explore.py
 
 release: install  ## the wheel and the source distribution, into dist/
 	rm -rf dist

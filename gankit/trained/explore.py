@@ -230,6 +230,8 @@ def _maps(rebuilt: Rebuilt, data: str | None) -> Callable[[], tuple[Any, str, An
 
 def _pictures(rebuilt: Rebuilt, data: str | None) -> Data:
     """The run's pictures, from the cache alone: a stranger's config.json can name any folder. Or those of `data`."""
+    if len(rebuilt.model.shape) != 3:
+        raise UserError(f"{rebuilt.run.folder} makes points, not pictures, and this map is one of pictures")
     if data is not None:
         return open_for(rebuilt, data, rebuilt.catalogue)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from gankit.config.request import RESUMED, RunRequest, by_home
 from gankit.config.resolve import resolve
 from gankit.config.schema import RunConfig
 from gankit.data.source import Data
-from gankit.errors import UserError
+from gankit.errors import TrainingError, UserError
 from gankit.runs.environment import another_machine, edited, environment, record_resume
 from gankit.runs.folder import RunFolder, write_json
 from gankit.runs.lock import locked
@@ -37,6 +37,7 @@ from gankit.training.start import (
 )
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
+from gankit.training.workers import ProcessGone, team
 
 MODEL = "began"  # trained where neither the call, a file nor a plugin of --plugin names one
 
@@ -50,6 +51,7 @@ def run(
     plugins: Sequence[str] = (),
     watcher: Watcher | None = None,
     command: str | None = None,
+    nproc: int = 1,
     **options: Any,
 ) -> Run:
     """Train `model` on `data` into a new run folder and return it. The options are those of `gankit run`.
@@ -57,13 +59,13 @@ def run(
     `model`: by default that of `config_file` (TOML, or a run's config.json), of `plugins`, or else BEGAN. `options`:
     settings of the model (`gamma=0.7`), and those of docs/settings.md by name: `set`: also `COMPONENT.FIELD`, e.g.
     {"balance.floor": 0.1}; losses: {name: weight}; controllers, diagnostics, views, artifacts: names; time: seconds or
-    "2h".
+    "2h". `nproc`: number of processes (docs/scale.md).
     A terminal and a notebook show the progress, unless there is another `watcher`; `gankit.Watcher()` is quiet.
     Raises `UserError` for an invalid request, before it writes anything, and `TrainingError` if the training fails.
     `Run.result` says how the training ended.
     """
     with _shown(watcher) as watcher:
-        return _run(model, data, out, config_file, plugins, watcher, command, options)
+        return _run(model, data, out, config_file, plugins, watcher, command, nproc, options)
 
 
 def compare(
@@ -101,6 +103,7 @@ def _run(
     plugins: Sequence[str],
     watcher: Watcher,
     command: str | None,
+    nproc: int,
     options: Mapping[str, Any],
 ) -> Run:
     if out is not None:
@@ -110,14 +113,16 @@ def _run(
     resolved = resolved.model_copy(update={"gankit": version("gankit"), "plugins": list(plugins)})
     refuse_inside(out, resolved.data)
     opened = open_data(resolved, catalogue, watcher)
-    with quiet_random(resolved.device):
+    with suppress(ProcessGone), quiet_random(resolved.device):
         training, batches = assemble(resolved, opened, catalogue)
         resolved = training.config
         watcher.notice(chosen(resolved, request, opened, training))
         for line in (*displaced(training), few(resolved, opened)):
             if line:
                 watcher.notice(line)
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, team(nproc, resolved.device) as others:
+            if others:
+                others.enlist(resolved, opened)
 
             def fill(folder: Path) -> None:
                 write_json(folder / "config.json", resolved.model_dump(mode="json"))
@@ -127,8 +132,24 @@ def _run(
             new_run = Run(RunFolder.create(out, model, fill))
             watcher.notice(f"run folder: {new_run.folder}")
             with locked(new_run):
-                go(new_run, training, batches, catalogue, watcher, interrupts)
+                go(new_run, training, batches, catalogue, watcher, interrupts, team=others)
                 return new_run
+    return _going_on(new_run, plugins, watcher, command, nproc)
+
+
+RESTARTS = 3  # of a training whose other processes end under it
+
+
+def _going_on(run: Run, plugins: Sequence[str], watcher: Watcher, command: str | None, nproc: int) -> Run:
+    """Continue from the last checkpoint with new processes. Raises `TrainingError` if they end again and again."""
+    for _ in range(RESTARTS):
+        watcher.notice("another process of the training has ended: it goes on from the last checkpoint with new ones")
+        with suppress(ProcessGone), locked(run):
+            return _resumed(run, {}, None, None, plugins, watcher, command, nproc)
+    raise TrainingError(
+        f"the other processes of {run.folder} ended {RESTARTS + 1} times, perhaps for want of memory: go on with "
+        f"fewer, or with one: gankit resume {run.folder}"
+    )
 
 
 def prepare(
@@ -175,6 +196,7 @@ def resume(
     plugins: Sequence[str] = (),
     watcher: Watcher | None = None,
     command: str | None = None,
+    nproc: int = 1,
     **options: Any,
 ) -> Run:
     """Continue a run from its last checkpoint, that of `from_step`, or the "best" by its score.
@@ -189,8 +211,11 @@ def resume(
     run_folder = run if isinstance(run, Run) else Run(run.folder if isinstance(run, RunFolder) else run)
     run_folder.refuse_links()
     lock = locked(run_folder) if out is None else nullcontext()
-    with lock, _shown(watcher) as watcher:  # the lock first, because another resume could change the files
-        return _resumed(run_folder, options, from_step, out, plugins, watcher, command)
+    with _shown(watcher) as watcher:
+        with lock, suppress(ProcessGone):  # the lock first, because another resume could change the files
+            return _resumed(run_folder, options, from_step, out, plugins, watcher, command, nproc)
+        trained = run_folder if out is None else Run(os.path.expanduser(out))
+        return _going_on(trained, plugins, watcher, command, nproc)
 
 
 def _changes(stored: Mapping[str, Any], options: Mapping[str, Any], catalogue: Catalogue) -> RunRequest:
@@ -213,6 +238,17 @@ def _refuse_vain(run: Run, step: int, resolved: RunConfig, differing: Set[str]) 
         )
 
 
+def _opened_again(run: Run, resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
+    """The run's data, with a warning where they have changed."""
+    data = open_data(resolved, catalogue, watcher)
+    if data.digest != run.data.get("digest"):
+        watcher.notice(
+            f"warning: the pictures of {resolved.data} have changed since the run began; "
+            "it goes on with those there are now"
+        )
+    return data
+
+
 def _resumed(
     run: Run,
     options: Mapping[str, Any],
@@ -221,6 +257,7 @@ def _resumed(
     plugins: Sequence[str],
     watcher: Watcher,
     command: str | None,
+    nproc: int,
 ) -> Run:
     stored = run.config
     if out is None:  # then this process holds the lock
@@ -235,12 +272,7 @@ def _resumed(
     if dropped:
         constants = ", ".join(f"{key.partition('.')[2]} is {value:g}" for key, value in dropped.items())
         watcher.notice(f"warning: former settings of this run are constants now: {constants}")
-    data = open_data(resolved, catalogue, watcher)
-    if data.digest != run.data.get("digest"):
-        watcher.notice(
-            f"warning: the pictures of {resolved.data} have changed since the run began; "
-            "it goes on with those there are now"
-        )
+    data = _opened_again(run, resolved, catalogue, watcher)
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, data, catalogue)
         resolved = training.config
@@ -249,7 +281,13 @@ def _resumed(
             checkpoint.load(run, step, training)  # raises a misfit before `branch` makes a folder
             also = {training.healthy} | ({training.best[0]} if training.best else set())
             run = Run(branch(run, step, out, also).folder)
-        with Interrupts() as interrupts, nullcontext() if out is None else locked(run):
+        with (
+            Interrupts() as interrupts,
+            nullcontext() if out is None else locked(run),
+            team(nproc, resolved.device) as others,
+        ):
+            if others:
+                others.enlist(resolved, data)
             if not anew:
                 checkpoint.load(run, step, training)
             # With other settings the training goes on first: they may help.
@@ -267,5 +305,5 @@ def _resumed(
             record_resume(run, resolved, catalogue, command)
             if resolved.steps is not None and training.number >= resolved.steps:
                 watcher.notice(f"{run.folder} is at step {training.number:,} already: give a larger --steps to go on")
-            go(run, training, batches, catalogue, watcher, interrupts, alarms)
+            go(run, training, batches, catalogue, watcher, interrupts, alarms, others)
             return run

@@ -119,7 +119,7 @@ def opened(root: Path, path: str | Path, flags: int = os.O_RDONLY) -> int:
     """Open an ordinary file below `root` without following links or waiting; return the descriptor.
 
     `path` is relative, or begins with `root`. Raises Unreachable if it or a folder on the way is a link, if it is no
-    ordinary file, or if it leads out of `root`; OSError as `os.open` does.
+    ordinary file, if it leads out of `root`, or for writing to a file that has a second name; OSError as `os.open`.
     """
     parts = Path(path).relative_to(root).parts if Path(path).is_relative_to(root) else Path(path).parts
     where = root.joinpath(*parts)
@@ -128,7 +128,7 @@ def opened(root: Path, path: str | Path, flags: int = os.O_RDONLY) -> int:
     if os.open not in os.supports_dir_fd:  # Windows
         if below(root, *parts[:-1]) and where.is_symlink():
             raise linked(where)
-        return _ordinary(os.open(where, flags | _FILE, 0o666), where)
+        return _ordinary(os.open(where, flags | _FILE, 0o666), where, flags)
     here, where = os.open(root, os.O_RDONLY | _FOLDER & ~os.O_NOFOLLOW), root
     for n, part in enumerate(parts, start=1):
         where = where / part
@@ -144,7 +144,7 @@ def opened(root: Path, path: str | Path, flags: int = os.O_RDONLY) -> int:
         finally:
             os.close(here)
         here = deeper
-    return _ordinary(here, where)
+    return _ordinary(here, where, flags)
 
 
 def ordinary(path: str | Path) -> io.BufferedReader:
@@ -191,10 +191,14 @@ def parse(data: bytes) -> Any:
     return from_json(data, allow_inf_nan=False)
 
 
-def _ordinary(descriptor: int, where: Path) -> int:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+def _ordinary(descriptor: int, where: Path, flags: int = os.O_RDONLY) -> int:
+    told = os.fstat(descriptor)
+    if not stat.S_ISREG(told.st_mode):
         os.close(descriptor)
         raise Unreachable(f"{where} is no ordinary file: move it away")
+    if flags & (os.O_WRONLY | os.O_RDWR) and told.st_nlink > 1:  # of a file outside, or of a copy that `cp -l` made
+        os.close(descriptor)
+        raise Unreachable(f"{where} is a hard link, and what is written there changes another file: put a copy there")
     return descriptor
 
 

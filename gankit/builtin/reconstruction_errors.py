@@ -92,7 +92,6 @@ class ReconstructionErrors(Diagnostic[ReconstructionErrorsOptions]):
             [
                 *snapshot.advice("memorises"),
                 Remedy("each picture mirrored as well", new_run=True, flags_of_run=("--mirror",)),
-                Remedy("pictures of changed colour, shifted", new_run=True, flags_of_run=("--view", "augment")),
             ],
             {name: values[name] for name in ("held-out-mean", "real-mean")},
         )

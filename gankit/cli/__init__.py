@@ -13,8 +13,10 @@ from functools import cached_property
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from gankit.builtin import COMMANDS
+from gankit.cli import complete
 
 
 class Commands(click.Group):
@@ -29,10 +31,27 @@ class Commands(click.Group):
         return self._catalogue.get("commands", name) if name in self._added else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = list(COMMANDS.items())
-        rows += [(name, command.get_short_help_str()) for name, (command, _) in self._added.items()]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl(self._rows())
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Names and options, without the import of every command."""
+        items = [CompletionItem(name, help=words) for name, words in self._rows() if name.startswith(incomplete)]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """Name and summary of each command."""
+        added = [(name, command.get_short_help_str()) for name, (command, _) in self._added.items()]
+        return [*COMMANDS.items(), *added]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"{error.option_name} stands before a command: gankit COMMAND {error.option_name} …, such as "
+                "gankit run began --data ./my-pictures. gankit --help lists the commands"
+            ) from None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         from gankit.errors import nearest
@@ -47,6 +66,8 @@ class Commands(click.Group):
                 raise click.UsageError(
                     f"{args[0]} is a folder: to train on its pictures, gankit run {args[0]}"
                 ) from None
+            if args[0] in self._catalogue.kind("models"):
+                raise click.UsageError(f"{args[0]} is a model: to train it, gankit run {args[0]}") from None
             there = self.list_commands(ctx)
             raise click.UsageError(
                 f"no command {args[0]!r}{nearest(args[0], there)}. There are: {', '.join(there)}"
@@ -165,6 +186,9 @@ class RunPath(click.ParamType):  # type: ignore[type-arg]  # generic for type ch
 
         return str(standing_for(value))
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        return complete.runs(incomplete)
+
 
 RUN = RunPath()
 
@@ -236,5 +260,33 @@ def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "plugins",
         multiple=True,
         metavar="FILE|DIR|MODULE",
+        shell_complete=complete.files,
         help="A plugin that is not installed; may be repeated.",
     )(function)
+
+
+def nproc_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--nproc`, for the commands that train."""
+    return click.option(
+        "--nproc",
+        type=click.IntRange(1),
+        default=1,
+        metavar="N",
+        help="Processes that share the work; a GPU each, or cores.",
+    )(function)
+
+
+def other_process() -> bool:
+    """Whether torchrun started this process as another one than the first; it has then done its work."""
+    if "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0":
+        return False
+    from gankit.training.workers import serve
+
+    serve()
+    return True
+
+
+def begun_before_restart(out: str | None) -> bool:
+    """Whether torchrun starts this command once more, after the loss of a process, and the run folder is there."""
+    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    return again and out is not None and os.path.isfile(os.path.join(os.path.expanduser(out), "config.json"))

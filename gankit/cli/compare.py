@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gankit.cli import out_option, plugin_option, say
+from gankit.cli import complete, out_option, plugin_option, say
 from gankit.cli.evaluate import fid_option
 from gankit.cli.flags import SettingsCommand, config_option, flags
 
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 @click.command("compare", cls=SettingsCommand)
-@click.argument("models", nargs=-1, required=True, metavar="MODEL[:KEY=VALUE,...]...")
+@click.argument(
+    "models",
+    nargs=-1,
+    required=True,
+    metavar="MODEL[:KEY=VALUE,...]...",
+    shell_complete=complete.components("models"),
+)
 @click.option(
     "--seeds",
     type=click.IntRange(1),
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     "--networks",
     show_default="the pair for comparisons if it fits all models, else own",
     metavar="NAME",
+    shell_complete=complete.components("networks"),
     help="Networks for all models; own: each model's own.",
 )
 @click.option(

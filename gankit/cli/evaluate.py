@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from gankit.cli import RUN, aligned, from_option, out_option, plugin_option, say
+from gankit.cli import RUN, aligned, complete, from_option, out_option, plugin_option, say
 
 if TYPE_CHECKING:
     from gankit.trained.evaluation import Evaluation
@@ -21,7 +21,12 @@ fid_option = click.option(
 
 @click.command("evaluate")
 @click.argument("what", type=RUN, metavar="RUN|DIR")
-@click.option("--data", metavar="DIR|NAME[:ARG]", help="Pictures to compare with; default: the run's own data.")
+@click.option(
+    "--data",
+    metavar="DIR|NAME[:ARG]",
+    shell_complete=complete.components("datasets", beside=complete.folders),
+    help="Pictures to compare with; default: the run's own data.",
+)
 @from_option("Checkpoint of the run")
 @click.option("--n", type=click.IntRange(20), default=2000, show_default=True, metavar="N", help="Number of samples.")
 @click.option("--raw", is_flag=True, help="Use the generator itself, not its average.")

@@ -11,12 +11,19 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
+from click.shell_completion import CompletionItem
 
+from gankit.cli import complete
 from gankit.config.request import FLAGS, RunRequest, meant
-from gankit.config.schema import TABLES, RunConfig, default_in_words
+from gankit.config.schema import COMPONENTS, TABLES, RunConfig, default_in_words
 from gankit.config.values import parse_pairs
 from gankit.errors import nearest
 
+COMPLETED = {  # setting -> what the shell offers for it
+    "data": complete.components("datasets", beside=complete.folders),
+    "on_alarm": complete.components("reactions"),
+    **{kind: complete.components(kind) for kind in COMPONENTS},
+}
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 config_option = click.option(
     "--config", "config_file", type=click.Path(), metavar="FILE", help="Settings in TOML, or a run's config.json."
@@ -48,7 +55,7 @@ def _option(name: str, resumed: bool, defaults: Mapping[str, Any]) -> Decorator:
     words = (described.description or "")[0].upper() + (described.description or "")[1:]
     default = "" if resumed else default_in_words(name, default)
     shown = f"; default {default}" if default else ""
-    more: dict[str, Any] = {"help": f"{words}{shown}.", "metavar": flag.metavar}
+    more: dict[str, Any] = {"help": f"{words}{shown}.", "metavar": flag.metavar, "shell_complete": COMPLETED.get(name)}
     if "=" in (flag.metavar or ""):
         more |= {"multiple": True, "callback": lambda context, option, pairs: parse_pairs(pairs, spelled)}
     elif name in TABLES:
@@ -100,6 +107,19 @@ class SettingsCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, self.rewritten(ctx, args))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """The options, and the settings of the models that are named; by default of BEGAN."""
+        found = super().shell_complete(ctx, incomplete)
+        if not incomplete.startswith("--"):
+            return found
+        models = complete.installed(ask=not found)["models"]  # seconds only for what is no other option
+        words = [str(word).partition(":")[0] for name in ("words", "models") for word in ctx.params.get(name) or ()]
+        named = [word for word in words if word in models] or ["began"]
+        fields = dict.fromkeys(field for model in named for field in models.get(model, ()))
+        known = {flag for option in self.get_params(ctx) for flag in option.opts}
+        more = [flag for flag in (f"--{field.replace('_', '-')}" for field in fields) if flag not in known]
+        return [*found, *(CompletionItem(flag) for flag in more if flag.startswith(incomplete))]
+
     def rewritten(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The arguments with each unknown flag as the known one that is meant. Raises UsageError for any other."""
         if "--" in args:
@@ -111,6 +131,8 @@ class SettingsCommand(click.Command):
             for name in (*option.opts, *option.secondary_opts)
         }
         words = _words(args, known)
+        if ctx.resilient_parsing:  # the shell asks what may come next; unknown words are passed over
+            return [part for word in words if word.known for part in word.written]
         if all(word.known for word in words):
             return args
         plain = [word.text for word in words if not word.text.startswith("-")]

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from gankit.cli import RUN, from_option, out_option, plugin_option, say, scale_options
+from gankit.cli import RUN, complete, from_option, out_option, plugin_option, say, scale_options
 
 FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
 
@@ -22,10 +22,19 @@ FRAMES, COLUMNS = 32, 9  # default frames of a film, and of a strip
 @out_option("FILE.gif|.mp4|.png", "Default: RUN/interpolation.gif.", "--output")
 @scale_options("to at least 512 pixels in all, or 96 a picture in a .png")
 @click.option(
-    "--between", nargs=2, multiple=True, metavar="A B", help="Interpolate between two pictures; may be repeated."
+    "--between",
+    nargs=2,
+    multiple=True,
+    metavar="A B",
+    shell_complete=complete.files,
+    help="Interpolate between two pictures; may be repeated.",
 )
 @click.option(
-    "--mirror", multiple=True, metavar="IMAGE", help="Interpolate from a picture to its mirror image; may be repeated."
+    "--mirror",
+    multiple=True,
+    metavar="IMAGE",
+    shell_complete=complete.files,
+    help="Interpolate from a picture to its mirror image; may be repeated.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for the latents.")
 @from_option("Checkpoint to use")

@@ -7,12 +7,12 @@ from typing import Literal
 
 import click
 
-from gankit.cli import RUN, from_option, out_option, plugin_option, say, scale_options
+from gankit.cli import RUN, complete, from_option, out_option, plugin_option, say, scale_options
 
 
 @click.command("invert")
 @click.argument("run", type=RUN, metavar="RUN")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=complete.files)
 @out_option("FILE.png", "Default: RUN/inversion.png.", "--output")
 @scale_options("to at least 160 pixels a picture")
 @click.option(

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gankit.cli import plugin_option, say
+from gankit.cli import complete, plugin_option, say
 from gankit.cli.flags import flags
 from gankit.scaffold import PARTS
 
@@ -43,7 +43,7 @@ def list_(plugins: tuple[str, ...] = ()) -> int:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.components())
 @plugin_option
 def show_(name: str, plugins: tuple[str, ...]) -> None:
     """Show the options of a component with their ranges and defaults, and a model's parts, knobs and readings.
@@ -81,8 +81,13 @@ def new(name: str, kind: str) -> None:
 
 
 @command.command("check")
-@click.argument("what", metavar="PATH|NAME")
-@click.option("--model", metavar="NAME", help="Model to try its components on; default: one that fits.")
+@click.argument("what", metavar="PATH|NAME", shell_complete=complete.files)
+@click.option(
+    "--model",
+    metavar="NAME",
+    shell_complete=complete.components("models"),
+    help="Model to try its components on; default: one that fits.",
+)
 @click.option(
     "--data", multiple=True, metavar="NAME:ARGUMENT", help="Argument for its data source NAME, if it needs one."
 )

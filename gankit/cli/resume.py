@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gankit.cli import RUN, exit_code, from_option, out_option, plugin_option
+from gankit.cli import RUN, exit_code, from_option, nproc_option, other_process, out_option, plugin_option
 from gankit.cli.flags import SettingsCommand, flags
 
 
@@ -16,12 +16,15 @@ from gankit.cli.flags import SettingsCommand, flags
 @from_option("Checkpoint to resume")
 @out_option("DIR", "Continue in a new folder, as a branch.")
 @flags(but=("steps", "time"), resumed=True)
+@nproc_option
 @plugin_option
 def command(run: str, **options: Any) -> int:
     """Go on with RUN from its last checkpoint. Settings stay as stored unless a flag changes them.
 
     On the same machine and thread count the result is bit-identical to a run that was never stopped.
     """
+    if other_process():
+        return 0
     from gankit import api
     from gankit.cli.progress import Progress
     from gankit.runs.environment import command_line

@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from gankit.cli import exit_code, out_option, plugin_option, say
+from gankit.cli import (
+    begun_before_restart,
+    complete,
+    exit_code,
+    nproc_option,
+    other_process,
+    out_option,
+    plugin_option,
+    say,
+)
 from gankit.cli.flags import SettingsCommand, config_option, flags
 
 FIRST = ("steps", "time", "preset", "set")  # the most used
@@ -18,7 +27,7 @@ class RunCommand(SettingsCommand):
     """The command's help with a model also shows the model's settings."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--help" in args or "-h" in args:
+        if not ctx.resilient_parsing and ("--help" in args or "-h" in args):
             given, _, _ = self.make_parser(ctx).parse_args(self.rewritten(ctx, args))
             say(ctx.get_help())
             if isinstance(given["words"], tuple) and given["words"]:  # else click's sign for "not given"
@@ -32,13 +41,16 @@ class RunCommand(SettingsCommand):
 
 
 @click.command("run", cls=RunCommand)
-@click.argument("words", nargs=-1, metavar="[MODEL] [DIR]")
+@click.argument(
+    "words", nargs=-1, metavar="[MODEL] [DIR]", shell_complete=complete.components("models", beside=complete.folders)
+)
 @flags("data")
 @out_option("DIR", "New folder for the run; default: one under runs/.")
 @flags(*FIRST)
 @config_option
 @plugin_option
 @flags(but=("data", *FIRST))
+@nproc_option
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), hidden=True)
 def command(words: tuple[str, ...], data: str | None, epochs: float | None, **options: Any) -> int:
     """Train MODEL on pictures into a new run folder; by default BEGAN. A setting of the model is a flag as well.
@@ -47,6 +59,8 @@ def command(words: tuple[str, ...], data: str | None, epochs: float | None, **op
     gankit run ./pictures
     gankit run began --data demo --steps 2000 --gamma 0.7 --loss pulling-away=0.1
     """
+    if other_process():
+        return 0
     if not words and not data and not options["config_file"]:
         raise click.UsageError("name a model: gankit run began --data DIR (`gankit plugins list` shows what there is)")
     model, data = _model_and_data(words, data, options["plugins"])
@@ -58,12 +72,11 @@ def command(words: tuple[str, ...], data: str | None, epochs: float | None, **op
     from gankit.runs.environment import command_line
 
     with Progress() as progress:
-        run_folder = api.run(
-            model,
-            watcher=progress,
-            command=command_line(),
-            **options,
-        )
+        told = {"watcher": progress, "command": command_line(), "plugins": options["plugins"]}
+        if begun_before_restart(options["out"]):
+            run_folder = api.resume(options["out"], **told)
+        else:
+            run_folder = api.run(model, **options | told)
     progress.farewell(run_folder)
     return exit_code(run_folder.result)
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gankit.cli import aligned, say
+from gankit.cli import aligned, complete, say
 
 if TYPE_CHECKING:
     from gankit.runs.overview import Row
 
 
 @click.command("runs")
-@click.argument("folder", metavar="[DIR]", default="runs")
+@click.argument("folder", metavar="[DIR]", default="runs", shell_complete=complete.folders)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(folder: str, as_json: bool) -> None:
     """List the runs below DIR, by default runs/, newest first.

@@ -233,8 +233,8 @@ class RunFolder:
             if path.is_symlink():
                 raise files.linked(path)
         for name in (*OBJECTS, *LINES, *(f"{name}.damaged" for name in LINES), ".lock"):
-            with suppress(FileNotFoundError):
-                os.close(files.opened(self.folder, name))
+            with suppress(FileNotFoundError):  # objects are replaced, the others are written to
+                os.close(files.opened(self.folder, name, os.O_RDONLY if name in OBJECTS else os.O_WRONLY))
 
     def clear_unfinished(self) -> None:
         """Remove the files that killed processes of gankit left half-written; the caller holds the run's lock."""

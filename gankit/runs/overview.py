@@ -47,7 +47,7 @@ def overview(folder: str | Path) -> list[Row]:
     top = Path(os.path.expanduser(folder))
     if not top.is_dir():
         raise UserError(f"there is no folder {folder}: give the folder that your runs lie in, by default runs")
-    rows = [_row(path) for path in _run_folders(top)]
+    rows = [_row(path) for path in run_folders(top)]
     rows.sort(key=lambda row: row.started or "", reverse=True)
     return sorted(rows, key=lambda row: row.error is not None)
 
@@ -61,7 +61,7 @@ def standing_for(run: str | Path) -> Path:
     if str(run) != LAST or (folder / "config.json").is_file():
         return folder
     started = {}
-    for path in _run_folders(Path("runs")):
+    for path in run_folders(Path("runs")):
         with suppress(UserError, OSError):
             started[path] = str(RunFolder(path).environment.get("started") or "")
     if not started:
@@ -69,7 +69,7 @@ def standing_for(run: str | Path) -> Path:
     return max(started, key=lambda path: started[path])
 
 
-def _run_folders(top: Path) -> list[Path]:
+def run_folders(top: Path) -> list[Path]:
     """Folders with a config.json; it does not look inside a run."""
     runs = []
     for where, folders, files in os.walk(top):

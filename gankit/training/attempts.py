@@ -32,6 +32,7 @@ from gankit.training.rescue import amended, outcome
 from gankit.training.start import assemble
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
+from gankit.training.workers import ProcessGone, Team
 
 RESERVE = 1 << 16  # bytes of disk kept free for result.json
 
@@ -43,19 +44,22 @@ def session(
     catalogue: Catalogue,
     watcher: Watcher,
     refused: Iterable[str] = (),
+    team: Team | None = None,
 ) -> Session:
     """A training with its recorder and its watch; `refused`: the flags of remedies that do not fit it."""
     recorder = Recorder(run, training, batches.batch_size * batches.updates, catalogue, watcher)
     showing = Showing(training, batches.data)
     watch = Watch(recorder, training, showing, catalogue, watcher, refused)
-    return Session(training, batches, showing, recorder, watch)
+    return Session(training, batches, showing, recorder, watch, team.ranks if team else None)
 
 
 class Attempts:
     """The attempts of one start: the first session, and one after each rescue."""
 
-    def __init__(self, run: RunFolder, first: Session, catalogue: Catalogue, watcher: Watcher) -> None:
-        self.run, self.now, self.catalogue, self.watcher = run, first, catalogue, watcher
+    def __init__(
+        self, run: RunFolder, first: Session, catalogue: Catalogue, watcher: Watcher, team: Team | None = None
+    ) -> None:
+        self.run, self.now, self.catalogue, self.watcher, self.team = run, first, catalogue, watcher, team
 
     def drive(self, interrupts: Interrupts, alarms: Sequence[tuple[str, Alarm]]) -> dict[str, Any]:
         """Train until no rescue follows; return the result. `alarms`: alarms to react to before the first step."""
@@ -84,6 +88,8 @@ class Attempts:
         return ending.result | self._healthy(ending)
 
     def _attempt(self, interrupts: Interrupts, deadline: float, decided: Decided) -> Ending:
+        if self.team:
+            self.team.begin(self.now.training)
         ending = train(self.now, interrupts, deadline, decided)
         kind = ending.decided.alarm.kind if ending.decided.alarm else ""
         rescue = outcome(self.now.training.config, ending.steps, kind)
@@ -106,7 +112,7 @@ class Attempts:
         write_json(self.run.folder / "config.json", changed.model_dump(mode="json"))
         record_rescue(self.run, changed, self.catalogue)
         old.recorder.close()
-        self.now = session(self.run, training, batches, self.catalogue, self.watcher, old.watch.refused)
+        self.now = session(self.run, training, batches, self.catalogue, self.watcher, old.watch.refused, self.team)
         return Decided()
 
     def _healthy(self, ending: Ending) -> dict[str, int]:
@@ -127,12 +133,15 @@ def go(
     watcher: Watcher,
     interrupts: Interrupts,
     alarms: Sequence[tuple[str, Alarm]] = (),
+    team: Team | None = None,
 ) -> None:
     """Train, write result.json (whatever happens), draw the artifacts and call the plugins' hooks.
 
-    `alarms`: (diagnostic, alarm) to react to before the first step. Raises `TrainingError` if the training fails.
+    `alarms`: (diagnostic, alarm) to react to before the first step. `team`: the processes to train with. Raises
+    `TrainingError` if the training fails.
     """
-    attempts = Attempts(run, session(run, training, batches, catalogue, watcher), catalogue, watcher)
+    first_session = session(run, training, batches, catalogue, watcher, team=team)
+    attempts = Attempts(run, first_session, catalogue, watcher, team)
     busy = crowded(training.config.device)
     if busy:
         watcher.notice(busy)
@@ -167,6 +176,9 @@ def go(
     for line in catalogue.notify("gankit_run_finished", run=run, result=result):
         watcher.notice(line)
     if failure is not None:
+        gone = team.lost() if team and isinstance(failure, RuntimeError) else ""
+        if gone and run.checkpoints():
+            raise ProcessGone(gone) from failure
         _raise(failure, run, attempts.now.training)
 
 

@@ -88,23 +88,20 @@ def save(run: RunFolder, training: Training) -> Path:
     return path
 
 
-def _write(beside: Path, training: Training) -> None:
-    tensors: dict[str, dict[str, Tensor]] = {
+def tensors_of(training: Training) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a training, by file."""
+    return {
         "networks": {
             f"{name}/{key}": t for name, net in training.networks.items() for key, t in net.state_dict().items()
         },
         "averaged": dict(training.averaged.state_dict()),
         "training": _training_tensors(training),
     }
-    checksums = {}
-    for name, table in tensors.items():
-        file = beside / f"{name}.safetensors"
-        save_file({key: t.detach().contiguous().cpu() for key, t in table.items()}, file)
-        os.chmod(file, beside.stat().st_mode & 0o666)  # safetensors gives 600, whatever the umask
-        with open(file, "rb") as written:
-            checksums[file.name] = _sha256(written)
-            os.fsync(written.fileno())
-    state = {
+
+
+def state_of(training: Training) -> dict[str, Any]:
+    """The state of a training beside its tensors."""
+    return {
         "format": FORMAT,
         "step": training.number,
         "seconds": training.seconds,
@@ -114,8 +111,24 @@ def _write(beside: Path, training: Training) -> None:
         "best": training.best,
         "verdicts": training.verdicts,
         "diagnostics": {name: d.state() for name, d in training.diagnostics.items()},
-        "sha256": checksums,
     }
+
+
+def put(state: Mapping[str, Any], tensors: Mapping[str, dict[str, Tensor]], training: Training) -> None:
+    """Give a training of the same configuration what `state_of` and `tensors_of` gave."""
+    _load(State(**state, sha256={}), tensors, training, Path("process 0"))
+
+
+def _write(beside: Path, training: Training) -> None:
+    checksums = {}
+    for name, table in tensors_of(training).items():
+        file = beside / f"{name}.safetensors"
+        save_file({key: t.detach().contiguous().cpu() for key, t in table.items()}, file)
+        os.chmod(file, beside.stat().st_mode & 0o666)  # safetensors gives 600, whatever the umask
+        with open(file, "rb") as written:
+            checksums[file.name] = _sha256(written)
+            os.fsync(written.fileno())
+    state = state_of(training) | {"sha256": checksums}
     write_json(beside / "state.json", state | {"checksum": _checksum(state)})
 
 

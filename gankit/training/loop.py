@@ -18,12 +18,18 @@ from gankit.training import checkpoint
 from gankit.training.diagnose import Decided, Watch
 from gankit.training.interrupts import Interrupts
 from gankit.training.pictures import Showing
+from gankit.training.ranks import Ranks
 from gankit.training.record import Recorder
 from gankit.training.state import UPDATES, Training
 
 
 def update(
-    training: Training, batches: Batches, number: int, which: int, knobs: Mapping[str, Tensor]
+    training: Training,
+    batches: Batches,
+    number: int,
+    which: int,
+    knobs: Mapping[str, Tensor],
+    ranks: Ranks | None = None,
 ) -> dict[str, Tensor]:
     """Update number `which` of step `number`: of the networks that the model names for it and those of their terms.
 
@@ -31,12 +37,15 @@ def update(
     moves. Returns the readings, 0-dim tensors on the device, without waiting for it.
     """
     model, names = training.model, training.updates[which]
-    torch.manual_seed(seed_of(training.config.seed, UPDATES, number, which))
+    stream = (training.config.seed, UPDATES, number, which)
+    torch.manual_seed(seed_of(*stream))
 
     # The batch and the latents; the networks run when a loss first reads their outputs.
     real, labels = batches(number, which)
     noise = model.latents(len(real), training.device)
     networks, sloped = training.callables(), training.sloped(names)
+    if ranks:
+        networks = ranks.divided(networks, *stream)
     step = Step(model, number, names, real, labels, noise, networks, knobs, training.view, sloped=sloped)
     still = [p for name, network in training.networks.items() if name not in names for p in trained(network)]
     for parameter in still:  # compute no gradient for weights that this update does not move
@@ -58,6 +67,8 @@ def update(
         parameters = trained(training.networks[name])
         again = place < len(names) - 1
         gradients = torch.autograd.grad(losses.by_network[name], parameters, retain_graph=again, materialize_grads=True)
+        if ranks:
+            gradients = tuple(ranks.added(gradients))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             same = gradient.stride() == parameter.stride()
             parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
@@ -85,18 +96,21 @@ def trained(network: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
-def step_once(training: Training, batches: Batches) -> dict[str, Tensor]:
-    """One training step: every update, then the averaged generator and the controllers. Returns the readings."""
+def step_once(training: Training, batches: Batches, ranks: Ranks | None = None) -> dict[str, Tensor]:
+    """One training step: every update, then the averaged generator and the controllers. Returns the readings.
+
+    Of several processes, process 0 alone moves the controllers.
+    """
     number = training.number + 1
     for part in training.paced:
         part.at_step(number)
-    knobs = training.knobs()
+    knobs = ranks.share_knobs(training.knobs()) if ranks else training.knobs()
     readings: dict[str, Tensor] = {}
     for which in range(len(training.updates)):
-        readings |= update(training, batches, number, which, knobs)
+        readings |= update(training, batches, number, which, knobs, ranks)
     average(training, number, knobs.get("ema"))
     own: dict[str, Tensor] = {}
-    for name, controller in training.controllers.items():
+    for name, controller in training.controllers.items() if ranks is None or ranks.first else ():
         own |= {f"{name}/{key}": value for key, value in (controller.update(number, readings) or {}).items()}
     training.number = number
     return readings | {name: knobs[name] for name in training.logged} | own
@@ -158,6 +172,7 @@ class Session:
     showing: Showing
     recorder: Recorder
     watch: Watch
+    ranks: Ranks | None = None  # this process among several
 
     def observe(self, readings: Mapping[str, Tensor]) -> Decided:
         """Write the line of the last step, call the diagnostics and decide on their alarms."""
@@ -201,7 +216,9 @@ def train(
 
     while not reason and training.number < length:
         # One step of the model's equations.
-        readings = step_once(training, session.batches)
+        if session.ranks:
+            session.ranks.go_on(True)
+        readings = step_once(training, session.batches, session.ranks)
         training.seconds = before + time.perf_counter() - started
         session.recorder.follow()
 
@@ -218,6 +235,8 @@ def train(
             saves.save_if_due(readings)
         reason = _reason(decided, interrupts.signal, time.perf_counter() >= deadline)
 
+    if session.ranks:
+        session.ranks.go_on(False)
     reason = reason or "steps"
     if training.number > first:
         _keep_last(session, readings, saves.last, reason)

@@ -137,8 +137,7 @@ def few(resolved: RunConfig, data: Data) -> str:
     count = len(data.train)
     if count >= FEW or len(data.shape) != 3:
         return ""
-    flags = [] if "augment" in resolved.views else ["--view augment (the discriminator sees varied copies)"]
-    flags += [] if resolved.mirror else ["--mirror (where a mirror image could be real: faces, not letters)"]
+    flags = [] if resolved.mirror else ["--mirror (where a mirror image could be real: faces, not letters)"]
     flags += ["a smaller --steps" + (", then --from best" if count >= JUDGED else "")]
     unjudged = (
         " The samples are not judged: there will be no score and no alarm about variety." if count < JUDGED else ""

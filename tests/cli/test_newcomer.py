@@ -122,6 +122,8 @@ def test_a_plugin_s_model_is_trained_where_none_is_named_and_of_two_one_must_be(
 
 def test_what_stands_in_a_command_s_place_is_named(gankit: Gankit, tmp_path: Path, messy: Path):
     refused(gankit("./messy"), "gankit run ./messy")
+    refused(gankit("began", "--data", "./messy"), "gankit run began")
+    refused(gankit("--data", "./messy"), "--data stands before a command", "gankit run began --data")
     (tmp_path / "film.mp4").write_bytes(b"film")
     refused(gankit("run", "film.mp4"), "film.mp4 is a file, not a folder")
     assert gankit("help").out == gankit("--help").out
@@ -307,12 +309,11 @@ def test_with_few_pictures_it_says_at_the_start_what_that_means_and_which_flags_
     assert said.code == 0
     (warning,) = (line for line in said.out.splitlines() if line.startswith("warning: 36 pictures are few."))
     assert said.out.index(warning) < said.out.index("run folder:")
-    for words in ("by heart", "not judged", "Fewer than 20 are held out", "--view augment", "--mirror", "--holdout"):
+    for words in ("by heart", "not judged", "Fewer than 20 are held out", "--mirror", "--holdout"):
         assert words in warning
-    said = gankit("run", messy, *TRAINED, *SMALL, "--mirror", "--view", "augment", "--out", "set")
+    said = gankit("run", messy, *TRAINED, *SMALL, "--mirror", "--out", "set")
     (warning,) = (line for line in said.out.splitlines() if line.startswith("warning: 36 pictures"))
     assert "--mirror" not in warning
-    assert "--view" not in warning
 
 
 def test_with_enough_pictures_it_says_nothing_of_few(gankit: Gankit) -> None:

@@ -204,6 +204,18 @@ def test_no_command_writes_through_a_link(names: tuple[str, ...], gankit: Gankit
 
 
 @undrawn
+@pytest.mark.parametrize("name", ["metrics.jsonl", "readings.jsonl.damaged", ".lock"])
+def test_a_resume_writes_through_no_hard_link(name: str, gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    (home := tmp_path / "home").write_text(SECRET)
+    (run / name).unlink(missing_ok=True)
+    os.link(home, run / name)
+    before = contents(run)
+    refused(gankit("resume", run, "--steps", 9), f"{name} is a hard link")
+    assert home.read_text() == SECRET
+    assert contents(run) == before
+
+
+@undrawn
 def test_the_traceback_of_a_failure_is_not_written_through_a_link(
     gankit: Gankit, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,7 +107,9 @@ def test_a_run_without_checkpoints_says_so(gankit: Gankit, run: Path) -> None:
     refused(gankit("sample", run), "no checkpoint")
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, at: int, calls_in_all: float = math.inf) -> None:
+def failing(
+    monkeypatch: pytest.MonkeyPatch, at: int, calls_in_all: float = math.inf, error: int = errno.ENOSPC
+) -> None:
     """Let the writing of tensors fail as on a full disk, halfway through the file, from call number `at` on."""
     from gankit.training import checkpoint
 
@@ -117,7 +119,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, at: int, calls_in_all: float = math
         calls.append(path)
         if at <= len(calls) < at + calls_in_all:
             path.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(error, os.strerror(error))
         real(tensors, path)
 
     monkeypatch.setattr(checkpoint, "save_file", save_file)
@@ -150,16 +152,17 @@ def test_a_crash_while_saving_leaves_the_earlier_ones_whole(
     assert checkpoints(run) == [0, 2, 4, 6]  # and nothing half-written
 
 
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT], ids=["a full disk", "a quota"])
 def test_a_disk_that_is_full_for_a_while_costs_a_checkpoint_and_nothing_else(
-    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: int, gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """000004 fails; it is tried again at the next line."""
     assert gankit("run", "began", *TINY, "--checkpoint-every", 2, "--out", "whole").code == 0
     with monkeypatch.context() as patch:
-        failing(patch, 8, 1)
+        failing(patch, 8, 1, error)
         said = gankit("run", "began", *TINY, "--checkpoint-every", 2, "--out", "run")
     assert said.code == 0
-    assert "No space left on device" in said.out
+    assert os.strerror(error) in said.out
     assert "step 5 is saved: there is room again" in said.out
     assert weights(tmp_path / "run", 6) == weights(tmp_path / "whole", 6)
     assert checkpoints(tmp_path / "run") == [0, 2, 5, 6]

@@ -42,8 +42,11 @@ def collapses(run: Path) -> list[dict]:
     return [alarm for alarm in alarms(run) if alarm["severity"] == "critical"]
 
 
-def test_rescue_goes_back_to_the_last_healthy_step_and_on_with_remedies_until_one_helps(gankit: Gankit, tmp_path):
-    said = gankit(*RUN, "--steps", 500, "--on-alarm", "rescue", "--out", "run")
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_rescue_goes_back_to_the_last_healthy_step_and_on_with_remedies_until_one_helps(
+    processes: int, gankit: Gankit, tmp_path: Path
+):
+    said = gankit(*RUN, "--steps", 500, "--on-alarm", "rescue", "--nproc", processes, "--out", "run")
     assert said.code == 0
     run = tmp_path / "run"
     first, second = collapses(run)  # the first gamma does not help; a remedy that is not installed is not tried

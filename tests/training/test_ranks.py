@@ -1,0 +1,184 @@
+"""A training in several processes is the training in one: the same steps, one writer, and no end by a lost process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import DATA, SMALL, TINY, Gankit, lines, process, read, refused
+
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores"),
+]
+ROOT = Path(__file__).resolve().parents[2]
+
+# Each process takes three steps alone, and each of them again divided from the same state. It tells the largest
+# difference of the readings and buffers, and that of a network's gradient over its length.
+STEPS = """
+import json, sys
+import torch
+import torch.distributed as dist
+from gankit.api import prepare
+from gankit.catalogue import Catalogue
+from gankit.training import checkpoint
+from gankit.training.loop import step_once
+from gankit.training.ranks import Ranks
+from gankit.training.start import assemble
+
+rank, count, port, cases = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
+torch.set_num_threads(1)
+ranks = Ranks("cpu", dist.TCPStore("127.0.0.1", port, count, is_master=rank == 0), rank, count)
+
+def gradients(training):
+    return {name: torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+            for name, net in training.networks.items()}
+
+def buffers(training):
+    return [b.double() for net in training.networks.values() for b in net.buffers()]
+
+told = []
+for model, plugins, options in cases:
+    config, data, alone = prepare(model, "demo:40", plugins=plugins, image_size=16, batch_size=8, precision="fp32",
+                                  device="cpu", **options)
+    (alone, batches), (divided, _) = (assemble(config, data, Catalogue(plugins)) for _ in range(2))
+    values, slopes = [], []
+    for _ in range(3):
+        tensors = {name: {key: t.clone() for key, t in table.items()}
+                   for name, table in checkpoint.tensors_of(alone).items()}
+        checkpoint.put(checkpoint.state_of(alone), tensors, divided)
+        one, many = step_once(alone, batches), step_once(divided, batches, ranks)
+        values += [abs(float(one[name] - many[name])) for name in one if name in many]
+        ours, theirs = gradients(alone), gradients(divided)
+        slopes += [float((ours[name] - theirs[name]).norm() / ours[name].norm()) for name in ours]
+        values += [float((a - b).abs().max()) for a, b in zip(buffers(alone), buffers(divided)) if a.numel()]
+    told.append([max(values), max(slopes)])
+print(json.dumps(told))
+"""
+CASES = {
+    "began": ("began", [], {"filters": 4}),
+    "began with all that looks at pairs": (
+        "began",
+        [],
+        {"filters": 4, "losses": {"pulling-away": 0.1, "energy-distance": 1, "imle": 1}, "views": ["augment"]},
+    ),
+    "ebgan": ("ebgan", [], {"filters": 4}),
+    "penalties on slopes": ("r3gan", [str(ROOT / "examples/plugins/r3gan")], {}),
+    "a penalty on a slope between": ("wgan-gp", [str(ROOT / "examples/plugins/wgan-gp")], {}),
+}
+
+
+def free_port() -> int:
+    import socket
+
+    with closing(socket.socket()) as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.mark.parametrize("count", [2, 3], ids=["2 processes of 4", "3 processes of 3, 3 and 2"])
+def test_a_step_of_several_processes_is_that_of_one_to_1e_5(count: int, tmp_path: Path) -> None:
+    """Losses, terms with memory, batch normalisation and its running statistics, gradients of gradients: float32."""
+    (tmp_path / "steps.py").write_text(STEPS)
+    port = free_port()
+    command = [sys.executable, str(tmp_path / "steps.py")]
+    arguments = (str(count), str(port), json.dumps(list(CASES.values())))
+    several = [
+        subprocess.Popen([*command, str(rank), *arguments], stdout=subprocess.PIPE, text=True) for rank in range(count)
+    ]
+    for one in several:
+        told = one.communicate(timeout=300)[0]
+        assert one.returncode == 0
+        differences = dict(zip(CASES, json.loads(told), strict=True))
+        for values, slopes in differences.values():
+            assert values < 1e-5, differences
+            assert slopes < 1e-3, differences  # a critic's is the small difference of large ones
+
+
+def test_a_run_of_two_processes_has_one_writer_and_the_numbers_of_one(gankit: Gankit, tmp_path: Path) -> None:
+    assert gankit("run", "began", *TINY, "--out", "one").code == 0
+    said = gankit("run", "began", *TINY, "--nproc", 2, "--out", "two")
+    assert (said.code, said.err) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+    one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
+    assert [line["step"] for line in two] == [1, 2, 3, 4, 5, 6]
+    for alone, divided in zip(one, two, strict=True):
+        assert alone.keys() == divided.keys()
+        for name in alone.keys() - {"seconds", "images_per_second"}:
+            assert divided[name] == pytest.approx(alone[name], rel=1e-4, abs=1e-5), name
+
+
+def test_a_run_goes_on_with_another_number_of_processes(gankit: Gankit, tmp_path: Path) -> None:
+    assert gankit("run", "began", *TINY, "--out", "run").code == 0
+    assert gankit("resume", "run", "--steps", 9, "--nproc", 2).code == 0
+    assert gankit("resume", "run", "--steps", 12).code == 0
+    assert gankit("run", "began", *TINY, "--steps", 12, "--out", "whole").code == 0
+    whole, pieces = lines(tmp_path / "whole")[-1], lines(tmp_path / "run")[-1]
+    assert pieces["step"] == 12
+    assert pieces["loss/discriminator"] == pytest.approx(whole["loss/discriminator"], rel=1e-3)
+
+
+def children(of: int) -> list[int]:
+    table = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(of)], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in table.splitlines() if "workers import serve" in line]
+
+
+def test_a_killed_process_is_replaced_and_the_training_ends_as_without_its_loss(tmp_path: Path) -> None:
+    command = ("run", "began", *DATA, *SMALL, "--log-every", 1, "--steps", 60, "--checkpoint-every", 10)
+    training = process(*command, "--nproc", 2, "--out", "run", cwd=tmp_path)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "run/checkpoints/000010").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (worker,) = children(training.pid)
+    os.kill(worker, signal.SIGKILL)
+    out, err = training.communicate(timeout=300)
+    assert (training.returncode, err) == (0, "")
+    assert "goes on from the last checkpoint" in out
+    assert [line["step"] for line in lines(tmp_path / "run")] == list(range(1, 61))
+    assert read(tmp_path / "run/result.json")["outcome"] == "finished"
+
+
+def test_after_the_death_of_the_first_process_the_others_end(tmp_path: Path) -> None:
+    training = process("run", "began", *DATA, *SMALL, "--steps", 5000, "--nproc", 2, "--out", "run", cwd=tmp_path)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "run/checkpoints/000000").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (worker,) = children(training.pid)
+    training.kill()
+    training.communicate()
+    while os.path.exists(f"/proc/{worker}") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not os.path.exists(f"/proc/{worker}")
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_same_training(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gankit"]
+    done = subprocess.run(
+        [*torchrun, "run", "began", *map(str, TINY), "--out", "run"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+    assert done.stdout.count("finished at step 6") == 1
+
+
+# Refusals.
+
+
+def test_what_cannot_be_divided_is_refused_before_anything_is_written(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(gankit("run", "began", *TINY, "--nproc", 999), "--nproc 999", "cores")
+    refused(
+        gankit("run", "began", *TINY, "--preset", "paper", "--batch-size", 1, "--nproc", 2), "batch of 1", "2 processes"
+    )
+    monkeypatch.setattr("gankit.training.workers._versions", lambda: {"gankit": "0.0.1", "torch": "1.0"})
+    refused(gankit("run", "began", *TINY, "--nproc", 2), "process 1 of 2 cannot train", "and not 0.0.1")
+    assert list(tmp_path.iterdir()) == []

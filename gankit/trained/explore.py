@@ -35,7 +35,7 @@ HERE = "127.0.0.1"
 # The browser may ask nobody but the page's own server. Gradio's scripts and styles stand in the page itself.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; frame-ancestors 'none'"
 SHOWN = ["download", "fullscreen"]  # buttons of a picture; a third one would send it to a hub
-HOLE = "real pictures that no sample is near, the farthest first"
+HOLE = "covered; below: real pictures that no sample is near, the farthest first"
 COLOURS = {"covered": "#2f6fde", "uncovered": "#d1495b", "samples": "#a7adb5"}
 
 
@@ -192,8 +192,8 @@ def _page(runs: Sequence[Rebuilt], data: str | None, folder: Path) -> Any:
                 for rebuilt in runs:
                     with gr.Column(min_width=320):
                         plot = gr.Plot(label=_name(rebuilt))
-                        said = gr.Textbox(label="covered", lines=3, interactive=False)
-                        holes = gr.Image(label=HOLE, interactive=False, format="png", buttons=SHOWN)
+                        said = gr.Textbox(label=HOLE, lines=3, interactive=False)
+                        holes = gr.Image(show_label=False, interactive=False, format="png", buttons=SHOWN)
                     button.click(_maps(rebuilt, data), None, [plot, said, holes], **one)
     return page
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_STEPS ?= 3000
 
-.PHONY: demo test install lint format bench bench-2d bench-collapse bench-digits docs evidence clean
+.PHONY: demo test install lint format bench bench-2d bench-collapse bench-digits docs evidence lowest explore release clean
 
 demo: install  ## train BEGAN on the built-in demo data, to a report
 	$(BIN)/gankit run began --data demo --steps $(DEMO_STEPS)
@@ -53,6 +53,24 @@ evidence: install  ## slower proofs, minutes each; their figures go into docs/pr
 	$(BIN)/pytest -n 2 -m slow --junitxml=build/slow.xml
 	$(BIN)/pytest -n 2 $(ATTACKS) --junitxml=build/attacks.xml
 	$(BIN)/python docs/figures.py build/slow.xml build/attacks.xml
+
+# Where gankit meets other packages: commands, pictures, pages, ONNX.
+MEETINGS := tests/cli/test_cli.py tests/data tests/report/test_report.py tests/sharing/test_share.py tests/sharing/test_export.py
+
+lowest:  ## these tests with the oldest packages that pyproject.toml allows, in build/lowest
+	$(PYTHON) -m venv --clear build/lowest
+	build/lowest/bin/python -m pip install --quiet uv
+	build/lowest/bin/uv pip install --python build/lowest/bin/python --quiet --resolution lowest-direct --editable ".[dev]"
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest $(MEETINGS)
+
+explore:  ## the page of gankit explore, in build/explore: with Gradio other packages have other versions
+	$(PYTHON) -m venv --clear build/explore
+	build/explore/bin/python -m pip install --quiet --editable ".[dev,explore]"
+	OMP_NUM_THREADS=1 build/explore/bin/python -m pytest tests/trained/test_explore.py
+
+release: install  ## the wheel and the source distribution, into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build
 
 clean:
 	rm -rf $(VENV) dist build

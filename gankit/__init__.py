@@ -6,32 +6,57 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from gankit.api import compare, resume, run
-    from gankit.builtin.networks import ResizeConvolution
-    from gankit.components import (
-        Alarm,
-        Artifact,
-        Continue,
-        Controller,
-        Decision,
-        Diagnostic,
-        LossTerm,
-        Reaction,
-        Reading,
-        Return,
-        Situation,
-        Snapshot,
-        Stop,
-        View,
+if TYPE_CHECKING:  # `as`: for type checkers these are exported
+    from gankit.api import (
+        compare as compare,
+        resume as resume,
+        run as run,
     )
-    from gankit.data import Data, DataSource, Folder, Request
-    from gankit.errors import TrainingError, UserError
-    from gankit.hookspecs import hookimpl
-    from gankit.model import Judged, Losses, Machine, Model, NetworkPair, Remedy, Settings, Step
-    from gankit.options import Component, Curve, Options
-    from gankit.trained.run import Run
-    from gankit.training.watcher import Watcher
+    from gankit.builtin.networks import ResizeConvolution as ResizeConvolution
+    from gankit.components import (
+        Alarm as Alarm,
+        Artifact as Artifact,
+        Continue as Continue,
+        Controller as Controller,
+        Decision as Decision,
+        Diagnostic as Diagnostic,
+        LossTerm as LossTerm,
+        Reaction as Reaction,
+        Reading as Reading,
+        Return as Return,
+        Situation as Situation,
+        Snapshot as Snapshot,
+        Stop as Stop,
+        View as View,
+    )
+    from gankit.data import (
+        Data as Data,
+        DataSource as DataSource,
+        Folder as Folder,
+        Request as Request,
+    )
+    from gankit.errors import (
+        TrainingError as TrainingError,
+        UserError as UserError,
+    )
+    from gankit.hookspecs import hookimpl as hookimpl
+    from gankit.model import (
+        Judged as Judged,
+        Losses as Losses,
+        Machine as Machine,
+        Model as Model,
+        NetworkPair as NetworkPair,
+        Remedy as Remedy,
+        Settings as Settings,
+        Step as Step,
+    )
+    from gankit.options import (
+        Component as Component,
+        Curve as Curve,
+        Options as Options,
+    )
+    from gankit.trained.run import Run as Run
+    from gankit.training.watcher import Watcher as Watcher
 
 _HOMES = {
     "gankit.api": ("compare", "resume", "run"),

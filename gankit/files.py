@@ -22,7 +22,7 @@ from pydantic_core import from_json
 from gankit.errors import UserError
 
 try:
-    import fcntl
+    import fcntl as fcntl
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 

@@ -16,6 +16,7 @@ COMMANDS = {  # name -> what it does; each lives in gankit/cli/NAME.py
     "share": "Write one page that draws new pictures by itself.",
     "export": "Write a folder to hand on, with a model card.",
     "score": "Order pictures by reconstruction error, outliers first.",
+    "explore": "Look at runs in a browser, with pictures of your own.",
     "evaluate": "Measure a run's pictures, or those of any folder.",
     "data": "Look at a folder of pictures before a training.",
     "runs": "List the runs below a folder.",

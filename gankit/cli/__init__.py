@@ -176,7 +176,7 @@ def aligned(rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> lis
     ]
 
 
-class RunPath(click.ParamType):
+class RunPath(click.ParamType):  # type: ignore[type-arg]  # generic for type checkers only
     """The folder of a run; `last` is the newest one below runs/."""
 
     name = "run"
@@ -215,7 +215,7 @@ def out_option(metavar: str, words: str, *aliases: str) -> Callable[..., Any]:
     )
 
 
-class _Checkpoint(click.ParamType):
+class _Checkpoint(click.ParamType):  # type: ignore[type-arg]
     """A step, or `best`."""
 
     name = "checkpoint"

@@ -31,8 +31,7 @@ def command(
     from gankit.runs.folder import RunFolder
 
     run_folder = RunFolder(run)
-    folder = Path(out) if out else run_folder.folder / "export"
     from gankit.sharing.hub import export
 
-    names = export(run_folder, folder, from_step, plugins, credit)
-    say(f"{', '.join(names)} in {folder}; README.md says how to load them")
+    folder = export(run_folder, Path(out) if out else None, from_step, plugins, credit)
+    say(f"{', '.join(sorted(path.name for path in folder.iterdir()))} in {folder}; README.md says how to load them")

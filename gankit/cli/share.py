@@ -30,15 +30,11 @@ def command(
     It draws new pictures in a browser, without server, network or Python. One can keep some, mix, breed and walk
     between them, slide along the directions that change most, and save a picture. Needs gankit[share].
     """
-    from gankit.errors import UserError
     from gankit.runs.folder import RunFolder
 
     run_folder = RunFolder(run)
-    path = Path(out) if out else run_folder.folder / "share.html"
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"--out {path}: the name must end in .html")
     from gankit.sharing.page import write_shared
 
-    shared = write_shared(run_folder, path, from_step, plugins, credit, full)
+    shared = write_shared(run_folder, Path(out) if out else None, from_step, plugins, credit, full)
     kind = "single precision" if shared.psnr is None else f"half precision: {shared.psnr:.0f} dB from single"
-    say(f"{path} ({shared.size / 1e6:.1f} MB, {kind}): open it in a browser, or send it to somebody")
+    say(f"{shared.path} ({shared.size / 1e6:.1f} MB, {kind}): open it in a browser, or send it to somebody")

@@ -248,7 +248,8 @@ class Comparison:
         from gankit.trained import evaluation
 
         measured = [row["measures"] for row in self.plan["runs"] if row.get("measures")]
-        space = evaluation.deep(self.plan["data"]["shape"][0]).name if measured else ""
+        channels = self.plan["data"]["shape"][0]
+        space = evaluation.deep(channels).name if measured else ""  # type: ignore[attr-defined]  # as `evaluate` does
         wanted = {f"kid-{space}", "copies", "clipped-density"} | ({"fid"} if self.plan["asked"]["fid"] else set())
         # With fewer pictures there may be no score.
         wanted |= {"score"} if self.plan["data"]["train"] >= 3 * LEAST else set()

@@ -19,7 +19,7 @@ RESIDENT = 2 << 30  # bytes: a smaller set of pictures stays on the GPU
 
 def seed_of(*numbers: int) -> int:
     """A 63-bit seed from whole numbers, a different one for different numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 class Batches:

@@ -29,7 +29,7 @@ _PIXELS = 1 << 27  # of one picture, and of all pictures that threads decode at 
 _BAND = 1 << 20  # pixels that are converted at once
 _GAP = 3  # averaging leaves this many times the size that is needed, and bicubic resampling does the rest
 # glibc gives blocks of more than 32 MB back to the system, but keeps smaller ones for the thread that freed them.
-Image.core.set_block_size(1 << 26)
+Image.core.set_block_size(1 << 26)  # type: ignore[attr-defined]  # Pillow has no other name for it
 _UPRIGHT = {  # EXIF orientation -> the operation that makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

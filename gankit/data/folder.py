@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from gankit.data import cache
+from gankit.data.colour import Unusable
 from gankit.data.scan import File, scan, shown
 from gankit.data.source import Data, DataSource, Request
 from gankit.errors import UserError, nearest
@@ -123,7 +124,7 @@ def _decoded(
     def one(file: File) -> tuple[File, np.ndarray | None, str]:
         try:
             return file, *decode.read(folder / file.path, request)
-        except decode.Unusable as reason:
+        except Unusable as reason:
             return file, None, str(reason)
 
     window = 16 * _cores()  # not all at once: decoded pictures wait in memory

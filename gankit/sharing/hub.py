@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,16 +37,17 @@ TOLD = (  # of config.json: what a reader of the card wants to know, and no path
 
 def export(
     run: RunFolder,
-    folder: Path,
+    folder: Path | None = None,
     step: int | Literal["best"] | None = None,
-    plugins: tuple[str, ...] = (),
+    plugins: Sequence[str] = (),
     credit: str | None = None,
-) -> list[str]:
-    """Write a run's networks at `step`, by default the last, with a model card into a new folder; return the names.
+) -> Path:
+    """Write a run's networks at `step`, by default the last, with a model card into a new folder; return its path.
 
-    `credit`: a line on who made the real pictures. Raises `UserError` if the folder exists or a network has no ONNX
-    form.
+    `folder`: by default export in the run. `credit`: a line on who made the real pictures. Raises `UserError` if the
+    folder exists or a network has no ONNX form.
     """
+    folder = folder or run.folder / "export"
     onnx.refuse_without_packages()
     if folder.exists() or folder.is_symlink():
         raise UserError(f"--out {folder} exists: name a new folder")
@@ -63,9 +65,9 @@ def export(
             _samples(rebuilt, beside / "samples.png")
             write_json(beside / "config.json", _config(rebuilt, latents))
             (beside / "README.md").write_text(_card(run, rebuilt, latents, credit), encoding="utf-8", errors="replace")
-            return sorted(path.name for path in beside.iterdir())
     except OSError as error:
         raise UserError(f"--out {folder} cannot be written: {error.strerror or error}") from None
+    return folder
 
 
 def _weights(rebuilt: Rebuilt, folder: Path) -> None:

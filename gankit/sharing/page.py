@@ -10,6 +10,7 @@ import base64
 import gzip
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,17 +48,21 @@ class Shared:
 
 def write_shared(
     run: RunFolder,
-    path: Path,
+    path: Path | None = None,
     step: int | Literal["best"] | None = None,
-    plugins: tuple[str, ...] = (),
+    plugins: Sequence[str] = (),
     credit: str | None = None,
     full: bool = False,
 ) -> Shared:
     """Write the page of a run's averaged generator at `step`, by default the last. Raises `UserError` if it cannot.
 
+    `path`: an .html file, by default share.html in the run.
     `credit`: a line on who made the real pictures. `full`: weights in single precision; else in half, unless a screen
     would show the difference.
     """
+    path = path or run.folder / "share.html"
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--out {path}: the name must end in .html")
     onnx.refuse_without_packages()
     _refuse_foreign(path)
     rebuilt = rebuild(run, step, plugins)

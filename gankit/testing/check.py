@@ -11,7 +11,8 @@ import torch
 
 from gankit.catalogue import KINDS, Catalogue, Plugin, modules_of
 from gankit.errors import UserError, in_one_line, nearest
-from gankit.testing.checks import CHECKS, is_accepted
+from gankit.testing.checks import CHECKS
+from gankit.testing.checks.every import is_accepted
 from gankit.testing.subject import Failed, Subject
 
 

@@ -71,7 +71,7 @@ def invert(
         z, errors = (torch.cat(parts) for parts in zip(*results, strict=True))
         best = z[torch.arange(len(x), device=x.device), errors.argmin(1)]
         with torch.no_grad():
-            generated = rebuilt.generate(best, _no_class(rebuilt, len(x))).clamp(-1, 1)
+            generated = rebuilt.generate(best, no_class(rebuilt, len(x))).clamp(-1, 1)
         reconstructed, reconstruction_error = _reconstruction(rebuilt, x)
     return Inversion(pictures, best.cpu(), generated.cpu(), errors.cpu(), reconstructed, reconstruction_error)
 
@@ -82,7 +82,7 @@ def _descend(
     """The final z (n, starts, N_z) and error (n, starts) of every start for the pictures x."""
     n, starts = len(x), len(begin)
     target = x.repeat_interleave(starts, 0)
-    labels = _no_class(rebuilt, len(target))
+    labels = no_class(rebuilt, len(target))
     z = begin.repeat(n, 1).requires_grad_()
     optimizer = torch.optim.Adam([z], lr=rate)
     for step in range(steps):
@@ -153,6 +153,7 @@ def read_pictures(rebuilt: Rebuilt, paths: Sequence[str | Path]) -> Tensor:
     Raises `UserError` for a file without a usable picture, and if the run does not generate square colour pictures.
     """
     from gankit.data import decode
+    from gankit.data.colour import Unusable
     from gankit.data.source import Request
 
     refuse_points(rebuilt)
@@ -169,7 +170,7 @@ def read_pictures(rebuilt: Rebuilt, paths: Sequence[str | Path]) -> Tensor:
                 raise UserError(f"{path} is a folder: give the picture files themselves, such as {path}/*.png")
             try:
                 read.append(torch.from_numpy(decode.read(file, request)[0].copy()))
-            except decode.Unusable as reason:
+            except Unusable as reason:
                 raise UserError(f"{path}: {reason}; give a PNG, JPEG, WebP, GIF, BMP or TIFF picture") from None
     return to_float(torch.stack(read))
 
@@ -204,7 +205,7 @@ def conditional(rebuilt: Rebuilt) -> bool:
     return not torch.equal(*pictures)
 
 
-def _no_class(rebuilt: Rebuilt, n: int) -> Tensor | None:
+def no_class(rebuilt: Rebuilt, n: int) -> Tensor | None:
     """Labels for a generator that ignores them."""
     return torch.zeros(n, dtype=torch.long, device=rebuilt.device) if rebuilt.model.classes else None
 
@@ -216,7 +217,7 @@ def _reconstruction(rebuilt: Rebuilt, x: Tensor) -> tuple[Tensor | None, Tensor 
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(0, LOOKING))  # for a random view
         seen = rebuilt.view(x)
-        output = torch.cat([rebuilt.judge(some, _no_class(rebuilt, len(some))).output for some in seen.split(BATCH)])
+        output = torch.cat([rebuilt.judge(some, no_class(rebuilt, len(some))).output for some in seen.split(BATCH)])
     if output.shape != x.shape or seen.shape != x.shape:
         return None, None
     output = output.clamp(-1, 1)

@@ -153,7 +153,7 @@ def draw_real(run: RunFolder) -> Path | None:
     Returns None without writing if the run's pictures are not in the cache, or are points.
     """
     try:
-        data = _data_of(run)
+        data = data_of(run)
     except Exception:  # as below
         return None
     save_grid(Real(data.train)[: 8 * COLUMNS], run.real_path)
@@ -168,7 +168,7 @@ def draw_neighbours(run: RunFolder) -> Path | None:
     from PIL import Image
 
     try:
-        data = _data_of(run)
+        data = data_of(run)
         step, samples = _last_samples(run, data)
     except Exception:  # a damaged folder or a failing data source must not end the report
         return None
@@ -189,7 +189,7 @@ class _NotCached(Exception):
     pass
 
 
-def _data_of(run: RunFolder) -> Data:
+def data_of(run: RunFolder) -> Data:
     """The run's pictures. Raises if they are not those of data.json or need decoding, or for a damaged folder."""
     config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option", flags=True)
     data = _cached(config, str(run.data.get("digest")))

@@ -17,6 +17,7 @@ from torch import Tensor
 from gankit.builtin.reconstruction_errors import MEMORISED
 from gankit.data import decode
 from gankit.data.batches import to_float
+from gankit.data.colour import Unusable
 from gankit.data.scan import scan, shown
 from gankit.data.source import Request
 from gankit.errors import UserError
@@ -114,7 +115,7 @@ def _read(
                 pictures.append(decode.read(folder / file.path, request)[0].copy())
                 with decode.opened(folder / file.path) as picture:
                     small += max(picture.size) < side
-        except decode.Unusable as reason:
+        except Unusable as reason:
             skipped.append((shown(file.path), str(reason)))
             continue
         names.append(shown(file.path))

@@ -15,7 +15,7 @@ PUBLIC = (
     *("folder", "config", "environment", "data", "result"),
     *("metrics", "alarms", "rescues", "samples", "checkpoints"),
     *("score", "best"),
-    *("sample", "evaluate", "invert", "interpolate", "animate", "report"),
+    *("sample", "evaluate", "invert", "interpolate", "animate", "report", "share", "export"),
 )
 
 
@@ -125,6 +125,40 @@ class Run(RunFolder):
             draw_losses(self)
         draw_neighbours(self)
         return write_report(self)
+
+    def share(
+        self,
+        out: str | Path | None = None,
+        *,
+        credit: str | None = None,
+        full: bool = False,
+        plugins: Sequence[str] = (),
+        from_step: int | Literal["best"] | None = None,
+    ) -> Path:
+        """Write one HTML file that draws new pictures by itself, by default share.html in the run; return its path.
+
+        `credit`: a line on who made the real pictures. `full`: weights in single precision, at twice the size.
+        Needs gankit[share].
+        """
+        from gankit.sharing.page import write_shared
+
+        return write_shared(self, Path(out) if out else None, from_step, plugins, credit, full).path
+
+    def export(
+        self,
+        out: str | Path | None = None,
+        *,
+        credit: str | None = None,
+        plugins: Sequence[str] = (),
+        from_step: int | Literal["best"] | None = None,
+    ) -> Path:
+        """Write the networks (ONNX, safetensors) and a model card into a new folder, by default export in the run.
+
+        `credit`: a line on who made the real pictures. Returns the folder's path. Needs gankit[share].
+        """
+        from gankit.sharing.hub import export
+
+        return export(self, Path(out) if out else None, from_step, plugins, credit)
 
     def _rebuilt(self, step: int | Literal["best"] | None, plugins: Sequence[str]) -> Any:
         from gankit.device import choose_device

@@ -427,7 +427,19 @@ def test_a_run_has_the_words_of_the_commands_and_no_other_public_names(gankit: G
     whole = package.Run(run)
     assert {name for name in dir(whole) if not name.startswith("_")} == {
         *("folder", "config", "environment", "data", "result", "metrics", "alarms", "rescues", "samples"),
-        *("checkpoints", "sample", "evaluate", "invert", "interpolate", "animate", "report", "score", "best"),
+        *(
+            "checkpoints",
+            "sample",
+            "evaluate",
+            "invert",
+            "interpolate",
+            "animate",
+            "report",
+            "share",
+            "export",
+            "score",
+            "best",
+        ),
     }
     Image.new("RGB", (16, 16), "navy").save(run / "navy.png")
     assert not np.array_equal(whole.sample(2), whole.sample(2, from_step=4))

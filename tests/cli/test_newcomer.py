@@ -248,7 +248,20 @@ def test_without_a_run_last_is_refused_and_a_run_of_that_name_is_itself(gankit: 
 # Help.
 
 COMMANDS = ("", "run", "run began", "run ebgan", "resume", "compare", "sample", "evaluate", "interpolate", "invert")
-COMMANDS += ("animate", "report", "runs", "plugins", "plugins list", "plugins new", "plugins check", "doctor")
+COMMANDS += (
+    "share",
+    "export",
+    "score",
+    "explore",
+    "animate",
+    "report",
+    "runs",
+    "plugins",
+    "plugins list",
+    "plugins new",
+    "plugins check",
+    "doctor",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

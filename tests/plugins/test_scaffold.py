@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,37 +142,6 @@ def test_a_new_package_passes_its_own_tests_and_the_conformance_kit(
     assert done.returncode == 0, done.stdout + done.stderr
     said: list[str] = []
     assert check("fresh", (), said.append), "\n".join(said)
-
-
-@pytest.mark.slow
-def test_a_new_package_works_where_pip_has_installed_it_and_gankit_into_an_environment_of_their_own(tmp_path) -> None:
-    """gankit as a wheel, the package with `pip install -e`. Needs a network, for pip's build requirements.
-
-    torch and the like come from this environment: downloading them would test pip, not gankit.
-    """
-    subprocess.run([sys.executable, "-m", "venv", "venv"], cwd=tmp_path, check=True)
-    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-    def do(program: str, *arguments: object, cwd: Path = tmp_path) -> str:
-        command = [str(tmp_path / "venv" / "bin" / program), *map(str, arguments)]
-        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    do("python", "-m", "pip", "install", "--no-deps", "--no-build-isolation", ROOT)
-    do("gankit", "plugins", "new", "fresh")
-    do("python", "-m", "pip", "install", "-e", "fresh")
-    code = "import gankit, gankit_fresh; print(gankit.__file__, gankit_fresh.__file__, sep='\\n')"
-    assert do("python", "-c", code).split() == [
-        f"{site}/gankit/__init__.py",
-        f"{tmp_path}/fresh/gankit_fresh/__init__.py",
-    ]
-    assert "fresh  (gankit-fresh 0.1.0, gankit_fresh)\n    model fresh\n" in do("gankit", "plugins", "list")
-    do("gankit", "run", "fresh", "--data", "demo:60", "--set", "filters=4", *TINY)
-    assert (tmp_path / "run" / "samples" / "000002.png").exists()
-    assert "1 passed" in do("python", "-m", "pytest", "-k", "command_line", cwd=tmp_path / "fresh")
 
 
 def _by_entry_point() -> bool:

@@ -102,7 +102,10 @@ def parse(arguments: list[str]) -> None:
     """Raise for arguments of `gankit` that it would refuse before it looks at a run or at pictures."""
     if arguments[0] in OF_A_RECIPE:
         return
-    context, command = click.Context(cli, info_name="gankit"), cli.get_command(click.Context(cli), arguments[0])
+    context, command = (
+        click.Context(cli, info_name="gankit", **cli.context_settings),
+        cli.get_command(click.Context(cli), arguments[0]),
+    )
     name, rest = arguments[0], arguments[1:]
     if isinstance(command, click.Group) and rest:
         name, rest = f"{name} {rest[0]}", rest[1:]

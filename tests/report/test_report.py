@@ -932,7 +932,7 @@ def test_a_report_can_be_looked_at_from_the_first_sample_on_and_the_terminal_say
     first = said.partition("step 1/6")[0]
     assert f"look at it while it trains: {(tmp_path / 'run' / 'report.html').as_uri()}" in first
     assert "    k: How much the generated pictures weigh in the discriminator's loss" in first
-    assert "    M: L(x)" in first
+    assert "    M: How far both sides have converged: L(x)" in first
     assert said.count("    real, fake: ") == 1
     begun, third, sixth = seen
     assert told(begun, "body", **{"data-live": None})[0] == {"data-live": None}

@@ -16,6 +16,7 @@ from conftest import ROOT, Gankit, contents, read, refused
 from safetensors.torch import load_file
 
 from gankit.runs.folder import RunFolder
+from gankit.trained.run import Run
 from gankit.trained.sampling import rebuild
 
 pytest.importorskip("onnxruntime", reason="no ONNX: pip install 'gankit[share]'")
@@ -54,6 +55,10 @@ def test_the_folder_draws_without_gankit_and_holds_the_same_networks(gankit: Gan
     before = contents(out)
     refused(gankit("export", run, "-o", "out"), "out exists", "name a new folder")
     assert contents(out) == before
+    again = Run(run).export(credit="by [me](javascript:x)")
+    assert again == run / "export"
+    assert (again / "README.md").read_text() == card
+    assert (again / "generator.onnx").read_bytes() == (out / "generator.onnx").read_bytes()
 
 
 def test_a_run_without_a_checkpoint_leaves_no_folder(gankit: Gankit, run: Path, tmp_path: Path) -> None:

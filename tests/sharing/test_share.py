@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import inspect
 import json
 import re
 from pathlib import Path
@@ -15,7 +16,9 @@ import pytest
 import torch
 from conftest import DATA, ROOT, TINY, Gankit, quietly, refused
 
+from gankit.cli import cli
 from gankit.runs.folder import RunFolder
+from gankit.trained.run import Run
 from gankit.trained.sampling import Rebuilt, rebuild
 
 pytest.importorskip("onnxruntime", reason="no ONNX: pip install 'gankit[share]'")
@@ -106,8 +109,14 @@ def test_a_page_holds_the_plugin_s_generator_and_is_written_again_but_over_nothi
     refused(gankit("share", dcgan, *DCGAN, "-o", "mine.html"), "mine.html exists", "did not write it")
     assert (tmp_path / "mine.html").read_text() == "my own"
     refused(gankit("share", dcgan, *DCGAN, "-o", "page.png"), "must end in .html")
-    assert gankit("share", dcgan, *DCGAN, "-o", "page.html").code == 0
+    assert Run(dcgan).share("page.html", plugins=DCGAN[1:]) == Path("page.html")
     assert b"_stored" in part(page, "generator")  # in half precision
+
+
+@pytest.mark.parametrize("command", ["share", "export"])
+def test_python_has_the_words_of_the_command(command: str) -> None:
+    words = {option.name for option in cli.get_command(None, command).params} - {"run"}
+    assert words | {"self"} == set(inspect.signature(getattr(Run, command)).parameters)
 
 
 def test_a_stranger_s_words_are_escaped_and_the_place_of_the_pictures_is_not_told(gankit: Gankit, run: Path) -> None:

@@ -7,7 +7,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gankit.api import compare, resume, run
+    from gankit.api import compare, resume, run, sweep
     from gankit.builtin.networks import ResizeConvolution
     from gankit.components import (
         Alarm,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gankit.training.watcher import Watcher
 
 _HOMES = {
-    "gankit.api": ("compare", "resume", "run"),
+    "gankit.api": ("compare", "resume", "run", "sweep"),
     "gankit.components": (
         "Alarm",
         "Artifact",

@@ -119,7 +119,7 @@ def opened(root: Path, path: str | Path, flags: int = os.O_RDONLY) -> int:
     """Open an ordinary file below `root` without following links or waiting; return the descriptor.
 
     `path` is relative, or begins with `root`. Raises Unreachable if it or a folder on the way is a link, if it is no
-    ordinary file, if it leads out of `root`, or for writing to a file that has a second name; OSError as `os.open` does.
+    ordinary file, if it leads out of `root`, or for writing to a file that has a second name; OSError as `os.open`.
     """
     parts = Path(path).relative_to(root).parts if Path(path).is_relative_to(root) else Path(path).parts
     where = root.joinpath(*parts)

@@ -96,7 +96,7 @@ def sweep(
     jobs, out, plugins, and those of `run`. Returns the content of sweep.json (docs/sweep.md), and its "folder".
     Raises `UserError` before it writes anything. A trial that collapses or fails is a result.
     """
-    from gankit.sweep.sweep import sweep
+    from gankit.sweeps.sweep import sweep
 
     with _shown(watcher) as watcher:
         return sweep(model, data, vary=vary, watcher=watcher, **options)

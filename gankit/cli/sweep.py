@@ -64,11 +64,11 @@ def command(model: str, **options: Any) -> int:
 
     \b
     gankit sweep began --data ./pictures --steps 6000 --vary gamma=0.3,0.5,0.7
-    gankit sweep began --data demo --vary gamma=uniform:0.3,1 --vary learning_rate=loguniform:1e-5,4e-4 \\
-        --trials 40 --search optuna --stop-early
+    gankit sweep began --data demo --vary gamma=uniform:0.3,1 --trials 40 \\
+        --vary learning_rate=loguniform:1e-5,4e-4 --search optuna
     """
     from gankit.cli.progress import Progress
-    from gankit.sweep import sweep
+    from gankit.sweeps import sweep
     from gankit.training.interrupts import EXIT_CODES
 
     with Progress() as progress:
@@ -87,7 +87,7 @@ def show(done: dict[str, Any]) -> None:
     from rich.table import Table
 
     from gankit.comparison.arms import as_typed
-    from gankit.sweep.results import ending, ranked
+    from gankit.sweeps.results import ending, ranked
 
     order = ranked(done)
     order += [trial for trial in done["trials"] if trial not in order]

@@ -44,7 +44,6 @@ from gankit.errors import UserError
 from gankit.metrics.spaces import inception
 from gankit.runs.folder import RunFolder
 from gankit.runs.processes import earlier as earlier_plan
-from gankit.runs.processes import worked_on
 from gankit.trained.real_and_generated import FEWEST
 from gankit.training import start
 from gankit.training.watcher import Watcher
@@ -109,10 +108,7 @@ def compare(
         start.refuse_inside(out, first.data)
         folder = RunFolder.create(out, "compare")
     watcher.notice("\n".join([*_before(plan, catalogue), f"comparison folder: {folder}"]))
-    with worked_on(folder, "compare"):
-        work = Comparison(folder, plan, arms, shared, plugins, watcher)
-        work.forget_other_measures()
-        work.work_through(jobs)
+    Comparison(folder, plan, arms, shared, plugins, watcher).work_through(jobs)
     return {**plan, "folder": str(folder)}
 
 

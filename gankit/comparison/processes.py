@@ -21,7 +21,7 @@ PACE = 100  # steps of a run after which its pace is known
 class Comparison(Work):
     """A comparison under way: the runs still to do, and the results so far."""
 
-    what = "comparison"
+    what, command = "comparison", "compare"
 
     def __init__(
         self,
@@ -146,6 +146,9 @@ class Comparison(Work):
         }
         notes = [note for note in evaluation.notes if note not in evaluation.own]
         self.plan["notes"] = list(dict.fromkeys([*self.plan["notes"], *notes]))
+
+    def begin(self) -> None:
+        self.forget_other_measures()
 
     def forget_other_measures(self) -> None:
         """Drop measures by other features than the current: an older gankit, or another set of extras, made them."""

@@ -15,9 +15,10 @@ from gankit.report import words
 from gankit.report.embed import still
 from gankit.report.page import room, write_page
 from gankit.runs.folder import RunFolder
-from gankit.sweep import results
-from gankit.sweep.space import Parameter
-from gankit.sweep.stored import read
+from gankit.sweeps import results
+from gankit.sweeps.search import ENOUGH
+from gankit.sweeps.space import Parameter
+from gankit.sweeps.stored import read
 
 PICTURES = 8  # trials with samples on the page
 DRAWN = 1000  # trials in the plots, at most
@@ -72,6 +73,8 @@ def _context(folder: Path, sweep: Mapping[str, Any], order: Sequence[Mapping[str
             ((name, f"{share:.0%}") for name, share in sweep["importance"].items()),
             key=lambda row: -sweep["importance"][row[0]],
         ),
+        "by_optuna": asked["search"] == "optuna" or asked["stop_early"],
+        "enough": ENOUGH,
         "complete": states.count("complete"),
         "collapsed": "collapsed" in states,
         "early": "ended early" in states,

@@ -41,6 +41,7 @@ class Work(ABC):
     """
 
     what: str  # "comparison"; also the name of the JSON file
+    command: str  # "compare"
 
     def __init__(self, folder: Path, plan: dict[str, Any], plugins: Sequence[str], watcher: Watcher) -> None:
         self.folder, self.plan, self.plugins, self.watcher = folder, plan, plugins, watcher
@@ -52,6 +53,10 @@ class Work(ABC):
     # What a comparison and a sweep say for themselves.
 
     seconds: float | None = None  # of training that each run has, where they decide the length
+
+    def begin(self) -> None:
+        """What comes first, once no other start works on the folder."""
+        return None
 
     @abstractmethod
     def next_row(self) -> Row | None:
@@ -84,8 +89,9 @@ class Work(ABC):
     # Training.
 
     def work_through(self, jobs: int) -> None:
-        """Train the remaining runs, `jobs` at a time, until all are done or a signal comes. The caller has the lock."""
-        with Interrupts() as interrupts:
+        """Train the remaining runs, `jobs` at a time, until all are done or a signal comes."""
+        with _locked(self.folder, self.command), Interrupts() as interrupts:
+            self.begin()
             self.write()
             self.train(jobs, interrupts)
             self.plan["state"] = "interrupted" if interrupts.signal else "finished"
@@ -221,8 +227,8 @@ class Work(ABC):
 
 
 @contextmanager
-def worked_on(folder: Path, command: str) -> Iterator[None]:
-    """Keep other starts from working on the folder of a comparison or a sweep."""
+def _locked(folder: Path, command: str) -> Iterator[None]:
+    """Keep other starts from working on the folder."""
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()

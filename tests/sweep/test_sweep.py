@@ -21,8 +21,8 @@ from test_report import Page
 
 import gankit as package
 from gankit.errors import UserError
-from gankit.sweep import results, space
-from gankit.sweep.search import Study, proposed
+from gankit.sweeps import results, space
+from gankit.sweeps.search import Study, proposed
 
 TWO = ("--vary", "gamma=0.3,0.7")
 
@@ -133,7 +133,7 @@ def test_a_sweep_that_could_not_tell_anything_is_refused(
 def test_without_optuna_what_needs_it_names_the_extra(
     flags: tuple[str, ...], gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gankit.sweep.search.find_spec", lambda name: None)
+    monkeypatch.setattr("gankit.sweeps.search.find_spec", lambda name: None)
     refused(gankit("sweep", *SWEPT, *TWO, *flags, "--out", "s"), flags[0], "gankit[sweep]")
     assert list(tmp_path.iterdir()) == []
 
@@ -387,7 +387,7 @@ def test_a_sweep_by_optuna_goes_on_as_if_it_had_not_been_stopped(gankit: Gankit,
     shutil.copytree(tmp_path / "whole", tmp_path / "broken")
     plan = swept_in(tmp_path / "broken")
     plan["trials"] = plan["trials"][:3]
-    plan["state"] = "running"
+    plan["state"], plan["best"] = "running", None
     (tmp_path / "broken" / "sweep.json").write_text(json.dumps(plan))
     for number in (4, 5):
         shutil.rmtree(tmp_path / "broken" / "runs" / f"trial-00{number}-seed-0")
@@ -531,7 +531,7 @@ def test_the_page_has_the_best_settings_the_trials_and_escapes_names(
     plan = swept_in(theirs)
     plan["trials"][3] |= {"state": "collapsed", "value": None, "spread": None}
     plan["trials"][3]["runs"][0] |= {"reason": "alarm", "alarm": "<b>one-mode</b>", "value": None}
-    plan["best"], plan["data"]["name"] = None, "<script>alert(1)</script>"
+    plan["best"], plan["data"]["name"] = None, "<script>alert(1)"
     (theirs / "sweep.json").write_text(json.dumps(plan))
     said = gankit("report", theirs)
     assert said.code == 0, said.err

@@ -17,9 +17,9 @@ from gankit.report.words import duration
 from gankit.runs.folder import RunFolder
 from gankit.runs.processes import Row, Work
 from gankit.runs.score import SCORE
-from gankit.sweep import results
-from gankit.sweep.search import Study
-from gankit.sweep.space import Values
+from gankit.sweeps import results
+from gankit.sweeps.search import Study
+from gankit.sweeps.space import Values
 from gankit.training.watcher import Watcher
 
 LOOK = 1.0  # seconds between two looks at the metrics of a run, for an early end
@@ -29,7 +29,7 @@ Trial = dict[str, Any]  # an entry of "trials" in sweep.json
 class Sweep(Work):
     """A sweep under way. `propose` gives the values of the next trial after some, or None where there is none."""
 
-    what = "sweep"
+    what = command = "sweep"
 
     def __init__(
         self,
@@ -37,29 +37,34 @@ class Sweep(Work):
         plan: dict[str, Any],
         shared: Mapping[str, Any],
         propose: Callable[[Sequence[Trial]], Values | None],
-        study: Study | None,
         plugins: Sequence[str],
         watcher: Watcher,
     ) -> None:
         super().__init__(folder, plan, plugins, watcher)
-        self.shared, self.propose, self.study = shared, propose, study
+        self.shared, self.propose = shared, propose
+        self.study: Study | None = None
         self.seconds = shared.get("time")
         self.taken: set[str] = set()  # folders of runs that this start has begun
         self.behind: set[int] = set()  # numbers of trials that fall behind, and are to end
+        self.before = sum(trial["state"] != "waiting" for trial in plan["trials"])  # done by earlier starts
+        self.began = time.monotonic()
         self.hopeless = ""  # why no trial can be measured
         self.looked: dict[int, float] = {}  # number of a trial -> when to look at its metrics again
-        if study:
-            for trial in plan["trials"]:
-                self._replay(trial, study)
 
-    def _replay(self, trial: Trial, study: Study) -> None:
-        """Tell the study a trial of an earlier start."""
-        study.begin(trial["number"], trial["values"])
-        behind = self._report(trial)
-        if trial["state"] != "waiting":
-            study.end(trial["number"], trial["state"], trial["value"])
-        elif behind:
-            self.behind.add(trial["number"])
+    def begin(self) -> None:
+        """With Optuna, make the study anew, with the trials of earlier starts."""
+        asked = self.plan["asked"]
+        if asked["search"] != "optuna" and not asked["stop_early"]:
+            return
+        space = results.space_of(self.plan)
+        self.study = study = Study(self.folder, space, self.plan["goal"]["maximise"], self.plan["steps"])
+        for trial in self.plan["trials"]:
+            study.begin(trial["number"], trial["values"])
+            behind = self._report(trial)
+            if trial["state"] != "waiting":
+                study.end(trial["number"], trial["state"], trial["value"])
+            elif behind:
+                self.behind.add(trial["number"])
 
     # Its runs.
 
@@ -127,13 +132,12 @@ class Sweep(Work):
         return any(ends)
 
     def _whole(self) -> str:
-        """How far the whole sweep is, and how long it takes by the mean time of the runs so far."""
-        asked, trials = self.plan["asked"], self.plan["trials"]
+        """How far the whole sweep is, and how long it takes by the pace of this start."""
+        count, trials = self.plan["asked"]["trials"], self.plan["trials"]
         over = sum(trial["state"] != "waiting" for trial in trials)
-        took = [row["seconds"] for trial in trials for row in trial["runs"] if row.get("seconds")]
-        left = (asked["trials"] - over) * asked["seeds"] * sum(took) / len(took) / self.jobs if took else 0.0
-        about = f", about {duration(left)} left without the measuring" if left else ""
-        return f"{over} of {asked['trials']} trials are done{about}"
+        here = over - self.before
+        left = (count - over) * (time.monotonic() - self.began) / here if here else 0.0
+        return f"{over} of {count} trials are done" + (f", about {duration(left)} left" if left else "")
 
     # What came of them.
 

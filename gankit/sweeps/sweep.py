@@ -30,14 +30,13 @@ from gankit.data.source import Data
 from gankit.errors import UserError, nearest
 from gankit.runs.folder import RunFolder
 from gankit.runs.processes import earlier as earlier_plan
-from gankit.runs.processes import worked_on
 from gankit.runs.score import SCORE
 from gankit.runs.verdict import JUDGED
-from gankit.sweep import search as search_engine
-from gankit.sweep import space as spaces
-from gankit.sweep import stored
-from gankit.sweep.space import Parameter, Values
-from gankit.sweep.trials import Sweep, Trial
+from gankit.sweeps import search as search_engine
+from gankit.sweeps import space as spaces
+from gankit.sweeps import stored
+from gankit.sweeps.space import Parameter, Values
+from gankit.sweeps.trials import Sweep, Trial
 from gankit.training import start
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
@@ -124,12 +123,8 @@ def _carried_out(
         start.refuse_inside(out, first.data)
         folder = RunFolder.create(out, "sweep")
     watcher.notice("\n".join([*_before(plan, jobs), f"sweep folder: {folder}"]))
-    with worked_on(folder, "sweep"):
-        study = None
-        if chosen.search == "optuna" or request["stop_early"]:
-            study = search_engine.Study(folder, chosen.space, goal["maximise"], plan["steps"])
-        work = Sweep(folder, plan, shared, _proposer(chosen, plan), study, shared["plugins"], watcher)
-        work.work_through(jobs)
+    work = Sweep(folder, plan, shared, _proposer(chosen, plan), shared["plugins"], watcher)
+    work.work_through(jobs)
     if work.hopeless:
         raise UserError(work.hopeless)
     return {**plan, "folder": str(folder)}

@@ -11,7 +11,7 @@ from typing import Any
 
 from gankit.comparison.arms import LISTS, as_typed, flags, options_of, together
 from gankit.runs.folder import RunFolder
-from gankit.sweep import space as spaces
+from gankit.sweeps import space as spaces
 
 FRESH = 100  # added to the first seed, for seeds that the sweep did not use
 CHECKED = 5  # seeds of the comparison that checks the best trial
@@ -114,11 +114,11 @@ def summary(plan: Mapping[str, Any]) -> list[str]:
 def _spread(plan: Mapping[str, Any], order: Sequence[Mapping[str, Any]]) -> str:
     """What the seeds say of the difference between the best trial and the others."""
     seeds, best = plan["asked"]["seeds"], order[0]
-    lucky = "The best of several trials is also the luckiest, so a new training reaches somewhat less."
+    lucky = "The best of several trials is also the luckiest, so expect somewhat less of a new training."
     if seeds == 1:
         return (
             "Each trial has one seed, so nothing here says how much another seed would change: differences may be "
-            f"chance. {lucky} The command below compares it with the defaults on fresh seeds."
+            f"chance. {lucky} `gankit compare` on fresh seeds tells (below)."
         )
     spread = deviation(plan) or 0.0
     near = 2 * spread * math.sqrt(2 / seeds)

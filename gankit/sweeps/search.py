@@ -16,7 +16,7 @@ from typing import Any
 
 from gankit.comparison.arms import as_typed
 from gankit.errors import UserError
-from gankit.sweep.space import Parameter, Values, drawn, key_of, size
+from gankit.sweeps.space import Parameter, Values, drawn, key_of, size
 
 STATES = {"complete": "COMPLETE", "collapsed": "PRUNED", "ended early": "PRUNED", "failed": "FAIL"}  # Optuna's names
 # Asynchronous successive halving (Li et al. 2020): at a ninth and a third of the steps the best third goes on.
@@ -63,7 +63,10 @@ def proposed(
     with _quiet() as optuna:
         for attempt in range(AGAIN):
             sampler = optuna.samplers.TPESampler(
-                seed=(seed * 1_000_003 + len(trials) * 101 + attempt) % 2**32, n_startup_trials=0, constant_liar=True, multivariate=True
+                seed=(seed * 1_000_003 + len(trials) * 101 + attempt) % 2**32,
+                n_startup_trials=0,
+                constant_liar=True,
+                multivariate=True,
             )
             study = optuna.create_study(sampler=sampler, direction=_direction(maximise))
             for trial in trials:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from gankit import files
 from gankit.comparison.stored import Count, Number, read_as
 from gankit.errors import UserError
-from gankit.sweep import space
+from gankit.sweeps import space
 
 SCHEMA = 1
 State = Literal["waiting", "complete", "collapsed", "ended early", "failed"]

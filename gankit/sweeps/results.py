@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
@@ -21,7 +22,7 @@ EDGE = 0.03  # of a range: a best value this near to an end may lie beyond it
 
 def number(value: Any) -> float | None:
     """A finite number, or None."""
-    sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    sound = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return float(value) if sound else None
 
 

@@ -23,6 +23,7 @@ from gankit.errors import UserError, nearest
 RANGES = ("uniform", "loguniform", "int")
 FLAGS = ("preset", "batch_size", "mirror")  # that may be varied, besides components and settings
 COMPONENTS = ("view", "controller")
+LARGEST = 1e30  # of the ends of a range; the inverse is the least
 DIGITS = 4  # significant ones of a drawn number, so that a command with it stays short
 Values = dict[str, Any]  # by the name of a parameter
 
@@ -109,7 +110,7 @@ def one(name: str, text: str) -> Parameter:
     if colon and re.fullmatch("[a-z-]+", kind) and "," in rest:
         raise UserError(f"{shown}: no range {kind!r}{nearest(kind, RANGES)}: write one of {', '.join(RANGES)}")
     # A comma inside brackets is part of a value: betas=[0.5,0.9].
-    choices = [parse_value(part.strip()) for part in re.split(r",(?![^\[]*\])", text)]
+    choices = [_value(part, shown) for part in re.split(r",(?![^\[]*\])", text)]
     if "" in choices:
         raise UserError(f"{shown}: a value is empty: write the values with commas between them")
     names = [_plain(choice, shown) for choice in choices]
@@ -122,10 +123,13 @@ def one(name: str, text: str) -> Parameter:
 
 
 def _range(name: str, text: str, kind: str, rest: str) -> Parameter:
-    shown, ends = f"--vary {name}={text}", [parse_value(part.strip()) for part in rest.split(",")]
-    numbers = [end for end in ends if isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end)]
+    shown = f"--vary {name}={text}"
+    ends = [_value(part, shown) for part in rest.split(",")]
+    numbers = [end for end in ends if isinstance(end, int | float) and not isinstance(end, bool) and end == end]
     if len(numbers) != 2 or len(ends) != 2:
         raise UserError(f"{shown}: a range has two numbers: {kind}:LOW,HIGH")
+    if any(number and not 1 / LARGEST < abs(number) < LARGEST for number in numbers):
+        raise UserError(f"{shown}: an end must be 0, or of a size between {1 / LARGEST:g} and {LARGEST:g}")
     low, high = numbers
     if kind == "int" and not all(isinstance(end, int) and abs(end) < 1 << 53 for end in numbers):
         raise UserError(f"{shown}: the ends must be whole numbers")
@@ -134,6 +138,13 @@ def _range(name: str, text: str, kind: str, rest: str) -> Parameter:
     if kind == "loguniform" and low <= 0:
         raise UserError(f"{shown}: a logarithmic range begins above 0")
     return Parameter(name, text, kind, (), low, high)
+
+
+def _value(text: str, shown: str) -> Any:
+    try:
+        return parse_value(text.strip())
+    except RecursionError:
+        raise UserError(f"{shown[:60]}…: a value has too many brackets") from None
 
 
 def _plain(value: Any, shown: str) -> str:

@@ -88,8 +88,10 @@ def test_nothing_overflows_and_everything_is_drawn(page_of: Path, where: str, op
     width, scheme = WIDTHS[where]
     page = opened(page_of, width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    wide = """[...document.querySelectorAll('main *')].filter((one) => !one.closest('.scroll, .plot, .dots, .trials, details')
-        && one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 80))"""
+    wide = """[...document.querySelectorAll('main *')]
+        .filter((one) => !one.closest('.scroll, .plot, .dots, .trials, details'))
+        .filter((one) => one.getBoundingClientRect().right > innerWidth + 1)
+        .map((one) => one.outerHTML.slice(0, 80))"""
     assert page.evaluate(wide) == []
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (sum(ground) < 200) == (scheme == "dark")

@@ -91,6 +91,7 @@ def test_choices_may_be_numbers_words_or_lists() -> None:
         ("gamma=0.5,0.5", ("there twice",)),
         ("gamma=0.5,", ("empty",)),
         ("gamma=2020-01-01,0.5", ("no value",)),
+        ("gamma=uniform:-1e308,1e308", ("between",)),
         ("gamma", ("NAME=a,b,c",)),
         ("seed=1,2", ("--seeds",)),
         ("image_size=16,32", ("same pictures",)),

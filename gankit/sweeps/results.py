@@ -119,7 +119,7 @@ def _spread(plan: Mapping[str, Any], order: Sequence[Mapping[str, Any]]) -> str:
     if seeds == 1:
         return (
             "Each trial has one seed, so nothing here says how much another seed would change: differences may be "
-            f"chance. {lucky} `gankit compare` on fresh seeds tells (below)."
+            f"chance. {lucky} The comparison on fresh seeds below tells more."
         )
     spread = deviation(plan) or 0.0
     near = 2 * spread * math.sqrt(2 / seeds)

@@ -26,6 +26,7 @@ from gankit.config.amend import changes, current_form
 from gankit.config.request import meant
 from gankit.config.resolve import resolve as settled
 from gankit.config.schema import RunConfig
+from gankit.config.values import duration
 from gankit.data.source import Data
 from gankit.errors import UserError, nearest
 from gankit.runs.folder import RunFolder
@@ -84,6 +85,8 @@ def sweep(
     plugins = [os.path.abspath(name) if os.path.exists(name) else name for name in plugins]
     catalogue, options = Catalogue(plugins), given(options)
     fields = catalogue.get("models", model).Settings.model_fields
+    if isinstance(options.get("time"), str):
+        options["time"] = duration(options["time"])
     chosen = _plan(spaces.parse(_typed(vary), fields), search, trials)
     _refuse_numbers(jobs=jobs, seeds=seeds, trials=chosen.trials)
     if "on_alarm" in options:

@@ -43,7 +43,7 @@ class Sweep(Work):
         super().__init__(folder, plan, plugins, watcher)
         self.shared, self.propose = shared, propose
         self.study: Study | None = None
-        self.seconds = shared.get("time")
+        self.seconds = plan["config"]["time"]
         self.taken: set[str] = set()  # folders of runs that this start has begun
         self.behind: set[int] = set()  # numbers of trials that fall behind, and are to end
         self.before = sum(trial["state"] != "waiting" for trial in plan["trials"])  # done by earlier starts

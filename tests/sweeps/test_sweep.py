@@ -20,6 +20,7 @@ from conftest import SWEPT, Gankit, contents, process, read, refused, with_few
 from test_report import Page
 
 import gankit as package
+from gankit.comparison.arms import options_of
 from gankit.errors import UserError
 from gankit.sweeps import results, space
 from gankit.sweeps.search import Study, proposed
@@ -67,6 +68,7 @@ def test_choices_may_be_numbers_words_or_lists() -> None:
     (one,) = space.parse(["betas=[0.5,0.9],[0.0,0.99],none"], ["betas"])
     assert one.choices == ([0.5, 0.9], [0.0, 0.99], None)
     assert [one.position(choice) for choice in one.choices] == [0, 0.5, 1]
+    assert [options_of({"view": view}) for view in (None, "augment")] == [{}, {"views": ["augment"]}]
     both = [*space.parse(["a.b=1,2,3", "c.d=x,y"], [])]
     assert list(space.grid(both)) == [{"a.b": n, "c.d": word} for n in (1, 2, 3) for word in ("x", "y")]
     every: list[dict[str, Any]] = []

@@ -34,9 +34,10 @@ ABOUT_SETTINGS = """# Settings of a run
 Written by `python docs/reference.py` from `gankit/config/schema.py` and `request.py`: change it there.
 
 A setting has one name: as a key of a TOML file (`--config`), as an argument of `gankit.run`, and in config.json; its
-flag goes with `gankit run` and `gankit compare`, and with `gankit resume` where a resume may change it. A later one of
-these wins: default, preset, file, flag. What is `auto` is decided for the machine. `gankit run MODEL --help` shows a
-model's own settings. They are flags and arguments too: `--gamma 0.7` and `gamma=0.7` are `--set gamma=0.7`.
+flag goes with `gankit run`, `gankit compare` and `gankit sweep`, and with `gankit resume` where a resume may change
+it. A later one of these wins: default, preset, file, flag. What is `auto` is decided for the machine. A model's own
+settings are in `gankit run MODEL --help`; they are flags and arguments too: `--gamma 0.7` and `gamma=0.7` are
+`--set gamma=0.7`.
 
 ## A file of settings
 
@@ -109,7 +110,7 @@ def page() -> str:
             *[line for name in GIVEN for line in described(getattr(gankit, name))],
             "# From Python",
             "",
-            *[line for name in ("run", "resume", "compare") for line in called(name)],
+            *[line for name in ("run", "resume", "compare", "sweep") for line in called(name)],
             "# What gankit brings",
             "",
             "`gankit plugins show NAME` prints the same of any component, those of other plugins included.",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # `as`: for type checkers these are exported
         compare as compare,
         resume as resume,
         run as run,
+        sweep as sweep,
     )
     from gankit.builtin.networks import ResizeConvolution as ResizeConvolution
     from gankit.components import (
@@ -59,7 +60,7 @@ if TYPE_CHECKING:  # `as`: for type checkers these are exported
     from gankit.training.watcher import Watcher as Watcher
 
 _HOMES = {
-    "gankit.api": ("compare", "resume", "run"),
+    "gankit.api": ("compare", "resume", "run", "sweep"),
     "gankit.components": (
         "Alarm",
         "Artifact",

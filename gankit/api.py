@@ -1,4 +1,4 @@
-"""`gankit.run`, `gankit.resume` and `gankit.compare`, with the options of the commands."""
+"""`gankit.run`, `gankit.resume`, `gankit.compare` and `gankit.sweep`, with the options of the commands."""
 
 from __future__ import annotations
 
@@ -81,6 +81,27 @@ def compare(
 
     with _shown(watcher) as watcher:
         return compare(models, data, watcher=watcher, **options)
+
+
+def sweep(
+    model: str,
+    data: str | Path | None = None,
+    *,
+    vary: Sequence[str] | Mapping[str, Any],
+    watcher: Watcher | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train `model` with many combinations of settings: `gankit.sweep("began", "demo", vary={"gamma": [0.3, 0.7]})`.
+
+    `vary`: choices, or a range "uniform:0.3,0.9", "loguniform:1e-5,4e-4", "int:8,64", by setting; or texts as of
+    `--vary`. `options`: trials, search ("grid", "random", "optuna"), goal ("score"), stop_early, seeds (1), seed (0),
+    jobs, out, plugins, and those of `run`. Returns the content of sweep.json (docs/sweep.md), and its "folder".
+    Raises `UserError` before it writes anything. A trial that collapses or fails is a result.
+    """
+    from gankit.sweeps.sweep import sweep
+
+    with _shown(watcher) as watcher:
+        return sweep(model, data, vary=vary, watcher=watcher, **options)
 
 
 @contextmanager

@@ -52,11 +52,16 @@ def gankit(gankit_cli: Gankit) -> Gankit:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out losses.png, animation.gif and report.html, which take longer than the tiny trainings."""
+    draw_nothing(monkeypatch)
+
+
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """See `undrawn`."""
     from gankit.builtin import artifacts
 
     for artifact in (artifacts.Losses, artifacts.Animation, artifacts.Report):
-        monkeypatch.setattr(artifact, "finish", lambda self: None)
-    monkeypatch.setattr(artifacts.Report, "refresh", lambda self: None)
+        patch.setattr(artifact, "finish", lambda self: None)
+    patch.setattr(artifacts.Report, "refresh", lambda self: None)
 
 
 def process(*arguments: object, cwd: Path, **options: Any) -> subprocess.Popen[str]:
@@ -180,9 +185,9 @@ class InProcess:
 
 def with_few(patch: pytest.MonkeyPatch) -> None:
     """Comparisons whose runs stay in this process, and whose features cost nothing."""
-    from gankit.comparison import processes as work
     from gankit.metrics.features import pixels
     from gankit.metrics.spaces import Space
+    from gankit.runs import processes as work
     from gankit.trained import evaluation
 
     patch.setattr(work, "Popen", InProcess)
@@ -197,3 +202,21 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with_few(patch)
         assert quietly("compare", *COMPARED, "--out", "c", cwd=folder) == 0
     return folder / "c"
+
+
+# A sweep.
+
+GOAL = ("--goal", "min:began/convergence")  # a few steps have no score above 0
+SWEPT = ("began", *DATA, *SMALL, "--steps", "6", "--log-every", "1", *GOAL)
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole sweep of four trials, two seeds each. It is shared: copy it before you change it."""
+    folder = tmp_path_factory.mktemp("swept")
+    vary = ("--vary", "gamma=0.3,0.7", "--vary", "learning_rate=1e-4,1e-3")
+    with pytest.MonkeyPatch.context() as patch:
+        with_few(patch)
+        draw_nothing(patch)
+        assert quietly("sweep", *SWEPT, *vary, "--seeds", 2, "--out", "s", cwd=folder) == 0
+    return folder / "s"

@@ -10,6 +10,7 @@ COMMANDS = {  # name -> what it does; each lives in gankit/cli/NAME.py
     "run": "Train a model on pictures into a new run folder.",
     "resume": "Go on with a run, to the bit with as many threads, or with other settings.",
     "compare": "Compare models on the same pictures, over several seeds.",
+    "sweep": "Try many combinations of settings, and tell the best.",
     "sample": "Draw pictures with a run's generator.",
     "interpolate": "Show the way from one latent to another.",
     "invert": "Find the latents of pictures.",

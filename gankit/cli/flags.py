@@ -1,4 +1,4 @@
-"""Flags of `run`, `resume` and `compare`: they are derived from the fields of a request.
+"""Flags of `run`, `resume`, `compare` and `sweep`: they are derived from the fields of a request.
 
 A setting of a model is a flag as well: --gamma 0.5 is --set gamma=0.5.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -66,15 +67,36 @@ def _parse(text: str) -> Arm:
     options: dict[str, Any] = {}
     for pair in pairs:
         for key, value in parse_pairs([pair], text).items():
-            if key.startswith("loss."):
-                options.setdefault("losses", {})[key.removeprefix("loss.")] = value
-            elif key in LISTS:
-                options.setdefault(LISTS[key], []).append(str(value))
-            elif key in OWN_FLAGS:
-                options[key] = value
-            else:
-                options.setdefault("set", {})[key] = value
+            _place(options, key, value)
     return Arm(text, model, options)
+
+
+def options_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `gankit.run` for values by the keys of an arm. A component "none" is none."""
+    options: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in LISTS or value is not None:
+            _place(options, key, value)
+    return options
+
+
+def _place(options: dict[str, Any], key: str, value: Any) -> None:
+    if key.startswith("loss."):
+        options.setdefault("losses", {})[key.removeprefix("loss.")] = value
+    elif key in LISTS:
+        options.setdefault(LISTS[key], []).append(str(value))
+    elif key in OWN_FLAGS:
+        options[key] = value
+    else:
+        options.setdefault("set", {})[key] = value
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not empty; a settings file has its absolute path."""
+    settled = {key: value for key, value in options.items() if value not in (None, (), {})}
+    if settled.get("config_file"):
+        settled["config_file"] = os.path.abspath(settled["config_file"])
+    return settled
 
 
 def together(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,17 +116,18 @@ def flags(options: Mapping[str, Any]) -> list[str]:
             continue
         flag = f"--{NAMES.get(key) or key.replace('_', '-')}"
         if key in ("set", "losses"):
-            typed += [part for name, one in value.items() for part in (flag, f"{name}={_typed(one)}")]
+            typed += [part for name, one in value.items() for part in (flag, f"{name}={as_typed(one)}")]
         elif isinstance(value, list | tuple):
             typed += [part for one in value for part in (flag, str(one))]
         elif value is True:
             typed.append(flag)
         else:
-            typed += [flag, _typed(value)]
+            typed += [flag, as_typed(value)]
     return typed
 
 
-def _typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
+    """A value as a command line has it."""
     return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
 
 

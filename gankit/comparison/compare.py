@@ -10,16 +10,12 @@ A second start goes on: it keeps the runs that ended, and resumes the interrupte
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from gankit.catalogue import Catalogue
 from gankit.comparison import stored
@@ -31,6 +27,7 @@ from gankit.comparison.arms import (
     differences,
     flags,
     folder_names,
+    given,
     parse,
     resolve,
     steps_of,
@@ -46,9 +43,9 @@ from gankit.data.source import Data
 from gankit.errors import UserError
 from gankit.metrics.spaces import inception
 from gankit.runs.folder import RunFolder
+from gankit.runs.processes import earlier as earlier_plan
 from gankit.trained.real_and_generated import FEWEST
 from gankit.training import start
-from gankit.training.interrupts import Interrupts
 from gankit.training.watcher import Watcher
 
 FEW_SEEDS, ENOUGH_SEEDS = 3, 5  # docs/compare.md: what a verdict on so many seeds needs
@@ -84,7 +81,7 @@ def compare(
     if sum(length is not None for length in (options.get("steps"), images, budget)) > 1 or "time" in options:
         raise UserError("one length for all, please: --steps, --images or --budget")
     plugins = [os.path.abspath(name) if os.path.exists(name) else name for name in plugins]
-    options = _settled(options)
+    options = {"on_alarm": "warn", **given(options)}
     seconds = duration(budget, "--budget") if isinstance(budget, str) else budget
     catalogue = Catalogue(plugins)
     shared = options | {"data": str(data) if data is not None else None, "time": seconds, "plugins": plugins}
@@ -99,7 +96,7 @@ def compare(
     request |= {"budget": seconds, "samples": samples, "coverage": coverage, "seed": seed, "seeds": seeds, "fid": fid}
     request |= options
     folder = Path(os.path.expanduser(out)) if out is not None else None
-    earlier = _earlier(folder, request)
+    earlier = earlier_plan(folder, "comparison", stored.read, request, grows="seeds", may_begin=("fid",))
     if fid:
         inception()  # raises where it is not available
     opened = _opened(first, folder, earlier, catalogue, watcher)
@@ -111,7 +108,7 @@ def compare(
         start.refuse_inside(out, first.data)
         folder = RunFolder.create(out, "compare")
     watcher.notice("\n".join([*_before(plan, catalogue), f"comparison folder: {folder}"]))
-    _work_through(Comparison(folder, plan, arms, shared, plugins, watcher), jobs)
+    Comparison(folder, plan, arms, shared, plugins, watcher).work_through(jobs)
     return {**plan, "folder": str(folder)}
 
 
@@ -124,14 +121,6 @@ def _on_networks(
         if networks == OWN:  # otherwise `_before` says it
             watcher.notice(f"networks: {why}")
     return resolve(arms, shared, networks, catalogue), networks
-
-
-def _settled(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options without empty values; alarms warn by default, and a settings file has its absolute path."""
-    settled = {key: value for key, value in options.items() if value not in (None, (), {})}
-    if settled.get("config_file"):
-        settled["config_file"] = os.path.abspath(settled["config_file"])
-    return {"on_alarm": "warn", **settled}
 
 
 def _opened(
@@ -255,50 +244,3 @@ def _rows(arms: Sequence[Arm], seeds: Sequence[int]) -> list[dict[str, Any]]:
         for seed in seeds
         for arm, name in zip(arms, names, strict=True)
     ]
-
-
-def _earlier(folder: Path | None, request: Mapping[str, Any]) -> dict[str, Any]:
-    """The comparison.json of an earlier start in that folder, or {}. Raises UserError if its request was another."""
-    if folder is None or not folder.exists():
-        return {}
-    if not (folder / "comparison.json").is_file():
-        raise UserError(
-            f"--out {folder} exists and is no comparison, and nothing is overwritten: choose another folder"
-        )
-    earlier = stored.read(folder)
-    old = earlier["asked"]
-    if request["seeds"] < old["seeds"]:
-        raise UserError(f"{folder} has {old['seeds']} seeds already: give --seeds {old['seeds']} or more")
-    for key in [*request, *(key for key in old if key not in request)]:
-        now, then = (json.loads(json.dumps(one.get(key))) for one in (request, old))
-        if key != "seeds" and (now or None) != (then or None) and not (key == "fid" and now):
-            shown = [" ".join(value) if isinstance(value, list) else value for value in (then, now)]
-            raise UserError(
-                f"{folder} has another --{key.replace('_', '-')} ({shown[0]}, and now {shown[1]}): "
-                "repeat the earlier command, or choose another --out"
-            )
-    return earlier
-
-
-def _work_through(work: Comparison, jobs: int) -> None:
-    """Train and measure the remaining runs, `jobs` at a time, until all are done or a signal comes."""
-    with _locked(work.folder), Interrupts() as interrupts:
-        work.forget_other_measures()
-        work.write()
-        work.train(jobs, interrupts)
-        work.plan["state"] = "interrupted" if interrupts.signal else "finished"
-        work.plan["reason"] = interrupts.signal
-        work.write()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{folder} is being worked on by another `gankit compare`: wait for it") from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -143,20 +143,25 @@ class _Comparison(_Form):
 
 def read(folder: Path) -> dict[str, Any]:
     """comparison.json. Raises UserError where it is absent, damaged or of another schema."""
-    path = folder / "comparison.json"
+    return read_as(_Comparison, folder, "comparison.json", SCHEMA)
+
+
+def read_as(form: type[BaseModel], folder: Path, name: str, schema: int) -> dict[str, Any]:
+    """A JSON object of that form and schema. Raises UserError where it is absent, damaged or of another schema."""
+    path = folder / name
     try:
-        comparison = files.read_object(folder, "comparison.json")
+        stored = files.read_object(folder, name)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
-    if comparison.get("schema") != SCHEMA:
-        raise UserError(f"{path} is of a schema that this gankit does not know: it reads schema {SCHEMA}")
+    if stored.get("schema") != schema:
+        raise UserError(f"{path} is of a schema that this gankit does not know: it reads schema {schema}")
     try:
-        _Comparison(**comparison)
+        form(**stored)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{path} is damaged: {f'{where}: ' if where else ''}{message}") from None
-    return comparison
+    return stored

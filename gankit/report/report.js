@@ -210,10 +210,109 @@
     };
   };
 
+  // A sweep: every trial through its settings to the goal, and each setting against the goal.
+  const trials = [...document.querySelectorAll(".trials")];
+  const bare = (colour) => ({
+    showlegend: false, hovermode: "closest", dragmode: false, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: "system-ui, sans-serif", size: 12, color: colour("--ink") },
+    hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--line"), font: { color: colour("--ink"), size: 12 } },
+  });
+  const bounds = ({ trials }) => {
+    const all = trials.flatMap(({ value, seeds }) => [value, ...seeds]).filter((one) => one !== null && one !== undefined);
+    if (!all.length) return [0, 1];
+    const [least, most] = [Math.min(...all), Math.max(...all)];
+    return most > least ? [least, most] : [least - 0.5, most + 0.5];
+  };
+  const parallel = (sweep, colour, place) => {
+    const { axes, goal, best } = sweep;
+    const down = place.clientWidth < 120 * (axes.length + 1); // on a phone the axes lie below one another
+    const [least, most] = bounds(sweep);
+    const span = Array.from({ length: 3 }, (_, n) => least + (most - least) * n / 2);
+    const all = [...axes, { name: goal, ticks: span.map((value, n) => [n / 2, `${+value.toPrecision(3)}`]) }];
+    const lost = sweep.maximise ? -0.22 : 1.22; // trials without a value, on the side of the bad ones
+    const looks = {
+      complete: { color: colour("--c1"), dash: "solid" }, collapsed: { color: colour("--critical"), dash: "dot" },
+      "ended early": { color: colour("--muted"), dash: "dash" }, failed: { color: colour("--muted"), dash: "dot" },
+    };
+    const ordered = [...sweep.trials].reverse(); // the best on top
+    const lines = ordered.map((trial, n) => {
+      const at = [...trial.at, typeof trial.value === "number" ? (trial.value - least) / (most - least) : lost];
+      const first = trial.number === best;
+      const look = first ? { color: colour("--c2"), dash: "solid" } : looks[trial.state];
+      const places = at.map((_, i) => i);
+      return {
+        x: down ? at : places, y: down ? places : at, mode: "lines+markers", marker: { size: 5, color: look.color },
+        line: { ...look, width: first ? 3.5 : 1.4 }, opacity: first ? 1 : trial.state === "complete" ? 0.35 + 0.5 * n / ordered.length : 0.75,
+        text: all.map(({ name }, i) => i < axes.length ? `${trial.text}<br>${name} ${trial.settings[i]}` : trial.text),
+        hovertemplate: "%{text}<extra></extra>",
+      };
+    });
+    const grid = colour("--line");
+    const without = sweep.trials.some(({ value }) => typeof value !== "number");
+    const [low, high] = [Math.min(-0.06, without && lost < 0 ? lost - 0.06 : 0), Math.max(1.06, without && lost > 1 ? lost + 0.06 : 1)];
+    const mark = (i, at, text, more) => ({
+      ...(down ? { x: at, y: i } : { x: i, y: at }), text, showarrow: false, font: { size: 11, color: colour("--muted") }, bgcolor: colour("--ground"),
+      borderpad: 1, opacity: 0.9, ...(down ? { yshift: 13 } : { xshift: i === all.length - 1 ? 8 : -8, xanchor: i === all.length - 1 ? "left" : "right" }), ...more,
+    });
+    const ticks = all.flatMap(({ name, ticks }, i) => [
+      ...(ticks.length > 6 ? [ticks[0], ticks[ticks.length - 1]] : ticks).map(([at, text]) => mark(i, at, text)),
+      mark(i, down ? 0 : high, `<b>${name}</b>`, { font: { size: 12, color: colour("--ink") }, bgcolor: "rgba(0,0,0,0)", opacity: 1,
+        ...(down ? { yshift: 32, xanchor: "left" } : { xshift: 0, yshift: 12, xanchor: i === 0 ? "left" : i === all.length - 1 ? "right" : "center" }) }),
+    ]);
+    if (without) ticks.push(mark(all.length - 1, lost, "no value"));
+    const across = { showgrid: false, zeroline: false, showticklabels: false, fixedrange: true };
+    return [lines, {
+      ...bare(colour), height: down ? 78 * all.length + 24 : 380, margin: down ? { l: 16, r: 16, t: 30, b: 8 } : { l: 64, r: 64, t: 34, b: 8 },
+      xaxis: { ...across, range: down ? [low, high] : [-0.06, all.length - 0.94] },
+      yaxis: { ...across, range: down ? [all.length - 0.7, -0.5] : [low, high] },
+      shapes: all.map((_, i) => ({ type: "line", layer: "below", line: { color: grid, width: 2 }, ...(down ? { x0: 0, x1: 1, y0: i, y1: i } : { x0: i, x1: i, y0: 0, y1: 1 }) })),
+      annotations: ticks,
+    }];
+  };
+  const against = (sweep, which, colour) => {
+    const axis = sweep.axes[which];
+    const [least, most] = bounds(sweep);
+    const room = 0.08 * (most - least);
+    const lost = sweep.maximise ? least - 2 * room : most + 2 * room;
+    const without = sweep.trials.some(({ value }) => typeof value !== "number");
+    const group = (chosen, marker, value) => ({
+      x: chosen.map(({ at }) => at[which]), y: chosen.map(value), mode: "markers", marker, text: chosen.map(({ text, settings }) => `${text}<br>${axis.name} ${settings[which]}`),
+      hovertemplate: "%{text}<extra></extra>",
+    });
+    const of = (state) => sweep.trials.filter((trial) => trial.state === state && trial.number !== sweep.best);
+    const own = ({ value }) => value ?? lost;
+    const complete = of("complete");
+    const best = sweep.trials.filter(({ number }) => number === sweep.best);
+    const bars = (chosen, color) => ({
+      type: "data", symmetric: false, color, thickness: 1.2, width: 3, array: chosen.map(({ seeds, value }) => Math.max(...seeds) - value),
+      arrayminus: chosen.map(({ seeds, value }) => value - Math.min(...seeds)),
+    });
+    const [muted, grid, critical] = ["--muted", "--line", "--critical"].map(colour);
+    const side = { gridcolor: grid, zeroline: false, tickfont: { color: muted, size: 11 }, fixedrange: true, automargin: true };
+    return [[
+      { ...group(complete, { color: colour("--c1"), size: 8, opacity: 0.75 }, own), error_y: bars(complete, colour("--c1")) },
+      group(of("ended early"), { color: muted, size: 8, symbol: "circle-open" }, own),
+      group(of("failed"), { color: muted, size: 8, symbol: "x-thin", line: { color: muted, width: 2 } }, () => lost),
+      group(of("collapsed"), { color: critical, size: 9, symbol: "x-thin", line: { color: critical, width: 2.5 } }, () => lost),
+      { ...group(best, { color: colour("--c2"), size: 14, symbol: "star" }, own), error_y: bars(best, colour("--c2")) },
+    ], {
+      ...bare(colour), height: 260, margin: { l: 48, r: 12, t: 8, b: 34 },
+      xaxis: { ...side, range: [-0.07, 1.07], tickvals: axis.ticks.map(([at]) => at), ticktext: axis.ticks.map(([, text]) => text) },
+      yaxis: {
+        ...side, tickformat: ".4~g", nticks: 6, title: { text: sweep.goal, font: { size: 11, color: muted } },
+        range: [(without && sweep.maximise ? lost : least) - room, (without && !sweep.maximise ? lost : most) + room],
+      },
+    }];
+  };
+
   const draw = async () => {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
     measures.forEach((measure, n) => Plotly.react(rows[n], dots(measure, colour), line(measure, colour), { responsive: true, displayModeBar: false }));
+    trials.forEach((place, n) => {
+      const [lines, look] = n ? against(curves.sweep, n - 1, colour) : parallel(curves.sweep, colour, place);
+      Plotly.react(place, lines, look, { responsive: true, displayModeBar: false });
+    });
     await Promise.all(places.map(async (place, n) => {
       if (place.closest("details:not([open])")) return;
       const panel = panels[n];

@@ -22,6 +22,7 @@ from gankit.data.source import Data, Request
 from gankit.device import choose_device
 from gankit.errors import UserError
 from gankit.runs.folder import RunFolder, near
+from gankit.runs.score import SCORE
 from gankit.trained.sampling import Rebuilt, rebuild
 from gankit.trained.scored import Scored, of_pictures, of_run
 
@@ -87,8 +88,9 @@ def collect(
         return _of_run(RunFolder(folder), data, step, n, averaged, plugins, catalogue)
     if not folder.is_dir():
         raise UserError(f"{folder} is neither a run folder nor a folder of pictures{near(folder)}: give one of the two")
-    if (folder / "comparison.json").is_file():
-        raise UserError(f"{folder} is a comparison: its runs are below {folder / 'runs'}; evaluate one of them")
+    for what in ("comparison", "sweep"):
+        if (folder / f"{what}.json").is_file():
+            raise UserError(f"{folder} is a {what}: its runs are below {folder / 'runs'}; evaluate one of them")
     if step is not None or not averaged:
         raise UserError(f"{'--raw' if step is None else '--from'} is for a run, and {folder} is no run folder")
     if data is None:
@@ -133,6 +135,14 @@ def _of_run(
     own = averaged and (data is None or opened.digest == run.data.get("digest"))
     scored = of_run(rebuilt, opened, own)
     return replace(_against(samples, opened, scored, of, notes), mirror=rebuilt.config.mirror)
+
+
+def score_of(run: RunFolder, plugins: Sequence[str]) -> float | None:
+    """The score at a run's last checkpoint, in [0, 1]; None with too few real pictures. Raises UserError for points."""
+    rebuilt = rebuild(run, None, plugins, choose_device("auto"))
+    if len(rebuilt.model.shape) != 3:
+        raise UserError(f"{run.folder} makes points, and a score is for pictures")
+    return of_run(rebuilt, open_for(rebuilt, None, Catalogue(plugins)), own=True).values.get(SCORE)
 
 
 def open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) -> Data:

@@ -24,12 +24,12 @@ from test_resume import in_words_of_before
 
 from gankit.catalogue import Catalogue
 from gankit.comparison import paired, results
-from gankit.comparison import processes as work
 from gankit.comparison.arms import backbone, flags, folder_names, parse
 from gankit.comparison.compare import _take_over
 from gankit.errors import UserError
 from gankit.metrics.features import pixels
 from gankit.metrics.spaces import Space
+from gankit.runs import processes as work
 
 SMALL = ("--data", "demo:200", "--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--set", "latent=8")
 SHORT = (*SMALL, "--precision", "fp32", "--steps", 6, "--log-every", 1, "--samples", 50)

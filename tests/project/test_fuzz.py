@@ -247,6 +247,22 @@ def test_a_mutated_comparison_is_a_page_or_one_line(
     hold()
 
 
+def test_a_mutated_sweep_is_a_page_or_one_line(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gankit.report import sweep_page
+
+    folder = Path(shutil.copytree(swept, tmp_path / "s"))
+    monkeypatch.setattr(sweep_page, "still", lambda run, sample: {"step": sample[0], "source": ""} if sample else {})
+
+    @many(20)
+    @given(mutated((swept / "sweep.json").read_bytes()))
+    def hold(content: bytes) -> None:
+        (folder / "sweep.json").write_bytes(content)
+        with suppress(UserError):
+            sweep_page.write_sweep(folder)
+
+    hold()
+
+
 @pytest.mark.parametrize("cases", CASES)
 def test_a_mutated_checkpoint_with_the_right_checksum_is_loaded_or_refused(
     cases: int, finished: Path, tmp_path: Path

@@ -63,12 +63,18 @@ def opened(browser: Any, pages: dict[tuple[Path, int], tuple[Any, list[str]]]) -
         )
         page.goto(path.as_uri(), timeout=WAIT)
         page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-        until(page, "[...document.querySelectorAll('.plot, .dots')].every((one) => one._fullLayout)")
+        until(page, "[...document.querySelectorAll('.plot, .dots, .trials')].every((one) => one._fullLayout)")
         return page
 
     yield open_page
     for (path, _), (_, said) in pages.items():
         assert said == [path.as_uri()]
+
+
+@pytest.fixture(params=["run", "comparison", "sweep"])
+def page_of(request: pytest.FixtureRequest) -> Path:
+    folder = request.getfixturevalue({"run": "finished", "sweep": "swept"}.get(request.param, request.param))
+    return Path(folder) / "report.html"
 
 
 @pytest.fixture(params=["run", "comparison"])
@@ -78,12 +84,14 @@ def report(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.mark.parametrize("where", WIDTHS)
-def test_nothing_overflows_and_everything_is_drawn(report: Path, where: str, opened: Open) -> None:
+def test_nothing_overflows_and_everything_is_drawn(page_of: Path, where: str, opened: Open) -> None:
     width, scheme = WIDTHS[where]
-    page = opened(report, width, scheme)
+    page = opened(page_of, width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    wide = """[...document.querySelectorAll('main *')].filter((one) => !one.closest('.scroll, .plot, .dots, details')
-        && one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 80))"""
+    wide = """[...document.querySelectorAll('main *')]
+        .filter((one) => !one.closest('.scroll, .plot, .dots, .trials, details'))
+        .filter((one) => one.getBoundingClientRect().right > innerWidth + 1)
+        .map((one) => one.outerHTML.slice(0, 80))"""
     assert page.evaluate(wide) == []
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (sum(ground) < 200) == (scheme == "dark")

@@ -1,0 +1,1 @@
+"""`gankit sweep`: many trainings with varied settings, and which are the best."""

@@ -66,9 +66,9 @@ class Commands(click.Group):
                 raise click.UsageError(
                     f"{args[0]} is a folder: to train on its pictures, gankit run {args[0]}"
                 ) from None
-            if args[0] in self._catalogue.kind("models"):
-                raise click.UsageError(f"{args[0]} is a model: to train it, gankit run {args[0]}") from None
             there = self.list_commands(ctx)
+            if not nearest(args[0], there) and args[0] in self._catalogue.kind("models"):  # which imports torch
+                raise click.UsageError(f"{args[0]} is a model: to train it, gankit run {args[0]}") from None
             raise click.UsageError(
                 f"no command {args[0]!r}{nearest(args[0], there)}. There are: {', '.join(there)}"
                 f"{self._catalogue.failures()}"

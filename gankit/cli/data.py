@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gankit.cli import aligned, out_option, plugin_option, say
+from gankit.cli import aligned, complete, out_option, plugin_option, say
 
 SHOWN = 10  # skipped files in the terminal
 
@@ -19,7 +19,9 @@ def command() -> None:
 
 
 @command.command("inspect")
-@click.argument("data", metavar="DIR|NAME[:ARG]")
+@click.argument(
+    "data", metavar="DIR|NAME[:ARG]", shell_complete=complete.components("datasets", beside=complete.folders)
+)
 @click.option(
     "--image-size", default=32, show_default=True, type=click.IntRange(8, 1024), metavar="S", help="As in run."
 )

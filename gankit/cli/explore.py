@@ -6,12 +6,17 @@ from typing import Literal
 
 import click
 
-from gankit.cli import RUN, from_option, plugin_option, say
+from gankit.cli import RUN, complete, from_option, plugin_option, say
 
 
 @click.command("explore")
 @click.argument("runs", type=RUN, metavar="RUN...", nargs=-1, required=True)
-@click.option("--data", metavar="DIR|NAME", help="Pictures for the map; default: those of each run, from the cache.")
+@click.option(
+    "--data",
+    metavar="DIR|NAME[:ARG]",
+    shell_complete=complete.components("datasets", beside=complete.folders),
+    help="Pictures for the map; default: those of each run, from the cache.",
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: the first free one from 7860 on.")
 @from_option("Checkpoint to use")
 @plugin_option

@@ -105,7 +105,9 @@ def _in_steps(epochs: float, model: str | None, options: dict[str, Any]) -> str:
 
     from gankit import api
 
-    resolved, data, training = api.prepare(model, **{key: value for key, value in options.items() if key != "out"})
+    resolved, data, training = api.prepare(
+        model, **{key: value for key, value in options.items() if key not in ("out", "nproc")}
+    )
     pictures = resolved.batch_size * len(training.model.updates)
     steps = math.ceil(epochs * len(data.train) / pictures)
     return (

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from gankit.data import cache
-from gankit.data.colour import Unusable
 from gankit.data.scan import File, scan, shown
 from gankit.data.source import Data, DataSource, Request
 from gankit.errors import UserError, nearest
@@ -120,6 +119,7 @@ def _decoded(
 ) -> Iterator[tuple[File, np.ndarray | None, str]]:
     """Each file in order, with its picture and content hash, or with None and the reason for skipping it."""
     from gankit.data import decode
+    from gankit.data.colour import Unusable
 
     def one(file: File) -> tuple[File, np.ndarray | None, str]:
         try:

@@ -142,7 +142,6 @@ def serve() -> None:
     for number in ("SIGINT", "SIGTERM", "SIGHUP"):  # process 0 decides
         with suppress(AttributeError, ValueError):
             signal.signal(getattr(signal, number), signal.SIG_IGN)
-    sys.stderr.reconfigure(errors="replace")  # type: ignore[union-attr]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     _use_gpu(device)
     store = None
@@ -154,7 +153,9 @@ def serve() -> None:
         _Worker(ranks).work()
     except Exception as error:
         if not isinstance(error, dist.DistError) and "Connection" not in str(error):  # process 0 is not simply gone
-            print(f"gankit: process {os.environ['RANK']}: {in_one_line(error)}", file=sys.stderr)
+            from gankit.cli import fail
+
+            fail(f"process {os.environ['RANK']}: {in_one_line(error)}", 1)
         os._exit(1)  # at once: process 0 waits for this process
 
 

@@ -187,7 +187,7 @@ def test_without_runs_folders_are_offered(tmp_path: Path, monkeypatch):
 
 def every_command() -> list[tuple[str, click.Command]]:
     first = [(name, cli.get_command(click.Context(cli), name)) for name in COMMANDS]
-    below = [(f"plugins {name}", one) for name, one in dict(first)["plugins"].commands.items()]
+    below = [(f"{of} {name}", one) for of in ("plugins", "data") for name, one in dict(first)[of].commands.items()]
     return [(name, one) for name, one in [*first, *below] if one is not None]
 
 

@@ -342,10 +342,10 @@ def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], obje
 
     real = runner.step_once
 
-    def step_once(training: Any, batches: Any) -> Any:
+    def step_once(training: Any, batches: Any, ranks: Any = None) -> Any:
         if training.number + 1 == number:
             act()
-        return real(training, batches)
+        return real(training, batches, ranks)
 
     monkeypatch.setattr(runner, "step_once", step_once)
 

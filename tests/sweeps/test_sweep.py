@@ -412,6 +412,7 @@ def saved(run: Path) -> int:
     return max((int(path.name) for path in run.glob("checkpoints/[0-9]*")), default=0)
 
 
+@pytest.mark.slow
 def test_killed_workers_and_a_killed_driver_change_nothing(
     gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
 ) -> None:
@@ -444,6 +445,7 @@ def test_killed_workers_and_a_killed_driver_change_nothing(
     assert swept_in(tmp_path / "s")["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_trial_that_falls_behind_ends_with_a_checkpoint(tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="no optuna: pip install 'gankit[sweep]'")
     asked = (

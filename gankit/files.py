@@ -27,6 +27,7 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 OBJECT, LINE = 64 << 20, 16 << 20  # bytes: more has no JSON file and no line of gankit's
+HOLES = 200  # a file with less than this part of its size on the disk is sparse: no file system compresses so well
 _FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # O_NONBLOCK, because opening a named pipe would wait.
 _FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -196,6 +197,9 @@ def _ordinary(descriptor: int, where: Path, flags: int = os.O_RDONLY) -> int:
     if not stat.S_ISREG(told.st_mode):
         os.close(descriptor)
         raise Unreachable(f"{where} is no ordinary file: move it away")
+    if told.st_size > OBJECT and getattr(told, "st_blocks", told.st_size) * 512 < told.st_size // HOLES:
+        os.close(descriptor)
+        raise Unreachable(f"{where} is {told.st_size >> 20:,} MB of holes: gankit wrote no such file; move it away")
     if flags & (os.O_WRONLY | os.O_RDWR) and told.st_nlink > 1:  # of a file outside, or of a copy that `cp -l` made
         os.close(descriptor)
         raise Unreachable(f"{where} is a hard link, and what is written there changes another file: put a copy there")

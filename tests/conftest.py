@@ -177,7 +177,7 @@ class InProcess:
     """Stands for `subprocess.Popen`: the same command line, in this process, where torch is imported already."""
 
     def __init__(self, command: list[str], **_: Any) -> None:
-        self.returncode = quietly(*command[3:], cwd=Path.cwd())
+        self.returncode = quietly(*command[4:], cwd=Path.cwd())
 
     def poll(self) -> int:
         return self.returncode

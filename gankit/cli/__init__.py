@@ -168,6 +168,7 @@ def exit_code(result: dict[str, Any]) -> int:
 
 def aligned(rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> list[str]:
     """Rows of cells as lines with aligned columns. Columns in `numbers` are aligned to the right."""
+    rows = [[" ".join(cell.splitlines()) for cell in row] for row in rows]  # a name's line feed forges no row
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = [">" if place in numbers else "<" for place in range(len(wide))]
     return [

@@ -12,6 +12,7 @@ from gankit.errors import UserError
 from gankit.runs.folder import MOST_STEPS
 
 SCHEMA = 1
+MOST_RUNS = 2_000  # more, a page would take minutes to write
 Count = Annotated[int, Field(ge=0, lt=MOST_STEPS)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
@@ -36,6 +37,7 @@ class _Data(_Form):
 
 
 class _Config(_Form):
+    model: dict[str, Any]
     networks: dict[str, Any]
 
 
@@ -124,7 +126,7 @@ class _Comparison(_Form):
     budget: Number | None
     arms: Annotated[list[_Arm], Field(min_length=1)]
     differences: list[_Setting]
-    runs: Annotated[list[_Row], Field(min_length=1)]
+    runs: Annotated[list[_Row], Field(min_length=1, max_length=MOST_RUNS)]
     about: dict[str, Any]
     notes: list[str]
     coverage: Number | None

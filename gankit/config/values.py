@@ -48,7 +48,7 @@ def parse_value(text: str) -> Any:
     """The VALUE of `--set KEY=VALUE`: a TOML value if it parses as one, otherwise the text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # TOML's, or Python's for a number of thousands of digits
         return None if text in ("none", "null") else text
 
 

@@ -15,7 +15,6 @@ import math
 import os
 import re
 import shlex
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -394,6 +393,6 @@ class RunFolder:
         later = [path for number, path in self.samples() if number > step]
         later += [self.checkpoint_path(number) for number in self.checkpoints() if number > step]
         for path in later:
-            shutil.move(path, self.make("abandoned", str(attempt), path.parent.name) / path.name)
+            os.rename(path, self.make("abandoned", str(attempt), path.parent.name) / path.name)  # into no linked folder
         self.drop_lines(lambda number: False)
         return attempt + 1

@@ -171,9 +171,9 @@ class Work(ABC):
         with os.fdopen(opened(path.parent, _log(path).name, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
             if fcntl:  # the child inherits the open file, so that the lock lasts until the child ends
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its own session: this process passes Ctrl-C on, once.
+            # Its own session: this process passes Ctrl-C on, once. -P: no module of the current folder is imported.
             return Popen(
-                [sys.executable, "-m", "gankit", *arguments],
+                [sys.executable, "-P", "-m", "gankit", *arguments],
                 stdin=DEVNULL,
                 stdout=log,
                 stderr=STDOUT,

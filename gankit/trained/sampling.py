@@ -100,15 +100,16 @@ def rebuild(
     """
     config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option", flags=True)
     data = run.data
-    if "shape" not in data:
+    shape, labels = data.get("shape"), data.get("labels") or []
+    if not isinstance(shape, list) or not isinstance(labels, list):
         raise UserError(
             f"{run.folder}/data.json is missing or damaged: without the pictures' shape nothing can be drawn"
         )
-    catalogue, classes = Catalogue(plugins, made_with=config.plugins), tuple(data.get("labels") or ())
+    catalogue, classes = Catalogue(plugins, made_with=config.plugins), tuple(map(str, labels))
     config = RunConfig(**current_form(config.model_dump(), catalogue)[0])
-    refuse_too_large(config, tuple(data["shape"]), catalogue, classes, trained=False)
+    refuse_too_large(config, tuple(shape), catalogue, classes, trained=False)
     with torch.random.fork_rng(devices=[]):
-        model, networks, view = build_model(config, tuple(data["shape"]), catalogue, classes)
+        model, networks, view = build_model(config, tuple(shape), catalogue, classes)
     step = checkpoint.choose(run, step)
     checkpoint.load_shown(run, step, networks, averaged)
     for part in view.views:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import version
@@ -28,7 +31,7 @@ from gankit.training.start import assemble, open_data, quiet_random
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
-OWN = "GANKIT_WORKER"  # in the environment of a process that `--nproc` started
+OWN = "GANKIT_WORKER"  # in the environment of a process that `--nproc` started: the id of process 0
 JOINING = timedelta(minutes=5)  # an import of torch on a busy machine, and the cache of a large folder
 
 
@@ -121,12 +124,12 @@ def _started(count: int, device: str) -> Team:
     workers = []
     for rank in range(1, count):
         told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": store.port}
-        own = {OWN: "1", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": str(threads)} | {
+        own = {OWN: str(os.getpid()), "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": str(threads)} | {
             k: str(v) for k, v in told.items()
         }
         workers.append(
-            subprocess.Popen(  # in a session of its own: Ctrl-C is for process 0
-                [sys.executable, "-c", "from gankit.training.workers import serve; serve()"],
+            subprocess.Popen(  # in a session of its own: Ctrl-C is for process 0; -P: no module of the current folder
+                [sys.executable, "-P", "-c", "from gankit.training.workers import serve; serve()"],
                 env=os.environ | own,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -134,7 +137,27 @@ def _started(count: int, device: str) -> Team:
             )
         )
     _use_gpu(device)
-    return Team(Ranks(device, store, 0, count), workers, before)
+    try:
+        _await(store, workers)
+        return Team(Ranks(device, store, 0, count), workers, before)
+    except BaseException:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+        torch.set_num_threads(before)
+        raise
+
+
+def _await(store: dist.Store, workers: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until every process has come. Raises `UserError` if one has ended, or does not come."""
+    latest = time.monotonic() + JOINING.total_seconds()
+    for rank, worker in enumerate(workers, 1):
+        while not store.check([f"came/{rank}"]):
+            if worker.poll() is not None or time.monotonic() > latest:
+                raise UserError(
+                    f"process {rank} of {len(workers) + 1} did not start: nothing is trained; try it without --nproc"
+                )
+            time.sleep(0.05)
 
 
 def serve() -> None:
@@ -147,16 +170,23 @@ def serve() -> None:
     store = None
     if OWN in os.environ:
         port, count = int(os.environ["MASTER_PORT"]), int(os.environ["WORLD_SIZE"])
+        threading.Thread(target=_end_with, args=(int(os.environ[OWN]),), daemon=True).start()
         store = dist.TCPStore(os.environ["MASTER_ADDR"], port, count, is_master=False, timeout=JOINING)
+        store.set(f"came/{os.environ['RANK']}", "")
     try:
         ranks = Ranks(device, store, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
         _Worker(ranks).work()
     except Exception as error:
         if not isinstance(error, dist.DistError) and "Connection" not in str(error):  # process 0 is not simply gone
-            from gankit.cli import fail
-
-            fail(f"process {os.environ['RANK']}: {in_one_line(error)}", 1)
+            logging.getLogger(__name__).error("gankit: process %s: %s", os.environ["RANK"], in_one_line(error))
         os._exit(1)  # at once: process 0 waits for this process
+
+
+def _end_with(parent: int) -> None:
+    """End this process once the one that started it is gone, at whatever moment."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 class _Worker:

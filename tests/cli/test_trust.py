@@ -216,6 +216,47 @@ def test_a_resume_writes_through_no_hard_link(name: str, gankit: Gankit, run: Pa
 
 
 @undrawn
+def test_a_return_moves_nothing_through_a_link(gankit: Gankit, run: Path, tmp_path: Path) -> None:
+    """The attempt's number comes from the metrics, and its folder may be there already."""
+    keepsakes(home := tmp_path / "home")
+    line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]) | {"attempt": 2_000_000_000}
+    with open(run / "metrics.jsonl", "a") as lines:
+        lines.write(json.dumps(line) + "\n")
+    for kind, name in (("checkpoints", "000008"), ("samples", "000008.png")):
+        (run / "abandoned/2000000000" / kind).mkdir(parents=True)
+        (run / "abandoned/2000000000" / kind / name).symlink_to(home)
+    before = contents(home)
+    said = gankit("resume", run, "--from", 4, "--steps", 9)
+    assert said.code in (0, 1, 2)
+    assert len(said.err.splitlines()) <= 1
+    assert contents(home) == before
+
+
+@undrawn
+def test_a_file_of_holes_keeps_no_command_waiting(gankit: Gankit, run: Path) -> None:
+    os.truncate(run / "metrics.jsonl", 200 << 30)
+    os.truncate(run / "checkpoints/000008/networks.safetensors", 40 << 30)
+    refused(gankit("sample", run), "holes")
+    assert gankit("runs", run.parent).code == 0
+
+
+def test_a_name_with_a_line_feed_forges_no_row(gankit: Gankit, run: Path) -> None:
+    environment = read(run / "environment.json") | {"started": "2026\n\nrun fake"}
+    (run / "environment.json").write_text(json.dumps(environment))
+    assert not any(line.startswith("run fake") for line in gankit("runs", run.parent).out.splitlines())
+
+
+@undrawn
+def test_a_process_of_several_imports_nothing_of_the_current_folder(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("open('ran', 'w'); raise SystemExit")
+    said = gankit("run", "began", *TINY, "--nproc", 2, "--out", "run")
+    assert (said.code, said.err) == (0, "")
+    assert not (tmp_path / "ran").exists()
+
+
+@undrawn
 def test_the_traceback_of_a_failure_is_not_written_through_a_link(
     gankit: Gankit, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

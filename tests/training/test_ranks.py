@@ -126,7 +126,7 @@ def test_a_run_goes_on_with_another_number_of_processes(gankit: Gankit, tmp_path
 
 
 def children(of: int) -> list[int]:
-    table = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(of)], capture_output=True, text=True).stdout
+    table = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(of)], capture_output=True, text=True).stdout
     return [int(line.split()[0]) for line in table.splitlines() if "workers import serve" in line]
 
 
@@ -167,6 +167,14 @@ def test_torchrun_starts_the_same_training(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
     assert done.stdout.count("finished at step 6") == 1
+
+
+def test_a_process_that_does_not_start_ends_the_command_in_one_line(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gankit.training.workers.sys.executable", "/bin/false")
+    refused(gankit("run", "began", *TINY, "--nproc", 2), "process 1 of 2 did not start")
+    assert list(tmp_path.iterdir()) == []
 
 
 # Refusals.

@@ -75,7 +75,8 @@ def assemble(resolved: RunConfig, data: Data, catalogue: Catalogue) -> tuple[Tra
     except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's, on a CPU
+        said = str(error)  # torch's and oneDNN's, on a CPU
+        if isinstance(error, MemoryError) or "can't allocate memory" in said or "create a primitive" in said:
             raise UserError(
                 "the training does not fit into memory: choose a smaller --batch-size or --image-size, or smaller "
                 f"networks ({in_one_line(error)})"

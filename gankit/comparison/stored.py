@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -18,38 +18,42 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
 
-class _Form(BaseModel):
+class Form(BaseModel):
     """What the page and a later start read of it. Whatever else stands there is left alone."""
 
     model_config = ConfigDict(strict=True)
 
 
-class _Asked(_Form):
+class _Asked(Form):
     networks: str
     data: str | None = None
     seeds: Count
 
 
-class _Data(_Form):
+class Pictures(Form):
+    """The pictures of all runs."""
+
     train: Count
     held_out: Count
     digest: str
 
 
-class _Config(_Form):
+class _Config(Form):
     model: dict[str, Any]
     networks: dict[str, Any]
 
 
-class _Arm(_Form):
+class _Arm(Form):
     name: str
     model: str
     pictures_a_step: Annotated[int, Field(ge=1, lt=MOST_STEPS)]
     config: _Config
 
 
-class _Row(_Form):
-    arm: str
+class Row(Form):
+    """A run of many, and how it ended."""
+
+    known: ClassVar[set[str]] = {"reason", "message", "steps", "seconds", "alarm_step", "alarm"}  # once it has ended
     seed: Count
     folder: str
     outcome: str | None = None
@@ -57,16 +61,10 @@ class _Row(_Form):
     message: str = ""
     unmeasured: str = ""
     steps: Count = 0
-    images: Count = 0
-    rescues: Count = 0
     seconds: Number | None = None
     images_per_second: Number | None = None
-    seconds_to_coverage: Number | None = None
-    peak_memory: Number | None = None
     alarm_step: Count | None = None
     alarm: str | None = None
-    collapse_step: Count | None = None
-    measures: dict[str, Number | None] = {}
 
     @field_validator("folder")
     @classmethod
@@ -75,14 +73,24 @@ class _Row(_Form):
         return folder
 
     @model_validator(mode="after")
-    def _whole(self) -> _Row:
-        wanted = {"reason", "message", "steps", "rescues", "seconds", "images_per_second", "alarm_step", "alarm"}
-        if self.outcome and (missing := wanted - self.model_fields_set):
+    def _whole(self) -> Self:
+        if self.outcome and (missing := self.known - self.model_fields_set):
             raise ValueError(f"a run that has ended has no {min(missing)}")
         return self
 
 
-class _Values(_Form):
+class _Run(Row):
+    known: ClassVar[set[str]] = {*Row.known, "rescues", "images_per_second"}
+    arm: str
+    images: Count = 0
+    rescues: Count = 0
+    seconds_to_coverage: Number | None = None
+    peak_memory: Number | None = None
+    collapse_step: Count | None = None
+    measures: dict[str, Number | None] = {}
+
+
+class _Values(Form):
     mean: Number | None
     spread: Number | None
     interval: Interval | None
@@ -90,7 +98,7 @@ class _Values(_Form):
     runs: Count = 0
 
 
-class _Difference(_Form):
+class _Difference(Form):
     of: str
     less: str
     mean: Number
@@ -100,7 +108,7 @@ class _Difference(_Form):
     sentence: str
 
 
-class _Measure(_Form):
+class _Measure(Form):
     name: str
     cost: bool
     better: str
@@ -111,22 +119,22 @@ class _Measure(_Form):
     differences: list[_Difference]
 
 
-class _Setting(_Form):
+class _Setting(Form):
     name: str
     values: dict[str, Any]
 
 
-class _Comparison(_Form):
+class _Comparison(Form):
     gankit: str
     command: str
     state: str
     asked: _Asked
-    data: _Data
+    data: Pictures
     images: Count | None
     budget: Number | None
     arms: Annotated[list[_Arm], Field(min_length=1)]
     differences: list[_Setting]
-    runs: Annotated[list[_Row], Field(min_length=1, max_length=MOST_RUNS)]
+    runs: Annotated[list[_Run], Field(min_length=1, max_length=MOST_RUNS)]
     about: dict[str, Any]
     notes: list[str]
     coverage: Number | None

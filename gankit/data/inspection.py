@@ -26,11 +26,11 @@ from gankit.errors import UserError
 from gankit.files import ordinary
 from gankit.metrics.cleanliness import edge, ground_colour, per_picture
 from gankit.metrics.features import pixels
+from gankit.runs.verdict import FEW, JUDGED
 
 ALIKE = 4.0  # of 255: root mean square of two pictures' difference, averaged to 16×16, below which they look alike
-MOST = 10_000  # pictures of which look-alikes are sought
+MOST = 10_000  # pictures at random: all figures but the counts are theirs
 SHOWN, PAIRS = 64, 32  # pictures and pairs on the page
-FEW, FEWER = 300, 60  # docs/how-to.md: what few pictures mean; fewer are not judged
 LONG = 2.0  # a side over the other
 GREY = 12  # of 255: between the channels of a pixel without a colour
 
@@ -71,20 +71,19 @@ def inspect(data: str, request: Request, catalogue: Catalogue) -> Inspection:
     opened = open_source(data, request, catalogue)
     if len(opened.shape) != 3:
         raise UserError(f"{data} gives points, and only pictures can be looked at")
-    raw = np.asarray(opened.train)
+    count = len(opened.train)
     formats, sides, long = _files(data, catalogue)
-    pictures = to_float(torch.from_numpy(raw))
-    chosen = torch.from_numpy(np.random.default_rng(0).permutation(len(raw)))
-    colour = ground_colour(edge(pictures[chosen[:MOST]]))
-    rows = per_picture(pictures[chosen[:MOST]], colour)
-    near, other, distance = _nearest(pixels(pictures[chosen[:MOST]], 16))
+    some = to_float(torch.from_numpy(opened.train[np.random.default_rng(0).permutation(count)[:MOST]]))
+    colour = ground_colour(edge(some))
+    rows = per_picture(some, colour)
+    other, distance = _nearest(pixels(some, 16))
     order = distance.argsort()[: 2 * PAIRS]
-    pairs = dict.fromkeys(tuple(sorted((int(near[n]), int(other[n])))) for n in order if 0 < distance[n] < ALIKE)
+    pairs = dict.fromkeys(tuple(sorted((int(n), int(other[n])))) for n in order if 0 < distance[n] < ALIKE)
     flat = [place for pair in list(pairs)[:PAIRS] for place in pair]
     labels = Counter(opened.label_names[n] for n in opened.labels) if opened.labels is not None else Counter()
     found = Inspection(
         data=opened.name,
-        pictures=len(raw),
+        pictures=count,
         formats=formats,
         sides=sides,
         long=long,
@@ -92,14 +91,14 @@ def inspect(data: str, request: Request, catalogue: Catalogue) -> Inspection:
         skipped=opened.skipped,
         warned=opened.warned,
         ground=None if colour is None else "#" + "".join(f"{int(channel):02x}" for channel in colour),
-        ground_share=0.0 if colour is None else float(rows[:, 3].mean() / (pictures.shape[-1] ** 2)),
-        grey=float((_colourful(pictures[chosen[:MOST]]) < GREY).float().mean()),
-        looked=min(len(raw), MOST),
+        ground_share=0.0 if colour is None else float(rows[:, 3].mean() / some.shape[-1] ** 2),
+        grey=float((_colourful(some) < GREY).float().mean()),
+        looked=len(some),
         alike=int((distance < ALIKE).sum()),
         advice=[],
-        sheet=pictures[chosen[:SHOWN]],
-        mean=pictures.mean(0, keepdim=True),
-        pairs=pictures[chosen[flat]] if flat else pictures[:0],
+        sheet=some[:SHOWN],
+        mean=some.mean(0, keepdim=True),
+        pairs=some[flat],
     )
     found.advice.extend(_advice(found, request))
     return found
@@ -127,8 +126,8 @@ def _files(data: str, catalogue: Catalogue) -> tuple[dict[str, int], tuple[int, 
     return dict(formats.most_common()), (min(sides), int(statistics.median(sides)), max(sides)), long / len(sides)
 
 
-def _nearest(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each row's place, its nearest other row's, and the root mean square of their difference, of 255."""
+def _nearest(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The place of each row's nearest other row, and the root mean square of their difference, of 255."""
     places, distances = [], []
     for start in range(0, len(rows), 500):
         found = torch.cdist(rows[start : start + 500], rows, compute_mode="donot_use_mm_for_euclid_dist")
@@ -137,7 +136,7 @@ def _nearest(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         places.append(place)
         distances.append(distance)
     scale = 127.5 / rows.shape[1] ** 0.5
-    return torch.arange(len(rows)), torch.cat(places), torch.cat(distances) * scale
+    return torch.cat(places), torch.cat(distances) * scale
 
 
 def _colourful(pictures: Tensor) -> Tensor:
@@ -148,7 +147,7 @@ def _colourful(pictures: Tensor) -> Tensor:
 
 def _advice(found: Inspection, request: Request) -> list[str]:
     advice = []
-    if found.pictures < FEWER:
+    if found.pictures < JUDGED:
         advice.append(f"{found.pictures} pictures are too few to judge samples by: add pictures, to {FEW} at least")
     elif found.pictures < FEW:
         advice.append(f"{found.pictures} pictures are few: a model learns them by heart. Add pictures, or use --mirror")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from gankit import files
-from gankit.comparison.stored import Count, Number, read_as
+from gankit.comparison.stored import Count, Form, Number, Pictures, Row, read_as
 from gankit.errors import UserError
 from gankit.sweeps import space
 
@@ -16,13 +15,7 @@ SCHEMA = 1
 State = Literal["waiting", "complete", "collapsed", "ended early", "failed"]
 
 
-class _Form(BaseModel):
-    """What the page and a later start read of it. Whatever else stands there is left alone."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class _Asked(_Form):
+class _Asked(Form):
     data: str
     vary: Annotated[dict[str, str], Field(min_length=1)]
     search: Literal["grid", "random", "optuna"]
@@ -33,53 +26,23 @@ class _Asked(_Form):
     goal: str
 
 
-class _Data(_Form):
-    train: Count
-    held_out: Count
-    digest: str
-
-
-class _Goal(_Form):
+class _Goal(Form):
     name: str
     maximise: bool
 
 
-class _Row(_Form):
-    seed: Count
-    folder: str
-    outcome: str | None = None
-    reason: str | None = None
-    message: str = ""
-    unmeasured: str = ""
-    steps: Count = 0
-    seconds: Number | None = None
-    images_per_second: Number | None = None
-    alarm_step: Count | None = None
-    alarm: str | None = None
+class _Run(Row):
     value: Number | None = None
 
-    @field_validator("folder")
-    @classmethod
-    def _below(cls, folder: str) -> str:
-        files.relative(folder)
-        return folder
 
-    @model_validator(mode="after")
-    def _whole(self) -> _Row:
-        wanted = {"reason", "message", "steps", "seconds", "alarm_step", "alarm"}
-        if self.outcome and (missing := wanted - self.model_fields_set):
-            raise ValueError(f"a run that has ended has no {min(missing)}")
-        return self
-
-
-class _Trial(_Form):
+class _Trial(Form):
     number: Annotated[Count, Field(ge=1)]
     values: dict[str, Any]
     state: State
     value: Number | None
     spread: Number | None
     last: Number | None = None
-    runs: Annotated[list[_Row], Field(min_length=1)]
+    runs: Annotated[list[_Run], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _measured(self) -> _Trial:
@@ -88,13 +51,13 @@ class _Trial(_Form):
         return self
 
 
-class _Sweep(_Form):
+class _Sweep(Form):
     gankit: str
     command: str
     state: str
     model: str
     asked: _Asked
-    data: _Data
+    data: Pictures
     goal: _Goal
     steps: Count | None
     config: dict[str, Any]

@@ -18,7 +18,7 @@ from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.device import describe
 from gankit.errors import TrainingError, UserError, in_one_line, nearest
-from gankit.runs.verdict import JUDGED
+from gankit.runs.verdict import FEW, JUDGED
 from gankit.training.build import build, refuse_too_large
 from gankit.training.dry_run import refuse_misfits
 from gankit.training.state import Training
@@ -128,9 +128,6 @@ def displaced(training: Training) -> list[str]:
         + (f", so nothing drives {' and '.join(one.idle)} any more" if one.idle else "")
         for name, one in training.displaced.items()
     ]
-
-
-FEW = 300  # pictures; docs/evidence/collapse.md: a training learned 270 by heart in 7,000 steps
 
 
 def few(resolved: RunConfig, data: Data) -> str:

@@ -123,14 +123,12 @@ def _started(count: int, device: str) -> Team:
     store = dist.TCPStore("127.0.0.1", 0, count, is_master=True, wait_for_workers=False, timeout=JOINING)
     workers = []
     for rank in range(1, count):
-        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": store.port}
-        own = {OWN: str(os.getpid()), "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": str(threads)} | {
-            k: str(v) for k, v in told.items()
-        }
+        own: dict[str, object] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "OMP_NUM_THREADS": threads}
+        own |= {OWN: os.getpid(), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port}
         workers.append(
             subprocess.Popen(  # in a session of its own: Ctrl-C is for process 0; -P: no module of the current folder
                 [sys.executable, "-P", "-c", "from gankit.training.workers import serve; serve()"],
-                env=os.environ | own,
+                env=os.environ | {name: str(value) for name, value in own.items()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,

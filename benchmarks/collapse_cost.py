@@ -36,8 +36,9 @@ def timed(act: Callable[[], object]) -> float:
 def row(diagnostic: type[Diagnostic], size: int) -> str:
     """A line of the table, for pictures of that side."""
     with tempfile.TemporaryDirectory() as scratch:
-        _, training, batches, recorder, _ = assemble("demo", size, Path(scratch) / "run")
-        detector, showing = diagnostic(diagnostic.Options()), recorder.showing
+        at = assemble("demo", size, Path(scratch) / "run")
+        training, batches, showing = at.training, at.batches, at.showing
+        detector = diagnostic(diagnostic.Options())
 
         def look() -> None:
             snapshot = Snapshot(0, {}, training.model, showing.generate, showing.real, showing.judge)
@@ -52,7 +53,7 @@ def row(diagnostic: type[Diagnostic], size: int) -> str:
         steps = statistics.median(timed(step) for _ in range(STEPS))
         first = timed(look)
         later = statistics.median(timed(look) for _ in range(LOOKS))
-        recorder.close()
+        at.recorder.close()
     share = 100 / (steps * detector.every)
     return (
         f"| {diagnostic.name} | {size}×{size} | {steps * 1e3:.1f} | {later * 1e3:.0f} | {first * 1e3:.0f} "

@@ -22,11 +22,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 HERE = Path(__file__).resolve().parent
 ILLUSTRATIONS = HERE.parents[1] / "shared/data/illustrations"
@@ -52,7 +54,7 @@ PAPER = {"networks": "began-autoencoder", "latent": 64, "edges": 0, "balance.flo
 
 
 def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None = None, **options: Any) -> Any:
-    """A run of BEGAN in a new folder, as `gankit.run` prepares it before the first step. Defaults by default."""
+    """The session of a run of BEGAN in a new folder, as `gankit.run` has it before the first step."""
     from gankit import Run
     from gankit.catalogue import Catalogue
     from gankit.config.request import RunRequest
@@ -60,7 +62,7 @@ def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None
     from gankit.runs.folder import write_json
     from gankit.training import start
     from gankit.training.attempts import session
-    from gankit.training.interrupts import Interrupts
+    from gankit.training.threads import Threads
     from gankit.training.watcher import Watcher
 
     catalogue = Catalogue([])
@@ -72,21 +74,21 @@ def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None
     training, batches = start.assemble(resolved, opened, catalogue)
     Run.create(folder, "began")
     write_json(folder / "config.json", training.config.model_dump(mode="json"))
-    run = Run(folder)
-    return session(run, training, batches, catalogue, Watcher()), Interrupts()
+    watcher = Watcher()
+    return session(Run(folder), training, batches, catalogue, watcher, Threads("cpu", watcher))
 
 
-def steps_of(run: Any) -> Callable[[], None]:
-    """A step of the run of `assemble`, as the runner makes it, with a line of metrics.jsonl at intervals."""
+def steps_of(at: Any) -> Callable[[], None]:
+    """A step of the session of `assemble`, as the runner makes it, with a line of metrics.jsonl at intervals."""
     from gankit.training.loop import scheduled, step_once
 
-    at, _ = run
     training, batches = at.training, at.batches
     started = time.perf_counter()
 
     def step() -> None:
         readings = step_once(training, batches)
         training.seconds = time.perf_counter() - started
+        at.threads.follow()
         if scheduled(training, training.number):
             at.observe(readings)
 
@@ -103,10 +105,18 @@ def default_steps(data: str, size: int, scratch: Path) -> Callable[[], None]:
 
 def compiled_steps(data: str, size: int, scratch: Path) -> Callable[[], None]:
     """gankit's default step with both networks compiled, which gankit does not do."""
-    run = assemble(data, size, scratch / f"compiled-{size}")
-    for network in run[1].networks.values():
+    at = assemble(data, size, scratch / f"compiled-{size}")
+    for network in at.training.networks.values():
         network.compile()
-    return steps_of(run)
+    return steps_of(at)
+
+
+def one_thread_steps(data: str, scratch: Path) -> Callable[[], None]:
+    """gankit's default step with one thread, as under OMP_NUM_THREADS=1."""
+    import torch
+
+    torch.set_num_threads(1)
+    return steps_of(assemble(data, 32, scratch / "one-thread"))
 
 
 def roof_steps() -> Callable[[], None]:
@@ -150,7 +160,7 @@ def reference_steps(data: str, size: int, n: int, scratch: Path) -> Callable[[],
 
 
 def gankit_input(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
-    _, _, batches, _, _ = assemble(data, size, scratch / f"input-{size}", PAPER | {"filters": n})
+    batches = assemble(data, size, scratch / f"input-{size}", PAPER | {"filters": n}).batches
     steps = iter(range(1, 1 << 60))
     return lambda: batches(next(steps), 0) and None
 
@@ -205,41 +215,28 @@ class Side:
 
 
 class Patience:
-    """Waits for other programs to end, up to a total of seconds, and measures their share. Linux only."""
+    """Waits for other programs to end, up to a total of seconds, and measures their share."""
 
     def __init__(self, seconds: float) -> None:
         self.left = seconds
-        self.known = Path("/proc/stat").exists()
-        self.cores = len(os.sched_getaffinity(0)) if self.known else 1
-
-    def busy(self) -> float:
-        """Busy seconds of all cores since the start of the machine."""
-        user, nice, system, _, _, irq, soft, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
-        return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
-
-    def own(self, pid: int) -> float:
-        """Processor seconds of a process and its children."""
-        total = 0.0
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                total += sum(self.own(int(child)) for child in (task / "children").read_text().split())
-        except OSError:
-            pass  # it has just ended
-        return total
+        self.cores = psutil.cpu_count() or 1
 
     def mark(self) -> tuple[float, float, float]:
-        return time.perf_counter(), self.busy() if self.known else 0.0, self.own(os.getpid()) if self.known else 0.0
+        """The time, and the processor seconds of all programs and of this process with its children."""
+        all_, own = psutil.cpu_times(), 0.0
+        for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                own += sum(process.cpu_times())  # with the children that it has waited for
+        return time.perf_counter(), all_.user + all_.system + getattr(all_, "nice", 0.0), own
 
     def others(self, since: tuple[float, float, float]) -> float:
         """The share of all cores that other programs used since a mark."""
         taken, busy, own = (now - then for now, then in zip(self.mark(), since, strict=True))
-        return max(0.0, busy - own) / taken / self.cores if self.known else float("nan")
+        return max(0.0, busy - own) / taken / self.cores
 
     def wait(self) -> None:
         """Wait until other programs leave the machine alone, or patience ends."""
-        while self.left > 0 and self.known:
+        while self.left > 0:
             since = self.mark()
             time.sleep(1)
             if self.others(since) < DISTURBED:
@@ -304,8 +301,9 @@ def overhead(data: str, steps: int, scratch: Path, pipe: Any) -> None:
     import torch
 
     from gankit.training import loop as runner
+    from gankit.training.interrupts import Interrupts
 
-    at, interrupts = assemble(data, 32, scratch, steps=steps)
+    at = assemble(data, 32, scratch, steps=steps)
     training, batches = at.training, at.batches
     for _ in range(20):
         runner.step_once(training, batches)
@@ -323,8 +321,19 @@ def overhead(data: str, steps: int, scratch: Path, pipe: Any) -> None:
 
     runner.step_once = timed
     started = time.perf_counter()
-    runner.train(at, interrupts)
+    runner.train(at, Interrupts())
     pipe.send((time.perf_counter() - started, inside))
+
+
+@contextmanager
+def busy_program() -> Iterator[None]:
+    """A program of one thread that computes all the time."""
+    program = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        program.kill()
+        program.wait()
 
 
 # The measurements. --------------------------------------------------------------------------------------------------
@@ -332,6 +341,13 @@ def overhead(data: str, steps: int, scratch: Path, pipe: Any) -> None:
 
 def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "gankit", *words]
+
+
+def help_seconds() -> float:
+    """Seconds of `gankit --help`."""
+    started = time.perf_counter()
+    subprocess.run(command("--help"), stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
 
 
 def first_step(data: str, out: Path) -> float:
@@ -457,8 +473,8 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
     import reference
 
     for size, n in SETTINGS:
-        _, training, *_ = assemble(data, size, scratch / f"check-{size}-{n}", PAPER | {"filters": n})
-        reference.same_networks(training.networks, size, n)
+        at = assemble(data, size, scratch / f"check-{size}-{n}", PAPER | {"filters": n})
+        reference.same_networks(at.training.networks, size, n)
     resolved = resolve("began", RunRequest(data=data), Catalogue([]))
     say(f"gankit runs in {resolved.precision}, the reference in fp32; batch {BATCH}.\n")
 
@@ -493,6 +509,14 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
             say(f"| {size}×{size} | | cannot be compiled here | | | | |")
     say("")
 
+    say("| gankit's defaults, 32×32 | one thread, images/s | gankit | ratio | goal | | MiB | others |")
+    say("|---|---|---|---|---|---|---|---|")
+    sides = ((one_thread_steps, (data, scratch)), (default_steps, (data, 32, scratch)))
+    say(row("alone", alternate(sides, rounds, 8, 3, patience)))
+    with busy_program():
+        say(row("beside a busy program of one thread", alternate(sides, rounds, 8, 3, patience), "≥ 0.9×"))
+    say("")
+
     say("| | | goal | others |")
     say("|---|---|---|---|")
 
@@ -520,6 +544,7 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
 
     count = build_rate(data, scratch / "count")[0]
     single("runner with its defaults, 32×32, 3,000 steps: share in bare steps, %", "≥ 97", 1, share_in_steps, 1)
+    single("gankit --help, s", "≤ 0.5", 5, lambda i: help_seconds(), 2)
     single(
         "start to first step logged, cached data, s", "≤ 6", 3, lambda i: first_step(data, scratch / f"first-{i}"), 1
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import time
 from pathlib import Path
 
+import psutil
 import torch
 
 from gankit.errors import UserError
@@ -52,37 +51,9 @@ def peak_memory(device: str) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
-def memory(device: str) -> int | None:
-    """The memory in bytes: of a CUDA device, else of this machine. None if unknown."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[1]
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return None
-
-
-def crowded(device: str) -> str | None:
-    """A warning in one line if other programs keep this CPU busy, or None.
-
-    Threads spin while they wait for each other, and wait long where another program holds a core: beside one busy
-    program a training with two threads on two cores ran at a third of its pace, with one thread at the full pace.
-    """
-    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    if device != "cpu" or threads == 1 or not Path("/proc/loadavg").exists():
-        return None
-    running = []
-    for _ in range(5):
-        running.append(int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))
-        time.sleep(0.02)
-    others = sorted(running)[2] - 1  # the median, without this process
-    if others + threads <= cores:
-        return None
-    fewer = max(1, threads - others)
-    return (
-        f"warning: other programs keep {others} of {cores} cores busy, which slows {threads} threads by far more: "
-        f"OMP_NUM_THREADS={fewer} gankit … would be faster"
-    )
+def memory(device: str) -> int:
+    """The memory in bytes: of a CUDA device, else of this machine."""
+    return torch.cuda.mem_get_info()[1] if device == "cuda" else psutil.virtual_memory().total
 
 
 def _cpuinfo(key: str) -> str:

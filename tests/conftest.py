@@ -19,8 +19,7 @@ import pytest
 from gankit.testing import plugin
 from gankit.testing.plugin import Said
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: one thread each is faster
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # results are equal to the bit for one number of threads
 
 # The fixtures of gankit's pytest plugin, even if this checkout was installed before they existed.
 gankit_cache, gankit_cli, gankit_training = plugin.gankit_cache, plugin.gankit_cli, plugin.gankit_training

@@ -21,6 +21,7 @@ from gankit.training import start
 from gankit.training.attempts import session
 from gankit.training.loop import Session
 from gankit.training.state import Training
+from gankit.training.threads import Threads
 from gankit.training.watcher import Watcher
 
 SMALL: dict[str, Any] = {"data": "demo:64", "image_size": 16, "batch_size": 4, "precision": "fp32", "device": "cpu"}
@@ -102,7 +103,9 @@ class Subject:
         folder = RunFolder.create(next(p for p in map(self.folder.joinpath, names) if not p.exists()), built.model.name)
         write_json(folder / "config.json", built.config.model_dump(mode="json"))
         write_json(folder / "data.json", start.describe_data(batches.data))
-        return session(RunFolder(folder), built, batches, self.catalogue, Watcher())
+        watcher = Watcher()
+        threads = Threads(built.config.device, watcher, alone=False)
+        return session(RunFolder(folder), built, batches, self.catalogue, watcher, threads)
 
     def _candidates(self) -> list[str]:
         if self.model or self.kind == "models":

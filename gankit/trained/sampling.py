@@ -59,7 +59,7 @@ class Rebuilt:
     def refuse_many(self, n: int) -> None:
         """Raise `UserError` if `n` items need more memory than the machine has: as float32, and a copy."""
         needed, there = 8 * n * math.prod(self.run.data["shape"]), memory("cpu")
-        if there is not None and needed > there:
+        if needed > there:
             raise UserError(
                 f"{n:,} pictures need {needed // 10**9:,} GB, and this machine has {there / 1e9:,.0f} GB: ask for fewer"
             )

@@ -16,7 +16,7 @@ import torch
 from gankit.catalogue import Catalogue
 from gankit.components import Alarm, Return, Stop
 from gankit.data.batches import Batches
-from gankit.device import crowded, peak_memory
+from gankit.device import peak_memory
 from gankit.errors import TrainingError, UserError
 from gankit.files import replacing
 from gankit.runs.environment import record_rescue
@@ -31,6 +31,7 @@ from gankit.training.record import Recorder
 from gankit.training.rescue import amended, outcome
 from gankit.training.start import assemble
 from gankit.training.state import Training
+from gankit.training.threads import Threads
 from gankit.training.watcher import Watcher
 from gankit.training.workers import ProcessGone, Team
 
@@ -43,6 +44,7 @@ def session(
     batches: Batches,
     catalogue: Catalogue,
     watcher: Watcher,
+    threads: Threads,
     refused: Iterable[str] = (),
     team: Team | None = None,
 ) -> Session:
@@ -50,7 +52,7 @@ def session(
     recorder = Recorder(run, training, batches.batch_size * batches.updates, catalogue, watcher)
     showing = Showing(training, batches.data)
     watch = Watch(recorder, training, showing, catalogue, watcher, refused)
-    return Session(training, batches, showing, recorder, watch, team.ranks if team else None)
+    return Session(training, batches, showing, recorder, watch, threads, team.ranks if team else None)
 
 
 class Attempts:
@@ -112,7 +114,9 @@ class Attempts:
         write_json(self.run.folder / "config.json", changed.model_dump(mode="json"))
         record_rescue(self.run, changed, self.catalogue)
         old.recorder.close()
-        self.now = session(self.run, training, batches, self.catalogue, self.watcher, old.watch.refused, self.team)
+        self.now = session(
+            self.run, training, batches, self.catalogue, self.watcher, old.threads, old.watch.refused, self.team
+        )
         return Decided()
 
     def _healthy(self, ending: Ending) -> dict[str, int]:
@@ -140,11 +144,10 @@ def go(
     `alarms`: (diagnostic, alarm) to react to before the first step. `team`: the processes to train with. Raises
     `TrainingError` if the training fails.
     """
-    first_session = session(run, training, batches, catalogue, watcher, team=team)
+    threads = Threads(training.config.device, watcher, alone=team is None)
+    first_session = session(run, training, batches, catalogue, watcher, threads, team=team)
     attempts = Attempts(run, first_session, catalogue, watcher, team)
-    busy = crowded(training.config.device)
-    if busy:
-        watcher.notice(busy)
+    threads.begin()
     first, before, failure = training.number, run.result, None
     (run.folder / "result.json").unlink(missing_ok=True)
     for line in catalogue.notify("gankit_run_started", run=run):
@@ -157,6 +160,7 @@ def go(
     except BaseException as error:
         failure = error
     watcher.end()
+    threads.end()
     attempts.now.recorder.close()
     reserve.close()
     try:
@@ -169,7 +173,7 @@ def go(
     if failure is not None:
         result = _failed(run, attempts.now.training, failure)
     result |= {"output": f"lost: {watcher.lost}"} if watcher.lost else {}
-    result["peak_memory"] = peak_memory(training.config.device)
+    result["peak_memory"], result["threads"] = peak_memory(training.config.device), sorted(threads.used)
     result |= _scores(run)
     write_json(run.folder / "result.json", result)
     attempts.now.recorder.draw()

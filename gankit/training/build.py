@@ -63,7 +63,7 @@ def refuse_too_large(
         return
     copies = 4 if trained else 1  # weights, gradients and two moments of Adam
     needed, there = copies * held, memory(config.device)
-    if there is not None and needed > there:
+    if needed > there:
         what = "weights, gradients and moments" if trained else "weights"
         raise UserError(
             f"the networks' {what} need {needed / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f} GB for them: "

@@ -21,6 +21,7 @@ from gankit.training.pictures import Showing
 from gankit.training.ranks import Ranks
 from gankit.training.record import Recorder
 from gankit.training.state import UPDATES, Training
+from gankit.training.threads import Threads
 
 
 def update(
@@ -172,6 +173,7 @@ class Session:
     showing: Showing
     recorder: Recorder
     watch: Watch
+    threads: Threads
     ranks: Ranks | None = None  # this process among several
 
     def observe(self, readings: Mapping[str, Tensor]) -> Decided:
@@ -221,6 +223,7 @@ def train(
         readings = step_once(training, session.batches, session.ranks)
         training.seconds = before + time.perf_counter() - started
         session.recorder.follow()
+        session.threads.follow()
 
         # A line of metrics, with the readings of the diagnostics.
         if scheduled(training, training.number):

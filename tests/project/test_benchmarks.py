@@ -1,15 +1,21 @@
-"""The measures of benchmarks/two_dimensional.py on samples whose answer is known, and the recorded streams."""
+"""Benchmarks: measures on samples whose answer is known, recorded streams, and that each one still runs."""
 
 import json
 import math
 import sys
+import time
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 
+from gankit.builtin.cleanliness import Cleanliness
+
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import collapse_cost
 import recorded
+import speed
 import two_dimensional
 from mixtures import Grid, Ring
 from two_dimensional import measure
@@ -74,6 +80,43 @@ def test_every_recorded_stream_opens_to_its_looks():
         looks = recorded._sheet(streams / f"{name}.webp", len(entry["steps"]), entry["count"])
         shapes = {side.shape for look in looks for side in look}
         assert (len(looks), shapes) == (len(entry["steps"]), {(entry["count"], 3, recorded.SIDE, recorded.SIDE)})
+
+
+def test_gankits_sides_of_the_speed_benchmark_take_steps(tmp_path, monkeypatch):
+    """`make bench` takes many minutes; here each side makes two steps, and nothing is compiled."""
+    monkeypatch.setattr(speed, "BATCH", 2)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda network: None)
+    sides = {
+        speed.default_steps: ("demo:40", 16, tmp_path),
+        speed.compiled_steps: ("demo:40", 16, tmp_path),
+        speed.gankit_steps: ("demo:40", 16, 4, tmp_path),
+        speed.gankit_input: ("demo:40", 32, 4, tmp_path),
+        speed.one_thread_steps: ("demo:40", tmp_path),
+    }
+    for make, arguments in sides.items():
+        step = make(*arguments)
+        step()
+        step()
+
+
+def test_the_share_of_other_programs_leaves_out_this_process_and_its_children():
+    patience = speed.Patience(0)
+    since = patience.mark()
+    with speed.busy_program():
+        deadline = time.monotonic() + 60
+        while patience.mark()[2] - since[2] < 0.3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert time.monotonic() < deadline  # the busy program is ours, however little of the cores it has
+    assert 0 <= patience.others(since) < 1
+
+
+def test_the_cost_of_a_look_is_measured(monkeypatch):
+    monkeypatch.setattr(collapse_cost, "STEPS", 1)
+    monkeypatch.setattr(collapse_cost, "LOOKS", 1)
+    monkeypatch.setattr(speed, "BATCH", 2)
+    cells = collapse_cost.row(Cleanliness, 16).split("|")
+    assert cells[1].strip() == Cleanliness.name
+    assert all(float(cell) > 0 for cell in cells[3:6])
 
 
 def of(mixture):

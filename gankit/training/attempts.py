@@ -67,6 +67,7 @@ class Attempts:
         """Train until no rescue follows; return the result. `alarms`: alarms to react to before the first step."""
         training, recorder = self.now.training, self.now.recorder
         if not self.run.checkpoints():
+            self.now.showing.settle()
             checkpoint.save(self.run, training)
         if not self.run.sample_path(training.number).exists():
             recorder.sample(self.now.showing)

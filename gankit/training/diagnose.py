@@ -124,6 +124,8 @@ class Watch:
         details: dict[str, Mapping[str, Any]] = {}
         alarms: list[tuple[str, Alarm]] = []
         due = [name for name, diagnostic in training.diagnostics.items() if training.number % diagnostic.every == 0]
+        if due:
+            self.showing.settle()
         for name in (name for name in due if name not in training.disabled):
             diagnostic, began = training.diagnostics[name], perf_counter()
             try:

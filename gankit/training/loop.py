@@ -119,7 +119,10 @@ def step_once(training: Training, batches: Batches, ranks: Ranks | None = None) 
 
 @torch.no_grad()
 def average(training: Training, number: int, driven: Tensor | None = None) -> None:
-    """Update the averaged generator with the decay `ema`, a smaller one in the first steps; buffers are copied."""
+    """Update the averaged generator with the decay `ema`, a smaller one in the first steps; buffers are copied.
+
+    Its own batch statistics come where it is shown (`Showing.settle`).
+    """
     decay = min(training.model.settings.ema if driven is None else float(driven), number / (number + 10))
     source, target = training.networks["generator"], training.averaged
     torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1 - decay)
@@ -196,6 +199,7 @@ class Saves:
             return
         if watch.all_well(number):
             training.healthy = number
+        self.session.showing.settle()
         self.overdue = not self.session.recorder.save()
         if self.overdue:
             training.healthy = healthy
@@ -264,6 +268,7 @@ def _keep_last(session: Session, readings: Mapping[str, Tensor], saved: int, rea
     if not scheduled(training, training.number):  # then no diagnostic is due
         session.observe(readings)
     if saved != training.number and reason not in ("alarm", "rescue") and sound(training, readings):
+        session.showing.settle()
         checkpoint.save(recorder.run, training)
     if not recorder.run.sample_path(training.number).exists():
         recorder.sample(session.showing)

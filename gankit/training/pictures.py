@@ -8,11 +8,14 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gankit.data.batches import seed_of, to_float
 from gankit.data.source import Data
 from gankit.model import Judged
-from gankit.training.state import LATENTS, Training
+from gankit.training.state import LATENTS, STANDING, Training
+
+SETTLING = 1024  # pictures of the averaged generator that give its batch statistics, 64 at a time
 
 
 @contextmanager
@@ -66,6 +69,29 @@ class Showing:
         ]
         fake = torch.cat(parts)
         return fake.clamp(-1, 1) if fake.ndim == 4 else fake
+
+    def settle(self) -> None:
+        """Give the averaged generator's batch normalisations the statistics of its own pictures, once a step.
+
+        Standing statistics (Brock, Donahue, Simonyan 2019, BigGAN, arXiv 1809.11096, section 4.1): those of the bare
+        generator, which the average has while it trains, are of other weights. They are a function of the weights, the
+        run's seed and the step, so a resume has the same. Measured in docs/evidence/pictures.md.
+        """
+        training = self.training
+        norms = [module for module in training.averaged.modules() if isinstance(module, _BatchNorm)]
+        norms = [module for module in norms if module.track_running_stats]
+        if training.settled == training.number or not norms:
+            return
+        with looking(training, STANDING, training.number):
+            momenta = [module.momentum for module in norms]
+            for module in norms:
+                module.reset_running_stats()
+                module.momentum = None  # the mean over all batches
+                module.train()
+            self.generate(SETTLING)
+            for module, momentum in zip(norms, momenta, strict=True):
+                module.momentum = momentum
+        training.settled = training.number
 
     def real(self, n: int, held_out: bool = False) -> Tensor:
         """At most `n` real pictures in [-1, 1], evenly spaced in the set."""

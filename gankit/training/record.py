@@ -109,6 +109,7 @@ class Recorder:
     def sample(self, showing: Showing) -> None:
         """Write the sample grid of the fixed latents."""
         number, path = self.training.number, self.run.sample_path(self.training.number)
+        showing.settle()
         grid = showing.fixed(GRID)
         try:
             self.run.make(path.parent.name)

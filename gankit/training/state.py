@@ -15,7 +15,7 @@ from gankit.config.schema import RunConfig
 from gankit.model import Judged, Model, Networks
 
 # Separate random streams: SeedSequence(seed, stream, …).
-WEIGHTS, UPDATES, LATENTS, LOOKING = 10, 11, 12, 13
+WEIGHTS, UPDATES, LATENTS, LOOKING, STANDING = 10, 11, 12, 13, 14
 RATE = "learning_rate/"
 
 
@@ -48,6 +48,7 @@ class Training:
     attempt: int = 1
     since: int = 0  # the step at which this attempt began
     healthy: int = 0  # the step of the last healthy checkpoint
+    settled: int = -1  # the step of the averaged generator's own batch statistics (`Showing.settle`)
     score: float | None = None  # of the last step, where it was measured (`runs.score`)
     best: tuple[int, float] | None = None  # step and score of the best checkpoint
     verdicts: dict[str, bool] = field(default_factory=dict)  # diagnostic -> its last verdict

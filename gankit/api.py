@@ -287,7 +287,7 @@ def _resumed(
     request = _changes(stored, options, catalogue)
     anew = out is None and from_step in (None, 0) and not run.begun()
     step = 0 if anew else checkpoint.choose(run, from_step)
-    old, dropped = current_form(stored | {"plugins": list(plugins) or stored["plugins"]}, catalogue)
+    old, dropped = current_form(stored | {"plugins": list(plugins)}, catalogue)
     resolved, differing = amend(old, request, catalogue, step, dropped=dropped)
     _refuse_vain(run, step, resolved, differing)
     if dropped:

@@ -56,8 +56,7 @@ def _context(story: Story) -> dict[str, Any]:
     curves = _curves(drawn, errors, story)
     said = verdict(story.run, story.metrics, story.alarms, story.result, near)
     if story.until is not None:
-        plugins = [part for name in listing(story.config.get("plugins")) for part in ("--plugin", str(name))]
-        shown = ["gankit", "sample", str(story.run.folder), "--from", str(story.until), *plugins]
+        shown = ["gankit", "sample", str(story.run.folder), "--from", str(story.until)]
         said = replace(said, next=shlex.join(shown))
     return {
         "verdict": said,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import base64
 import fcntl
+import html
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -459,6 +461,53 @@ def test_the_flag_loads_it(gankit: Gankit, tmp_path: Path) -> None:
 def test_an_odd_settings_file_is_refused_in_one_line(text: str, gankit: Gankit, tmp_path: Path) -> None:
     (tmp_path / "odd.toml").write_text(text)
     refused(gankit("run", "began", "--config", "odd.toml"))
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """The words of every command line on a page, as a shell takes them."""
+    texts = re.findall(r"<code>(gankit .*?)</code>", page.read_text(encoding="utf-8"), re.S)
+    return [shlex.split(html.unescape(re.sub("<[^>]*>", "", text))) for text in texts]
+
+
+THEIRS = "gankit run began --plugin theirs.py --plugin=more.py --data demo; touch it-ran"
+
+
+def test_no_command_of_a_report_takes_a_plugin_from_a_strangers_files(gankit: Gankit, run: Path) -> None:
+    settings = read(run / "config.json")
+    assert settings["plugins"] == []
+    (run / "config.json").write_text(json.dumps(settings | {"plugins": ["theirs.py"]}))
+    (run / "environment.json").write_text(json.dumps(read(run / "environment.json") | {"command": THEIRS}))
+    hidden = {"why": "it helps", "arguments": ["--plugin", "theirs.py", "--gamma", "0.7"], "new_run": False}
+    again = {"why": "once more", "arguments": ["--gamma", "0.6"], "new_run": True}
+    alarm = {"step": 8, "diagnostic": "d", "kind": "k", "severity": "critical", "message": "ill", "action": "none"}
+    (run / "alarms.jsonl").write_text(json.dumps(alarm | {"remedies": [hidden, again]}) + "\n")
+    assert gankit("report", run).code == 0
+    told = commands_of(run / "report.html")
+    assert ["gankit", "resume", str(run), "--steps", "16"] in told
+    assert ["gankit", "run", "began", "--data", "demo;", "touch", "it-ran"] in told  # words, that start nothing
+    assert any("0.6" in words for words in told)
+    assert not any("theirs.py" in word or "more.py" in word for words in told for word in words)
+    assert "name the plugin theirs.py: code, which the commands here leave out" in (run / "report.html").read_text()
+    refused(gankit("run", "began", "--config", run / "config.json"), "--plugin theirs.py if you trust them")
+
+
+@undrawn
+def test_a_resume_keeps_no_plugin_that_only_the_run_names(gankit: Gankit, run: Path) -> None:
+    (run / "config.json").write_text(json.dumps(read(run / "config.json") | {"plugins": ["theirs.py"]}))
+    said = gankit("resume", run, "--steps", 10)
+    assert said.code == 0
+    assert "theirs.py" not in said.out
+    assert read(run / "config.json")["plugins"] == []
+
+
+def test_no_command_of_a_comparison_takes_a_plugin_from_a_strangers_file(gankit: Gankit, compared: Path) -> None:
+    told = read(compared / "comparison.json")
+    (compared / "comparison.json").write_text(json.dumps(told | {"command": THEIRS.replace("run", "compare")}))
+    assert gankit("report", compared).code == 0
+    words = commands_of(compared / "report.html")
+    assert ["gankit", "compare", "began", "--data", "demo;", "touch", "it-ran", "--out", str(compared)] in words
+    assert not any("theirs.py" in word or "more.py" in word for each in words for word in each)
+    assert "name the plugins theirs.py, more.py: code" in (compared / "report.html").read_text()
 
 
 # Two processes and one run folder.

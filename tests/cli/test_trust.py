@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import errno
 import fcntl
 import html
 import json
@@ -28,8 +29,10 @@ from conftest import COMPARED, DATA, ROOT, TINY, Gankit, checkpoints, contents, 
 from PIL import Image
 
 from gankit.errors import UserError
+from gankit.files import opened
 from gankit.testing.plugin import Said
 from gankit.trained.run import Run
+from gankit.training import checkpoint
 
 undrawn = pytest.mark.usefixtures("undrawn")
 
@@ -363,6 +366,18 @@ def test_a_link_in_a_comparison_leads_nowhere(name: str, gankit: Gankit, compare
     assert contents(home) == before
 
 
+def test_a_comparison_of_odd_arms_or_endless_runs_is_refused_in_one_line(gankit: Gankit, compared: Path) -> None:
+    told = read(compared / "comparison.json")
+    arm, row = told["arms"][0], told["runs"][0]
+    for odd in (
+        {"arms": [{key: value for key, value in arm.items() if key != "model"}, *told["arms"][1:]]},
+        {"arms": [arm | {"config": {"networks": {}}}, *told["arms"][1:]]},
+        {"runs": [row | {"seed": seed} for seed in range(2001)]},
+    ):
+        (compared / "comparison.json").write_text(json.dumps(told | odd))
+        refused(gankit("report", compared), "comparison.json is damaged")
+
+
 def test_a_comparison_that_goes_on_deletes_nothing(
     gankit: Gankit, compared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -619,6 +634,40 @@ PARTS = (
     "alarms.jsonl",
     "rescues.jsonl",
 )
+
+
+def test_a_run_folder_that_nobody_may_read_is_named(
+    gankit: Gankit, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Regression: it was missing among the runs without a word."""
+    shutil.copytree(run, tmp_path / "locked")
+    listing = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path).endswith("locked"):  # root may read everything, so its mode would not show it
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    said = gankit("runs", tmp_path)
+    assert said.code == 0
+    assert str(run) in said.out
+    assert f"cannot be read: {tmp_path}/locked: cannot be read: permission denied" in said.out
+    rows = json.loads(gankit("runs", tmp_path, "--json").out)["runs"]
+    assert [row["path"] for row in rows] == [str(run), f"{tmp_path}/locked"]
+
+
+def test_a_value_of_kilobytes_is_told_shortened(gankit: Gankit, tmp_path: Path) -> None:
+    for value in ("9" * 6000, "x" * 6000, "a b " * 2000):
+        for arguments in (("--gamma", value), ("--set", f"filters={value}"), ("--loss", f"edges={value}")):
+            said = gankit("run", "began", "--data", "demo:60", *arguments, "--out", "out")
+            refused(said)
+            assert len(said.err) < 3100
+            (tmp_path / "mine.toml").write_text(f"steps = '{value}'")
+            refused(said := gankit("run", "began", "--data", "demo:60", "--config", "mine.toml", "--out", "out"))
+            assert len(said.err) < 3100
+    deep = tmp_path / "/".join(["a-folder-of-a-long-name"] * 10)
+    refused(gankit("report", deep), str(deep))  # and a path is told as it is
 
 
 @pytest.mark.parametrize("content", ODD.values(), ids=ODD.keys())
@@ -910,3 +959,33 @@ def test_names_that_are_not_utf_8_end_in_one_line_or_in_a_whole_run(locale: str,
         assert code == 0 or "is not UTF-8" in done.stderr
     assert sorted(os.listdir(os.fsencode(tmp_path))) == sorted([b"\xe9\xff", "絵é".encode(), "ö".encode()])
     assert checkpoints(tmp_path / "ö") == [0, 1]
+
+
+@undrawn
+def test_a_run_that_was_moved_to_a_name_that_is_not_utf_8_is_no_damaged_one(gankit: Gankit, run: Path) -> None:
+    """Regression: its last checkpoint was called damaged, and another one recommended."""
+    there = Path(os.fsdecode(os.fsencode(run) + b"\xff"))
+    run.rename(there)
+    assert gankit("sample", there, "-n", 1).code == 0
+    assert (there / "sample.png").exists()
+    refused(gankit("resume", there, "--steps", 9), "the name is not UTF-8: rename it")
+    assert gankit("resume", there, "--steps", 9, "--out", "readable").code == 0
+
+
+def test_tensors_that_are_put_in_place_of_checked_ones_are_not_read(
+    gankit: Gankit, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert gankit("sample", run, "-n", 4, "--out", "before.png").code == 0
+
+    def swapping(root: Path, path: str | Path, *more: int) -> int:
+        """Open a file, and let another program put that of another checkpoint in its place."""
+        descriptor = opened(root, path, *more)
+        if Path(path).name == "averaged.safetensors":
+            shutil.copyfile(run / "checkpoints/000000/averaged.safetensors", tmp_path / "other")
+            os.replace(tmp_path / "other", path)
+        return descriptor
+
+    monkeypatch.setattr(checkpoint, "opened", swapping)
+    assert gankit("sample", run, "-n", 4, "--out", "after.png").code == 0
+    assert (tmp_path / "before.png").read_bytes() == (tmp_path / "after.png").read_bytes()
+    refused(gankit("sample", run, "-n", 4), "averaged.safetensors is not what was written")

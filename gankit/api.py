@@ -18,7 +18,7 @@ from gankit.config.schema import RunConfig
 from gankit.data.source import Data
 from gankit.errors import TrainingError, UserError
 from gankit.runs.environment import another_machine, edited, environment, record_resume
-from gankit.runs.folder import RunFolder, write_json
+from gankit.runs.folder import RunFolder, to_resume, write_json
 from gankit.runs.lock import locked
 from gankit.trained.run import Run
 from gankit.training import checkpoint
@@ -34,6 +34,7 @@ from gankit.training.start import (
     open_data,
     quiet_random,
     refuse_inside,
+    refuse_unwritable,
 )
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
@@ -169,7 +170,7 @@ def _going_on(run: Run, plugins: Sequence[str], watcher: Watcher, command: str |
             return _resumed(run, {}, None, None, plugins, watcher, command, nproc)
     raise TrainingError(
         f"the other processes of {run.folder} ended {RESTARTS + 1} times, perhaps for want of memory: go on with "
-        f"fewer, or with one: gankit resume {run.folder}"
+        f"fewer, or with one: {to_resume(run.folder, plugins)}"
     )
 
 
@@ -231,6 +232,8 @@ def resume(
     """
     run_folder = run if isinstance(run, Run) else Run(run.folder if isinstance(run, RunFolder) else run)
     run_folder.refuse_links()
+    if out is None:
+        refuse_unwritable("the run", run_folder.folder)
     lock = locked(run_folder) if out is None else nullcontext()
     with _shown(watcher) as watcher:
         with lock, suppress(ProcessGone):  # the lock first, because another resume could change the files
@@ -287,7 +290,7 @@ def _resumed(
     request = _changes(stored, options, catalogue)
     anew = out is None and from_step in (None, 0) and not run.begun()
     step = 0 if anew else checkpoint.choose(run, from_step)
-    old, dropped = current_form(stored | {"plugins": list(plugins) or stored["plugins"]}, catalogue)
+    old, dropped = current_form(stored | {"plugins": list(plugins)}, catalogue)
     resolved, differing = amend(old, request, catalogue, step, dropped=dropped)
     _refuse_vain(run, step, resolved, differing)
     if dropped:

@@ -158,7 +158,7 @@ class Catalogue:
         if name not in known:
             if self.left_out:
                 again = " ".join(f"--plugin {shlex.quote(plugin)}" for plugin in self.left_out)
-                raise UserError(f"{what} {name!r} is not here: the run was made with {again}: give it again")
+                raise UserError(f"{what} {name!r} is not here: the run names {again}: give it again if you trust it")
             if is_package(name):
                 raise UserError(
                     f"unknown {what} {name!r}. The folder {name} is a plugin that is not installed: add "

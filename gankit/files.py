@@ -161,7 +161,8 @@ def read(root: Path, path: str | Path, most: int = 1 << 30) -> bytes:
     with os.fdopen(opened(root, path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise Unreachable(f"{root / path} has {size >> 20:,} MB: gankit wrote no such file; move it away")
+            where = path if Path(path).is_relative_to(root) else root / path
+            raise Unreachable(f"{where} has {size >> 20:,} MB: gankit wrote no such file; move it away")
         return file.read()
 
 

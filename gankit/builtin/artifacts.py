@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -72,19 +71,20 @@ class Report(Artifact):
         self.refresh()
 
     def refresh(self) -> None:
-        """Write the page of a training that goes on. A disk that is full now may have room at the end."""
+        """Write the page of a training that goes on. On a full disk it is tried again like any other time."""
         from gankit.report import write_report
         from gankit.trained.memorisation import draw_real
 
         if perf_counter() - self.written < self.cost / SHARE:
             return
         begun = perf_counter()
-        with suppress(OSError, UserError):
+        try:
             if not self.run.real_path.exists():
                 draw_real(self.run)
             write_report(self.run, live=True)
-        self.written = perf_counter()
-        self.cost = self.written - begun
+        finally:
+            self.written = perf_counter()
+            self.cost = self.written - begun
 
     def finish(self) -> Path | None:
         from gankit.report import write_report

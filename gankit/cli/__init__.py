@@ -127,11 +127,21 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+LONGEST_WORD, LONGEST = 400, 3000  # characters of an error's line: a path and a list of all settings fit
+
+
 def fail(message: str, code: int) -> int:
-    """One line on stderr."""
+    """One line on stderr, of a bounded length whatever value it tells."""
+    line = _shortened(" ".join(_shortened(word, LONGEST_WORD) for word in message.split()), LONGEST)
     with suppress(OSError, ValueError):  # a closed stderr must not change the exit code
-        say(f"gankit: {' '.join(message.split())}", err=True)
+        say(f"gankit: {line}", err=True)
     return code
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text without its middle if it is longer than `most`. The end stays: it says what to do."""
+    kept = most // 3
+    return text if len(text) <= most else f"{text[:kept]}… {len(text) - 2 * kept:,} characters …{text[-kept:]}"
 
 
 def say(text: str, err: bool = False) -> None:

@@ -132,14 +132,15 @@ class Progress(Watcher):
             f"{how.get(result['reason'], 'interrupted, saved')} at step {result['steps']:,} "
             f"after {clock(result['seconds'])}, {result['images_per_second'] or 0:,.0f} images/s"
         )
-        verdict = of(run)
+        plugins = run.config["plugins"]  # of this process's flags: the training wrote it
+        verdict = of(run, plugins)
         self.say(f"verdict: {verdict.headline}")
         self.say(f"look at {run.report_path}" if run.report_path.exists() else f"look into {run.folder}")
         if result["reason"] == "alarm":  # resuming unchanged would end in the same alarm
             self.say(f"the last healthy checkpoint is that of step {result['healthy']:,}; the alarm says what to try")
             return
         more = f" --steps {max(2 * result['steps'], 1)}" if result["reason"] == "steps" else ""
-        go_on = f"{to_resume(run.folder, run.config['plugins'])}{more}"
+        go_on = f"{to_resume(run.folder, plugins)}{more}"
         self.say(f"go on with: {go_on}")
         if verdict.next not in ("", go_on):
             self.say(f"or: {verdict.next}")

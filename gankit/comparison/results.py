@@ -21,8 +21,9 @@ COST = {  # measures that need no pictures
 }
 EXACT = {"peak_memory"}  # the same for every seed on one machine
 WORTH = dict.fromkeys(("images_per_second", "seconds_to_coverage", "peak_memory"), 0.01)  # less does not matter
-# Shown and not compared: above 1 it says that samples are in the crowd, and `clipped-density` is its calibrated form.
-SHOWN = {"density", "density-native"}
+# Shown and not compared: a density above 1 says that samples are in the crowd, and `clipped-density` is its calibrated
+# form. `clipped-coverage` says what `coverage` does, and each measure more makes the others harder to tell from chance.
+SHOWN = {"density", "density-native", "clipped-coverage", "clipped-coverage-native"}
 # Events that some runs never reach. The runs that reach one are a biased choice, so no difference is given.
 REACHED = {"seconds_to_coverage": "reached it", "collapse_step": "collapsed"}
 FIXED = ("arm", "seed", "folder", "outcome", "steps", "images", "alarm_step", "alarm")  # columns of the CSV

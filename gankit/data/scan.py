@@ -11,6 +11,9 @@ from pathlib import Path
 
 # Files that operating systems leave in folders; they are ignored without a message.
 _LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"}
+# What the kernel shows as files: reading it may wait for ever, and it leads everywhere. /dev/shm is memory for files.
+_KERNEL, _MEMORY = ("/proc", "/sys", "/dev"), "/dev/shm"
+_INTO_KERNEL = "a link into /proc, /sys or /dev, where no pictures lie"
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,15 @@ def scan(root: Path, leave_out: Path | None = None) -> tuple[list[File], list[di
     """Return the files below `root` sorted by path, and the unreadable ones as {"file", "reason"}.
 
     It ignores hidden files and folders and the folder `leave_out`. It follows links to folders, each folder once, but
-    none to a folder that contains `root`, such as `/`. Raises OSError if `root` itself cannot be listed.
+    none to a folder that contains `root`, such as `/`, nor into /proc, /sys or /dev. Raises OSError if `root` itself
+    cannot be listed.
     """
     os.scandir(root).close()
     walk = _Walk(root, leave_out)
     walk.visit("")
     # Links come last, so that a folder with a link to it keeps its own name.
     while walk.links:
-        walk.visit(walk.links.popleft())
+        walk.follow(walk.links.popleft())
     walk.files.sort(key=lambda file: file.path)
     return walk.files, walk.problems
 
@@ -66,6 +70,15 @@ class _Walk:
                 self._seen.add(_identity(os.stat(leave_out)))
         above = Path(os.path.realpath(root)).parents
         self._above = {_identity(os.stat(folder)) for folder in above}
+        self._kernel = {os.stat(place).st_dev for place in _KERNEL if os.path.ismount(place)} - {os.stat(root).st_dev}
+
+    def follow(self, link: str) -> None:
+        """Visit the folder that a link leads to, unless it is the kernel's."""
+        there = os.path.join(os.path.realpath(os.path.join(self.root, link)), "")
+        if there.startswith(tuple(f"{place}/" for place in _KERNEL)) and not there.startswith(f"{_MEMORY}/"):
+            self._problem(link, _INTO_KERNEL)
+        else:
+            self.visit(link)
 
     def visit(self, folder: str) -> None:
         folders = [folder]
@@ -75,6 +88,9 @@ class _Walk:
             try:
                 identity = _identity(os.stat(place))
                 if identity in self._seen:
+                    continue
+                if identity[0] in self._kernel:  # mounted here
+                    self._problem(folder, _INTO_KERNEL)
                     continue
                 if identity in self._above:
                     self._problem(folder, "a link to a folder that this one lies in")
@@ -107,7 +123,9 @@ class _Walk:
         except OSError as error:
             self._problem(path, f"cannot be read: {(error.strerror or 'error').lower()}")
         else:
-            if stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
+            if status.st_dev in self._kernel:
+                self._problem(path, _INTO_KERNEL)
+            elif stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
                 readable = status.st_mode & 0o444
                 self.files.append(File(path, status.st_size, status.st_mtime_ns, readable))
             else:

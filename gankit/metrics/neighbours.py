@@ -7,6 +7,7 @@ Salvy et al. 2026, "Enhanced Generative Model Evaluation with Clipped Density an
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -57,6 +58,39 @@ def clipped_density(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor |
     among = torch.cdist(real, real).fill_diagonal_(float("inf"))
     of_fake, of_real = (((far <= radii).sum(0) / k).clamp(max=1).mean() for far in (torch.cdist(real, fake), among))
     return float((of_fake / of_real).clamp(max=1))
+
+
+def clipped_coverage(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None) -> float:
+    """Clipped Coverage, in [0, 1], of generated features (M, D): 1 for real ones, and falling with bad ones.
+
+    A real point counts as covered by the number of samples in its ball over k, at most 1. That mean is not linear in
+    the good samples, so the value is the share of `fake` that, if real, would have it: see `covered`. Arguments as
+    those of `neighbours`; N, the number of real features, is above k.
+    """
+    real_reach = reach(real, k) if real_reach is None else real_reach
+    inside = torch.cdist(real.double(), fake.double()) <= real_reach[:, None]
+    mean = float((inside.sum(1) / k).clamp(max=1).double().mean())
+    among = covered(len(real), len(fake), k)
+    above = int(torch.searchsorted(among, mean))
+    if above in (0, len(among)):
+        return float(above > 0)
+    low, high = float(among[above - 1]), float(among[above])
+    return (above - 1 + (mean - low) / (high - low)) / len(fake)
+
+
+def covered(real: int, most: int, k: int) -> Tensor:
+    """(most + 1,): the expected value of min(n / k, 1) for n of 0 to `most` more points in the ball of one of `real`.
+
+    A ball that just reaches the k-th of the other points has a probability with the distribution Beta(k, real − k),
+    whatever the points' own distribution is. So n is beta-binomial.
+    """
+    m, i = torch.arange(most + 1, dtype=torch.float64)[:, None], torch.arange(k, dtype=torch.float64)
+    g = torch.lgamma
+    beta = g(k + i) + g(real - k + m - i) - g(real + m)  # of k + i and real − k + m − i
+    whole = math.lgamma(k) + math.lgamma(real - k) - math.lgamma(real)
+    ways = g(m + 1) - g(i + 1) - g((m - i + 1).clamp(min=1))
+    chance = torch.where(m >= i, (ways + beta - whole).exp(), 0)  # that n is i
+    return 1 - (chance * (1 - i / k)).sum(1)
 
 
 def reach(points: Tensor, k: int) -> Tensor:

@@ -19,19 +19,24 @@ BATCH = 16  # pictures in one pass: on CPUs a layer's output then stays in the c
 
 @dataclass(frozen=True)
 class Space:
-    """A function from pictures (N, C, S, S) in [-1, 1] to features (N, D) on the CPU, and its name."""
+    """A function from pictures (N, C, S, S) in [-1, 1] to features (N, D) on the CPU, and its name.
+
+    `version`: all that decides them besides the pictures; with it they may be kept.
+    """
 
     name: str
     features: Callable[[Tensor], Tensor]
+    version: str = ""
 
 
 def deep(channels: int) -> Space:
     """EfficientNet-Lite0's features if its weights are installed and C = 3, else those of random convolutions."""
-    from gankit.metrics.efficientnet import EfficientNetLite0, weights
+    from gankit.metrics.efficientnet import SHA256, EfficientNetLite0, weights
 
     path = weights()
     if path is not None and channels == 3:
-        return Space("efficientnet-lite0", _batched(EfficientNetLite0(path)))
+        version = f"{SHA256} torch {torch.__version__} {choose_device('auto')}"
+        return Space("efficientnet-lite0", _batched(EfficientNetLite0(path)), version)
     return Space("random-convolutions", _batched(RandomConvolutions(channels)))
 
 

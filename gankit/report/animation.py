@@ -46,6 +46,8 @@ def animate(
     if frames < 1 or not seconds > 0:
         raise UserError(f"an animation needs at least 1 frame and more than 0 seconds, not {frames} and {seconds}")
     pictures = _pictures(run, frames)
+    if not pictures and run.samples():
+        raise UserError(f"{run.folder} has no samples that can be read: they are damaged, or too large")
     if not pictures:
         raise UserError(f"{run.folder} has no samples yet: animate it once the first grids are in its samples/")
     if path != run.animation_path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from gankit.report.figures import MARKS
 from gankit.report.page import label as in_lines
 from gankit.report.page import panel_data, room, write_page
 from gankit.report.story import Story, evenly, read
+from gankit.runs.advice import again
 from gankit.runs.folder import RunFolder
 
 POSITIONS = 40  # of the slider, at most
@@ -94,8 +94,7 @@ def _context(folder: Path, comparison: Mapping[str, Any], stories: Mapping[tuple
             (row["name"], [words.setting(row["values"][arm]) if arm in row["values"] else "" for arm in arms])
             for row in comparison["differences"]
         ],
-        "repeat": comparison["command"],
-        "go_on": f"{comparison['command']} --out {shlex.quote(str(folder))}",
+        **again(comparison["command"], folder),
     }
 
 

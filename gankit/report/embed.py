@@ -25,15 +25,35 @@ def as_source(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def grids(run: RunFolder, samples: list[tuple[int, Path]], room: int) -> dict[str, Any]:
-    """As many grids as fit, evenly in steps; always with the last one."""
+def grids(run: RunFolder, samples: list[tuple[int, Path]], room: int) -> tuple[dict[str, Any], list[Path]]:
+    """As many grids as fit, evenly in steps, always with the last one; and those that cannot be shown."""
     size = {path: _size(run, path) * 4 // 3 for _, path in samples}
-    samples = [(step, path) for step, path in samples if size[path]]
+    out = [path for path in size if not 0 < size[path] <= room]
+    samples = [(step, path) for step, path in samples if path not in out]
     chosen = evenly(samples, GRIDS)
     while len(chosen) > 1 and sum(size[path] for _, path in chosen) > room:
         chosen = evenly(samples, len(chosen) - 1) if len(chosen) > 2 else chosen[-1:]
-    shown = [{"step": step, "source": as_source(run.read(path), "png")} for step, path in chosen]
-    return {"shown": shown, "count": len(samples)}
+    shown = []
+    for step, path in chosen:
+        content = _whole(run, path)
+        if content:
+            shown.append({"step": step, "source": as_source(content, "png")})
+        else:
+            out.append(path)
+    return {"shown": shown, "count": len(samples)}, out
+
+
+def _whole(run: RunFolder, path: Path) -> bytes:
+    """The content of a PNG, or b"" for a damaged one."""
+    from PIL import Image
+
+    try:
+        content = run.read(path)
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as grid:
+            grid.verify()  # checksums; no pixel is decoded
+    except Exception:  # Pillow's readers raise many kinds of errors for damaged files
+        return b""
+    return content
 
 
 def still(run: RunFolder, sample: tuple[int, Path] | None) -> dict[str, Any]:

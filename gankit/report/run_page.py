@@ -41,8 +41,11 @@ def write_report(run: RunFolder, path: Path | None = None, live: bool = False, s
     free = room(context)
     beside = real(run, free // 4)
     between = animation(run, run.folder / "interpolation.gif", min(INTERPOLATION, free // 4))
-    stills = grids(run, story.samples, free - len(beside) - len(between.get("source", "")))
+    stills, out = grids(run, story.samples, free - len(beside) - len(between.get("source", "")))
     context |= {"real": beside, "interpolation": between, "grids": stills}
+    if out:
+        many = f"{len(out):,} samples are left out, the first" if len(out) > 1 else "a sample is left out,"
+        context["missing"] = [*story.missing, f"{many} {out[0].name}: damaged, or too large for a page"]
     return write_page(
         "run_page.html.j2", Path(path) if path else run.report_path, context, bool(context["curves"]["panels"])
     )
@@ -56,8 +59,7 @@ def _context(story: Story) -> dict[str, Any]:
     curves = _curves(drawn, errors, story)
     said = verdict(story.run, story.metrics, story.alarms, story.result, near)
     if story.until is not None:
-        plugins = [part for name in listing(story.config.get("plugins")) for part in ("--plugin", str(name))]
-        shown = ["gankit", "sample", str(story.run.folder), "--from", str(story.until), *plugins]
+        shown = ["gankit", "sample", str(story.run.folder), "--from", str(story.until)]
         said = replace(said, next=shlex.join(shown))
     return {
         "verdict": said,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from gankit.files import below, relative
 from gankit.report import words
 from gankit.report.embed import still
 from gankit.report.page import room, write_page
+from gankit.runs.advice import again, recorded
 from gankit.runs.folder import RunFolder
 from gankit.sweeps import results
 from gankit.sweeps.search import ENOUGH
@@ -51,8 +51,8 @@ def _context(folder: Path, sweep: Mapping[str, Any], order: Sequence[Mapping[str
         "folder": str(folder),
         "state": "not ended" if sweep["state"] == "running" else sweep["state"],
         "summary": sweep["summary"],
-        "best": sweep["best_command"],
-        "check": sweep["check_command"],
+        "best": recorded(sweep["best_command"])[0],
+        "check": recorded(sweep["check_command"])[0],
         "goal": goal["name"],
         "direction": "highest" if goal["maximise"] else "lowest",
         "tiles": [
@@ -88,8 +88,7 @@ def _context(folder: Path, sweep: Mapping[str, Any], order: Sequence[Mapping[str
             "alarms": [],
             "sweep": _plots(space, sweep, order[:DRAWN]),
         },
-        "repeat": sweep["command"],
-        "go_on": f"{sweep['command']} --out {shlex.quote(str(folder))}",
+        **again(sweep["command"], folder),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from gankit.report.curves import Panel
 from gankit.report.story import Story, listing
 from gankit.runs.advice import command as advice_command
+from gankit.runs.advice import recorded
 from gankit.runs.folder import to_resume
 
 OUTCOMES = ("finished", "stopped", "interrupted", "failed")  # of result.json
@@ -151,13 +152,13 @@ def cleanliness(panels: list[Panel]) -> str:
 
 
 def repeat(story: Story) -> str:
-    """The command line that started the run, or "" if it is unknown."""
-    return str(story.environment.get("command") or "")
+    """The command line that started the run, without plugins; "" if it is unknown, or was Python's."""
+    return recorded(story.environment.get("command"))[0]
 
 
 def go_on(story: Story) -> str:
     """The command line that trains this run further."""
-    command = to_resume(story.run.folder, listing(story.config.get("plugins")))
+    command = to_resume(story.run.folder)
     if state(story) != "finished":
         return command
     # A finished run needs a new goal.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def overview(folder: str | Path) -> list[Row]:
     top = Path(os.path.expanduser(folder))
     if not top.is_dir():
         raise UserError(f"there is no folder {folder}: give the folder that your runs lie in, by default runs")
-    rows = [_row(path) for path in run_folders(top)]
+    unreadable: list[OSError] = []
+    rows = [_row(path) for path in run_folders(top, unreadable.append)]
+    rows += [Row(path=str(error.filename), error=_unread(error)) for error in unreadable]
     rows.sort(key=lambda row: row.started or "", reverse=True)
     return sorted(rows, key=lambda row: row.error is not None)
 
@@ -69,10 +72,10 @@ def standing_for(run: str | Path) -> Path:
     return max(started, key=lambda path: started[path])
 
 
-def run_folders(top: Path) -> list[Path]:
-    """Folders with a config.json; it does not look inside a run."""
+def run_folders(top: Path, unread: Callable[[OSError], object] | None = None) -> list[Path]:
+    """Folders with a config.json; it does not look inside a run. `unread` gets the error of a folder without a list."""
     runs = []
-    for where, folders, files in os.walk(top):
+    for where, folders, files in os.walk(top, onerror=unread):
         if "config.json" in files:
             runs.append(Path(where))
             folders.clear()
@@ -113,12 +116,16 @@ def _row(path: Path) -> Row:
     except UserError as error:
         return Row(path=str(path), error=str(error))
     except OSError as error:
-        return Row(path=str(path), error=f"cannot be read: {(error.strerror or 'error').lower()}")
+        return Row(path=str(path), error=_unread(error))
     except ValidationError as error:
         first = error.errors()[0]
         return Row(path=str(path), error=f"is damaged: {first['loc'][0]} is {first['input']!r:.40}")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         return Row(path=str(path), error=f"is damaged ({type(error).__name__}: {error})")
+
+
+def _unread(error: OSError) -> str:
+    return f"cannot be read: {(error.strerror or 'error').lower()}"
 
 
 def _unended(run: RunFolder) -> str:

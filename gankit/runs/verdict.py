@@ -13,8 +13,8 @@ from typing import Any
 
 from gankit.errors import UserError
 from gankit.files import read_object
-from gankit.runs.advice import command
-from gankit.runs.folder import RunFolder, to_resume
+from gankit.runs.advice import command, named
+from gankit.runs.folder import RunFolder, to_resume, with_plugins
 from gankit.runs.score import SCORE, best, parts, recorded
 
 # Least values of a part and the words for it. benchmarks/score.py: blur of 3×3 has the form 0.54, one half of the modes
@@ -45,8 +45,12 @@ def verdict(
     alarms: Sequence[Mapping[str, Any]],
     result: Mapping[str, Any],
     copies: Mapping[str, Any] | None = None,
+    plugins: Sequence[str] | None = None,
 ) -> Verdict:
-    """The verdict on a run from its lines, alarms and result. `copies`: neighbours.json, if there is one."""
+    """The verdict on a run from its lines, alarms and result. `copies`: neighbours.json, if there is one.
+
+    `plugins`: those of this process's own flags, for the command; by default it says which ones the run's files name.
+    """
     try:
         config = run.config
     except (UserError, ValueError):
@@ -55,9 +59,13 @@ def verdict(
     alarm = open_alarm(run, result, alarms)
     because = [*_score(scored, run.scores(metrics)), *_copies(copies or {})]
     because.append(_alarms(alarms, bool(config.get("diagnostics"))))
-    following = _next(run, metrics, scored, result, _several(config.get("plugins")))
+    if plugins is None and (names := named(config.get("plugins"))):
+        because.append(names)
+    plugins = plugins or ()
+    following = _next(run, metrics, scored, result, plugins)
     if alarm:
-        remedies = [command(run, one, alarm.get("healthy")) for one in _several(alarm.get("remedies")) if _table(one)]
+        given = [one for one in _several(alarm.get("remedies")) if _table(one)]
+        remedies = [command(run, one, alarm.get("healthy"), plugins) for one in given]
         kind = str(alarm.get("kind") or alarm.get("diagnostic") or "an alarm")
         first = str(alarm.get("message") or kind).partition(":")[0].rstrip(".")
         return Verdict(first, kind, tuple(because), next(filter(None, remedies), following), bool(scored))
@@ -65,7 +73,7 @@ def verdict(
         return Verdict("The training failed", "failed", (str(result.get("message") or ""), *because), following)
     if not scored and (count := _too_few(run)):
         why = f"{count} training pictures are too few to judge variety and form: look at the samples yourself."
-        shown = shlex.join(["gankit", "sample", str(run.folder)]) if run.checkpoints() else ""
+        shown = _sample(run, plugins) if run.checkpoints() else ""
         return Verdict("Not judged: too few pictures", "not judged", (why, *because), shown)
     if not scored:
         return Verdict("Not judged yet", "not judged yet", (_unjudged(metrics), *because), following)
@@ -101,9 +109,9 @@ def last_state(run: RunFolder) -> dict[str, Any]:
     return state
 
 
-def of(run: RunFolder) -> Verdict:
-    """The verdict on a run folder as it is on the disk."""
-    return verdict(run, run.looks(), run.alarms(), run.result, copies_of(run))
+def of(run: RunFolder, plugins: Sequence[str] | None = None) -> Verdict:
+    """The verdict on a run folder as it is on the disk. `plugins`: as for `verdict`."""
+    return verdict(run, run.looks(), run.alarms(), run.result, copies_of(run), plugins)
 
 
 def copies_of(run: RunFolder) -> dict[str, Any]:
@@ -200,7 +208,11 @@ def _next(
     highest = best({line["step"]: line[SCORE] for line in scored})
     if highest is None or highest > RECENT * done:
         return f"{resume} --steps {max(2 * done, 1)}"
-    return shlex.join(["gankit", "sample", str(run.folder), "--from", "best"])
+    return _sample(run, plugins, "--from", "best")
+
+
+def _sample(run: RunFolder, plugins: Sequence[str], *more: str) -> str:
+    return shlex.join(["gankit", "sample", str(run.folder), *more, *with_plugins(plugins)])
 
 
 def _several(value: Any) -> list[Any]:

@@ -22,7 +22,7 @@ from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.cleanliness import SHARED, edge, ground_colour, over_real, over_set, per_picture
 from gankit.metrics.distances import frechet_distance, kernel_distance
 from gankit.metrics.features import pixels
-from gankit.metrics.neighbours import Neighbours, clipped_density, neighbours, reach
+from gankit.metrics.neighbours import Neighbours, clipped_coverage, clipped_density, neighbours, reach
 from gankit.metrics.similarity import ms_ssim
 from gankit.metrics.spaces import Space, deep, inception
 from gankit.runs.folder import RunFolder, strict
@@ -186,7 +186,7 @@ class _Comparison:
         return measures
 
     def native(self) -> dict[str, Measure]:
-        """The four shares of the pictures at their own size, if that is above 16×16."""
+        """The same shares of the pictures at their own size, if that is above 16×16."""
         side = min(self.samples.shape[-1], NATIVE)
         if side <= SIDE:
             return {}
@@ -194,7 +194,7 @@ class _Comparison:
         return {f"{name}-native": measure for name, measure in measures.items()}
 
     def _neighbours(self, points: tuple[Tensor, Tensor, Tensor], space: str) -> dict[str, Measure]:
-        """Coverage, precision, recall, density: the mean over sets of equal size, as many as the samples fill."""
+        """Coverage, precision, recall, density, two of them also clipped: means over sets as large as the real one."""
         fake, real, other = points
         size = min(map(len, points))
         real = real[:size]
@@ -202,7 +202,11 @@ class _Comparison:
         rows, best = (
             torch.tensor(
                 [
-                    (*neighbours(real, some, NEIGHBOURS, radii), clipped_density(real, some, NEIGHBOURS, radii))
+                    (
+                        *neighbours(real, some, NEIGHBOURS, radii),
+                        clipped_density(real, some, NEIGHBOURS, radii),
+                        clipped_coverage(real, some, NEIGHBOURS, radii),
+                    )
                     for some in side[: len(side) // size * size].split(size)
                 ]
             )
@@ -216,18 +220,19 @@ class _Comparison:
                 space,
                 (size, len(rows) * size),
             )
-            for column, name in enumerate((*Neighbours._fields, "clipped-density"))
+            for column, name in enumerate((*Neighbours._fields, "clipped-density", "clipped-coverage"))
         }
-        return {name: measures[name] for name in ("coverage", "precision", "recall", "density", "clipped-density")}
+        order = ("coverage", "clipped-coverage", "precision", "recall", "density", "clipped-density")
+        return {name: measures[name] for name in order}
 
     def distances(self, space: Space) -> dict[str, Measure]:
         """KID and the Fréchet distance in the features of a network."""
         fake, sides = space.features(self.samples), self.sides
         many = self._sides(FRECHET if len(self.samples) > FRECHET else len(self.samples))
         last = max(side.stop for sides in (sides, many) for side in sides.of_training)
-        train = self.train.map(space.features, slice(0, last))
+        train = self.train.features(space, slice(0, last))
         longest = max([0, *(s.real.stop for s in (sides, many) if s.against == "held-out")])
-        held_out = self.held_out.map(space.features, slice(0, longest)) if longest else train
+        held_out = self.held_out.features(space, slice(0, longest)) if longest else train
 
         def pair(chosen: _Sides) -> tuple[Tensor, Tensor]:
             return (held_out if chosen.against == "held-out" else train)[chosen.real], train[chosen.other]

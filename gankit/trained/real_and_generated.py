@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +20,11 @@ from gankit.catalogue import Catalogue
 from gankit.config.schema import RunConfig
 from gankit.data.batches import to_float
 from gankit.data.open import open_source
+from gankit.data.remembered import FORMAT, remembered
 from gankit.data.source import Data, Request
 from gankit.device import choose_device
 from gankit.errors import UserError
+from gankit.metrics.spaces import Space
 from gankit.runs.folder import RunFolder, near
 from gankit.runs.score import SCORE
 from gankit.trained.sampling import Rebuilt, rebuild
@@ -54,6 +58,17 @@ class Real:
         """`function` applied to the pictures from `places.start` to `places.stop`, in chunks."""
         starts = range(places.start, places.stop, self.chunk)
         return torch.cat([function(self[start : min(start + self.chunk, places.stop)]) for start in starts])
+
+    def features(self, space: Space, places: slice) -> Tensor:
+        """The features of the pictures from `places.start` to `places.stop`, from the cache where it has them."""
+        if not space.version:
+            return self.map(space.features, places)
+        content = hashlib.blake2b(f"{FORMAT} {space.name} {space.version} {self.pictures.shape[1:]}".encode())
+        for start in range(places.start, places.stop, self.chunk):
+            content.update(self.pictures[self.order[start : min(start + self.chunk, places.stop)]].tobytes())
+        compute = partial(self.map, space.features, places)
+        key, count = content.hexdigest()[:32], places.stop - places.start
+        return torch.from_numpy(remembered(key, count, lambda: compute().numpy()))
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,8 @@ def rebuild(
     config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option", flags=True)
     data = run.data
     shape, labels = data.get("shape"), data.get("labels") or []
-    if not isinstance(shape, list) or not isinstance(labels, list):
+    sized = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+    if not isinstance(shape, list) or not isinstance(labels, list) or not sized:
         raise UserError(
             f"{run.folder}/data.json is missing or damaged: without the pictures' shape nothing can be drawn"
         )

@@ -12,7 +12,6 @@ They hold no random state: (seed, step, update) determines each update's stream.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -22,10 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import safetensors.torch
 import torch
 from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from gankit.errors import UserError, in_one_line
@@ -126,7 +126,7 @@ def _write(beside: Path, training: Training) -> None:
         save_file({key: t.detach().contiguous().cpu() for key, t in table.items()}, file)
         os.chmod(file, beside.stat().st_mode & 0o666)  # safetensors gives 600, whatever the umask
         with open(file, "rb") as written:
-            checksums[file.name] = _sha256(written)
+            checksums[file.name] = hashlib.file_digest(written, "sha256").hexdigest()
             os.fsync(written.fileno())
     state = state_of(training) | {"sha256": checksums}
     write_json(beside / "state.json", state | {"checksum": _checksum(state)})
@@ -223,9 +223,10 @@ def read(run: RunFolder, step: int, only: Sequence[str] = FILES) -> tuple[State,
         for stem in only:
             file = f"{stem}.safetensors"
             with os.fdopen(opened(run.folder, where / file), "rb") as content:
-                if _sha256(content) != state.sha256[file]:
-                    raise ValueError(f"{file} is not what was written")
-            tensors[stem] = load_file(where / file)
+                data = content.read()  # once, so that nobody can put other tensors in place of those with this checksum
+            if hashlib.sha256(data).hexdigest() != state.sha256[file]:
+                raise ValueError(f"{file} is not what was written")
+            tensors[stem] = safetensors.torch.load(data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, UserError) as error:
         if isinstance(error, ValidationError):
             error = ValueError(f"{'.'.join(map(str, error.errors()[0]['loc']))} in state.json is not what was written")
@@ -312,7 +313,3 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, name: str, tensors: dict[s
 def _checksum(state: dict[str, Any]) -> str:
     """The checksum of state.json's other entries."""
     return hashlib.sha256(json.dumps(strict(state), sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(file: io.BufferedReader) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -253,7 +253,7 @@ class Watch:
             "diagnostic": diagnostic,
             **asdict(alarm),
             "before": alarm.before if alarm.before is not None or not ill else training.healthy,
-            "advice": sentences(run, remedies, training.healthy),
+            "advice": sentences(run, remedies, training.healthy, training.config.plugins),
             "remedies": remedies,
             "healthy": training.healthy,
             "action": action,

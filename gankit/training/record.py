@@ -81,7 +81,7 @@ class Recorder:
         self._append(self.metrics, line)
         self.watcher.line(line)
         for name, artifact in list(self.artifacts.items()):
-            with self._left_out_if_it_fails(name):
+            with self._left_out_if_it_fails(name, again=True):
                 artifact.line(line)
 
     def detail(self, diagnostic: str, details: Any) -> None:
@@ -119,7 +119,7 @@ class Recorder:
             return
         self.watcher.sampled(number)
         for name, artifact in list(self.artifacts.items()):
-            with self._left_out_if_it_fails(name):
+            with self._left_out_if_it_fails(name, again=True):
                 artifact.sampled(number, path)
 
     def save(self) -> bool:
@@ -131,7 +131,7 @@ class Recorder:
             return False
         if "checkpoints" in self.complained:
             self.watcher.notice(f"step {self.training.number:,} is saved: there is room again")
-        self.complained.clear()
+        self.complained -= {"lines", "samples", "checkpoints"}  # for artifacts, once is enough
         return True
 
     def _unwritten(self, what: str, error: Exception) -> None:
@@ -154,10 +154,13 @@ class Recorder:
                 artifact.finish()
 
     @contextmanager
-    def _left_out_if_it_fails(self, name: str) -> Iterator[None]:
-        """Report an artifact that raises, and drop it."""
+    def _left_out_if_it_fails(self, name: str, again: bool = False) -> Iterator[None]:
+        """Report an artifact that raises, and drop it; with `again` it stays where the disk refused its file."""
         try:
             yield
         except Exception as error:
+            if again and isinstance(error, OSError | UserError):
+                self._unwritten(f"artifact {name!r}", error)
+                return
             self.artifacts.pop(name, None)
             self.watcher.notice(f"artifact {name!r} failed and is left out: {in_one_line(error)}")

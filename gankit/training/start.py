@@ -168,13 +168,18 @@ def quiet_random(device: str) -> Iterator[None]:
         yield
 
 
+def refuse_unwritable(what: str, name: str | Path) -> None:
+    """Raise `UserError` for a name that is not UTF-8, as the files of a run are."""
+    try:
+        os.fspath(name).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{what} {name}: the name is not UTF-8: rename it, or use a link of another name") from None
+
+
 def refuse_inside(out: str | Path | None, data: str | Path) -> None:
     """Raise `UserError` if the run folder would lie inside the pictures' folder, or for a name that is not UTF-8."""
-    for flag, name in (("--data", os.fspath(data)), ("--out", os.fspath(out or ""))):
-        try:
-            name.encode()
-        except UnicodeEncodeError:  # config.json and environment.json are UTF-8
-            raise UserError(f"{flag} {name}: the name is not UTF-8: rename it, or use a link of another name") from None
+    refuse_unwritable("--data", data)
+    refuse_unwritable("--out", out or "")
     pictures = os.path.realpath(os.path.expanduser(data))
     folder = Path(os.path.realpath(os.path.expanduser(out or "runs")))
     if os.path.isdir(pictures) and folder.is_relative_to(pictures):

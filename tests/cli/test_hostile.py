@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import struct
@@ -71,6 +74,43 @@ def test_what_does_not_fit_into_memory_is_refused_by_the_commands_that_draw(
     for command in (["sample", run, "-n", 10**30], ["interpolate", run, "--frames", 10**9]):
         with few_bytes(1 << 30):
             refused(gankit(*command), words, "GB")
+
+
+@pytest.mark.parametrize("how", ["cut short", "holes", "too large"])
+def test_a_report_leaves_out_a_sample_that_cannot_be_shown_and_names_it(how: str, gankit: Gankit, run: Path) -> None:
+    """Regression: a large one of few blocks ended the report, and a damaged one stood in the page."""
+    last, whole = run / "samples/000008.png", (run / "samples/000008.png").read_bytes()
+    if how == "cut short":
+        last.write_bytes(whole[: len(whole) // 2])
+    else:
+        size = 2_000_000_000 if how == "too large" else 60_000_000
+        with open(last, "r+b") as file:
+            file.write(whole[:100])
+            file.truncate(size)
+            file.seek(size // 2)
+            file.write(os.urandom(size // 150))  # more than `files.HOLES` asks for
+    assert gankit("report", run).code == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "a sample is left out, 000008.png: damaged, or too large for a page" in page
+    assert base64.b64encode((run / "samples/000004.png").read_bytes()).decode() in page
+    assert gankit("animate", run).code == 0
+    for path in (run / "samples").iterdir():
+        path.write_bytes(whole[:100])
+    refused(gankit("animate", run), "no samples that can be read")
+    assert gankit("report", run).code == 0
+    assert "samples are left out, the first 000000.png" in (run / "report.html").read_text(encoding="utf-8")
+
+
+ODD = [7, "3x16x16", ["a", 16, 16], [[3], 16, 16], [3, -16, 16], [3, 16.5, 16], [True, 16, 16], {}, [3, 10**6, 10**6]]
+
+
+@pytest.mark.parametrize(("key", "value"), [*(("shape", odd) for odd in ODD), ("labels", 5), ("labels", {"a": 1})])
+def test_odd_pictures_in_a_strangers_data_json_end_in_one_line(
+    key: str, value: object, gankit: Gankit, run: Path
+) -> None:
+    (run / "data.json").write_text(json.dumps(read(run / "data.json") | {key: value}))
+    refused(gankit("sample", run, "-n", 1))
+    assert gankit("runs", run).code == 0
 
 
 def test_a_settings_file_without_a_name_is_refused(gankit: Gankit, tmp_path: Path) -> None:
@@ -293,6 +333,32 @@ def test_a_run_on_a_disk_that_is_read_only_is_refused_in_one_line_and_can_be_loo
     assert len(told) == 4
     assert all("ead-only" in line for line in told)
     assert (tmp_path / "here/00000.png").exists()
+
+
+def test_a_report_that_a_full_disk_refuses_is_written_at_its_next_turn_and_the_disk_named_once(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: it was dropped for good, without a word."""
+    from gankit.builtin import artifacts
+    from gankit.report import run_page
+
+    there, pages = run_page.write_page, list[bool]()
+
+    def write_page(*arguments: Any) -> Path:
+        pages.append(2 <= len(pages) < 4)
+        if pages[-1]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return there(*arguments)
+
+    monkeypatch.setattr(run_page, "write_page", write_page)
+    monkeypatch.setattr(artifacts, "SHARE", math.inf)
+    said = gankit("run", "began", *TINY, "--sample-every", 1, "--checkpoint-every", 1, "--out", "run")
+    assert said.code == 0
+    assert pages == [False, False, True, True, *[False] * (len(pages) - 4)]
+    assert len(pages) > 5
+    assert said.out.count("artifact 'report' cannot be written in run (No space left on device)") == 1
+    assert (tmp_path / "run/report.html").exists()
+    assert "left out" not in said.out
 
 
 # Load.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import base64
+import errno
 import fcntl
+import html
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -26,8 +29,10 @@ from conftest import COMPARED, DATA, ROOT, TINY, Gankit, checkpoints, contents, 
 from PIL import Image
 
 from gankit.errors import UserError
+from gankit.files import opened
 from gankit.testing.plugin import Said
 from gankit.trained.run import Run
+from gankit.training import checkpoint
 
 undrawn = pytest.mark.usefixtures("undrawn")
 
@@ -361,6 +366,18 @@ def test_a_link_in_a_comparison_leads_nowhere(name: str, gankit: Gankit, compare
     assert contents(home) == before
 
 
+def test_a_comparison_of_odd_arms_or_endless_runs_is_refused_in_one_line(gankit: Gankit, compared: Path) -> None:
+    told = read(compared / "comparison.json")
+    arm, row = told["arms"][0], told["runs"][0]
+    for odd in (
+        {"arms": [{key: value for key, value in arm.items() if key != "model"}, *told["arms"][1:]]},
+        {"arms": [arm | {"config": {"networks": {}}}, *told["arms"][1:]]},
+        {"runs": [row | {"seed": seed} for seed in range(2001)]},
+    ):
+        (compared / "comparison.json").write_text(json.dumps(told | odd))
+        refused(gankit("report", compared), "comparison.json is damaged")
+
+
 def test_a_comparison_that_goes_on_deletes_nothing(
     gankit: Gankit, compared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,6 +476,53 @@ def test_the_flag_loads_it(gankit: Gankit, tmp_path: Path) -> None:
 def test_an_odd_settings_file_is_refused_in_one_line(text: str, gankit: Gankit, tmp_path: Path) -> None:
     (tmp_path / "odd.toml").write_text(text)
     refused(gankit("run", "began", "--config", "odd.toml"))
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """The words of every command line on a page, as a shell takes them."""
+    texts = re.findall(r"<code>(gankit .*?)</code>", page.read_text(encoding="utf-8"), re.S)
+    return [shlex.split(html.unescape(re.sub("<[^>]*>", "", text))) for text in texts]
+
+
+THEIRS = "gankit run began --plugin theirs.py --plugin=more.py --data demo; touch it-ran"
+
+
+def test_no_command_of_a_report_takes_a_plugin_from_a_strangers_files(gankit: Gankit, run: Path) -> None:
+    settings = read(run / "config.json")
+    assert settings["plugins"] == []
+    (run / "config.json").write_text(json.dumps(settings | {"plugins": ["theirs.py"]}))
+    (run / "environment.json").write_text(json.dumps(read(run / "environment.json") | {"command": THEIRS}))
+    hidden = {"why": "it helps", "arguments": ["--plugin", "theirs.py", "--gamma", "0.7"], "new_run": False}
+    again = {"why": "once more", "arguments": ["--gamma", "0.6"], "new_run": True}
+    alarm = {"step": 8, "diagnostic": "d", "kind": "k", "severity": "critical", "message": "ill", "action": "none"}
+    (run / "alarms.jsonl").write_text(json.dumps(alarm | {"remedies": [hidden, again]}) + "\n")
+    assert gankit("report", run).code == 0
+    told = commands_of(run / "report.html")
+    assert ["gankit", "resume", str(run), "--steps", "16"] in told
+    assert ["gankit", "run", "began", "--data", "demo;", "touch", "it-ran"] in told  # words, that start nothing
+    assert any("0.6" in words for words in told)
+    assert not any("theirs.py" in word or "more.py" in word for words in told for word in words)
+    assert "name the plugin theirs.py: code, which the commands here leave out" in (run / "report.html").read_text()
+    refused(gankit("run", "began", "--config", run / "config.json"), "--plugin theirs.py if you trust them")
+
+
+@undrawn
+def test_a_resume_keeps_no_plugin_that_only_the_run_names(gankit: Gankit, run: Path) -> None:
+    (run / "config.json").write_text(json.dumps(read(run / "config.json") | {"plugins": ["theirs.py"]}))
+    said = gankit("resume", run, "--steps", 10)
+    assert said.code == 0
+    assert "theirs.py" not in said.out
+    assert read(run / "config.json")["plugins"] == []
+
+
+def test_no_command_of_a_comparison_takes_a_plugin_from_a_strangers_file(gankit: Gankit, compared: Path) -> None:
+    told = read(compared / "comparison.json")
+    (compared / "comparison.json").write_text(json.dumps(told | {"command": THEIRS.replace("run", "compare")}))
+    assert gankit("report", compared).code == 0
+    words = commands_of(compared / "report.html")
+    assert ["gankit", "compare", "began", "--data", "demo;", "touch", "it-ran", "--out", str(compared)] in words
+    assert not any("theirs.py" in word or "more.py" in word for each in words for word in each)
+    assert "name the plugins theirs.py, more.py: code" in (compared / "report.html").read_text()
 
 
 # Two processes and one run folder.
@@ -570,6 +634,40 @@ PARTS = (
     "alarms.jsonl",
     "rescues.jsonl",
 )
+
+
+def test_a_run_folder_that_nobody_may_read_is_named(
+    gankit: Gankit, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Regression: it was missing among the runs without a word."""
+    shutil.copytree(run, tmp_path / "locked")
+    listing = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path).endswith("locked"):  # root may read everything, so its mode would not show it
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    said = gankit("runs", tmp_path)
+    assert said.code == 0
+    assert str(run) in said.out
+    assert f"cannot be read: {tmp_path}/locked: cannot be read: permission denied" in said.out
+    rows = json.loads(gankit("runs", tmp_path, "--json").out)["runs"]
+    assert [row["path"] for row in rows] == [str(run), f"{tmp_path}/locked"]
+
+
+def test_a_value_of_kilobytes_is_told_shortened(gankit: Gankit, tmp_path: Path) -> None:
+    for value in ("9" * 6000, "x" * 6000, "a b " * 2000):
+        for arguments in (("--gamma", value), ("--set", f"filters={value}"), ("--loss", f"edges={value}")):
+            said = gankit("run", "began", "--data", "demo:60", *arguments, "--out", "out")
+            refused(said)
+            assert len(said.err) < 3100
+            (tmp_path / "mine.toml").write_text(f"steps = '{value}'")
+            refused(said := gankit("run", "began", "--data", "demo:60", "--config", "mine.toml", "--out", "out"))
+            assert len(said.err) < 3100
+    deep = tmp_path / "/".join(["a-folder-of-a-long-name"] * 10)
+    refused(gankit("report", deep), str(deep))  # and a path is told as it is
 
 
 @pytest.mark.parametrize("content", ODD.values(), ids=ODD.keys())
@@ -861,3 +959,33 @@ def test_names_that_are_not_utf_8_end_in_one_line_or_in_a_whole_run(locale: str,
         assert code == 0 or "is not UTF-8" in done.stderr
     assert sorted(os.listdir(os.fsencode(tmp_path))) == sorted([b"\xe9\xff", "絵é".encode(), "ö".encode()])
     assert checkpoints(tmp_path / "ö") == [0, 1]
+
+
+@undrawn
+def test_a_run_that_was_moved_to_a_name_that_is_not_utf_8_is_no_damaged_one(gankit: Gankit, run: Path) -> None:
+    """Regression: its last checkpoint was called damaged, and another one recommended."""
+    there = Path(os.fsdecode(os.fsencode(run) + b"\xff"))
+    run.rename(there)
+    assert gankit("sample", there, "-n", 1).code == 0
+    assert (there / "sample.png").exists()
+    refused(gankit("resume", there, "--steps", 9), "the name is not UTF-8: rename it")
+    assert gankit("resume", there, "--steps", 9, "--out", "readable").code == 0
+
+
+def test_tensors_that_are_put_in_place_of_checked_ones_are_not_read(
+    gankit: Gankit, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert gankit("sample", run, "-n", 4, "--out", "before.png").code == 0
+
+    def swapping(root: Path, path: str | Path, *more: int) -> int:
+        """Open a file, and let another program put that of another checkpoint in its place."""
+        descriptor = opened(root, path, *more)
+        if Path(path).name == "averaged.safetensors":
+            shutil.copyfile(run / "checkpoints/000000/averaged.safetensors", tmp_path / "other")
+            os.replace(tmp_path / "other", path)
+        return descriptor
+
+    monkeypatch.setattr(checkpoint, "opened", swapping)
+    assert gankit("sample", run, "-n", 4, "--out", "after.png").code == 0
+    assert (tmp_path / "before.png").read_bytes() == (tmp_path / "after.png").read_bytes()
+    refused(gankit("sample", run, "-n", 4), "averaged.safetensors is not what was written")

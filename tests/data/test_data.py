@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zlib
@@ -677,6 +678,29 @@ def test_links_to_the_whole_machine_are_named_and_not_followed(folder: Path) -> 
     skipped = {note["file"]: note["reason"] for note in load(folder).skipped}
     assert skipped.keys() == {"root", "zero.png", "terminal.png"}
     assert skipped["root"] == "a link to a folder that this one lies in"
+
+
+def test_links_into_what_the_kernel_shows_are_named_and_not_followed(folder: Path, tmp_path: Path) -> None:
+    """Regression: a link to /proc was walked, process by process, and so led into every process's folder."""
+    fill(folder, 1)
+    links = ("/proc", "/proc/self", "/sys/kernel", "/dev", "/dev/fd", "/proc/version")
+    for n, place in enumerate(links):
+        (folder / f"link {n}").symlink_to(place)
+    (tmp_path / "through").symlink_to("/proc")
+    (folder / "two links").symlink_to(tmp_path / "through")
+    data = load(folder)
+    assert len(everything(data)) == 1
+    told = {note["file"]: note["reason"] for note in data.skipped}
+    assert told.keys() == {*(f"link {n}" for n in range(len(links))), "two links"}
+    assert set(told.values()) == {"a link into /proc, /sys or /dev, where no pictures lie"}
+
+
+def test_pictures_in_memory_are_found_through_a_link(folder: Path) -> None:
+    """/dev/shm lies below /dev, and people keep pictures there."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+        fill(Path(memory), 2)
+        (folder / "quick").symlink_to(memory)
+        assert len(everything(load(folder))) == 2
 
 
 def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:

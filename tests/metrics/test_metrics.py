@@ -21,7 +21,7 @@ from gankit.errors import UserError
 from gankit.metrics.distances import frechet_distance, kernel_distance
 from gankit.metrics.efficientnet import EfficientNetLite0, weights
 from gankit.metrics.features import pixels
-from gankit.metrics.neighbours import clipped_density, mean_distance, nearest, neighbours
+from gankit.metrics.neighbours import clipped_coverage, clipped_density, covered, mean_distance, nearest, neighbours
 from gankit.metrics.normality import beside_normal, normality
 from gankit.metrics.similarity import ms_ssim
 from gankit.metrics.wasserstein import between_normals, between_normals_on_a_line, between_samples
@@ -221,6 +221,32 @@ def test_clipped_density_falls_with_the_share_of_bad_samples(bad):
     counts = [(far <= radii[:, None]).sum(0) / 5 for far in (np.linalg.norm(real[:, None] - good, axis=2), distances)]
     fake, own = (np.minimum(count, 1).mean() for count in counts)
     assert value == pytest.approx(min(1, fake / own))
+
+
+@pytest.mark.parametrize(("real", "fake", "k"), [(30, 40, 5), (200, 100, 5), (12, 9, 3), (6, 20, 5)])
+def test_what_clipped_coverage_expects_is_what_counting_gives(real, fake, k):
+    """The number of points in a ball is beta-binomial: its expectation by SciPy, term by term."""
+    expected = covered(real, fake, k).numpy()
+    for m in range(fake + 1):
+        counts = np.arange(m + 1)
+        exact = (np.minimum(counts / k, 1) * scipy.stats.betabinom.pmf(counts, m, k, real - k)).sum()
+        assert expected[m] == pytest.approx(exact, abs=1e-9)
+    assert (np.diff(expected) > 0).all()
+
+
+@pytest.mark.parametrize("bad", [0.0, 0.3, 0.5, 0.8, 1.0])
+def test_clipped_coverage_is_the_share_of_good_samples(bad):
+    drawn, values = np.random.default_rng(0), []
+    for _ in range(4):
+        real, fake = drawn.normal(size=(300, 4)), drawn.normal(size=(300, 4))
+        fake[: int(bad * 300)] += 100
+        values.append(clipped_coverage(torch.tensor(real), torch.tensor(fake)))
+        between = np.linalg.norm(real[:, None] - fake, axis=2)
+        radii = np.sort(np.linalg.norm(real[:, None] - real, axis=2), axis=1)[:, 5]
+        mean = np.minimum((between <= radii[:, None]).sum(1) / 5, 1).mean()
+        by_hand = min(1, np.interp(mean, covered(300, 300, 5).numpy(), np.arange(301) / 300))
+        assert values[-1] == pytest.approx(by_hand, abs=1e-6)
+    assert np.mean(values) == pytest.approx(1 - bad, abs=0.07)  # at most 1, so below it by chance
 
 
 def test_too_few_points_for_the_neighbours_are_refused():

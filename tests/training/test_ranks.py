@@ -12,7 +12,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import DATA, SMALL, TINY, Gankit, lines, process, read, refused
+from conftest import DATA, SMALL, STRANGER, TINY, Gankit, lines, process, read, refused
+
+from gankit import api
+from gankit.training.workers import ProcessGone
 
 pytestmark = [
     pytest.mark.usefixtures("undrawn"),
@@ -143,6 +146,25 @@ def test_a_killed_process_is_replaced_and_the_training_ends_as_without_its_loss(
     assert "goes on from the last checkpoint" in out
     assert [line["step"] for line in lines(tmp_path / "run")] == list(range(1, 61))
     assert read(tmp_path / "run/result.json")["outcome"] == "finished"
+
+
+def test_a_training_whose_processes_end_again_and_again_ends_in_one_line(
+    gankit: Gankit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = []
+
+    def go(*_: object, **__: object) -> None:
+        starts.append(1)
+        raise ProcessGone("process 1 of 2 ended (SIGKILL)")
+
+    monkeypatch.setattr(api, "go", go)
+    said = gankit("run", "began", *TINY, "--plugin", STRANGER / "planted.py", "--out", "two words")
+    assert said.code == 1
+    assert len(starts) == 1 + api.RESTARTS
+    (line,) = said.err.splitlines()
+    assert "ended 4 times" in line
+    assert f"gankit resume 'two words' --plugin {STRANGER / 'planted.py'}" in line
+    assert said.out.count("it goes on from the last checkpoint with new ones") == api.RESTARTS
 
 
 def test_after_the_death_of_the_first_process_the_others_end(tmp_path: Path) -> None:

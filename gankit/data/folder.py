@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _BLANK = "blank: every pixel is the same colour (fully transparent?)"
 _KINDS = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 _ADVICE = f"put {_KINDS} pictures in it"
+_FIRST = 1000  # pictures of shards from which the number of all is guessed
 _WAITING = 1 << 26  # bytes of pictures from shards that wait in memory
 
 
@@ -187,6 +188,8 @@ def _build(place: Place, request: Request, writer: cache.Writer) -> cache.Notes:
         warnings.simplefilter("ignore")  # Pillow's: the code below handles or reports their causes
         for item, pixels, content_or_reason in _decoded(pool, place.items(), request):
             done += 1
+            if done == (_FIRST if place.packed else 1):
+                writer.expect(place.all_of(done, item.at))
             if pixels is None:
                 notes.skipped.append({"file": item.name, "reason": content_or_reason})
             else:

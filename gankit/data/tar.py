@@ -65,7 +65,7 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         place = -1
         while (member := tar.next()) is not None:
             tar.members.clear()
-            if tar.offset <= place:
+            if tar.offset <= place or member.size < 0:
                 raise tarfile.ReadError("a size below zero")
             place = tar.offset
             yield member

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 import sys
 import tarfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SMALL, Gankit, contents, lines, read, refused, timeless
+from conftest import SMALL, Gankit, read, refused, timeless
 from PIL import Image
 
-from gankit.data import Data, Folder, Request, tar
+from gankit.data import Data, Folder, Request
 from gankit.errors import UserError
 
 pa = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'gankit[dev]'")
-import pyarrow.ipc  # noqa: E402
-import pyarrow.parquet  # noqa: E402
+pq = pytest.importorskip("pyarrow.parquet", reason="no pyarrow: pip install 'gankit[dev]'")
 
 TRAIN = ("--image-size", "16", "--batch-size", "4", "--precision", "fp32", *SMALL, "--steps", "4", "--log-every", "1")
 undrawn = pytest.mark.usefixtures("undrawn")
@@ -108,8 +103,8 @@ def saved(folder: Path) -> Path:
 def parquet(folder: Path, **more: Any) -> Path:
     folder.mkdir(parents=True)
     (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
-    pa.parquet.write_table(table(end=13, **more), folder / "train-00000-of-00002.parquet", row_group_size=5)
-    pa.parquet.write_table(table(start=13, **more), folder / "train-00001-of-00002.parquet", row_group_size=5)
+    pq.write_table(table(end=13, **more), folder / "train-00000-of-00002.parquet", row_group_size=5)
+    pq.write_table(table(start=13, **more), folder / "train-00001-of-00002.parquet", row_group_size=5)
     return folder
 
 
@@ -148,7 +143,7 @@ FORMS: dict[str, Callable[[Path], Path | str]] = {
 
 def _one_parquet(folder: Path) -> Path:
     folder.mkdir()
-    pa.parquet.write_table(table(), folder / "all.parquet", row_group_size=7)
+    pq.write_table(table(), folder / "all.parquet", row_group_size=7)
     return folder / "all.parquet"
 
 
@@ -214,7 +209,7 @@ def test_the_columns_can_be_named_behind_the_path(gankit: Gankit, tmp_path: Path
     masks = [png(100 + n) for n in range(60)]
     kinds = pa.array([f"kind {n % 3}" for n in range(60)]).dictionary_encode()
     made = pa.table({"photo": images, "mask": masks, "kind": kinds, "size": [float(n) for n in range(60)]})
-    pa.parquet.write_table(made, tmp_path / "all.parquet")
+    pq.write_table(made, tmp_path / "all.parquet")
     refused(gankit("data", "inspect", "all.parquet"), "pictures in the columns photo, mask", "--data PATH#photo")
     refused(gankit("data", "inspect", "all.parquet#photos"), "no column photos", "photo", "mask")
     refused(gankit("data", "inspect", "all.parquet#photo,kinds"), "no column kinds", "did you mean 'kind'")
@@ -248,8 +243,8 @@ def test_a_tar_that_is_cut_short_gives_what_is_whole_and_is_named(tmp_path: Path
 
 def test_a_damaged_row_group_leaves_the_others(tmp_path: Path) -> None:
     path = tmp_path / "all.parquet"
-    pa.parquet.write_table(table(), path, row_group_size=15, compression="zstd", use_dictionary=False)
-    group = pa.parquet.ParquetFile(path).metadata.row_group(1)
+    pq.write_table(table(), path, row_group_size=15, compression="zstd", use_dictionary=False)
+    group = pq.ParquetFile(path).metadata.row_group(1)
     places = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
     column = places["image.bytes"]
     raw = bytearray(path.read_bytes())
@@ -289,7 +284,7 @@ def test_rows_without_a_picture_are_skipped_and_named(tmp_path: Path) -> None:
         {"bytes": png(2), "path": ""},
     ]
     made = pa.table({"image": rows, "label": [0, 1, None, -5, None, 7]})
-    pa.parquet.write_table(made, tmp_path / "all.parquet")
+    pq.write_table(made, tmp_path / "all.parquet")
     data = load(tmp_path / "all.parquet", holdout=0)
     assert len(data.train) == 2
     assert [one["file"] for one in data.skipped] == [f"all.parquet row {n}" for n in range(4)]
@@ -305,7 +300,7 @@ def test_rows_without_a_picture_are_skipped_and_named(tmp_path: Path) -> None:
         (lambda folder: packed(folder / "a.tar", {}), "its shards are empty"),
         (lambda folder: packed(folder / "a.tar", {"README": b"hello"}), "a.tar/README: not a picture"),
         (lambda folder: (folder / "a.parquet").write_bytes(b"PAR1 nothing PAR1"), "a.parquet: damaged"),
-        (lambda folder: pa.parquet.write_table(pa.table({"x": [1]}), folder / "a.parquet"), "no column of pictures"),
+        (lambda folder: pq.write_table(pa.table({"x": [1]}), folder / "a.parquet"), "no column of pictures"),
         (lambda folder: (folder / "a.arrow").write_bytes(b"\xff\xff\xff\xff\0\0\0\0"), "a.arrow: damaged"),
     ],
 )
@@ -345,7 +340,7 @@ def test_missing_shards_of_a_pattern_are_named_and_the_others_used(tmp_path: Pat
 def test_shards_among_pictures_are_named_and_the_pictures_used(tmp_path: Path) -> None:
     unpacked(tmp_path / "all")
     packed(tmp_path / "all/all.tar", PICTURES)
-    pa.parquet.write_table(table(), tmp_path / "all/all.parquet")
+    pq.write_table(table(), tmp_path / "all/all.parquet")
     data = load(tmp_path / "all", holdout=0)
     assert len(data.train) == 60
     assert [one["reason"] for one in data.skipped] == [

@@ -31,7 +31,7 @@ def command() -> None:
 def inspect_(
     data: str, image_size: int, fit: str, background: str, out: str | None, as_json: bool, plugins: tuple[str, ...]
 ) -> None:
-    """Count the pictures of DIR, or of a Parquet or tar file, and say what would be skipped, what looks alike, and what to do about it.
+    """Count the pictures of DIR or of a file, and say what would be skipped, what looks alike, and what to do about it.
 
     \b
     gankit data inspect ./my-pictures -o inspection.html

@@ -9,7 +9,6 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from gankit.data.scan import shown
 from gankit.data.shards import LARGEST, Item
 
 _SUFFIXES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif")
@@ -39,13 +38,14 @@ def pictures(file: BinaryIO, shard: str) -> Iterator[Item]:
     key, count, at = "", 0, 0
     try:
         for member in _members(file):
-            name = "/".join(part for part in member.name.split("/") if part not in ("", ".", ".."))
+            clean = member.name.encode("utf-8", "replace").decode()  # no half characters, in messages and JSON
+            name = "/".join(part for part in clean.split("/") if part not in ("", ".", ".."))
             count, at = count + 1, member.offset
             if member.isdir() or any(part.startswith(".") for part in name.split("/")):
                 continue
             if not member.isreg() or member.issparse():
                 reason = "a link" if member.issym() or member.islnk() else "not an ordinary file"
-                yield Item(f"{shard}/{shown(name)}", ".", None, reason, at)
+                yield Item(f"{shard}/{name}", ".", None, reason, at)
                 continue
             folder, _, last = name.rpartition("/")
             if (stem := f"{folder}/{last.partition('.')[0]}") != key or len(sample) == _TOGETHER:
@@ -83,13 +83,13 @@ def _sample(file: BinaryIO, shard: str, sample: list[tuple[str, int, int]]) -> I
     chosen = [one for one in sample if one[0].lower().rpartition(".")[2] in _SUFFIXES] or sample
     for name, place, size in chosen:
         first, _, rest = name.partition("/")
-        known = label or (shown(first) if rest else ".")
+        known = label or (first if rest else ".")
         content, reason = None, f"too large: {size >> 20:,} MB, and gankit reads {LARGEST >> 20} MB at most"
         if size <= LARGEST:
             content, reason = _read(file, place, size), ""
             if len(content) < size:
                 content, reason = None, "damaged or cut short"
-        yield Item(f"{shard}/{shown(name)}", known, content, reason, place)
+        yield Item(f"{shard}/{name}", known, content, reason, place)
 
 
 def _read(file: BinaryIO, place: int, size: int) -> bytes:

@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 import zipfile
-from typing import Any
 
 import pytest
 from conftest import ROOT, SMALL, refused

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _BLANK = "blank: every pixel is the same colour (fully transparent?)"
 _KINDS = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 _ADVICE = f"put {_KINDS} pictures in it"
-_FIRST = 1000  # pictures of shards from which the number of all is guessed
+_FIRST = 1000  # pictures of shards, from which gankit guesses the number of all
 _WAITING = 1 << 26  # bytes of pictures from shards that wait in memory
 
 
@@ -189,7 +189,9 @@ def _build(place: Place, request: Request, writer: cache.Writer) -> cache.Notes:
         for item, pixels, content_or_reason in _decoded(pool, place.items(), request):
             done += 1
             if done == (_FIRST if place.packed else 1):
-                writer.expect(place.all_of(done, item.at))
+                writer.expect(
+                    place.all_of(done, item.at) // (2 if place.packed else 1)
+                )  # the guess may be twice too high
             if pixels is None:
                 notes.skipped.append({"file": item.name, "reason": content_or_reason})
             else:

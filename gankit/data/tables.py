@@ -82,18 +82,20 @@ def _parquet(file: BinaryIO, shard: str, size: int, named: str) -> Iterator[tupl
     table = pyarrow.parquet.ParquetFile(file, memory_map=False, pre_buffer=False)
     columns = _columns(table.schema_arrow, named, shard)
     wanted = [columns.picture if columns.bare else f"{columns.picture}.bytes", *([columns.label] * bool(columns.label))]
+    done = 0
     for number in range(table.num_row_groups):
         group = table.metadata.row_group(number)
-        at, left = size * number // table.num_row_groups, group.num_rows
+        left = group.num_rows
         rows = max(1, min(_ROWS, _AT_ONCE * left // max(1, group.total_byte_size)))
         try:
             for batch in table.iter_batches(rows, [number], wanted, use_threads=False):
                 batch.validate(full=True)  # pyarrow would follow any offset
-                left -= len(batch)
-                yield batch, columns, at
+                left, done = left - len(batch), done + len(batch)
+                yield batch, columns, size * done // max(1, table.metadata.num_rows)
         except Exception:  # of this group alone
+            done += left
             if left:
-                yield left, columns, at
+                yield left, columns, size * done // max(1, table.metadata.num_rows)
 
 
 def _arrow(file: BinaryIO, shard: str, size: int, named: str) -> Iterator[tuple[pa.RecordBatch | int, Columns, int]]:

@@ -1017,7 +1017,7 @@ def test_pictures_that_do_not_fit_on_the_disk_are_refused_before_they_are_decode
     fill(folder, 3)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 4000))
     told: list[int] = []
-    with pytest.raises(UserError, match=r"3 pictures of 16×16 pixels take 0\.0 GB in the cache") as refused:
+    with pytest.raises(UserError, match=r"3 pictures or more of 16×16 pixels take 0\.0 GB in the cache") as refused:
         load(folder, progress=lambda done, total: told.append(done))
     assert "GANKIT_CACHE" in str(refused.value)
     assert told == []

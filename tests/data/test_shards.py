@@ -143,7 +143,7 @@ FORMS: dict[str, Callable[[Path], Path | str]] = {
 
 def _one_parquet(folder: Path) -> Path:
     folder.mkdir()
-    pq.write_table(table(), folder / "all.parquet", row_group_size=7)
+    pq.write_table(table(), folder / "all.parquet")
     return folder / "all.parquet"
 
 
@@ -202,6 +202,22 @@ def test_a_second_start_reads_no_shard_and_a_changed_one_is_noticed(tmp_path: Pa
     assert told == []
     packed(path, dict(list(PICTURES.items())[:10]))
     assert len(load(path).train) < len(before.train)
+
+
+@pytest.mark.parametrize("form", ["parquet-file", "parquet", "arrow", "arrow-file", "tar", "webdataset"])
+def test_the_number_of_pictures_in_shards_is_guessed_well_enough(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: of a Parquet file with one row group billions were expected, which fit on no disk."""
+    expected: list[int] = []
+    monkeypatch.setattr("gankit.data.folder._FIRST", 12)
+    monkeypatch.setattr("gankit.data.cache.Writer.expect", lambda self, count: expected.append(count))
+    guesses: list[int] = []
+    load(FORMS[form](tmp_path / "shards"), progress=lambda done, total: guesses.append(total))
+    assert len(expected) == 1
+    assert expected[0] <= 60
+    assert 12 < guesses[11] <= 120
+    assert guesses[-1] == 60
 
 
 def test_the_columns_can_be_named_behind_the_path(gankit: Gankit, tmp_path: Path) -> None:

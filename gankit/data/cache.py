@@ -188,8 +188,8 @@ class Writer:
         if 2 * whole > free:
             raise UserError(
                 f"{count:,} pictures or more of {self._size}×{self._size} pixels take {whole / 1e9:,.1f} GB in the "
-                f"cache, and twice that until they are sorted; {self._place} has {free / 1e9:,.1f} GB free: make room, set "
-                "GANKIT_CACHE to a folder on another disk, or use a smaller --image-size"
+                f"cache, and twice that until they are sorted; {self._place} has {free / 1e9:,.1f} GB free: make room, "
+                "set GANKIT_CACHE to a folder on another disk, or use a smaller --image-size"
             )
 
     def add(self, pixels: np.ndarray, file: str, content: str) -> None:

@@ -19,9 +19,7 @@ def command() -> None:
 
 
 @command.command("inspect")
-@click.argument(
-    "data", metavar="DIR|NAME[:ARG]", shell_complete=complete.components("datasets", beside=complete.folders)
-)
+@click.argument("data", metavar="DIR|NAME[:ARG]", shell_complete=complete.components("datasets", beside=complete.files))
 @click.option(
     "--image-size", default=32, show_default=True, type=click.IntRange(8, 1024), metavar="S", help="As in run."
 )
@@ -33,7 +31,7 @@ def command() -> None:
 def inspect_(
     data: str, image_size: int, fit: str, background: str, out: str | None, as_json: bool, plugins: tuple[str, ...]
 ) -> None:
-    """Count the pictures of DIR, and say what would be skipped, what looks alike, and what to do about it.
+    """Count the pictures of DIR or of a file, and say what would be skipped, what looks alike, and what to do about it.
 
     \b
     gankit data inspect ./my-pictures -o inspection.html
@@ -60,7 +58,7 @@ def inspect_(
             low, middle, high = found.sides
             rows += [("formats", ", ".join(f"{name} {count:,}" for name, count in found.formats.items()))]
             rows += [("shorter side", f"{low:,} to {high:,} pixels, median {middle:,}")]
-        rows += [("subfolders", f"{len(found.labels):,}")] if found.labels else []
+        rows += [("labels", f"{len(found.labels):,}")] if found.labels else []
         rows += [("look-alikes", f"{found.alike:,} of {found.looked:,}")]
         rows += [("ground", f"{found.ground}, {found.ground_share:.0%} of the pixels" if found.ground else "none")]
         rows += [("without colour", f"{found.grey:.0%} of the pictures")]

@@ -24,7 +24,7 @@ fid_option = click.option(
 @click.option(
     "--data",
     metavar="DIR|NAME[:ARG]",
-    shell_complete=complete.components("datasets", beside=complete.folders),
+    shell_complete=complete.components("datasets", beside=complete.files),
     help="Pictures to compare with; default: the run's own data.",
 )
 @from_option("Checkpoint of the run")

@@ -14,7 +14,7 @@ from gankit.cli import RUN, complete, from_option, plugin_option, say
 @click.option(
     "--data",
     metavar="DIR|NAME[:ARG]",
-    shell_complete=complete.components("datasets", beside=complete.folders),
+    shell_complete=complete.components("datasets", beside=complete.files),
     help="Pictures for the map; default: those of each run, from the cache.",
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: the first free one from 7860 on.")

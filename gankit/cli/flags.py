@@ -20,7 +20,7 @@ from gankit.config.values import parse_pairs
 from gankit.errors import nearest
 
 COMPLETED = {  # setting -> what the shell offers for it
-    "data": complete.components("datasets", beside=complete.folders),
+    "data": complete.components("datasets", beside=complete.files),
     "on_alarm": complete.components("reactions"),
     **{kind: complete.components(kind) for kind in COMPONENTS},
 }

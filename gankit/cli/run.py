@@ -42,7 +42,7 @@ class RunCommand(SettingsCommand):
 
 @click.command("run", cls=RunCommand)
 @click.argument(
-    "words", nargs=-1, metavar="[MODEL] [DIR]", shell_complete=complete.components("models", beside=complete.folders)
+    "words", nargs=-1, metavar="[MODEL] [DIR]", shell_complete=complete.components("models", beside=complete.files)
 )
 @flags("data")
 @out_option("DIR", "New folder for the run; default: one under runs/.")

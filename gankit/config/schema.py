@@ -35,7 +35,7 @@ class RunConfig(Options):
     gankit: str = Field("", description="version of gankit that started the run")
     model: dict[str, Any] = Field(description="name of the model, and its settings")
     data: Annotated[str, Flag("DIR|NAME[:ARG]")] = Field(
-        description="folder of pictures, or a data source: try demo",
+        description="folder of pictures, Parquet or tar files of them, or a data source: try demo",
     )
     image_size: Annotated[int, Flag("S", auto=True)] = Field(
         ge=8,

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import platformdirs
+from filelock import FileLock, Timeout
 
 from gankit.data.source import Data
 from gankit.data.split import held_out_count
@@ -33,6 +34,7 @@ _FORMAT = 1  # of the files below
 _DAY = 86400
 _OWN = ("index.json", "pictures.npy", "unsorted")  # what an entry holds; one with foreign files is not removed
 _UNUSED_DAYS = 60  # older entries are removed
+_PATIENCE = 60  # seconds in which a process that decodes writes something
 _BLOCK, _BLOCKS = 1 << 16, 1024  # the checksum reads at most this much: 64 MiB
 
 
@@ -90,26 +92,71 @@ def fetch(settings: Mapping[str, Any], identity: Any, size: int, build: Callable
     """
     place = root() / "pictures"
     folder = place / _hash([_FORMAT, settings, identity])[:32]
+    if (entry := _used(folder)) is not None:
+        return entry
+    with _explained(place):
+        place.mkdir(parents=True, exist_ok=True)
+        _tidy(place)
+    with _alone(folder):
+        if (entry := _used(folder)) is not None:  # another process was faster
+            return entry
+        scratch = place / f".building-{uuid.uuid4().hex}"
+        try:
+            with _explained(place):
+                scratch.mkdir()
+            writer = Writer(scratch, size, place)
+            try:
+                notes = build(writer)
+                writer.finish(notes, settings)
+            finally:
+                writer.close()
+            with _explained(place):
+                _install(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return _load_again(folder)
+
+
+def _used(folder: Path) -> Entry | None:
+    """`_load`, which `_tidy` sees."""
     if (entry := _load(folder)) is not None:
         with suppress(OSError):
-            os.utime(folder / "index.json")  # `_tidy` reads the last use from it
-        return entry
-    scratch = place / f".building-{uuid.uuid4().hex}"
+            os.utime(folder / "index.json")
+    return entry
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let other processes wait that want the same pictures, so that one of them decodes.
+
+    Nobody waits for a process that has stopped writing: two that decode at once do no harm.
+    """
+    path = folder.with_name(f"{folder.name}.lock")
+    lock = FileLock(path)
+    with suppress(OSError, NotImplementedError):  # some file systems have no locks
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=_PATIENCE / 10)
+            except Timeout:
+                if not _somebody_writes(folder.parent):
+                    break
     try:
-        with _explained(place):
-            scratch.mkdir(parents=True)
-            _tidy(place)
-        writer = Writer(scratch, size, place)
-        try:
-            notes = build(writer)
-            writer.finish(notes, settings)
-        finally:
-            writer.close()
-        with _explained(place):
-            _install(scratch, folder)
+        yield
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return _load_again(folder)
+        if lock.is_locked:
+            with suppress(OSError):
+                path.unlink()
+            lock.release(force=True)
+
+
+def _somebody_writes(place: Path) -> bool:
+    """Whether a process writes an entry, or did so lately."""
+    for name in ("unsorted", "pictures.npy"):
+        for path in place.glob(f".building-*/{name}"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime < _PATIENCE:
+                    return True
+    return False
 
 
 def find(digest: str) -> Entry | None:
@@ -133,6 +180,17 @@ class Writer:
         self._files: list[str] = []
         with _explained(place):
             self._unsorted = open(folder / "unsorted", "wb")  # noqa: SIM115 - `close` closes it
+
+    def expect(self, count: int) -> None:
+        """Raise `UserError` if there is no room on the disk for `count` pictures in all, before hours are spent."""
+        whole = count * self._size**2 * 3
+        free = shutil.disk_usage(self._folder).free
+        if 2 * whole > free:
+            raise UserError(
+                f"{count:,} pictures or more of {self._size}×{self._size} pixels take {whole / 1e9:,.1f} GB in the "
+                f"cache, and twice that until they are sorted; {self._place} has {free / 1e9:,.1f} GB free: make room, "
+                "set GANKIT_CACHE to a folder on another disk, or use a smaller --image-size"
+            )
 
     def add(self, pixels: np.ndarray, file: str, content: str) -> None:
         """Add the picture, uint8 (S, S, 3), of a file; `content` is a hash (hex), equal for copies."""
@@ -170,16 +228,17 @@ class Writer:
 
     def _write_sorted(self, order: list[int]) -> int:
         shape = (len(order), self._size, self._size, 3)
-        unsorted = np.memmap(self._folder / "unsorted", np.uint8, "r", shape=shape)
-        # Plain writes: a full disk raises an error here, but kills the process in a memory-mapped file.
-        with open(self._folder / "pictures.npy", "wb") as file:
+        picture = self._size * self._size * 3
+        # Plain reads and writes: a full disk raises an error here, but kills the process in a memory-mapped file, and a
+        # mapped file counts as this process's memory.
+        with open(self._folder / "unsorted", "rb", 0) as unsorted, open(self._folder / "pictures.npy", "wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-            for start in range(0, len(order), 64):
-                file.write(unsorted[order[start : start + 64]].tobytes())
+            for place in order:
+                unsorted.seek(place * picture)
+                file.write(unsorted.read(picture))
             file.flush()
             os.fsync(file.fileno())
-        del unsorted
         (self._folder / "unsorted").unlink()
         return _checksum(self._folder / "pictures.npy")
 
@@ -236,6 +295,8 @@ def _tidy(place: Path) -> None:
         with suppress(OSError):
             if folder.is_symlink():
                 continue
+            if re.fullmatch("[0-9a-f]{32}[.]lock", folder.name) and time.time() - folder.stat().st_mtime > _DAY:
+                folder.unlink()  # of a killed process
             if re.fullmatch("[.]building-[0-9a-f]{32}", folder.name):
                 stale = time.time() - folder.stat().st_mtime > _DAY
             elif re.fullmatch("[0-9a-f]{32}", folder.name):

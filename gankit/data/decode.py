@@ -46,6 +46,7 @@ _NOT_FOR_US = (  # other files among pictures, by their first bytes in lower cas
     (b"<html", "a web page, not a picture (a failed download?)"),
     (b"version https://git-lfs", "a Git LFS pointer, not the picture: fetch it with `git lfs pull`"),
     (b"8bps", "a Photoshop file: export it as PNG"),
+    (b"par1", "a Parquet file among pictures: give its own path to --data"),
     (b"%pdf", "a PDF: export it as PNG"),
     (b"%!ps", "PostScript: export it as PNG"),
     (b"\x89png", _DAMAGED),
@@ -56,26 +57,31 @@ _NOT_FOR_US = (  # other files among pictures, by their first bytes in lower cas
 )
 
 
-def read(path: str | Path, request: Request) -> tuple[np.ndarray, str]:
-    """Return a file's picture, uint8 (S, S, 3), and the hash of its bytes (hex).
+def read(source: str | Path | bytes, request: Request) -> tuple[np.ndarray, str]:
+    """Return the picture, uint8 (S, S, 3), of a file or of a file's bytes, and the hash of the bytes (hex).
 
     Raises `Unusable` with the reason if it holds no usable picture.
     """
+    if isinstance(source, bytes):
+        return _whole(io.BytesIO(source), request)
     try:
-        with ordinary(path) as file:
+        with ordinary(source) as file:
             size = os.fstat(file.fileno()).st_size
             if size > _LARGEST:
                 raise Unusable(f"too large: {size / 1e9:,.1f} GB, and gankit reads 1 GB at most")
-            source = file if size > _SMALL else io.BytesIO(file.read(_SMALL))
-            pixels = picture(source, request)
-            source.seek(0)
-            return pixels, hashlib.file_digest(source, "blake2b").hexdigest()[:32]
+            return _whole(file if size > _SMALL else io.BytesIO(file.read(_SMALL)), request)
     except Unreachable:  # the scan saw a file
         raise Unusable("not an ordinary file") from None
     except FileNotFoundError:
         raise Unusable("vanished while it was looked at") from None
     except OSError as error:
         raise Unusable(f"cannot be read: {(error.strerror or 'error').lower()}") from None
+
+
+def _whole(file: BinaryIO, request: Request) -> tuple[np.ndarray, str]:
+    pixels = picture(file, request)
+    file.seek(0)
+    return pixels, hashlib.file_digest(file, "blake2b").hexdigest()[:32]  # type: ignore[arg-type]
 
 
 def picture(file: BinaryIO, request: Request) -> np.ndarray:
@@ -173,6 +179,8 @@ def _what_it_is(file: BinaryIO) -> str:
     for sign, reason in _NOT_FOR_US:
         if start.lstrip().startswith(sign) or start.startswith(sign):
             return reason
+    if start[257:262] == b"ustar":
+        return "a tar file among pictures: give its own path to --data"
     if b"<svg" in start:
         return "an SVG drawing: export it as PNG"
     if start[4:8] == b"ftyp" and start[8:11] in (b"hei", b"hev", b"mif", b"msf"):

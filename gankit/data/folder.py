@@ -1,18 +1,23 @@
-"""A folder of pictures as a data source."""
+"""Pictures of the user's as a data source: a folder of them, or shards that hold many each."""
 
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from gankit.data import cache
+from gankit.data import cache, shards
 from gankit.data.scan import File, scan, shown
+from gankit.data.shards import Item
 from gankit.data.source import Data, DataSource, Request
 from gankit.errors import UserError, nearest
+from gankit.files import Unreachable, ordinary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,52 +25,143 @@ if TYPE_CHECKING:
 _BLANK = "blank: every pixel is the same colour (fully transparent?)"
 _KINDS = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 _ADVICE = f"put {_KINDS} pictures in it"
+_FIRST = 1000  # pictures of shards, from which gankit guesses the number of all
+_WAITING = 1 << 26  # bytes of pictures from shards that wait in memory
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where pictures lie: the files of a folder, or shards."""
+
+    argument: str
+    root: Path
+    files: list[File]
+    problems: list[dict[str, str]]  # {"file", "reason"}
+    packed: bool  # the files are shards
+    columns: str = ""  # of tables: PICTURES or PICTURES,LABELS
+
+    def items(self) -> Iterator[Item]:
+        """Everything that should be a picture, in the order of the files. Raises `UserError` as the shards' readers."""
+        before = 0
+        for file in self.files:
+            if self.packed:
+                for item in _unpacked(self.root, file, self.columns):
+                    yield item._replace(at=before + item.at)
+            else:
+                yield Item(shown(file.path), file.label, self.root / file.path, "", before + file.size)
+            before += file.size
+
+    def all_of(self, done: int, at: int) -> int:
+        """How many items there are; of shards a guess from those so far."""
+        if not self.packed:
+            return len(self.files)
+        return max(done + 1, done * sum(file.size for file in self.files) // max(1, at))
 
 
 class Folder(DataSource):
     """Any folder of pictures, flat or nested. A file's content decides its format, not its suffix.
 
-    With subfolders, a picture's label is its first-level subfolder, or "." outside of them.
+    With subfolders, a picture's label is its first-level subfolder, or "." outside of them. A folder that holds shards
+    (.parquet, .arrow, .tar) and no pictures, one shard, or a pattern of them such as train-{0000..0009}.tar is read in
+    the same way: the same pictures make the same data.
     """
 
     name: ClassVar[str] = "folder"
-    summary: ClassVar[str] = f"a folder, flat or nested, of {_KINDS} pictures"
+    summary: ClassVar[str] = f"a folder, flat or nested, of {_KINDS} pictures; Parquet, Arrow or tar files of them"
 
     def open(self, argument: str | None, request: Request) -> Data:
-        """Return the pictures below the folder `argument`: decoded once, then read from the cache.
+        """Return the pictures at the path `argument`: decoded once, then read from the cache.
 
-        Raises `UserError` if the folder is missing or unreadable, if it holds no usable picture, or if the cache is not
+        Raises `UserError` if it is missing or unreadable, if it holds no usable picture, or if the cache is not
         writable.
         """
-        folder = _existing(argument)
-        try:
-            files, problems = scan(folder, leave_out=cache.root())
-        except OSError as error:
-            reason = (error.strerror or "error").lower()
-            raise UserError(f"the data folder {argument} cannot be read: {reason}; check its permissions") from None
-        if not files:
-            first = "it holds no files" if not problems else "{file}: {reason}".format(**problems[0])
-            raise UserError(f"no pictures in {argument} ({first}); {_ADVICE}")
+        place = look(argument)
+        identity = [str(place.root), [[file.path, file.size, file.changed, file.readable] for file in place.files]]
+        if place.packed:
+            identity.append(["shards", place.columns])
         entry = cache.fetch(
             _settings(request),
-            [str(folder), [[file.path, file.size, file.changed, file.readable] for file in files]],
+            identity,
             request.image_size,
-            lambda writer: _build(str(argument), folder, files, request, writer),
+            lambda writer: _build(place, request, writer),
         )
-        return entry.as_data(str(argument), request.holdout, problems)
+        return entry.as_data(str(argument), request.holdout, place.problems)
 
 
-def _existing(argument: str | None) -> Path:
+def look(argument: str | None) -> Place:
+    """What lies at a path. Raises `UserError` if there is nothing, or nothing that could hold pictures."""
     if not argument:
         raise UserError("no data folder given; say which, for example --data ./pictures")
+    path, columns = argument, ""
+    if "#" in argument and not os.path.exists(os.path.expanduser(argument)):
+        path, _, columns = argument.rpartition("#")
+    if (found := shards.named(path)) is not None:
+        return Place(argument, *found, packed=True, columns=columns)
+    folder = _existing(path)
+    try:
+        files, problems = scan(folder, leave_out=cache.root())
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise UserError(f"the data folder {argument} cannot be read: {reason}; check its permissions") from None
+    if not files:
+        first = "it holds no files" if not problems else "{file}: {reason}".format(**problems[0])
+        raise UserError(f"no pictures in {argument} ({first}); {_ADVICE}")
+    packed = [file for file in files if shards.is_shard(file.path)]
+    if packed and not _any_picture(folder, (file for file in files if not shards.is_shard(file.path))):
+        return Place(argument, folder, packed, problems, packed=True, columns=columns)
+    if columns:
+        raise UserError(f"{argument}: #{columns} names a column of tables, and {path} is a folder of pictures")
+    return Place(argument, folder, files, problems, packed=False)
+
+
+def _existing(argument: str) -> Path:
     folder = Path(os.path.realpath(os.path.expanduser(argument)))
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise UserError(f"the data {argument} is a file, not a folder; give the folder that holds the pictures")
-    there = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+        raise UserError(
+            f"the data {argument} is a file, not a folder; give the folder that holds the pictures, or a .parquet, "
+            ".arrow or .tar file of them (unpack other archives)"
+        )
+    there = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
     near = nearest(folder.name, there)
+    name = f"{folder.parent.name}/{folder.name}"
+    if not folder.parent.exists() and folder.parent.parent == Path.cwd() and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UserError(
+            f"no data folder {argument}, and gankit fetches nothing. Is it a data set of the Hugging Face Hub? "
+            f"hf download {name} --repo-type dataset --local-dir DIR, then --data DIR"
+        )
     raise UserError(f"no data folder {argument}{near or f' (looked for {folder})'}; check the path, or try --data demo")
+
+
+def _any_picture(folder: Path, files: Iterator[File]) -> bool:
+    """Whether one of the files is a picture, by its first bytes."""
+    from gankit.data import decode
+
+    for file in files:
+        try:
+            with ordinary(folder / file.path) as content, decode.opened(content):
+                return True
+        except Exception:  # Pillow's readers raise many kinds of errors
+            continue
+    return False
+
+
+def _unpacked(root: Path, shard: File, columns: str) -> Iterator[Item]:
+    """The pictures of a shard."""
+    from gankit.data import tables, tar
+
+    name = shown(shard.path)
+    try:
+        with ordinary(root / shard.path) as file:
+            if name.lower().endswith(".tar"):
+                yield from tar.pictures(file, name)
+            else:
+                yield from tables.pictures(file, name, shard.size, columns)
+    except Unreachable:  # the scan saw a file
+        yield Item(name, ".", None, "not an ordinary file", shard.size)
+    except OSError as error:
+        yield Item(name, ".", None, f"cannot be read: {(error.strerror or 'error').lower()}", shard.size)
 
 
 def _settings(request: Request) -> dict[str, object]:
@@ -80,33 +176,37 @@ def _settings(request: Request) -> dict[str, object]:
     }
 
 
-def _build(argument: str, folder: Path, files: list[File], request: Request, writer: cache.Writer) -> cache.Notes:
+def _build(place: Place, request: Request, writer: cache.Writer) -> cache.Notes:
     from gankit.data import decode
 
     notes = cache.Notes()
     labels: list[str] = []
     first_with: dict[str, str] = {}  # content -> the first file that has it
+    done = 0
     # Threads, because Pillow decodes without the interpreter's lock.
     with ThreadPoolExecutor(_cores()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's: the code below handles or reports their causes
-        for done, (file, pixels, content_or_reason) in enumerate(_decoded(pool, folder, files, request), start=1):
-            name = shown(file.path)
+        for item, pixels, content_or_reason in _decoded(pool, place.items(), request):
+            done += 1
+            if done == (_FIRST if place.packed else 1):
+                writer.expect(
+                    place.all_of(done, item.at) // (2 if place.packed else 1)
+                )  # the guess may be twice too high
             if pixels is None:
-                notes.skipped.append({"file": name, "reason": content_or_reason})
+                notes.skipped.append({"file": item.name, "reason": content_or_reason})
             else:
-                writer.add(pixels, name, content_or_reason)
-                labels.append(file.label)
+                writer.add(pixels, item.name, content_or_reason)
+                labels.append(item.label)
                 if decode.is_blank(pixels):
-                    notes.warned.append({"file": name, "reason": _BLANK})
-                if (first := first_with.setdefault(content_or_reason, name)) != name:
-                    notes.warned.append({"file": name, "reason": f"same bytes as {first}"})
+                    notes.warned.append({"file": item.name, "reason": _BLANK})
+                if (first := first_with.setdefault(content_or_reason, item.name)) != item.name:
+                    notes.warned.append({"file": item.name, "reason": f"same bytes as {first}"})
             if request.progress is not None:
-                request.progress(done, len(files))
+                request.progress(done, place.all_of(done, item.at))
+    if request.progress is not None and place.packed:
+        request.progress(done, done)
     if not labels:
-        first, reason = notes.skipped[0]["file"], notes.skipped[0]["reason"]
-        raise UserError(
-            f"no usable pictures in {argument} (files looked at: {len(files)}; the first, {first}: {reason}); {_ADVICE}"
-        )
+        _refuse_empty(place, notes)
     if set(labels) != {"."}:
         notes.label_names = sorted(set(labels))
         numbers = {name: i for i, name in enumerate(notes.label_names)}
@@ -114,22 +214,44 @@ def _build(argument: str, folder: Path, files: list[File], request: Request, wri
     return notes
 
 
+def _refuse_empty(place: Place, notes: cache.Notes) -> None:
+    if not notes.skipped:
+        raise UserError(f"no pictures in {place.argument}: {'its shards are' if place.packed else 'it is'} empty")
+    first, reason = notes.skipped[0]["file"], notes.skipped[0]["reason"]
+    advice = "give shards that hold them" if place.packed else _ADVICE
+    raise UserError(
+        f"no usable pictures in {place.argument} (files looked at: {len(notes.skipped)}; the first, {first}: "
+        f"{reason}); {advice}"
+    )
+
+
 def _decoded(
-    pool: ThreadPoolExecutor, folder: Path, files: list[File], request: Request
-) -> Iterator[tuple[File, np.ndarray | None, str]]:
-    """Each file in order, with its picture and content hash, or with None and the reason for skipping it."""
+    pool: ThreadPoolExecutor, items: Iterator[Item], request: Request
+) -> Iterator[tuple[Item, np.ndarray | None, str]]:
+    """Each item in order, with its picture and content hash, or with None and the reason for skipping it."""
     from gankit.data import decode
     from gankit.data.colour import Unusable
 
-    def one(file: File) -> tuple[File, np.ndarray | None, str]:
+    def one(item: Item) -> tuple[Item, np.ndarray | None, str]:
+        if item.content is None:
+            return item, None, item.reason
         try:
-            return file, *decode.read(folder / file.path, request)
+            return item, *decode.read(item.content, request)
         except Unusable as reason:
-            return file, None, str(reason)
+            return item, None, str(reason)
 
-    window = 16 * _cores()  # not all at once: decoded pictures wait in memory
-    for start in range(0, len(files), window):
-        yield from pool.map(one, files[start : start + window])
+    while window := list(_some(items)):
+        yield from pool.map(one, window)
+
+
+def _some(items: Iterator[Item]) -> Iterator[Item]:
+    """The next items, not all at once: decoded pictures and those from shards wait in memory."""
+    waiting = 0
+    for item in islice(items, 16 * _cores()):
+        yield item
+        waiting += len(item.content) if isinstance(item.content, bytes) else 0
+        if waiting > _WAITING:
+            return
 
 
 def _cores() -> int:

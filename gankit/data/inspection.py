@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 import shlex
 import statistics
 import warnings
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from torch import Tensor
 from gankit.catalogue import Catalogue
 from gankit.data import decode
 from gankit.data.batches import to_float
+from gankit.data.folder import look
 from gankit.data.open import open_source
-from gankit.data.scan import scan
+from gankit.data.shards import Item
 from gankit.data.source import Request
 from gankit.errors import UserError
 from gankit.files import ordinary
@@ -108,14 +109,13 @@ def _files(data: str, catalogue: Catalogue) -> tuple[dict[str, int], tuple[int, 
     """Formats, shorter sides and the share of long pictures, by the files' headers; nothing for a data source."""
     if catalogue.source_of(data):
         return {}, None, 0.0
-    folder = Path(os.path.realpath(os.path.expanduser(data)))
     formats: Counter[str] = Counter()
     sides, long = [], 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for file in scan(folder)[0]:
+        for item in look(data).items():
             try:
-                with ordinary(folder / file.path) as content, decode.opened(content) as picture:
+                with _content(item) as content, decode.opened(content) as picture:
                     formats[picture.format or "?"] += 1
                     sides.append(min(picture.size))
                     long += max(picture.size) > LONG * min(picture.size)
@@ -124,6 +124,10 @@ def _files(data: str, catalogue: Catalogue) -> tuple[dict[str, int], tuple[int, 
     if not sides:
         return {}, None, 0.0
     return dict(formats.most_common()), (min(sides), int(statistics.median(sides)), max(sides)), long / len(sides)
+
+
+def _content(item: Item) -> BinaryIO:
+    return ordinary(item.content) if isinstance(item.content, Path) else io.BytesIO(item.content or b"")
 
 
 def _nearest(rows: Tensor) -> tuple[Tensor, Tensor]:

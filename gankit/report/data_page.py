@@ -39,7 +39,7 @@ def write(found: Inspection, path: Path) -> Path:
         "alike": found.alike,
         "looked": found.looked,
         "tables": [
-            ("Subfolders", [(name, f"{count:,}") for name, count in found.labels.items()]),
+            ("Labels", [(name, f"{count:,}") for name, count in found.labels.items()]),
             ("Skipped files", [(one["file"], one["reason"]) for one in found.skipped]),
             ("Remarks", [(one["file"], one["reason"]) for one in found.warned]),
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -992,18 +993,58 @@ def test_leavings_and_long_unused_entries_make_room(folder: Path, own_cache: Pat
     assert (own_cache / "pictures" / "mine").exists()
 
 
-def test_two_at_once_both_succeed(folder: Path, own_cache: Path) -> None:
-    """The second starts and ends while the first is still decoding."""
+def test_of_two_at_once_one_decodes_and_both_succeed(
+    folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second starts while the first is decoding, and waits for it."""
     fill(folder, 3)
+    decoded: list[Path] = []
+    read = decode.read
+    monkeypatch.setattr(decode, "read", lambda source, request: (decoded.append(source), read(source, request))[1])
+    others: list[threading.Thread] = []
+    within: list[Data] = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not others:
+            others.append(threading.Thread(target=lambda: within.append(load(folder))))
+            others[0].start()
+            time.sleep(0.3)
+
+    outer = load(folder, progress=meanwhile)
+    others[0].join()
+    assert (everything(outer) == everything(within[0])).all()
+    assert len(decoded) == 3
+    entry_of(own_cache)
+
+
+def test_nobody_waits_for_a_process_that_has_stopped(
+    folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second starts and ends while the first, which decodes, does nothing any more."""
+    fill(folder, 3)
+    monkeypatch.setattr(cache, "_PATIENCE", 0.2)
     within: list[Data] = []
 
     def meanwhile(done: int, total: int) -> None:
         if done == 2:
+            time.sleep(0.3)
             within.append(load(folder))
 
     outer = load(folder, progress=meanwhile)
     assert (everything(outer) == everything(within[0])).all()
     entry_of(own_cache)
+
+
+def test_pictures_that_do_not_fit_on_the_disk_are_refused_before_they_are_decoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder, 3)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 4000))
+    told: list[int] = []
+    with pytest.raises(UserError, match=r"3 pictures or more of 16×16 pixels take 0\.0 GB in the cache") as refused:
+        load(folder, progress=lambda done, total: told.append(done))
+    assert "GANKIT_CACHE" in str(refused.value)
+    assert told == []
 
 
 def test_a_cache_that_cannot_be_written_is_a_users_error(

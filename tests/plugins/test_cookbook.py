@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 import zipfile
-from typing import Any
 
 import pytest
 from conftest import ROOT, SMALL, refused
@@ -109,7 +108,7 @@ def pictures(n: int) -> list[bytes]:
 def test_every_recipe_is_tried():
     assert set(RECIPES) == {
         *("white_border.py", "hinge_critic.py", "pi_balance.py", "colour_drift.py", "board.py"),
-        *("archive.py", "parquet.py", "best.py"),
+        *("archive.py", "best.py"),
     }
 
 
@@ -168,21 +167,6 @@ def test_an_archive_on_the_web_is_fetched_once_with_its_folders_as_labels(cook, 
     assert again.code == 0
     missing = gankit("run", "began", "--plugin", "archive.py", "--data", "archive:file:///nowhere.zip", *QUICK)
     refused(missing, "--data archive:file:///nowhere.zip cannot be had")
-
-
-@pytest.mark.parametrize("struct", [False, True])
-def test_a_parquet_table_gives_its_pictures_and_labels(cook, tmp_path, struct):
-    import pyarrow
-    import pyarrow.parquet
-
-    images: list[Any] = pictures(12)
-    if struct:  # as datasets of pictures on the web have them
-        images = [{"bytes": picture, "path": f"{i}.png"} for i, picture in enumerate(images)]
-    table = pyarrow.table({"image": images, "label": [i % 3 for i in range(12)]})
-    pyarrow.parquet.write_table(table, tmp_path / "pictures.parquet")
-    run = cook("parquet.py", "--holdout", 0)
-    assert run.data["train"] == 12
-    assert run.data["labels"] == ["0", "1", "2"]
 
 
 def test_the_command_is_there_once_it_is_installed(gankit, run, tmp_path, monkeypatch):

@@ -1,0 +1,139 @@
+"""How do time and memory grow with the pictures: read into the cache, start again, first batches?
+
+    python benchmarks/large_data.py PLACE [--counts 100000,1000000] [--forms tar,parquet,folder] [--size 32] [--keep]
+
+Draws so many pictures (rectangles on white, PNG, all different) below PLACE: tar shards of 10,000, a Parquet file for
+each 100,000, or a folder with a subfolder for each 1,000. Every measurement is a process of its own: wall time, time of
+all processors, the most memory. The cache is below PLACE too, and removed after each.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+
+SHARD, TABLE, SUBFOLDER = 10_000, 100_000, 1_000
+DRAWN = 50_000
+
+
+def drawn(count: int, side: int) -> Iterator[bytes]:
+    """PNG files: six rectangles of random places and colours; after 50,000 the same with other bytes at the end."""
+    numbers, kept = np.random.default_rng(0), []
+    for start in range(0, min(count, DRAWN), 1000):
+        edges = np.sort(numbers.integers(0, side + 1, (1000, 6, 2, 2)), axis=-1)
+        colours = numbers.integers(0, 256, (1000, 6, 3), np.uint8)
+        for n in range(min(1000, count - start)):
+            page = np.full((side, side, 3), 255, np.uint8)
+            for (across, down), colour in zip(edges[n], colours[n], strict=True):
+                page[down[0] : down[1] + 1, across[0] : across[1] + 1] = colour
+            buffer = io.BytesIO()
+            Image.fromarray(page).save(buffer, "PNG", compress_level=1)
+            kept.append(buffer.getvalue())
+            yield kept[-1]
+    for n in range(DRAWN, count):
+        yield kept[n % DRAWN] + n.to_bytes(4, "big")
+
+
+def draw(folder: Path, form: str, count: int, side: int) -> None:
+    folder.mkdir(parents=True)
+    pictures = drawn(count, side)
+    if form == "tar":
+        for shard in range(0, count, SHARD):
+            with tarfile.open(folder / f"train-{shard // SHARD:04d}.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+                for n in range(shard, min(shard + SHARD, count)):
+                    content = next(pictures)
+                    member = tarfile.TarInfo(f"{n:08d}.png")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    elif form == "parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        for table in range(0, count, TABLE):
+            rows = [{"bytes": next(pictures), "path": None} for _ in range(min(TABLE, count - table))]
+            made = pyarrow.table({"image": rows})
+            pyarrow.parquet.write_table(made, folder / f"train-{table // TABLE:05d}.parquet", row_group_size=1000)
+    else:
+        for n, content in enumerate(pictures):
+            if n % SUBFOLDER == 0:
+                (folder / f"{n // SUBFOLDER:05d}").mkdir()
+            (folder / f"{n // SUBFOLDER:05d}/{n:08d}.png").write_bytes(content)
+
+
+def measure(folder: Path, side: int) -> None:
+    """In a process of its own: open the data, draw 20 batches of 64, print figures."""
+    from gankit.data import Folder, Request
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun, used = time.perf_counter(), time.process_time()
+    data = Folder().open(str(folder), Request(side))
+    opened, spent = time.perf_counter() - begun, time.process_time() - used
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    import torch  # 0.7 GB, which would hide what pictures take
+
+    from gankit.data.batches import Batches
+
+    batches = Batches(data, 64, 0, torch.device("cpu"), False, 1)
+    begun = time.perf_counter()
+    batches(1, 0)
+    first = time.perf_counter() - begun
+    begun = time.perf_counter()
+    for step in range(2, 22):
+        batches(step, 0)
+    later = (time.perf_counter() - begun) / 20
+    print(json.dumps([len(data.train), opened, spent, before / 1e6, peak / 1e6, first, later]))
+
+
+@click.command()
+@click.argument("place", type=click.Path(path_type=Path))
+@click.option("--counts", default="100000,1000000", show_default=True)
+@click.option("--forms", default="tar", show_default=True)
+@click.option("--size", default=32, show_default=True)
+@click.option("--keep", is_flag=True, help="Keep the drawn pictures.")
+@click.option("--child", hidden=True, is_flag=True)
+def main(place: Path, counts: str, forms: str, size: int, keep: bool, child: bool) -> None:
+    if child:
+        return measure(place, size)
+    cache = place / "cache"
+    print(
+        "| form | pictures | what | seconds | of processors | memory | cache |\n|---|---|---|---|---|---|---|",
+        flush=True,
+    )
+    for form in forms.split(","):
+        for count in map(int, counts.split(",")):
+            folder = place / f"{form}-{count}-{size}"
+            if not folder.exists():
+                draw(folder, form, count, size)
+            for what in ("read into the cache", "start again"):
+                command = [sys.executable, __file__, str(folder), "--child", "--size", str(size)]
+                done = subprocess.run(
+                    command, env={**os.environ, "GANKIT_CACHE": str(cache)}, capture_output=True, text=True, check=True
+                )
+                train, opened, spent, before, peak, first, later = json.loads(done.stdout.splitlines()[-1])
+                held = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+                print(
+                    f"| {form} | {count:,} | {what} | {opened:.1f} | {spent:.1f} | {peak:.2f} GB, {before:.2f} of them "
+                    f"libraries | {held / 1e9:.2f} GB |",
+                    flush=True,
+                )
+            print(f"first batch {first * 1e3:.0f} ms, later ones {later * 1e3:.1f} ms, of {train:,}", flush=True)
+            shutil.rmtree(cache)
+            if not keep:
+                shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

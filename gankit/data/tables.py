@@ -1,0 +1,195 @@
+"""Pictures in a column of a Parquet file or of an Arrow file, as 🤗 datasets writes them. It needs pyarrow.
+
+Such a column has the bytes of picture files, bare or in the field `bytes` of a struct. A path in it is not followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from gankit.data.shards import LARGEST, Item
+from gankit.errors import UserError, nearest
+from gankit.files import parse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_AT_ONCE, _ROWS = 1 << 25, 256  # bytes and rows of a table that are read at once, as far as its footer tells
+_NOTES = 1 << 24  # bytes of what 🤗 datasets says of its columns
+_LABEL = 255  # characters
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a table has its pictures and labels."""
+
+    picture: str
+    bare: bool  # bytes, and not a struct
+    label: str  # "" without one
+    names: list[str]  # of the classes, by their numbers; empty where the column has the names
+
+
+def pictures(file: BinaryIO, shard: str, size: int, columns: str = "") -> Iterator[Item]:
+    """The picture of each row of an open file of `size` bytes; damage as an item without content.
+
+    `columns`: PICTURES or PICTURES,LABELS; by default the only one with pictures, and the one with classes. Raises
+    `UserError` without pyarrow, and where it is not clear which columns are meant.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401 - it is much of pyarrow
+    except ImportError as error:
+        raise UserError(f"{shard} needs pyarrow ({error}): pip install 'gankit[parquet]'") from None
+    read = _parquet if shard.lower().endswith(".parquet") else _arrow
+    done = 0
+    try:
+        for batch, found, at in read(file, shard, size, columns):
+            if isinstance(batch, int):
+                rows = f"{shard} rows {done:,} to {done + batch - 1:,}"
+                yield Item(rows, ".", None, "damaged: these rows are left out", at)
+                done += batch
+                continue
+            for content, kind in zip(*_cells(batch, found), strict=True):
+                yield _packed(f"{shard} row {done}", content, _named(kind, found), at)
+                done += 1
+    except UserError:
+        raise
+    except _Unsuited as reason:
+        yield Item(shard, ".", None, str(reason), size)
+    except Exception:  # pyarrow raises many kinds of errors for damaged files
+        after = f" after {done:,} rows: the rest is left out" if done else ""
+        yield Item(shard, ".", None, f"damaged or cut short{after}", size)
+
+
+class _Unsuited(Exception):
+    """A table without pictures; the message is the reason."""
+
+
+def _packed(name: str, content: bytes | None, label: str, at: int) -> Item:
+    if content is None:
+        return Item(name, label, None, "it has no bytes (only the path of a file?)", at)
+    if len(content) > LARGEST:
+        large = f"too large: {len(content) >> 20:,} MB, and gankit reads {LARGEST >> 20} MB at most"
+        return Item(name, label, None, large, at)
+    return Item(name, label, content, "", at)
+
+
+def _parquet(file: BinaryIO, shard: str, size: int, named: str) -> Iterator[tuple[pa.RecordBatch | int, Columns, int]]:
+    """Batches of rows, or the number of rows of a damaged group; the columns; the bytes of the file up to there."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.ParquetFile(file, memory_map=False, pre_buffer=False)
+    columns = _columns(table.schema_arrow, named, shard)
+    wanted = [columns.picture if columns.bare else f"{columns.picture}.bytes", *([columns.label] * bool(columns.label))]
+    done = 0
+    for number in range(table.num_row_groups):
+        group = table.metadata.row_group(number)
+        left = group.num_rows
+        rows = max(1, min(_ROWS, _AT_ONCE * left // max(1, group.total_byte_size)))
+        try:
+            for batch in table.iter_batches(rows, [number], wanted, use_threads=False):
+                batch.validate(full=True)  # pyarrow would follow any offset
+                left, done = left - len(batch), done + len(batch)
+                yield batch, columns, size * done // max(1, table.metadata.num_rows)
+        except Exception:  # of this group alone
+            done += left
+            if left:
+                yield left, columns, size * done // max(1, table.metadata.num_rows)
+
+
+def _arrow(file: BinaryIO, shard: str, size: int, named: str) -> Iterator[tuple[pa.RecordBatch | int, Columns, int]]:
+    """The batches of an Arrow stream, which is what 🤗 datasets writes, or of an Arrow file; see `_parquet`."""
+    import pyarrow as pa
+
+    random = file.read(6) == b"ARROW1"
+    file.seek(0)
+    with pa.ipc.open_file(file) if random else pa.ipc.open_stream(file) as reader:
+        columns = _columns(reader.schema, named, shard)
+        for batch in map(reader.get_batch, range(reader.num_record_batches)) if random else reader:
+            batch.validate(full=True)
+            yield batch, columns, min(size, file.tell())
+    if not random:  # a stream that was cut between two batches has no other sign of it
+        file.seek(max(0, size - 8))
+        if file.read() != b"\xff\xff\xff\xff\0\0\0\0":
+            raise ValueError("no end")
+
+
+def _cells(batch: pa.RecordBatch, columns: Columns) -> tuple[Iterator[bytes | None], list[Any]]:
+    """The bytes and the label of each row."""
+    cells: Any = batch.column(columns.picture)
+    if not columns.bare:
+        cells = cells.flatten()[cells.type.get_field_index("bytes")]
+    labels = batch.column(columns.label).to_pylist() if columns.label else [None] * len(batch)
+    return (cell.as_py() for cell in cells), labels
+
+
+def _named(value: Any, columns: Columns) -> str:
+    """The label of a row: the name of its class, or the value in words."""
+    if columns.names and isinstance(value, int):
+        return columns.names[value] if 0 <= value < len(columns.names) else "."
+    return "." if value is None else str(value)[:_LABEL]
+
+
+def _columns(schema: pa.Schema, named: str, shard: str) -> Columns:
+    """The columns to read, by their names, by what 🤗 datasets says of them, and by their types."""
+    import pyarrow as pa
+
+    picture, _, label = named.partition(",")
+
+    def holds(kind: pa.DataType) -> bool:
+        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+    def has_pictures(kind: pa.DataType) -> bool:
+        return holds(kind) or (
+            pa.types.is_struct(kind)
+            and kind.get_field_index("bytes") >= 0
+            and holds(kind.field(kind.get_field_index("bytes")).type)
+        )
+
+    features = _features(schema)
+    possible = [field.name for field in schema if has_pictures(field.type)]
+    images = [name for name in possible if features.get(name, {}).get("_type") == "Image"] or possible
+    if picture:
+        images = [name for name in possible if name == picture]
+    if not images:
+        there = ", ".join(schema.names)[:200]
+        raise _Unsuited(f"no column {picture or 'of pictures'}{nearest(picture, possible)}; it has {there}")
+    if len(images) > 1 and "image" not in images:
+        raise UserError(
+            f"{shard} has pictures in the columns {', '.join(images)}: name one behind the path, as in "
+            f"--data PATH#{images[0]}"
+        )
+    chosen = images[0] if len(images) == 1 else "image"
+    kind, names = _label_column(schema, features, label, shard)
+    return Columns(chosen, not pa.types.is_struct(schema.field(chosen).type), kind, names)
+
+
+def _label_column(schema: pa.Schema, features: dict[str, Any], label: str, shard: str) -> tuple[str, list[str]]:
+    """The column of the labels, or "", and the names of its classes."""
+    import pyarrow as pa
+
+    def tells(kind: pa.DataType) -> bool:
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+    usable = [field.name for field in schema if tells(field.type)]
+    classes = [name for name in usable if features.get(name, {}).get("_type") == "ClassLabel"]
+    if label and label not in usable:
+        raise UserError(
+            f"{shard} has no column {label} of numbers or words{nearest(label, usable)}; it has "
+            f"{', '.join(usable) or 'none'}"
+        )
+    found = label or (classes[0] if len(classes) == 1 else "label" if "label" in usable else "")
+    names = features.get(found, {}).get("names")
+    return found, [str(name)[:_LABEL] for name in names] if isinstance(names, list) else []
+
+
+def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """What 🤗 datasets says of the columns, by their names; empty if it says nothing."""
+    said = (schema.metadata or {}).get(b"huggingface", b"")
+    try:
+        features = parse(said)["info"]["features"] if len(said) <= _NOTES else {}
+        return {str(name): one for name, one in features.items() if isinstance(one, dict)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}

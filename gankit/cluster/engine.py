@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import secrets
 import signal
 import time
@@ -30,6 +31,7 @@ from gankit.training.watcher import Watcher
 ASKED = 1.0  # seconds between two questions to an actor
 RESTS = 20  # the pause is at least this many times the time that the last answer took to write
 ANSWER = 60.0  # seconds for a machine to say its versions
+TOKEN = re.compile(r"[.]ray-[0-9a-f]{16}")  # an empty file, by which a machine knows the driver's folder
 LOOK = 3600.0  # seconds for a machine to look at the pictures; the first time it decodes them
 
 
@@ -62,52 +64,52 @@ class Cluster(Here):
         self.folder: Path | None = None
 
     def agree(self, configs: Sequence[RunConfig], digest: str, jobs: int | None) -> int:
-        nodes = [node for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-        wants_gpus = configs[0].requested.get("device") != "cpu"
-        with_gpus = [node for node in nodes if node["Resources"].get("GPU", 0) >= 1] if wants_gpus else []
-        nodes = with_gpus or nodes
-        if not nodes:
-            raise UserError(
-                "--ray: no machine of the cluster has a free choice of processors (`ray status` shows them)"
-            )
-        gpus = sum(int(node["Resources"]["GPU"]) for node in with_gpus)
-        jobs = jobs or gpus or len(nodes)
-        # Equal shares of a machine. Ray counts hundredths.
-        share = min(node["Resources"]["CPU"] for node in nodes) / math.ceil(jobs / len(nodes))
-        self.resources = {"num_cpus": math.floor(share) if share >= 1 else math.floor(share * 100) / 100}
-        self.resources["num_gpus"] = math.floor(100 / math.ceil(jobs / gpus)) / 100 if gpus else 0
-        self.machines = {node["NodeID"]: node["NodeManagerHostname"] for node in nodes}
+        jobs = self._divide(jobs, gpus=configs[0].requested.get("device") != "cpu")
         self.terms |= {"configs": [config.model_dump(mode="json") for config in configs], "digest": digest}
-        if not self.alone:
-            mine = _versions()
-            for name, theirs in self._ask(_versions_there(), ANSWER):
-                other = [
-                    f"{one} {theirs[one] or 'not installed'} (here {mine[one]})"
-                    for one in mine
-                    if theirs[one] != mine[one]
-                ]
-                if other:
-                    raise UserError(f"--ray: machine {name} has {', '.join(other)}: install the same versions on all")
-            for name, against in self._ask(objection, LOOK, self.terms):
-                if against:
-                    raise UserError(f"--ray: machine {name} cannot train the same: {against}")
+        if self.alone:
+            return jobs
+        mine = _versions()
+        for name, theirs in self._ask(_versions_there(), ANSWER):
+            other = [f"{one} {theirs[one] or 'missing'} (here {mine[one]})" for one in mine if theirs[one] != mine[one]]
+            if other:
+                raise UserError(f"--ray: machine {name} has {', '.join(other)}: install the same versions on all")
+        for name, against in self._ask(objection, LOOK, self.terms):
+            if against:
+                raise UserError(f"--ray: machine {name} cannot train the same: {against}")
+        return jobs
+
+    def _divide(self, jobs: int | None, gpus: bool) -> int:
+        """Choose the machines, those with GPUs if any has one, and a run's share of them. Gives the number of runs."""
+        nodes = [node for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        with_gpus = [node for node in nodes if gpus and node["Resources"].get("GPU", 0) >= 1]
+        nodes, count = with_gpus or nodes, sum(int(node["Resources"]["GPU"]) for node in with_gpus)
+        if not nodes:
+            raise UserError("--ray: no machine of the cluster has a processor for a run (`ray status` shows them)")
+        jobs = jobs or count or len(nodes)
+        cores = min(node["Resources"]["CPU"] for node in nodes) / math.ceil(jobs / len(nodes))
+        self.resources["num_cpus"] = math.floor(cores) if cores >= 1 else math.floor(cores * 100) / 100
+        self.resources["num_gpus"] = math.floor(100 / math.ceil(jobs / count)) / 100 if count else 0
+        self.machines = {node["NodeID"]: node["NodeManagerHostname"] for node in nodes}
         return jobs
 
     def begin(self, folder: Path, watcher: Watcher) -> None:
         self.folder = Path(os.path.abspath(folder))
         self.terms["folder"] = str(self.folder)
+        for old in self.folder.glob(".ray-*"):  # of a start that was killed; this one holds the folder's lock
+            if TOKEN.fullmatch(old.name) and old.lstat().st_size == 0 and not old.is_dir():
+                old.unlink()
         os.close(opened(self.folder, self.terms["token"], os.O_WRONLY | os.O_CREAT | os.O_EXCL))
         answers = [(self.machines[one], True) for one in self.machines]
         if not self.alone:
             answers = list(self._ask(sees, ANSWER, self.terms["folder"], self.terms["token"]))
         apart = sum(not shared for _, shared in answers)
-        many = f"{len(answers)} machine{'s' * (len(answers) > 1)}"
         how = (
-            "all write into it"
-            if not apart
-            else f"{apart} of them do{'es' * (apart == 1)} not see it, and its run folders are brought back"
+            f"{apart} of them cannot write into it, and their run folders are brought back"
+            if apart
+            else "all write there"
         )
-        watcher.notice(f"Ray has {many} for the runs of {self.folder}: {how}")
+        many = f"{len(answers)} machine{'s' * (len(answers) > 1)}"
+        watcher.notice(f"Ray has {many} for the runs of {self.folder}; {how}")
 
     def start(self, folder: Path, path: Path, arguments: Sequence[str], jobs: int) -> Process:
         return Remote(self, path, arguments)

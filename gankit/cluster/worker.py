@@ -14,20 +14,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gankit.catalogue import Catalogue
 from gankit.cluster.transfer import Files, Stamp, changed, received
-from gankit.config.amend import changes
-from gankit.config.request import RunRequest
-from gankit.config.resolve import resolve
 from gankit.errors import TrainingError, UserError
-from gankit.files import below
-from gankit.runs.processes import launch
-from gankit.training.start import open_data
-from gankit.training.watcher import Watcher
+from gankit.files import below, fcntl
+from gankit.runs.launch import launch
 
+SCRATCH, HELD = "gankit-run-", "held"  # a folder for a run that is brought back, and the file with its lock
 OWN = ("device", "requested", "history", "gankit", "plugins")  # settings that may be another machine's own
 
 
@@ -36,6 +32,13 @@ def objection(terms: Mapping[str, Any]) -> str:
 
     `terms`: the "plugins", the "configs" of the runs as the driver settles them, and the "digest" of the pictures.
     """
+    from gankit.catalogue import Catalogue  # these import torch, which an actor does not need
+    from gankit.config.amend import changes
+    from gankit.config.request import RunRequest
+    from gankit.config.resolve import resolve
+    from gankit.training.start import open_data
+    from gankit.training.watcher import Watcher
+
     try:
         catalogue = Catalogue(terms["plugins"])
         for stored in terms["configs"]:
@@ -64,6 +67,7 @@ class Trainer:
     def __init__(self, name: str) -> None:
         """`name`: of the run folder, below the folder of the sweep."""
         self.name, self.path, self.scratch = name, Path(), ""
+        self.held: Any = None  # keeps the lock on the scratch folder
         self.process: Any = None
 
     def begin(self, terms: Mapping[str, Any], known: Sequence[str] | None) -> tuple[str, bool]:
@@ -76,7 +80,7 @@ class Trainer:
         against = objection(terms) if new else ""
         shared = sees(terms["folder"], terms["token"])
         if not against and not shared:
-            self.scratch = tempfile.mkdtemp(prefix="gankit-run-")
+            self.scratch, self.held = _own_folder()
         self.path = Path(self.scratch or terms["folder"]) / self.name
         return against, shared
 
@@ -87,7 +91,7 @@ class Trainer:
         typed = [str(self.path) if word == place else word for word in arguments]
         if hasattr(signal, "pthread_sigmask"):  # Ray blocks Ctrl-C in its workers, and a child inherits that
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-        program = ["-c", "from gankit.cluster.worker import train; train()", str(os.getpid()), self.scratch]
+        program = ["-c", "from gankit.cluster.worker import train; train()", str(os.getpid())]
         self.process = launch(folder, self.path, [*program, *typed], cwd if os.path.isdir(cwd) else None)
 
     def state(self, number: int, known: Mapping[str, Stamp]) -> tuple[int | None, Files, list[str]]:
@@ -103,19 +107,33 @@ class Trainer:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
+def _own_folder() -> tuple[str, Any]:
+    """A new folder, and a lock on it that ends with this process. Those of killed ones are removed."""
+    if fcntl:
+        for old in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*/{HELD}"):
+            with suppress(OSError), open(old, "rb") as file:
+                told = os.fstat(file.fileno())
+                if told.st_uid == os.getuid() and time.time() - told.st_mtime > 60:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(old.parent, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=SCRATCH)
+    held = open(os.path.join(folder, HELD), "wb")  # noqa: SIM115 - as long as the actor lives
+    if fcntl:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return folder, held
+
+
 def train() -> None:
     """`gankit` as the child of a `Trainer`, whose end is its own: nobody would hear of it any more."""
-    parent, scratch, *arguments = sys.argv[1:]
-    threading.Thread(target=_end_with, args=(int(parent), scratch), daemon=True).start()
+    parent, *arguments = sys.argv[1:]
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     sys.argv = ["gankit", *arguments]
     from gankit.cli import main
 
     main()
 
 
-def _end_with(parent: int, scratch: str) -> None:
+def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
-    if scratch:
-        shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)

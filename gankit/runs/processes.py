@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import DEVNULL, STDOUT, Popen
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
@@ -24,6 +22,7 @@ from gankit.config.schema import RunConfig
 from gankit.errors import UserError
 from gankit.files import below, fcntl, opened, read, relative
 from gankit.runs.folder import RunFolder, write_json
+from gankit.runs.launch import launch, log_of
 from gankit.runs.lock import locked
 from gankit.training.interrupts import Interrupts
 from gankit.training.watcher import Watcher
@@ -63,33 +62,6 @@ class Here:
         """Start `gankit` with arguments that train the run at `path`, one of `jobs` runs side by side."""
         threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None  # too many slow each other down
         return launch(folder, path, ["-m", "gankit", *arguments], threads=threads)
-
-
-def launch(
-    folder: Path, path: Path, program: Sequence[str], cwd: str | None = None, threads: int | None = None
-) -> Popen[bytes]:
-    """Start Python with a program that trains the run at `path`, below `folder`, with its output in `path`.log.
-
-    The output goes to a file: the process must outlive the reader of this one's output.
-    """
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    if threads:
-        environment.setdefault("OMP_NUM_THREADS", str(threads))
-    if path.parent != folder:
-        below(folder, path.parent.name, make=True)
-    with os.fdopen(opened(path.parent, _log(path).name, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
-        if fcntl:  # the child inherits the open file, so that the lock lasts until the child ends
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Its own session: this process passes Ctrl-C on, once. -P: no module of the current folder is imported.
-        return Popen(
-            [sys.executable, "-P", *program],
-            stdin=DEVNULL,
-            stdout=log,
-            stderr=STDOUT,
-            cwd=cwd,
-            env=environment,
-            start_new_session=True,
-        )
 
 
 class Work(ABC):
@@ -253,7 +225,7 @@ class Work(ABC):
         """The last line that a run printed."""
         path = self.path(row)
         try:
-            lines = read(path.parent, _log(path).name).decode(errors="replace").splitlines()
+            lines = read(path.parent, log_of(path).name).decode(errors="replace").splitlines()
         except (OSError, UserError):
             lines = []
         return lines[-1].removeprefix("gankit: ") if lines else "it printed nothing"
@@ -324,16 +296,11 @@ def _trained(run: RunFolder) -> float:
     return max((line["seconds"] for line in run.each_line() if line["step"] <= step), default=0.0)
 
 
-def _log(path: Path) -> Path:
-    """The output of a run's process, and the lock that it holds."""
-    return Path(f"{path}.log")
-
-
 def _under_way(path: Path) -> bool:
     """Whether a process trains that run or is about to."""
-    if fcntl and _log(path).exists():  # on Windows a process is seen once it has a run folder
+    if fcntl and log_of(path).exists():  # on Windows a process is seen once it has a run folder
         # A network file system locks only files that are open for writing.
-        with os.fdopen(opened(path.parent, _log(path).name, os.O_WRONLY | os.O_APPEND), "ab") as log:
+        with os.fdopen(opened(path.parent, log_of(path).name, os.O_WRONLY | os.O_APPEND), "ab") as log:
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from conftest import DATA, SMALL, SWEPT, Gankit, process, read, refused, with_few
 
-from gankit.cluster import connection, worker
+from gankit.cluster import connection, engine, worker
 from gankit.cluster.transfer import changed, received
 from gankit.config.request import RunRequest
 from gankit.config.resolve import resolve
@@ -141,6 +141,34 @@ def test_a_machine_says_why_it_cannot_train_the_same(pictures: Path) -> None:
     assert "gone.py" in worker.objection(asked | {"plugins": ["/nowhere/gone.py"]})
 
 
+@pytest.mark.parametrize(
+    ("machines", "jobs", "gpus", "expected"),
+    [
+        ([(8, 0), (4, 0)], None, True, (2, 4, 0)),  # CPUs alone: one run each, as many cores as the smallest has
+        ([(8, 0), (8, 0)], 4, True, (4, 4, 0)),
+        ([(2, 0)], 3, True, (3, 0.66, 0)),  # more runs than cores share them
+        ([(16, 0), (32, 4), (32, 2)], None, True, (6, 10, 1)),  # one for each GPU, and none without
+        ([(32, 4)], 8, True, (8, 4, 0.5)),  # two share one
+        ([(32, 4)], 5, True, (5, 6, 0.5)),
+        ([(16, 0), (32, 4)], None, False, (2, 16, 0)),  # --device cpu
+        ([(0, 0), (4, 0)], None, True, (1, 4, 0)),  # a head that takes no work
+    ],
+)
+def test_runs_share_the_machines_equally(
+    machines: list[tuple[int, int]], jobs: int | None, gpus: bool, expected: tuple[float, ...]
+) -> None:
+    class Fake:
+        def nodes(self) -> list[dict[str, Any]]:
+            return [
+                {"Alive": True, "NodeID": str(n), "NodeManagerHostname": "m", "Resources": {"CPU": cpu, "GPU": gpu}}
+                for n, (cpu, gpu) in enumerate(machines)
+            ]
+
+    cluster = engine.Cluster(Fake(), True, [])
+    found = cluster._divide(jobs, gpus)
+    assert (found, cluster.resources["num_cpus"], cluster.resources["num_gpus"]) == expected
+
+
 # Files that are brought back.
 
 
@@ -222,6 +250,9 @@ while sum(node["Alive"] for node in ray.nodes()) < 2:
 APART = ("unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
 
 
+Start = Callable[..., subprocess.Popen[str]]
+
+
 @dataclass
 class Cluster:
     """Two machines, as processes on the loopback; the second sees nothing of the folder `hidden`."""
@@ -284,6 +315,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             shutil.rmtree(place, ignore_errors=True)
 
 
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start `gankit` as a process that does not outlive the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_one(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+        started.append(process(*arguments, cwd=tmp_path, **options))
+        return started[-1]
+
+    yield start_one
+    for one in started:
+        one.kill()
+        one.wait()
+
+
 def told(folder: Path) -> list[Any]:
     """The trials without what depends on the clock or on rounding in another order."""
     return [
@@ -299,7 +345,7 @@ def quick(folder: Path) -> tuple[str, str]:
 
 def workers(word: str) -> dict[int, int]:
     """The processes of runs on workers, each with its parent, the actor. `word`: of their command."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=2) for line in listed.splitlines() if "gankit.cluster.worker" in line and word in line]
     return {int(pid): int(parent) for pid, parent, _ in rows}
 
@@ -312,7 +358,13 @@ def saved(run: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("search", ["grid", "random", "optuna"])
 def test_twelve_trials_on_two_machines_are_those_of_this_machine(
-    search: str, cluster: Cluster, gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+    search: str,
+    cluster: Cluster,
+    start: Start,
+    gankit: Gankit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    undrawn: None,
 ) -> None:
     if search == "optuna":
         pytest.importorskip("optuna", reason="no optuna: pip install 'gankit[sweep]'")
@@ -322,11 +374,11 @@ def test_twelve_trials_on_two_machines_are_those_of_this_machine(
         vary = ("--vary", "gamma=uniform:0.3,0.7", "--trials", "12")
     asked = ("sweep", *SWEPT, *vary, "--search", search)
     folder = cluster.hidden / search
-    working = process(*asked, *quick(tmp_path), "--ray", cluster.address, "--out", folder, cwd=tmp_path)
+    working = start(*asked, *quick(tmp_path), "--ray", cluster.address, "--out", folder)
     said, errors = working.communicate()
     assert (working.returncode, errors) == (0, "")
     assert "2 machines" in said
-    assert "1 of them does not see it, and its run folders are brought back" in said
+    assert "1 of them cannot write into it, and their run folders are brought back" in said
     found = read(folder / "sweep.json")["trials"]
     assert [trial["state"] for trial in found] == ["complete"] * 12
     commands = [read(folder / trial["runs"][0]["folder"] / "environment.json")["command"] for trial in found]
@@ -346,13 +398,13 @@ def test_twelve_trials_on_two_machines_are_those_of_this_machine(
 
 @pytest.mark.slow
 def test_a_killed_worker_and_a_killed_driver_cost_no_trial(
-    cluster: Cluster, gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+    cluster: Cluster, start: Start, gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
 ) -> None:
     asked = ("sweep", *SWEPT, *TWO, "--steps", 150, "--checkpoint-every", 2, "--sample-every", 150)
     folder = cluster.hidden / "killed"
     on_cluster = (*asked, *quick(tmp_path), "--ray", cluster.address, "--out", folder)
     runs = [folder / "runs" / f"trial-00{number}-seed-0" for number in (1, 2)]
-    broken = process(*on_cluster, cwd=tmp_path)
+    broken = start(*on_cluster)
     until(lambda: all(saved(run) >= 4 for run in runs), broken)
     ((one, actor),) = workers("gankit-run-").items()  # the run that is brought back
     os.kill(actor, signal.SIGKILL)
@@ -365,7 +417,7 @@ def test_a_killed_worker_and_a_killed_driver_cost_no_trial(
     until(lambda: not workers("trial-00"))
     before = [saved(run) for run in runs]
     assert min(before) >= 4
-    working = process(*on_cluster, cwd=tmp_path)
+    working = start(*on_cluster)
     said, errors = working.communicate()
     assert (working.returncode, errors) == (0, "")
     assert "goes on" in said
@@ -379,11 +431,11 @@ def test_a_killed_worker_and_a_killed_driver_cost_no_trial(
 
 
 @pytest.mark.slow
-def test_on_this_machine_ctrl_c_saves_and_the_sweep_goes_on_without_ray(gankit: Gankit, tmp_path: Path) -> None:
+def test_on_this_machine_ctrl_c_saves_and_the_sweep_goes_on_without_ray(start: Start, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="no Ray: pip install 'gankit[ray]'")
     asked = ("sweep", *SWEPT, *TWO, *quick(tmp_path), "--steps", 60, "--checkpoint-every", 20, "--out", "s")
     before = set(Path(tempfile.gettempdir()).glob("gankit-*"))
-    broken = process(*asked, "--ray", "local", cwd=tmp_path, start_new_session=True)
+    broken = start(*asked, "--ray", "local", start_new_session=True)
     run = tmp_path / "s" / "runs" / "trial-001-seed-0"
     until(lambda: (run / "metrics.jsonl").exists(), broken)
     os.killpg(broken.pid, signal.SIGINT)  # as a terminal does
@@ -394,20 +446,20 @@ def test_on_this_machine_ctrl_c_saves_and_the_sweep_goes_on_without_ray(gankit: 
     assert read(run / "result.json")["outcome"] == "interrupted"
     assert saved(run) == read(run / "result.json")["steps"]
     assert set(Path(tempfile.gettempdir()).glob("gankit-*")) == before
-    going_on = process(*asked, cwd=tmp_path)
+    going_on = start(*asked)
     said, errors = going_on.communicate()
     assert (going_on.returncode, errors) == (0, "")
     assert [trial["state"] for trial in read(tmp_path / "s" / "sweep.json")["trials"]] == ["complete"] * 2
 
 
 @pytest.mark.slow
-def test_a_comparison_takes_the_same_road(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_comparison_takes_the_same_road(cluster: Cluster, start: Start, tmp_path: Path) -> None:
     asked = ("compare", "began", "ebgan", "--seeds", 1, "--samples", 50, *DATA, "--data", "demo:200", *SMALL)
     folder = cluster.hidden / "compared"
-    working = process(*asked, "--steps", 6, *quick(tmp_path), "--ray", cluster.address, "--out", folder, cwd=tmp_path)
+    working = start(*asked, "--steps", 6, *quick(tmp_path), "--ray", cluster.address, "--out", folder)
     said, errors = working.communicate()
     assert (working.returncode, errors) == (0, "")
-    assert "1 of them does not see it" in said
+    assert "1 of them cannot write into it" in said
     rows = read(folder / "comparison.json")["runs"]
     assert [(row["outcome"], row["steps"]) for row in rows] == [("finished", 6)] * 2
     assert all(row["measures"] for row in rows)

@@ -306,7 +306,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             head = start(*python, "--head", *ports, "--include-dashboard=false", f"--temp-dir={place}", *one)
             until(lambda: answers(address), head)
             start(*APART, hidden, *python, f"--address={address}", *one)
-            subprocess.run([sys.executable, "-c", NODES, address], env=with_token, check=True, timeout=300)
+            look: dict[str, Any] = {"env": with_token, "capture_output": True, "timeout": 300, "check": False}
+            until(lambda: not subprocess.run([sys.executable, "-c", NODES, address], **look).returncode, *started)
             yield Cluster(address, hidden)
         finally:
             for process in reversed(started):

@@ -24,7 +24,7 @@ from gankit.errors import UserError
 
 LOCAL, CLIENT = "local", "ray://"
 PATIENCE = 4.0  # seconds for a socket
-TRY = 10.0  # seconds for Ray at an address that answers
+TRY = 30.0  # seconds for Ray at an address that answers; a busy machine takes many
 # The first words of HTTP/2, which all of Ray's servers speak, and an empty frame of settings; such a frame comes back.
 HELLO, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", 4
 QUIET = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
@@ -52,15 +52,15 @@ def connected(address: str) -> Iterator[Any]:
         own = {"include_dashboard": False, "_temp_dir": scratch, "_node_ip_address": "127.0.0.1"}
     else:
         _try(address)
-    import ray
-
     before = signal.getsignal(signal.SIGTERM)
     try:
+        import ray
+
         if ray.is_initialized():
             raise UserError("--ray: this program is connected to Ray already: call ray.shutdown() first")
         try:
             ray.init(address=address, **QUIET, **own)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"--ray {address}: Ray does not start: {_first_line(str(error))}") from None
         with suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGTERM, before)  # Ray's handler would end this process

@@ -65,6 +65,7 @@ class Cluster(Here):
 
     def agree(self, configs: Sequence[RunConfig], digest: str, jobs: int | None) -> int:
         jobs = self._divide(jobs, gpus=configs[0].requested.get("device") != "cpu")
+        self.terms["gpus"] = self.resources["num_gpus"] > 0
         self.terms |= {"configs": [config.model_dump(mode="json") for config in configs], "digest": digest}
         if self.alone:
             return jobs

@@ -30,8 +30,11 @@ OWN = ("device", "requested", "history", "gankit", "plugins")  # settings that m
 def objection(terms: Mapping[str, Any]) -> str:
     """Why this machine cannot train the same runs as the driver, in one line; or "".
 
-    `terms`: the "plugins", the "configs" of the runs as the driver settles them, and the "digest" of the pictures.
+    `terms`: the "plugins", the "configs" of the runs as the driver settles them, the "digest" of the pictures, and
+    whether runs have "gpus".
     """
+    if terms["gpus"] and not os.environ.get("CUDA_VISIBLE_DEVICES"):  # Ray hides them from a task that books none
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     from gankit.catalogue import Catalogue  # these import torch, which an actor does not need
     from gankit.config.amend import changes
     from gankit.config.request import RunRequest

@@ -115,7 +115,7 @@ def terms(folder: Path, **changed: Any) -> dict[str, Any]:
 
     config = resolve("began", RunRequest(data=str(folder), image_size=16, batch_size=4, precision="fp32"), Catalogue())
     digest = open_data(config, Catalogue(), Watcher()).digest
-    return {"plugins": [], "configs": [config.model_dump(mode="json") | changed], "digest": digest}
+    return {"plugins": [], "gpus": False, "configs": [config.model_dump(mode="json") | changed], "digest": digest}
 
 
 @pytest.fixture

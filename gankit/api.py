@@ -75,7 +75,7 @@ def compare(
     """Train several models on the same pictures, several seeds each: `gankit.compare(["began", "ebgan"], "demo")`.
 
     `options`: seeds (3), seed (0), images or budget ("10m") in place of steps, networks, coverage, samples (2000), fid,
-    jobs, out, plugins, and those of `run`. Returns the content of comparison.json (docs/compare.md), and its "folder".
+    jobs, ray, out, plugins, and those of `run`. Returns the content of comparison.json (docs/compare.md) and "folder".
     Raises `UserError` before it writes anything. A run that collapses or fails is a result.
     """
     from gankit.comparison.compare import compare
@@ -96,7 +96,7 @@ def sweep(
 
     `vary`: choices, or a range "uniform:0.3,0.9", "loguniform:1e-5,4e-4", "int:8,64", by setting; or texts as of
     `--vary`. `options`: trials, search ("grid", "random", "optuna"), goal ("score"), stop_early, seeds (1), seed (0),
-    jobs, out, plugins, and those of `run`. Returns the content of sweep.json (docs/sweep.md), and its "folder".
+    jobs, ray, out, plugins, and those of `run`. Returns the content of sweep.json (docs/sweep.md), and its "folder".
     Raises `UserError` before it writes anything. A trial that collapses or fails is a result.
     """
     from gankit.sweeps.sweep import sweep

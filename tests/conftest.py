@@ -186,7 +186,7 @@ def with_few(patch: pytest.MonkeyPatch) -> None:
     """Comparisons whose runs stay in this process, and whose features cost nothing."""
     from gankit.metrics.features import pixels
     from gankit.metrics.spaces import Space
-    from gankit.runs import processes as work
+    from gankit.runs import launch as work
     from gankit.trained import evaluation
 
     patch.setattr(work, "Popen", InProcess)

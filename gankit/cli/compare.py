@@ -12,7 +12,7 @@ import click
 
 from gankit.cli import complete, out_option, plugin_option, say
 from gankit.cli.evaluate import fid_option
-from gankit.cli.flags import SettingsCommand, config_option, flags
+from gankit.cli.flags import SettingsCommand, config_option, flags, jobs_option, ray_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     metavar="SHARE",
     help="Report the time to this coverage; default: the level that all runs reached.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Runs side by side.")
+@jobs_option
+@ray_option
 @out_option("DIR", "Folder of the comparison; an existing one goes on.")
 @flags("data", "steps", "preset", "set")
 @config_option

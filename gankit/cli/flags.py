@@ -25,6 +25,28 @@ COMPLETED = {  # setting -> what the shell offers for it
     **{kind: complete.components(kind) for kind in COMPONENTS},
 }
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Runs side by side; default: 1, with --ray one for each GPU, or machine without any.",
+)
+
+
+def _reachable(context: click.Context, option: click.Parameter, address: str | None) -> str | None:
+    from gankit.cluster.connection import reachable
+
+    if address is not None and not context.resilient_parsing:
+        reachable(address)  # before anything that takes time
+    return address
+
+
+ray_option = click.option(
+    "--ray",
+    callback=_reachable,
+    metavar="local|ADDRESS",
+    help="Train on a Ray cluster: HOST:PORT, ray://HOST:PORT, or one of this machine; needs gankit[ray].",
+)
 config_option = click.option(
     "--config", "config_file", type=click.Path(), metavar="FILE", help="Settings in TOML, or a run's config.json."
 )

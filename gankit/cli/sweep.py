@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from gankit.cli import out_option, plugin_option, say
-from gankit.cli.flags import SettingsCommand, config_option, flags
+from gankit.cli.flags import SettingsCommand, config_option, flags, jobs_option, ray_option
 
 LISTED = 20  # trials in the terminal; the page has all
 
@@ -49,7 +49,8 @@ LISTED = 20  # trials in the terminal; the page has all
     metavar="[min:]NAME",
     help="What the best trial has most of: the score, or another logged measure; with min: least of.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Runs side by side.")
+@jobs_option
+@ray_option
 @out_option("DIR", "Folder of the sweep; an existing one goes on.")
 @flags("data", "steps", "time", "preset", "set")
 @config_option

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit.catalogue import Catalogue
+from gankit.cluster.engine import engine
 from gankit.comparison import stored
 from gankit.comparison.arms import (
     OWN,
@@ -43,6 +44,7 @@ from gankit.data.source import Data
 from gankit.errors import UserError
 from gankit.metrics.spaces import inception
 from gankit.runs.folder import RunFolder
+from gankit.runs.processes import Here
 from gankit.runs.processes import earlier as earlier_plan
 from gankit.trained.real_and_generated import FEWEST
 from gankit.training import start
@@ -63,7 +65,8 @@ def compare(
     coverage: float | None = None,
     samples: int = 2000,
     fid: bool = False,
-    jobs: int = 1,
+    jobs: int | None = None,
+    ray: str | None = None,
     out: str | Path | None = None,
     plugins: Sequence[str] = (),
     watcher: Watcher | None = None,
@@ -74,6 +77,7 @@ def compare(
     All see equally many pictures: `images`, or `steps` steps of the smallest batch among them. Or all train for
     `budget` ("10m"). `networks` is the network pair of all, or "own"; by default the pair for comparisons. The
     measures use `samples` pictures of each run, with `fid` also FID. `coverage` is the level of the time to coverage.
+    `ray`: where the runs are trained, "local" or the address of a Ray cluster.
     The other options are those of `gankit.run`. Returns the content of comparison.json, and its "folder".
     Raises UserError before anything is written. A run that collapses or fails is a result.
     """
@@ -84,7 +88,8 @@ def compare(
     options = {"on_alarm": "warn", **given(options)}
     seconds = duration(budget, "--budget") if isinstance(budget, str) else budget
     catalogue = Catalogue(plugins)
-    shared = options | {"data": str(data) if data is not None else None, "time": seconds, "plugins": plugins}
+    shared: dict[str, Any] = {"data": str(data) if data is not None else None, "time": seconds, "plugins": plugins}
+    shared = options | shared
     arms, networks = _on_networks(networks, parse(models), shared, catalogue, watcher)
     first = configuration(arms[0])
     request: dict[str, Any] = {
@@ -95,20 +100,38 @@ def compare(
     }
     request |= {"budget": seconds, "samples": samples, "coverage": coverage, "seed": seed, "seeds": seeds, "fid": fid}
     request |= options
-    folder = Path(os.path.expanduser(out)) if out is not None else None
-    earlier = earlier_plan(folder, "comparison", stored.read, request, grows="seeds", may_begin=("fid",))
+    shared |= {"data": first.data}
     if fid:
         inception()  # raises where it is not available
+    with engine(ray, plugins) as place:
+        return _carried_out(request, arms, shared, catalogue, out, jobs, watcher, place)
+
+
+def _carried_out(
+    request: dict[str, Any],
+    arms: list[Arm],
+    shared: dict[str, Any],
+    catalogue: Catalogue,
+    out: str | Path | None,
+    jobs: int | None,
+    watcher: Watcher,
+    place: Here,
+) -> dict[str, Any]:
+    """Begin the comparison or go on with it. `shared`: the options of every run."""
+    folder = Path(os.path.expanduser(out)) if out is not None else None
+    earlier = earlier_plan(folder, "comparison", stored.read, request, grows="seeds", may_begin=("fid",))
+    first, settled_alone, plugins = configuration(arms[0]), [configuration(arm) for arm in arms], shared["plugins"]
     opened = _opened(first, folder, earlier, catalogue, watcher)
     arms = assembled(arms, opened, catalogue)
     plan = _plan(request, arms, opened, plugins, catalogue)
+    jobs = place.agree(settled_alone, opened.digest, jobs)
     if folder and earlier:
         _take_over(folder, earlier, plan, catalogue)
     else:
         start.refuse_inside(out, first.data)
         folder = RunFolder.create(out, "compare")
     watcher.notice("\n".join([*_before(plan, catalogue), f"comparison folder: {folder}"]))
-    Comparison(folder, plan, arms, shared, plugins, watcher).work_through(jobs)
+    Comparison(folder, plan, arms, shared, plugins, watcher, place).work_through(jobs)
     return {**plan, "folder": str(folder)}
 
 

@@ -12,7 +12,7 @@ from gankit.comparison.arms import Arm, flags, steps_of, together
 from gankit.files import replacing
 from gankit.report.words import duration as words
 from gankit.runs.folder import RunFolder
-from gankit.runs.processes import Row, Work
+from gankit.runs.processes import Here, Row, Work
 from gankit.training.watcher import Watcher
 
 PACE = 100  # steps of a run after which its pace is known
@@ -31,8 +31,9 @@ class Comparison(Work):
         shared: Mapping[str, Any],
         plugins: Sequence[str],
         watcher: Watcher,
+        engine: Here,
     ) -> None:
-        super().__init__(folder, plan, plugins, watcher)
+        super().__init__(folder, plan, plugins, watcher, engine)
         self.arms = {arm.name: arm for arm in arms}
         self.shared = shared
         self.seconds = plan["budget"]

@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import DEVNULL, STDOUT, Popen
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from gankit.config.schema import RunConfig
 from gankit.errors import UserError
 from gankit.files import below, fcntl, opened, read, relative
 from gankit.runs.folder import RunFolder, write_json
+from gankit.runs.launch import launch, log_of
 from gankit.runs.lock import locked
 from gankit.training.interrupts import Interrupts
 from gankit.training.watcher import Watcher
@@ -34,17 +34,49 @@ OVER = ("finished", "stopped", "failed")  # outcomes of a run that has ended
 Row = dict[str, Any]  # of a run: its "folder", its "seed", and what came of it
 
 
+class Process(Protocol):
+    """A run under way, as `Popen` is one."""
+
+    returncode: Any
+
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, sig: int, /) -> None: ...
+
+
+class Here:
+    """Where runs are trained: in processes of this machine. `cluster.engine` has another such place."""
+
+    def agree(self, configs: Sequence[RunConfig], digest: str, jobs: int | None) -> int:
+        """How many runs train side by side. Raises UserError where they cannot be the same runs as on this machine.
+
+        `digest`: of the pictures; `jobs`: as asked for.
+        """
+        return jobs or 1
+
+    def begin(self, folder: Path, watcher: Watcher) -> None:
+        """What comes before the first run in a folder."""
+        return None
+
+    def start(self, folder: Path, path: Path, arguments: Sequence[str], jobs: int) -> Process:
+        """Start `gankit` with arguments that train the run at `path`, one of `jobs` runs side by side."""
+        threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None  # too many slow each other down
+        return launch(folder, path, ["-m", "gankit", *arguments], threads=threads)
+
+
 class Work(ABC):
     """Trainings under way below `folder`: `plan` is what its JSON file holds, with a row for each run.
 
-    A run is a function of a request and a folder (`request`, `path`); here a process computes it.
+    A run is a function of a request and a folder (`request`, `path`); `engine` says where a process computes it.
     """
 
     what: str  # "comparison"; also the name of the JSON file
     command: str  # "compare"
 
-    def __init__(self, folder: Path, plan: dict[str, Any], plugins: Sequence[str], watcher: Watcher) -> None:
-        self.folder, self.plan, self.plugins, self.watcher = folder, plan, plugins, watcher
+    def __init__(
+        self, folder: Path, plan: dict[str, Any], plugins: Sequence[str], watcher: Watcher, engine: Here
+    ) -> None:
+        self.folder, self.plan, self.plugins, self.watcher, self.engine = folder, plan, plugins, watcher, engine
         self.noticed: dict[str, float] = {}  # folder of a run -> time of its last notice
         self.restarted: set[str] = set()  # folders of runs whose process was killed and started again
         self.jobs = 1
@@ -91,6 +123,7 @@ class Work(ABC):
     def work_through(self, jobs: int) -> None:
         """Train the remaining runs, `jobs` at a time, until all are done or a signal comes."""
         with _locked(self.folder, self.command), Interrupts() as interrupts:
+            self.engine.begin(self.folder, self.watcher)
             self.begin()
             self.write()
             self.train(jobs, interrupts)
@@ -101,7 +134,7 @@ class Work(ABC):
     def train(self, jobs: int, interrupts: Interrupts) -> None:
         """Train every run to its end, `jobs` at a time, or until a signal to its checkpoint."""
         self.jobs = jobs
-        busy: list[tuple[Row, Popen[bytes]]] = []
+        busy: list[tuple[Row, Process]] = []
         sent: set[str] = set()  # folders of runs whose process has received a signal
         while True:
             while len(busy) < jobs and not interrupts.signal and (row := self.next_row()) is not None:
@@ -114,7 +147,7 @@ class Work(ABC):
             for row, process in list(busy):
                 if process.poll() is not None:
                     busy.remove((row, process))
-                    if not interrupts.signal and row["folder"] not in sent and self.lost(row, process.returncode):
+                    if not interrupts.signal and row["folder"] not in sent and self.lost(row, process):
                         busy.append((row, self.start(row)))
                     elif not interrupts.signal or self.over(row):
                         self.finish(row, process.returncode)
@@ -144,16 +177,17 @@ class Work(ABC):
             time.sleep(0.2)
         return (path / "config.json").exists() and RunFolder(path).result.get("outcome") in OVER
 
-    def lost(self, row: Row, code: int) -> bool:
+    def lost(self, row: Row, process: Process) -> bool:
         """Whether a run's process was killed before its end, for the first time: then it starts again."""
-        if code >= 0 or row["folder"] in self.restarted or self.over(row):
+        if process.returncode >= 0 or row["folder"] in self.restarted or self.over(row):
             return False
         self.restarted.add(row["folder"])
-        self.watcher.notice(f"{self.name(row)}: its process was killed (signal {-code}); once more")
+        how = getattr(process, "how", "") or f"its process was killed (signal {-process.returncode})"
+        self.watcher.notice(f"{self.name(row)}: {how}; once more")
         return True
 
-    def start(self, row: Row) -> Popen[bytes]:
-        """Start or resume a run. Its output goes to a file: it must outlive the reader of this process's output."""
+    def start(self, row: Row) -> Process:
+        """Start or resume a run."""
         path = self.path(row)
         begun = bool((path / "config.json").exists() and RunFolder(path).checkpoints())
         if begun:
@@ -164,22 +198,7 @@ class Work(ABC):
             self.set_aside(path)
             arguments = [*self.request(row), "--out", str(path)]
         self.watcher.notice(f"{self.name(row)}: {'goes on' if begun else 'starts'}; its output is in {path}.log")
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        if self.jobs > 1:  # threads of too many processes slow each other down
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
-        below(self.folder, path.parent.name, make=True)
-        with os.fdopen(opened(path.parent, _log(path).name, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
-            if fcntl:  # the child inherits the open file, so that the lock lasts until the child ends
-                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its own session: this process passes Ctrl-C on, once. -P: no module of the current folder is imported.
-            return Popen(
-                [sys.executable, "-P", "-m", "gankit", *arguments],
-                stdin=DEVNULL,
-                stdout=log,
-                stderr=STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
+        return self.engine.start(self.folder, path, arguments, self.jobs)
 
     def set_aside(self, path: Path) -> None:
         """Make room for a new start of a run without a checkpoint. Its folder is kept under a hidden name."""
@@ -206,7 +225,7 @@ class Work(ABC):
         """The last line that a run printed."""
         path = self.path(row)
         try:
-            lines = read(path.parent, _log(path).name).decode(errors="replace").splitlines()
+            lines = read(path.parent, log_of(path).name).decode(errors="replace").splitlines()
         except (OSError, UserError):
             lines = []
         return lines[-1].removeprefix("gankit: ") if lines else "it printed nothing"
@@ -277,16 +296,11 @@ def _trained(run: RunFolder) -> float:
     return max((line["seconds"] for line in run.each_line() if line["step"] <= step), default=0.0)
 
 
-def _log(path: Path) -> Path:
-    """The output of a run's process, and the lock that it holds."""
-    return Path(f"{path}.log")
-
-
 def _under_way(path: Path) -> bool:
     """Whether a process trains that run or is about to."""
-    if fcntl and _log(path).exists():  # on Windows a process is seen once it has a run folder
+    if fcntl and log_of(path).exists():  # on Windows a process is seen once it has a run folder
         # A network file system locks only files that are open for writing.
-        with os.fdopen(opened(path.parent, _log(path).name, os.O_WRONLY | os.O_APPEND), "ab") as log:
+        with os.fdopen(opened(path.parent, log_of(path).name, os.O_WRONLY | os.O_APPEND), "ab") as log:
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit.catalogue import Catalogue
+from gankit.cluster.engine import engine
 from gankit.comparison.arms import Arm, as_typed, flags, given, options_of, requested
 from gankit.config.amend import changes, current_form
 from gankit.config.request import meant
@@ -30,6 +31,7 @@ from gankit.config.values import duration
 from gankit.data.source import Data
 from gankit.errors import UserError, nearest
 from gankit.runs.folder import RunFolder
+from gankit.runs.processes import Here
 from gankit.runs.processes import earlier as earlier_plan
 from gankit.runs.score import SCORE
 from gankit.runs.verdict import JUDGED
@@ -66,7 +68,8 @@ def sweep(
     trials: int | None = None,
     search: str | None = None,
     stop_early: bool = False,
-    jobs: int = 1,
+    jobs: int | None = None,
+    ray: str | None = None,
     seeds: int = 1,
     seed: int = 0,
     goal: str = SCORE,
@@ -77,8 +80,9 @@ def sweep(
 ) -> dict[str, Any]:
     """Train `model` with each of many combinations of settings, and tell the best by the score or another `goal`.
 
-    `vary`: "NAME=a,b,c" and the like, or {"gamma": [0.3, 0.5], "learning_rate": "loguniform:1e-5,4e-4"}. The other
-    options are those of `gankit.run`. Returns the content of sweep.json, and its "folder".
+    `vary`: "NAME=a,b,c" and the like, or {"gamma": [0.3, 0.5], "learning_rate": "loguniform:1e-5,4e-4"}. `ray`: where
+    the runs are trained, "local" or the address of a Ray cluster. The other options are those of `gankit.run`.
+    Returns the content of sweep.json, and its "folder".
     Raises UserError before anything is written. A trial that collapses or fails is a result.
     """
     watcher = watcher or Watcher()
@@ -88,7 +92,7 @@ def sweep(
     if isinstance(options.get("time"), str):
         options["time"] = duration(options["time"])
     chosen = _plan(spaces.parse(_typed(vary), fields), search, trials)
-    _refuse_numbers(jobs=jobs, seeds=seeds, trials=chosen.trials)
+    _refuse_numbers(jobs=1 if jobs is None else jobs, seeds=seeds, trials=chosen.trials)
     if "on_alarm" in options:
         raise UserError("--on-alarm: a sweep ends a trial at its critical alarm, and takes no other reaction")
     if chosen.search == "optuna" or stop_early:
@@ -99,7 +103,8 @@ def sweep(
     request: dict[str, Any] = {"model": model, "data": first.data, "vary": {p.name: p.text for p in chosen.space}}
     request |= {"search": chosen.search, "trials": chosen.trials, "stop_early": stop_early, "seeds": seeds}
     request |= {"seed": seed, "goal": goal} | options
-    return _carried_out(chosen, request, shared, first, catalogue, out, jobs, watcher)
+    with engine(ray, plugins) as place:
+        return _carried_out(chosen, request, shared, first, catalogue, out, jobs, watcher, place)
 
 
 def _carried_out(
@@ -109,8 +114,9 @@ def _carried_out(
     first: RunConfig,
     catalogue: Catalogue,
     out: str | Path | None,
-    jobs: int,
+    jobs: int | None,
     watcher: Watcher,
+    place: Here,
 ) -> dict[str, Any]:
     """Begin the sweep or go on with it. `shared`: the options of every run; `first`: the first trial's settings."""
     folder = Path(os.path.expanduser(out)) if out is not None else None
@@ -120,13 +126,14 @@ def _carried_out(
         training, _ = start.assemble(first, opened, catalogue)
     goal = _goal(request["goal"], training, opened, request["stop_early"])
     plan = _sweep_plan(request, shared["plugins"], training.config, opened, goal)
+    jobs = place.agree([first], opened.digest, jobs)
     if folder and earlier:
         _take_over(folder, earlier, plan, catalogue)
     else:
         start.refuse_inside(out, first.data)
         folder = RunFolder.create(out, "sweep")
     watcher.notice("\n".join([*_before(plan, jobs), f"sweep folder: {folder}"]))
-    work = Sweep(folder, plan, shared, _proposer(chosen, plan), shared["plugins"], watcher)
+    work = Sweep(folder, plan, shared, _proposer(chosen, plan), shared["plugins"], watcher, place)
     work.work_through(jobs)
     if work.hopeless:
         raise UserError(work.hopeless)

@@ -15,7 +15,7 @@ from gankit.errors import nearest
 from gankit.files import replacing
 from gankit.report.words import duration
 from gankit.runs.folder import RunFolder
-from gankit.runs.processes import Row, Work
+from gankit.runs.processes import Here, Row, Work
 from gankit.runs.score import SCORE
 from gankit.sweeps import results
 from gankit.sweeps.search import Study
@@ -39,8 +39,9 @@ class Sweep(Work):
         propose: Callable[[Sequence[Trial]], Values | None],
         plugins: Sequence[str],
         watcher: Watcher,
+        engine: Here,
     ) -> None:
-        super().__init__(folder, plan, plugins, watcher)
+        super().__init__(folder, plan, plugins, watcher, engine)
         self.shared, self.propose = shared, propose
         self.study: Study | None = None
         self.seconds = plan["config"]["time"]

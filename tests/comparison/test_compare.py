@@ -29,6 +29,7 @@ from gankit.comparison.compare import _take_over
 from gankit.errors import UserError
 from gankit.metrics.features import pixels
 from gankit.metrics.spaces import Space
+from gankit.runs import launch
 from gankit.runs import processes as work
 
 SMALL = ("--data", "demo:200", "--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--set", "latent=8")
@@ -296,7 +297,7 @@ def test_the_page_of_a_comparison_under_way_tells_how_far_its_runs_are(
             self.aside.rename(self.result)
             return self.returncode
 
-    monkeypatch.setattr(work, "Popen", UnderWay)
+    monkeypatch.setattr(launch, "Popen", UnderWay)
     monkeypatch.setattr(work, "REDRAW", 0)
     monkeypatch.setattr(work, "RESTS", 0)
     assert gankit("compare", "ebgan", "began", *SHORT, "--seeds", 1, "--out", "c").code == 0

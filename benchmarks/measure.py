@@ -1,6 +1,7 @@
 """Compares the samples of runs with their training pictures: the tables of docs/evidence.
 
-    python benchmarks/measure.py RUN... [--step N]... [--n 2000] [--raw] [--plugin FILE]...
+    python benchmarks/measure.py RUN... [--step N]... [--n 2000] [--raw|--bare-statistics]
+                                 [--plugin FILE]...
 
 A row for every checkpoint. The first row gives the scale: one half of the training pictures against the other half.
 
@@ -11,7 +12,8 @@ KID                          by EfficientNet-Lite0 where it is installed, agains
 copies                       share of samples nearer to a training picture than 99 % of the held-out pictures, by all
                              pixels; 0.01 without copies
 
-`--raw` takes the bare generator and not the averaged one.
+`--raw` takes the bare generator and not the averaged one, `--bare-statistics` the averaged weights with the batch
+statistics of the bare generator (`gankit.training.pictures.Showing.settle` says why they are not shown).
 """
 
 from __future__ import annotations
@@ -72,8 +74,11 @@ def nearest(pictures: Tensor, others: Tensor) -> Tensor:
 @click.option("--step", "steps", type=int, multiple=True, help="Of these checkpoints alone.")
 @click.option("--n", default=2000, show_default=True, help="Pictures of each side, at most those trained on.")
 @click.option("--raw", is_flag=True, help="Of the bare generator.")
+@click.option("--bare-statistics", is_flag=True, help="Of the bare generator, for the averaged weights.")
 @click.option("--plugin", "plugins", multiple=True, help="What the runs were made with.")
-def main(runs: tuple[str, ...], steps: tuple[int, ...], n: int, raw: bool, plugins: tuple[str, ...]) -> None:
+def main(
+    runs: tuple[str, ...], steps: tuple[int, ...], n: int, raw: bool, bare_statistics: bool, plugins: tuple[str, ...]
+) -> None:
     data = open_for(rebuild(Run(runs[0]), plugins=plugins), None, Catalogue(plugins))
     train, held_out = Real(data.train), Real(data.held_out)
     table = Table(train, held_out, min(n, len(train)), deep(data.shape[0]))
@@ -86,7 +91,11 @@ def main(runs: tuple[str, ...], steps: tuple[int, ...], n: int, raw: bool, plugi
         run = Run(name)
         for step in run.checkpoints():
             if step in steps or (step and not steps):
-                samples = generated(rebuild(run, step, plugins, averaged=not raw), data, n)
+                rebuilt = rebuild(run, step, plugins, averaged=not raw)
+                if bare_statistics:
+                    bare = rebuild(run, step, plugins, averaged=False).networks["generator"]
+                    rebuilt.networks["generator"].load_state_dict(dict(bare.named_buffers()), strict=False)
+                samples = generated(rebuilt, data, n)
                 print(f"| {run.folder.name} | {step:,} | {table.row(samples)} |", flush=True)
 
 

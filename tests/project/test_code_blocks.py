@@ -141,6 +141,7 @@ def settle(model: str | None, data: str | None, options: dict[str, Any]) -> None
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if list(commands(text))])
 def test_the_commands_of_every_page_are_understood(page: str, monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("gankit.cluster.connection.reachable", lambda address: None)  # no cluster is here
     for line in commands(PAGES[page]):
         try:
             check(line)

@@ -17,8 +17,9 @@ from gankit.config.resolve import resolve
 from gankit.config.schema import RunConfig
 from gankit.data.source import Data
 from gankit.errors import TrainingError, UserError
+from gankit.runs.advice import to_resume
 from gankit.runs.environment import another_machine, edited, environment, record_resume
-from gankit.runs.folder import RunFolder, to_resume, write_json
+from gankit.runs.folder import RunFolder, write_json
 from gankit.runs.lock import locked
 from gankit.trained.run import Run
 from gankit.training import checkpoint

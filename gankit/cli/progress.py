@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from gankit.cli import printable, say
-from gankit.runs.folder import to_resume
+from gankit.runs.advice import to_resume
 from gankit.runs.verdict import of
 from gankit.training.watcher import Watcher
 

@@ -10,8 +10,7 @@ from typing import Any
 from gankit.report.curves import Panel
 from gankit.report.story import Story, listing
 from gankit.runs.advice import command as advice_command
-from gankit.runs.advice import recorded
-from gankit.runs.folder import to_resume
+from gankit.runs.advice import recorded, to_resume
 
 OUTCOMES = ("finished", "stopped", "interrupted", "failed")  # of result.json
 # Readings of the variety of the generated pictures, compared with the real ones.

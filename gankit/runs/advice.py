@@ -7,10 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gankit.runs.folder import RunFolder, to_resume, with_plugins
+from gankit.runs.folder import RunFolder
 
 PLUGIN = "--plugin"
 TRAINING = ("run", "resume", "compare", "sweep")
+
+
+def to_resume(folder: Path, plugins: Sequence[str] = ()) -> str:
+    """The command line that resumes a run. `plugins`: those of this process's own flags, never of a file."""
+    return shlex.join(["gankit", "resume", str(folder), *with_plugins(plugins)])
+
+
+def with_plugins(names: Sequence[str]) -> list[str]:
+    """The flags that load these plugins."""
+    return [part for name in names for part in ("--plugin", name)]
 
 
 def command(run: RunFolder, remedy: Mapping[str, Any], healthy: int | None, plugins: Sequence[str] = ()) -> str:

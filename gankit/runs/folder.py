@@ -94,16 +94,6 @@ def rescues(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [entry for entry in history if entry.get("by") == "rescue"]
 
 
-def to_resume(folder: Path, plugins: Sequence[str] = ()) -> str:
-    """The command line that resumes a run. `plugins`: those of this process's own flags, never of a file."""
-    return shlex.join(["gankit", "resume", str(folder), *with_plugins(plugins)])
-
-
-def with_plugins(names: Sequence[str]) -> list[str]:
-    """The flags that load these plugins."""
-    return [part for name in names for part in ("--plugin", name)]
-
-
 def near(folder: Path) -> str:
     """A suffix for an error message: the run of a similar name, beside the folder or below runs/, or `last`."""
     with suppress(OSError):

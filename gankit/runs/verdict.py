@@ -13,8 +13,8 @@ from typing import Any
 
 from gankit.errors import UserError
 from gankit.files import read_object
-from gankit.runs.advice import command, named
-from gankit.runs.folder import RunFolder, to_resume, with_plugins
+from gankit.runs.advice import command, named, to_resume, with_plugins
+from gankit.runs.folder import RunFolder
 from gankit.runs.score import SCORE, best, parts, recorded
 
 # Least values of a part and the words for it. benchmarks/score.py: blur of 3×3 has the form 0.54, one half of the modes

@@ -19,8 +19,9 @@ from gankit.data.batches import Batches
 from gankit.device import peak_memory
 from gankit.errors import TrainingError, UserError
 from gankit.files import replacing
+from gankit.runs.advice import to_resume
 from gankit.runs.environment import record_rescue
-from gankit.runs.folder import FolderGone, RunFolder, to_resume, write_json
+from gankit.runs.folder import FolderGone, RunFolder, write_json
 from gankit.runs.score import SCORE, best, recorded
 from gankit.training import checkpoint
 from gankit.training.diagnose import Decided, Watch

@@ -84,6 +84,7 @@ class Showing:
             return
         with looking(training, STANDING, training.number):
             momenta = [module.momentum for module in norms]
+            before = [buffer.clone() for module in norms for buffer in module.buffers()]
             for module in norms:
                 module.reset_running_stats()
                 module.momentum = None  # the mean over all batches
@@ -91,6 +92,10 @@ class Showing:
             self.generate(SETTLING)
             for module, momentum in zip(norms, momenta, strict=True):
                 module.momentum = momentum
+            now = [buffer for module in norms for buffer in module.buffers()]
+            if not all(bool(buffer.isfinite().all()) for buffer in now):  # of weights that have just diverged
+                for buffer, old in zip(now, before, strict=True):
+                    buffer.copy_(old)
         training.settled = training.number
 
     def real(self, n: int, held_out: bool = False) -> Tensor:

@@ -298,7 +298,7 @@ class Spoilt(gankit.Artifact):
     name = "spoilt"
 
     def sampled(self, step, path):
-        raise OSError("no paper")
+        raise RuntimeError("no paper")
 
 @gankit.hookimpl
 def gankit_views():
@@ -351,7 +351,7 @@ def test_an_artifact_is_told_of_every_sample_grid_and_one_that_fails_is_left_out
     album = (run.folder / "album.txt").read_text().split("\n")
     assert album == ["0 000000.png", "2 000002.png", "4 000004.png", "5 000005.png", ""]
     (notice,) = [text for text in Notices.said if "spoilt" in text]
-    assert notice.startswith("artifact 'spoilt' failed and is left out: OSError: no paper")
+    assert notice.startswith("artifact 'spoilt' failed and is left out: RuntimeError: no paper")
 
 
 # The pages about them.

@@ -1075,9 +1075,9 @@ def test_a_run_folder_alone_loads_no_code(tmp_path, undrawn):
     made = api.run("x", **QUICK, plugins=[str(path)], out=tmp_path / "run")
     loaded = (tmp_path / "loaded").read_text()
     shutil.copytree(made.folder, tmp_path / "copy")
-    with pytest.raises(UserError, match=f"made with --plugin {re.escape(str(path))}: give it again"):
+    with pytest.raises(UserError, match=f"names --plugin {re.escape(str(path))}: give it again if you trust it"):
         api.resume(tmp_path / "copy", steps=8)
-    with pytest.raises(UserError, match=f"made with --plugin {re.escape(str(path))}: give it again"):
+    with pytest.raises(UserError, match=f"names --plugin {re.escape(str(path))}: give it again if you trust it"):
         public.Run(tmp_path / "copy").sample(1)
     assert (tmp_path / "loaded").read_text() == loaded
     assert api.resume(tmp_path / "copy", steps=5, plugins=[str(path)]).result["outcome"] == "finished"

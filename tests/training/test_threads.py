@@ -105,7 +105,8 @@ def test_a_training_among_busy_programs_uses_one_thread_and_leaves_torch_as_it_w
 def test_the_measurement_leaves_out_this_process(two_threads: None) -> None:
     threads = Threads("cpu", Watcher())
     _, busy, own = threads._measured()
-    while threads.process.cpu_times().user < own + 0.5:
+    user = threads.process.cpu_times().user
+    while threads.process.cpu_times().user < user + 0.5:
         sum(range(10_000))
     _, busy_after, own_after = threads._measured()
     assert own_after - own >= 0.4

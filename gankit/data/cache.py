@@ -31,9 +31,9 @@ from gankit.data.split import held_out_count
 from gankit.errors import UserError
 
 _FORMAT = 1  # of the files below
-_DAY = 86400
+DAY = 86400
 _OWN = ("index.json", "pictures.npy", "unsorted")  # what an entry holds; one with foreign files is not removed
-_UNUSED_DAYS = 60  # older entries are removed
+UNUSED_DAYS = 60  # older entries are removed
 _PATIENCE = 60  # seconds in which a process that decodes writes something
 _BLOCK, _BLOCKS = 1 << 16, 1024  # the checksum reads at most this much: 64 MiB
 
@@ -295,12 +295,12 @@ def _tidy(place: Path) -> None:
         with suppress(OSError):
             if folder.is_symlink():
                 continue
-            if re.fullmatch("[0-9a-f]{32}[.]lock", folder.name) and time.time() - folder.stat().st_mtime > _DAY:
+            if re.fullmatch("[0-9a-f]{32}[.]lock", folder.name) and time.time() - folder.stat().st_mtime > DAY:
                 folder.unlink()  # of a killed process
             if re.fullmatch("[.]building-[0-9a-f]{32}", folder.name):
-                stale = time.time() - folder.stat().st_mtime > _DAY
+                stale = time.time() - folder.stat().st_mtime > DAY
             elif re.fullmatch("[0-9a-f]{32}", folder.name):
-                stale = time.time() - (folder / "index.json").stat().st_mtime > _UNUSED_DAYS * _DAY
+                stale = time.time() - (folder / "index.json").stat().st_mtime > UNUSED_DAYS * DAY
             else:
                 stale = False
             if stale and all(name in _OWN for name in os.listdir(folder)):

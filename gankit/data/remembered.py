@@ -17,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gankit.data.cache import root
+from gankit.data.cache import DAY, UNUSED_DAYS, root
 from gankit.errors import UserError
 from gankit.files import replacing
 
 FORMAT = 1  # raise it when the same pictures get other features
-DAY, UNUSED_DAYS = 86400, 60
 OWN = re.compile(r"([.][0-9a-f]{8}[.])?[0-9a-f]{32}[.]npz")  # whole, or left by a killed process
 
 

@@ -20,7 +20,7 @@ def to_resume(folder: Path, plugins: Sequence[str] = ()) -> str:
 
 def with_plugins(names: Sequence[str]) -> list[str]:
     """The flags that load these plugins."""
-    return [part for name in names for part in ("--plugin", name)]
+    return [part for name in names for part in (PLUGIN, name)]
 
 
 def command(run: RunFolder, remedy: Mapping[str, Any], healthy: int | None, plugins: Sequence[str] = ()) -> str:

@@ -78,8 +78,8 @@ class Showing:
         run's seed and the step, so a resume has the same. Measured in docs/evidence/pictures.md.
         """
         training = self.training
-        norms = [module for module in training.averaged.modules() if isinstance(module, _BatchNorm)]
-        norms = [module for module in norms if module.track_running_stats]
+        modules = training.averaged.modules()
+        norms = [module for module in modules if isinstance(module, _BatchNorm) and module.track_running_stats]
         if training.settled == training.number or not norms:
             return
         with looking(training, STANDING, training.number):

@@ -23,18 +23,20 @@ class Neighbours(NamedTuple):
     coverage: float  # share of real points with a generated point in their ball
 
 
-def neighbours(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None) -> Neighbours:
+def neighbours(
+    real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None, between: Tensor | None = None
+) -> Neighbours:
     """Compare features (N, D) of real pictures with those (M, D) of generated ones; N, M > k.
 
-    `real_reach`: `reach(real, k)`, if already computed. All four depend on N, M and k: compare only values of the same
-    three, and look at real against real as well. Raises ValueError for N or M ≤ k, and where a number is not finite.
+    `real_reach`: `reach(real, k)`, and `between`: `distances(real, fake)`, if already computed. All four depend on N, M
+    and k: compare only values of the same three, and look at real against real as well. Raises ValueError for N or
+    M ≤ k, and where a number is not finite.
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"{len(real)} real and {len(fake)} generated: at least {k + 1} of each are needed")
     if not (bool(real.isfinite().all()) and bool(fake.isfinite().all())):
         raise ValueError("a feature is not finite: compare pictures without NaN")  # NaN would lie in no ball, unseen
-    real, fake = real.double(), fake.double()  # in single precision the distances within a collapsed set are lost
-    between = torch.cdist(real, fake)
+    between = distances(real, fake) if between is None else between
     real_reach = reach(real, k) if real_reach is None else real_reach
     in_real = between <= real_reach[:, None]
     return Neighbours(
@@ -45,22 +47,26 @@ def neighbours(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None
     )
 
 
-def clipped_density(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None) -> float:
+def clipped_density(
+    real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None, between: Tensor | None = None
+) -> float:
     """Clipped Density, in [0, 1], of generated features (M, D): 1 for real ones, and falling with bad ones.
 
     No ball is larger than the median one, so that no outlier's ball takes everything in; a sample counts for at most
     1, so that samples in the crowd make up for no others; and the value is over that of the real features (N, D),
     N > k, themselves. Arguments as those of `neighbours`.
     """
-    real, fake = real.double(), fake.double()
     real_reach = reach(real, k) if real_reach is None else real_reach
+    between = distances(real, fake) if between is None else between
     radii = real_reach.clamp(max=float(real_reach.median()))[:, None]
-    among = torch.cdist(real, real).fill_diagonal_(float("inf"))
-    of_fake, of_real = (((far <= radii).sum(0) / k).clamp(max=1).mean() for far in (torch.cdist(real, fake), among))
+    among = distances(real, real).fill_diagonal_(float("inf"))
+    of_fake, of_real = (((far <= radii).sum(0) / k).clamp(max=1).mean() for far in (between, among))
     return float((of_fake / of_real).clamp(max=1))
 
 
-def clipped_coverage(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None) -> float:
+def clipped_coverage(
+    real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor | None = None, between: Tensor | None = None
+) -> float:
     """Clipped Coverage, in [0, 1], of generated features (M, D): 1 for real ones, and falling with bad ones.
 
     A real point counts as covered by the number of samples in its ball over k, at most 1. That mean is not linear in
@@ -68,7 +74,7 @@ def clipped_coverage(real: Tensor, fake: Tensor, k: int = 5, real_reach: Tensor 
     those of `neighbours`; N, the number of real features, is above k.
     """
     real_reach = reach(real, k) if real_reach is None else real_reach
-    inside = torch.cdist(real.double(), fake.double()) <= real_reach[:, None]
+    inside = (distances(real, fake) if between is None else between) <= real_reach[:, None]
     mean = float((inside.sum(1) / k).clamp(max=1).double().mean())
     among = covered(len(real), len(fake), k)
     above = int(torch.searchsorted(among, mean))
@@ -93,11 +99,14 @@ def covered(real: int, most: int, k: int) -> Tensor:
     return 1 - (chance * (1 - i / k)).sum(1)
 
 
+def distances(real: Tensor, fake: Tensor) -> Tensor:
+    """(N, D), (M, D) -> (N, M), in double precision: in single those within a collapsed set are lost."""
+    return torch.cdist(real.double(), fake.double())
+
+
 def reach(points: Tensor, k: int) -> Tensor:
     """(N, D) -> (N,): the distance from each point to its k-th nearest neighbour, k < N."""
-    distances = torch.cdist(points.double(), points.double())
-    distances.fill_diagonal_(float("inf"))
-    return distances.kthvalue(k, dim=1).values
+    return distances(points, points).fill_diagonal_(float("inf")).kthvalue(k, dim=1).values
 
 
 def mean_distance(features: Tensor) -> float:
@@ -109,5 +118,5 @@ def mean_distance(features: Tensor) -> float:
 
 def nearest(points: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     """For each of points (N, D), the distance to the nearest of `among` (M, D) and its index: (N,) and (N,)."""
-    minimum = torch.cdist(points.double(), among.double()).min(1)
+    minimum = distances(points, among).min(1)
     return minimum.values, minimum.indices

@@ -22,7 +22,7 @@ from gankit.metrics.bins import bins, different_bins
 from gankit.metrics.cleanliness import SHARED, edge, ground_colour, over_real, over_set, per_picture
 from gankit.metrics.distances import frechet_distance, kernel_distance
 from gankit.metrics.features import pixels
-from gankit.metrics.neighbours import Neighbours, clipped_coverage, clipped_density, neighbours, reach
+from gankit.metrics.neighbours import Neighbours, clipped_coverage, clipped_density, distances, neighbours, reach
 from gankit.metrics.similarity import ms_ssim
 from gankit.metrics.spaces import Space, deep, inception
 from gankit.runs.folder import RunFolder, strict
@@ -199,18 +199,17 @@ class _Comparison:
         size = min(map(len, points))
         real = real[:size]
         radii = reach(real, NEIGHBOURS)
-        rows, best = (
-            torch.tensor(
-                [
-                    (
-                        *neighbours(real, some, NEIGHBOURS, radii),
-                        clipped_density(real, some, NEIGHBOURS, radii),
-                        clipped_coverage(real, some, NEIGHBOURS, radii),
-                    )
-                    for some in side[: len(side) // size * size].split(size)
-                ]
+
+        def row(some: Tensor) -> tuple[float, ...]:
+            between = distances(real, some)
+            return (
+                *neighbours(real, some, NEIGHBOURS, radii, between),
+                clipped_density(real, some, NEIGHBOURS, radii, between),
+                clipped_coverage(real, some, NEIGHBOURS, radii, between),
             )
-            for side in (fake, other)
+
+        rows, best = (
+            torch.tensor([row(some) for some in side[: len(side) // size * size].split(size)]) for side in (fake, other)
         )
         measures = {
             name: self._measure(

@@ -25,11 +25,19 @@ def command() -> None:
 )
 @click.option("--fit", default="pad", show_default=True, type=click.Choice(["pad", "crop"]), help="As in run.")
 @click.option("--background", default="white", show_default=True, metavar="COLOUR", help="As in run.")
+@click.option("--stream", is_flag=True, help="Look at some at random, and keep no cache of all.")
 @out_option("FILE.html", "Also write a page with the pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @plugin_option
 def inspect_(
-    data: str, image_size: int, fit: str, background: str, out: str | None, as_json: bool, plugins: tuple[str, ...]
+    data: str,
+    image_size: int,
+    fit: str,
+    background: str,
+    stream: bool,
+    out: str | None,
+    as_json: bool,
+    plugins: tuple[str, ...],
 ) -> None:
     """Count the pictures of DIR or of a file, and say what would be skipped, what looks alike, and what to do about it.
 
@@ -46,7 +54,7 @@ def inspect_(
     if path and (path.suffix.lower() != ".html" or os.path.lexists(path)):
         raise UserError(f"--out {out}: " + ("it exists" if os.path.lexists(path) else "the name must end in .html"))
     try:
-        request = Request(image_size, fit, colour(background), holdout=0)
+        request = Request(image_size, fit, colour(background), holdout=0, stream=stream, notice=lambda line: None)
     except ValueError as error:
         raise UserError(f"--background {error}") from None
     found = inspect(data, request, Catalogue(plugins))

@@ -61,9 +61,15 @@ class Progress(Watcher):
         self.say(text)
 
     def decoding(self, done: int, total: int) -> None:
+        self._read(done, total, f"read {total:,} file{'s' * (total != 1)} into the cache")
+
+    def finding(self, done: int, total: int) -> None:
+        self._read(done, total, f"found {total:,} picture{'s' * (total != 1)}, which are decoded while it trains")
+
+    def _read(self, done: int, total: int, words: str) -> None:
         if not self.terminal:
             if done == total:
-                self.say(f"read {total:,} file{'s' * (total != 1)} into the cache")
+                self.say(words)
             return
         if self.decoder is None:
             from rich.progress import Progress as Bar

@@ -65,7 +65,7 @@ def amend(
     if "steps" in request.model_fields_set and resolved.steps is not None:
         kept["steps"] = requested["steps"] = max(resolved.steps, step)  # no fewer than are done
     resolved = resolved.model_copy(update=kept)
-    absent = {"datasets", "reactions"} - old.keys()  # an older version has none
+    absent = {"datasets", "reactions", "stream"} - old.keys()  # an older version has none
     ignored = {"requested", "history", "plugins"} | absent
     new = resolved.model_dump(mode="json")
     differing = {key: value for key, value in changes(old, new).items() if key.split(".")[0] not in ignored}

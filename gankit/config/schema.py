@@ -64,6 +64,9 @@ class RunConfig(Options):
     holdout: Annotated[float, Flag("SHARE")] = Field(
         0.1, ge=0, lt=1, description="share of the pictures held out from training"
     )
+    stream: Annotated[bool, Flag()] = Field(
+        False, description="decode pictures while training, and keep no cache of them: for more than the disk can hold"
+    )
     log_every: Annotated[int, Flag("N")] = Field(50, ge=1, description="steps between lines of metrics.jsonl")
     sample_every: Annotated[int, Flag("N")] = Field(250, ge=1, description="steps between sample grids")
     checkpoint_every: Annotated[int, Flag("N")] = Field(1000, ge=1, description="steps between checkpoints")

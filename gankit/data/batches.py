@@ -1,6 +1,6 @@
 """Batches on the device, determined by (seed, step, update): there is no loader state to save.
 
-Every picture comes once an epoch; each epoch has its own order.
+Every picture comes once an epoch; each epoch has its own order. A stream's is that of `gankit.data.stream`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gankit.data.cache import refuse_cut_short
 from gankit.data.source import Data
-from gankit.errors import UserError
+from gankit.data.stream import Group, Streamed, Windows
 
 RESIDENT = 2 << 30  # bytes: a smaller set of pictures stays on the GPU
 
@@ -31,8 +32,10 @@ class Batches:
         """`updates`: the number of updates in one step, each of which draws a batch."""
         self.data, self.batch_size, self.seed, self.device = data, batch_size, seed, device
         self.mirror, self.updates = mirror, updates
+        self.windows = Windows(data.train, seed) if isinstance(data.train, Streamed) else None
+        self._fetched: tuple[int, np.ndarray, np.ndarray] | None = None  # a step, its pictures and their places
         self.resident = None
-        if device.type == "cuda" and data.train.nbytes <= RESIDENT:
+        if self.windows is None and device.type == "cuda" and data.train.nbytes <= RESIDENT:
             self.resident = torch.from_numpy(np.ascontiguousarray(data.train)).to(device)
         self._order = lru_cache(maxsize=2)(self._order_of)
 
@@ -42,23 +45,53 @@ class Batches:
     def __call__(self, step: int, update: int) -> tuple[Tensor, Tensor | None]:
         """The batch of one update of step `step` (from 1): (B, C, S, S) in [-1, 1] or (B, D), and labels (B,)."""
         size, n = self.batch_size, len(self.data.train)
+        if self.windows is not None:
+            self.fetch(step)
+            assert self._fetched is not None
+            _, pictures, chosen = self._fetched
+            own = slice(update * size, (update + 1) * size)
+            return self._batch(step, update, chosen[own], pictures[own])
         start = ((step - 1) * self.updates + update) * size
         places = np.arange(start, start + size)
         chosen = np.concatenate(
             [self._order(epoch)[places[places // n == epoch] % n] for epoch in np.unique(places // n)]
         )
         refuse_cut_short(self.data.train)
+        return self._batch(step, update, chosen, None if self.resident is not None else self.data.train[chosen])
+
+    def fetch(self, step: int, group: Group | None = None) -> None:
+        """Have a step's pictures at hand, before anything changes; it matters for a stream alone.
+
+        `group`: the processes that decode it together; all of them ask for the same steps. Raises `Gone` if the
+        pictures cannot be read any more.
+        """
+        if self.windows is None or (self._fetched and self._fetched[0] == step):
+            return
+        self._fetched = None
+        of_step = self.updates * self.batch_size
+        self._fetched = (step, *self.windows.take((step - 1) * of_step, of_step, group))
+
+    def first(self) -> tuple[Tensor, Tensor | None]:
+        """A batch to try a step with: the first one, or pictures of a stream without decoding all around them."""
+        if self.windows is None:
+            return self(1, 0)
+        chosen = np.linspace(0, len(self.data.train) - 1, self.batch_size).astype(np.int64)
+        return self._batch(1, 0, chosen, self.data.train[chosen])
+
+    def _batch(
+        self, step: int, update: int, chosen: np.ndarray, pictures: np.ndarray | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`chosen`: (B,) places in the training part; `pictures`: those there, unless all are on the device."""
+        size = self.batch_size
         flip = labels = None
         if self.mirror:
             flip = self._to_device(np.random.default_rng((self.seed, 2, step, update)).random(size) < 0.5)
         if self.data.labels is not None:
             labels = self._to_device(self.data.labels[chosen])
-        raw = (
-            self._to_device(self.data.train[chosen])
-            if self.resident is None
-            else self.resident[self._to_device(chosen)]
-        )
-        return to_float(raw, flip), labels
+        if pictures is not None:
+            return to_float(self._to_device(pictures), flip), labels
+        assert self.resident is not None
+        return to_float(self.resident[self._to_device(chosen)], flip), labels
 
     def _to_device(self, array: np.ndarray) -> Tensor:
         """The array on the device, without waiting for the copy."""
@@ -66,16 +99,6 @@ class Batches:
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
-
-
-def refuse_cut_short(array: np.ndarray) -> None:
-    """Raise `UserError` if the file of a memory-mapped array has lost its end: reading there kills the process."""
-    mapped = getattr(array, "_mmap", None)
-    if mapped is not None and mapped.size() < len(mapped):
-        raise UserError(
-            f"the picture cache {getattr(array, 'filename', '')} was cut short by another program; "
-            "a resume makes it anew"
-        )
 
 
 def to_float(raw: Tensor, flip: Tensor | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
     CACHE/pictures/KEY/pictures.npy    uint8 (N, S, S, 3), sorted by content, so that copies lie side by side
     CACHE/pictures/KEY/index.json      the file of each picture, and the skipped files
+    CACHE/places/KEY/…                 where each picture of a stream lies, and no picture (`gankit.data.places`)
 
 CACHE is the environment variable GANKIT_CACHE, or else the user's cache folder.
 """
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import platformdirs
@@ -32,10 +33,13 @@ from gankit.errors import UserError
 
 _FORMAT = 1  # of the files below
 DAY = 86400
-_OWN = ("index.json", "pictures.npy", "unsorted")  # what an entry holds; one with foreign files is not removed
+_GROWING = ("unsorted", "pictures.npy", "names")  # files of an entry that take time to write
+_OWN = (*_GROWING, "index.json", "rows", "first")  # what an entry holds; one with foreign files is not removed
 UNUSED_DAYS = 60  # older entries are removed
 _PATIENCE = 60  # seconds in which a process that decodes writes something
 _BLOCK, _BLOCKS = 1 << 16, 1024  # the checksum reads at most this much: 64 MiB
+
+Kept = TypeVar("Kept")
 
 
 @dataclass
@@ -91,35 +95,48 @@ def fetch(settings: Mapping[str, Any], identity: Any, size: int, build: Callable
     writer. Raises `UserError` if the cache folder is not writable, and whatever `build` raises.
     """
     place = root() / "pictures"
-    folder = place / _hash([_FORMAT, settings, identity])[:32]
-    if (entry := _used(folder)) is not None:
+
+    def fill(scratch: Path) -> None:
+        writer = Writer(scratch, size, place)
+        try:
+            notes = build(writer)
+            writer.finish(notes, settings)
+        finally:
+            writer.close()
+
+    return kept(place / hashed([_FORMAT, settings, identity])[:32], _load, fill)
+
+
+def kept(folder: Path, load: Callable[[Path], Kept | None], build: Callable[[Path], None]) -> Kept:
+    """What `load` reads from the cache's folder; where it is missing or damaged, `build` fills a new one first.
+
+    One process builds while others wait. A reader finds the folder whole or not at all. Raises `UserError` if the
+    cache is not writable, and whatever `build` raises.
+    """
+    place = folder.parent
+    if (entry := _used(folder, load)) is not None:
         return entry
-    with _explained(place):
+    with explained(place):
         place.mkdir(parents=True, exist_ok=True)
         _tidy(place)
     with _alone(folder):
-        if (entry := _used(folder)) is not None:  # another process was faster
+        if (entry := _used(folder, load)) is not None:  # another process was faster
             return entry
         scratch = place / f".building-{uuid.uuid4().hex}"
         try:
-            with _explained(place):
+            with explained(place):
                 scratch.mkdir()
-            writer = Writer(scratch, size, place)
-            try:
-                notes = build(writer)
-                writer.finish(notes, settings)
-            finally:
-                writer.close()
-            with _explained(place):
-                _install(scratch, folder)
+            build(scratch)
+            with explained(place):
+                _install(scratch, folder, load)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    return _load_again(folder)
+    return _load_again(folder, load)
 
 
-def _used(folder: Path) -> Entry | None:
-    """`_load`, which `_tidy` sees."""
-    if (entry := _load(folder)) is not None:
+def _used(folder: Path, load: Callable[[Path], Kept | None]) -> Kept | None:
+    """What `load` gives, in a way that `_tidy` sees."""
+    if (entry := load(folder)) is not None:
         with suppress(OSError):
             os.utime(folder / "index.json")
     return entry
@@ -151,7 +168,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _somebody_writes(place: Path) -> bool:
     """Whether a process writes an entry, or did so lately."""
-    for name in ("unsorted", "pictures.npy"):
+    for name in _GROWING:
         for path in place.glob(f".building-*/{name}"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime < _PATIENCE:
@@ -178,7 +195,7 @@ class Writer:
         self._folder, self._size, self._place = folder, size, place
         self._contents: list[str] = []
         self._files: list[str] = []
-        with _explained(place):
+        with explained(place):
             self._unsorted = open(folder / "unsorted", "wb")  # noqa: SIM115 - `close` closes it
 
     def expect(self, count: int) -> None:
@@ -189,14 +206,15 @@ class Writer:
             raise UserError(
                 f"{count:,} pictures or more of {self._size}×{self._size} pixels take {whole / 1e9:,.1f} GB in the "
                 f"cache, and twice that until they are sorted; {self._place} has {free / 1e9:,.1f} GB free: make room, "
-                "set GANKIT_CACHE to a folder on another disk, or use a smaller --image-size"
+                "set GANKIT_CACHE to a folder on another disk, use a smaller --image-size, or --stream: then nothing "
+                "is kept, and pictures are decoded again each time"
             )
 
     def add(self, pixels: np.ndarray, file: str, content: str) -> None:
         """Add the picture, uint8 (S, S, 3), of a file; `content` is a hash (hex), equal for copies."""
         if pixels.shape != (self._size, self._size, 3) or pixels.dtype != np.uint8:
             raise ValueError(f"a picture of shape {pixels.shape} and type {pixels.dtype} from {file}")
-        with _explained(self._place):
+        with explained(self._place):
             self._unsorted.write(pixels.tobytes())
         self._contents.append(content)
         self._files.append(file)
@@ -207,16 +225,16 @@ class Writer:
 
     def finish(self, notes: Notes, settings: Mapping[str, Any]) -> None:
         """Write pictures.npy and index.json."""
-        with _explained(self._place):
+        with explained(self._place):
             self._unsorted.close()
             order = sorted(range(len(self._files)), key=lambda i: (self._contents[i], self._files[i]))
-            checksum = self._write_sorted(order)
+            written = self._write_sorted(order)
             contents = [self._contents[i] for i in order]
             index = {
                 "format": _FORMAT,
                 "shape": [len(order), self._size, self._size, 3],
-                "checksum": checksum,
-                "digest": _hash([settings, contents]),
+                "checksum": written,
+                "digest": hashed([settings, contents]),
                 "files": [self._files[i] for i in order],
                 "contents": contents,
                 "labels": None if notes.labels is None else [notes.labels[i] for i in order],
@@ -240,7 +258,7 @@ class Writer:
             file.flush()
             os.fsync(file.fileno())
         (self._folder / "unsorted").unlink()
-        return _checksum(self._folder / "pictures.npy")
+        return checksum(self._folder / "pictures.npy")
 
 
 def _load(folder: Path) -> Entry | None:
@@ -256,7 +274,7 @@ def _load(folder: Path) -> Entry | None:
             and pictures.dtype == np.uint8
             and list(pictures.shape) == index["shape"]
             and all(len(values) == count for values in lists)
-            and _checksum(folder / "pictures.npy") == index["checksum"]
+            and checksum(folder / "pictures.npy") == index["checksum"]
         )
         if not whole:
             return None
@@ -268,20 +286,30 @@ def _load(folder: Path) -> Entry | None:
         return None
 
 
-def _load_again(folder: Path) -> Entry:
+def refuse_cut_short(array: object) -> None:
+    """Raise `UserError` if the file of a memory-mapped array has lost its end: reading there kills the process."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and mapped.size() < len(mapped):
+        raise UserError(
+            f"the picture cache {getattr(array, 'filename', '')} was cut short by another program; "
+            "a resume makes it anew"
+        )
+
+
+def _load_again(folder: Path, load: Callable[[Path], Kept | None]) -> Kept:
     """Load the entry just installed; another process that repairs the same damage may be replacing it."""
     for _ in range(20):
-        if (entry := _load(folder)) is not None:
+        if (entry := load(folder)) is not None:
             return entry
         time.sleep(0.05)
     raise UserError(f"the picture cache in {folder} cannot be read back; set GANKIT_CACHE to another folder")
 
 
-def _install(scratch: Path, folder: Path) -> None:
+def _install(scratch: Path, folder: Path, load: Callable[[Path], Any]) -> None:
     try:
         scratch.rename(folder)
     except OSError:
-        if _load(folder) is not None:
+        if load(folder) is not None:
             return  # another process was faster; its pictures are the same
         with suppress(FileNotFoundError):
             damaged = folder.rename(folder.with_name(f".building-{uuid.uuid4().hex}"))
@@ -307,27 +335,29 @@ def _tidy(place: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _checksum(path: Path) -> int:
+def checksum(path: Path) -> int:
     """CRC-32 of a file's size and bytes; for a long file, of evenly spaced blocks only."""
     size = path.stat().st_size
-    checksum = zlib.crc32(str(size).encode())
+    value = zlib.crc32(str(size).encode())
     with open(path, "rb") as file:
         if size <= _BLOCK * _BLOCKS:
             while block := file.read(1 << 20):
-                checksum = zlib.crc32(block, checksum)
+                value = zlib.crc32(block, value)
         else:
             for i in range(_BLOCKS):
                 file.seek((size - _BLOCK) * i // (_BLOCKS - 1))
-                checksum = zlib.crc32(file.read(_BLOCK), checksum)
-    return checksum
+                value = zlib.crc32(file.read(_BLOCK), value)
+    return value
 
 
-def _hash(value: Any) -> str:
+def hashed(value: Any) -> str:
+    """The hash (hex) of what JSON can write."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
-def _explained(place: Path) -> Iterator[None]:
+def explained(place: Path) -> Iterator[None]:
+    """A `UserError` for an OSError in the cache's folder."""
     try:
         yield
     except OSError as error:

@@ -8,7 +8,9 @@ import math
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from gankit.data.colour import Unusable, flatten
+from gankit.data.shards import Item
 from gankit.data.source import Request
 from gankit.files import Unreachable, ordinary
 
@@ -26,6 +29,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 _SMALL = 1 << 25  # bytes; larger files are not read into memory at once
 _LARGEST = 1 << 30  # bytes of a file; an uncompressed picture of the most pixels is smaller
 _PIXELS = 1 << 27  # of one picture, and of all pictures that threads decode at once: 0.5 GB at 4 bytes a pixel
+_WAITING = 1 << 26  # bytes of pictures from shards that wait in memory
 _BAND = 1 << 20  # pixels that are converted at once
 _GAP = 3  # averaging leaves this many times the size that is needed, and bicubic resampling does the rest
 # glibc gives blocks of more than 32 MB back to the system, but keeps smaller ones for the thread that freed them.
@@ -99,6 +103,40 @@ def picture(file: BinaryIO, request: Request) -> np.ndarray:
             raise Unusable(f"its pixels ({image.mode}) cannot be converted") from None
         finally:
             del image  # before others get the room
+
+
+def decoded(
+    pool: ThreadPoolExecutor, items: Iterator[Item], request: Request
+) -> Iterator[tuple[Item, np.ndarray | None, str]]:
+    """Each item in order, with its picture and content hash, or with None and the reason for skipping it."""
+
+    def one(item: Item) -> tuple[Item, np.ndarray | None, str]:
+        if item.content is None:
+            return item, None, item.reason
+        try:
+            return item, *read(item.content, request)
+        except Unusable as reason:
+            return item, None, str(reason)
+
+    while window := list(_some(items)):
+        yield from pool.map(one, window)
+
+
+def _some(items: Iterator[Item]) -> Iterator[Item]:
+    """The next items, not all at once: decoded pictures and those from shards wait in memory."""
+    waiting = 0
+    for item in islice(items, 16 * cores()):
+        yield item
+        waiting += len(item.content) if isinstance(item.content, bytes) else 0
+        if waiting > _WAITING:
+            return
+
+
+def cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
 
 
 class _Budget:

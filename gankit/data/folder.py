@@ -7,55 +7,20 @@ import re
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from gankit.data import cache, shards
-from gankit.data.scan import File, scan, shown
-from gankit.data.shards import Item
+from gankit.data.places import Place
+from gankit.data.scan import File, scan
 from gankit.data.source import Data, DataSource, Request
 from gankit.errors import UserError, nearest
-from gankit.files import Unreachable, ordinary
-
-if TYPE_CHECKING:
-    import numpy as np
+from gankit.files import ordinary
 
 _BLANK = "blank: every pixel is the same colour (fully transparent?)"
 _KINDS = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 _ADVICE = f"put {_KINDS} pictures in it"
 _FIRST = 1000  # pictures of shards, from which gankit guesses the number of all
-_WAITING = 1 << 26  # bytes of pictures from shards that wait in memory
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where pictures lie: the files of a folder, or shards."""
-
-    argument: str
-    root: Path
-    files: list[File]
-    problems: list[dict[str, str]]  # {"file", "reason"}
-    packed: bool  # the files are shards
-    columns: str = ""  # of tables: PICTURES or PICTURES,LABELS
-
-    def items(self) -> Iterator[Item]:
-        """Everything that should be a picture, in the order of the files. Raises `UserError` as the shards' readers."""
-        before = 0
-        for file in self.files:
-            if self.packed:
-                for item in _unpacked(self.root, file, self.columns):
-                    yield item._replace(at=before + item.at)
-            else:
-                yield Item(shown(file.path), file.label, self.root / file.path, "", before + file.size)
-            before += file.size
-
-    def all_of(self, done: int, at: int) -> int:
-        """How many items there are; of shards a guess from those so far."""
-        if not self.packed:
-            return len(self.files)
-        return max(done + 1, done * sum(file.size for file in self.files) // max(1, at))
 
 
 class Folder(DataSource):
@@ -70,18 +35,19 @@ class Folder(DataSource):
     summary: ClassVar[str] = f"a folder, flat or nested, of {_KINDS} pictures; Parquet, Arrow or tar files of them"
 
     def open(self, argument: str | None, request: Request) -> Data:
-        """Return the pictures at the path `argument`: decoded once, then read from the cache.
+        """Return the pictures at the path `argument`: decoded once, then read from the cache; or as a stream.
 
         Raises `UserError` if it is missing or unreadable, if it holds no usable picture, or if the cache is not
         writable.
         """
         place = look(argument)
-        identity = [str(place.root), [[file.path, file.size, file.changed, file.readable] for file in place.files]]
-        if place.packed:
-            identity.append(["shards", place.columns])
+        if request.stream:
+            from gankit.data.stream import open_stream
+
+            return open_stream(place, request, _settings(request))
         entry = cache.fetch(
             _settings(request),
-            identity,
+            place.identity,
             request.image_size,
             lambda writer: _build(place, request, writer),
         )
@@ -147,23 +113,6 @@ def _any_picture(folder: Path, files: Iterator[File]) -> bool:
     return False
 
 
-def _unpacked(root: Path, shard: File, columns: str) -> Iterator[Item]:
-    """The pictures of a shard."""
-    from gankit.data import tables, tar
-
-    name = shown(shard.path)
-    try:
-        with ordinary(root / shard.path) as file:
-            if name.lower().endswith(".tar"):
-                yield from tar.pictures(file, name)
-            else:
-                yield from tables.pictures(file, name, shard.size, columns)
-    except Unreachable:  # the scan saw a file
-        yield Item(name, ".", None, "not an ordinary file", shard.size)
-    except OSError as error:
-        yield Item(name, ".", None, f"cannot be read: {(error.strerror or 'error').lower()}", shard.size)
-
-
 def _settings(request: Request) -> dict[str, object]:
     from gankit.data import decode
 
@@ -184,9 +133,9 @@ def _build(place: Place, request: Request, writer: cache.Writer) -> cache.Notes:
     first_with: dict[str, str] = {}  # content -> the first file that has it
     done = 0
     # Threads, because Pillow decodes without the interpreter's lock.
-    with ThreadPoolExecutor(_cores()) as pool, warnings.catch_warnings():
+    with ThreadPoolExecutor(decode.cores()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's: the code below handles or reports their causes
-        for item, pixels, content_or_reason in _decoded(pool, place.items(), request):
+        for item, pixels, content_or_reason in decode.decoded(pool, place.items(), request):
             done += 1
             if done == (_FIRST if place.packed else 1):
                 writer.expect(
@@ -223,39 +172,3 @@ def _refuse_empty(place: Place, notes: cache.Notes) -> None:
         f"no usable pictures in {place.argument} (files looked at: {len(notes.skipped)}; the first, {first}: "
         f"{reason}); {advice}"
     )
-
-
-def _decoded(
-    pool: ThreadPoolExecutor, items: Iterator[Item], request: Request
-) -> Iterator[tuple[Item, np.ndarray | None, str]]:
-    """Each item in order, with its picture and content hash, or with None and the reason for skipping it."""
-    from gankit.data import decode
-    from gankit.data.colour import Unusable
-
-    def one(item: Item) -> tuple[Item, np.ndarray | None, str]:
-        if item.content is None:
-            return item, None, item.reason
-        try:
-            return item, *decode.read(item.content, request)
-        except Unusable as reason:
-            return item, None, str(reason)
-
-    while window := list(_some(items)):
-        yield from pool.map(one, window)
-
-
-def _some(items: Iterator[Item]) -> Iterator[Item]:
-    """The next items, not all at once: decoded pictures and those from shards wait in memory."""
-    waiting = 0
-    for item in islice(items, 16 * _cores()):
-        yield item
-        waiting += len(item.content) if isinstance(item.content, bytes) else 0
-        if waiting > _WAITING:
-            return
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1

@@ -7,6 +7,7 @@ import shlex
 import statistics
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ from gankit.data.folder import look
 from gankit.data.open import open_source
 from gankit.data.shards import Item
 from gankit.data.source import Request
+from gankit.data.stream import Streamed
 from gankit.errors import UserError
 from gankit.files import ordinary
 from gankit.metrics.cleanliness import edge, ground_colour, per_picture
@@ -54,6 +56,7 @@ class Inspection:
     looked: int  # pictures among which look-alikes were sought
     alike: int  # of them, pictures with another that looks the same
     advice: list[str]
+    streamed: bool  # then skipped and warned are those of `looked` alone
     sheet: Tensor = field(repr=False)  # (n, C, S, S) in [-1, 1], at random
     mean: Tensor = field(repr=False)  # (1, C, S, S)
     pairs: Tensor = field(repr=False)  # (2 n, C, S, S): the pairs that are most alike and differ
@@ -73,8 +76,17 @@ def inspect(data: str, request: Request, catalogue: Catalogue) -> Inspection:
     if len(opened.shape) != 3:
         raise UserError(f"{data} gives points, and only pictures can be looked at")
     count = len(opened.train)
-    formats, sides, long = _files(data, catalogue)
-    some = to_float(torch.from_numpy(opened.train[np.random.default_rng(0).permutation(count)[:MOST]]))
+    chosen = np.random.default_rng(0).permutation(count)[:MOST]
+    if isinstance(opened.train, Streamed):
+        chosen.sort()
+        formats, sides, long = _headers(opened.train.items(chosen))
+        pictures, _ = opened.train.usable(chosen)
+        if not len(pictures):
+            raise UserError(f"no usable pictures among {len(chosen):,} of {opened.name} at random")
+        some = to_float(torch.from_numpy(pictures[np.random.default_rng(0).permutation(len(pictures))]))
+    else:
+        formats, sides, long = _headers(look(data).items()) if not catalogue.source_of(data) else ({}, None, 0.0)
+        some = to_float(torch.from_numpy(opened.train[chosen]))
     colour = ground_colour(edge(some))
     rows = per_picture(some, colour)
     other, distance = _nearest(pixels(some, 16))
@@ -97,6 +109,7 @@ def inspect(data: str, request: Request, catalogue: Catalogue) -> Inspection:
         looked=len(some),
         alike=int((distance < ALIKE).sum()),
         advice=[],
+        streamed=opened.streamed,
         sheet=some[:SHOWN],
         mean=some.mean(0, keepdim=True),
         pairs=some[flat],
@@ -105,15 +118,13 @@ def inspect(data: str, request: Request, catalogue: Catalogue) -> Inspection:
     return found
 
 
-def _files(data: str, catalogue: Catalogue) -> tuple[dict[str, int], tuple[int, int, int] | None, float]:
-    """Formats, shorter sides and the share of long pictures, by the files' headers; nothing for a data source."""
-    if catalogue.source_of(data):
-        return {}, None, 0.0
+def _headers(items: Iterable[Item]) -> tuple[dict[str, int], tuple[int, int, int] | None, float]:
+    """Formats, shorter sides and the share of long pictures, by the files' headers."""
     formats: Counter[str] = Counter()
     sides, long = [], 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for item in look(data).items():
+        for item in items:
             try:
                 with _content(item) as content, decode.opened(content) as picture:
                     formats[picture.format or "?"] += 1
@@ -151,6 +162,11 @@ def _colourful(pictures: Tensor) -> Tensor:
 
 def _advice(found: Inspection, request: Request) -> list[str]:
     advice = []
+    if found.streamed and found.pictures > found.looked:
+        advice.append(
+            f"a stream is looked at in part: all but the counts of pictures and labels is of {found.looked:,} at "
+            "random, also what would be skipped; nobody looks for files that are equal"
+        )
     if found.pictures < JUDGED:
         advice.append(f"{found.pictures} pictures are too few to judge samples by: add pictures, to {FEW} at least")
     elif found.pictures < FEW:

@@ -7,6 +7,7 @@ from typing import Any
 
 from gankit.catalogue import Catalogue
 from gankit.data.source import Data, Request
+from gankit.errors import UserError
 
 
 def open_source(
@@ -14,6 +15,10 @@ def open_source(
 ) -> Data:
     """Open the data source NAME[:ARGUMENT], or a folder. `options`: by the source's name. Raises `UserError`."""
     name = catalogue.source_of(data)
+    if request.stream and name not in (None, "folder"):
+        raise UserError(
+            f"--stream: {name} makes its own pictures; a folder and tar, Parquet and Arrow files are streamed"
+        )
     cls = catalogue.get("datasets", name or "folder")
     source = cls(cls.Options(**(options or {}).get(cls.name, {})))
     return source.open(data.partition(":")[2] or None if name else data, request)

@@ -15,6 +15,7 @@ from gankit.data.scan import File, shown
 from gankit.errors import UserError
 
 SUFFIXES = (".parquet", ".arrow", ".tar")
+PICTURES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif")  # suffixes
 LARGEST = 1 << 27  # bytes of one picture in a shard, which is read into memory at once
 _MOST = 100_000  # shards that a pattern may name
 _GROUP = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
@@ -28,6 +29,8 @@ class Item(NamedTuple):
     content: Path | bytes | None
     reason: str  # why there is no content
     at: int  # bytes of the data up to here, roughly
+    place: int = 0  # where a shard has it: in a tar the offset, in a table the group of rows (of a stream, its offset)
+    extent: int = 0  # in a tar the bytes, in a table the row of the group
 
 
 def is_shard(path: str) -> bool:

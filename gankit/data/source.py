@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,20 +21,38 @@ class Request:
     background: tuple[int, int, int] = (255, 255, 255)  # RGB, 0..255, under transparency and in the padding
     holdout: float = 0.1  # share of held-out pictures, which are never trained on, 0 <= holdout < 1
     progress: Callable[[int, int], None] | None = None  # called with (done, total) while pictures are decoded
+    stream: bool = False  # decode pictures each time, and keep none: only a folder and shards can
+    notice: Callable[[str], None] | None = None  # called with a line for the user, also later
+
+
+class Items(Protocol):
+    """What is used of an array of pictures or points; a stream decodes pictures when it is asked for them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, places: Any, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class Data:
     """An opened data source.
 
-    `train` and `held_out` are uint8 (N, S, S, 3) pictures, often memory-mapped, or float32 (N, D) points.
+    `train` and `held_out` are uint8 (N, S, S, 3) pictures, often memory-mapped, or float32 (N, D) points; of a stream
+    (`Request.stream`) they are no arrays, but give arrays for a slice or for places.
     `labels` are those of `train`, int64 (N,) indices into `label_names`, or None. `skipped` and `warned` are lists of
     {"file": str, "reason": str}. `digest` (hex) identifies the content, whatever the folder's name.
     """
 
     name: str
-    train: np.ndarray
-    held_out: np.ndarray
+    train: Items
+    held_out: Items
     digest: str
     labels: np.ndarray | None = None
     label_names: tuple[str, ...] = ()
@@ -47,6 +66,11 @@ class Data:
             _, height, width, channels = self.train.shape
             return (channels, height, width)
         return tuple(self.train.shape[1:])
+
+    @property
+    def streamed(self) -> bool:
+        """Whether pictures are decoded when they are asked for."""
+        return not isinstance(self.train, np.ndarray)
 
     @property
     def classes(self) -> tuple[str, ...]:

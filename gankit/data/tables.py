@@ -5,7 +5,8 @@ Such a column has the bytes of picture files, bare or in the field `bytes` of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,29 +31,37 @@ class Columns:
     label: str  # "" without one
     names: list[str]  # of the classes, by their numbers; empty where the column has the names
 
+    @property
+    def path(self) -> str:
+        """Where a Parquet file has the bytes."""
+        return self.picture if self.bare else f"{self.picture}.bytes"
 
-def pictures(file: BinaryIO, shard: str, size: int, columns: str = "") -> Iterator[Item]:
+
+def pictures(file: BinaryIO, shard: str, size: int, columns: str = "", contents: bool = True) -> Iterator[Item]:
     """The picture of each row of an open file of `size` bytes; damage as an item without content.
 
-    `columns`: PICTURES or PICTURES,LABELS; by default the only one with pictures, and the one with classes. Raises
-    `UserError` without pyarrow, and where it is not clear which columns are meant.
+    `columns`: PICTURES or PICTURES,LABELS; by default the only one with pictures, and the one with classes. Without
+    `contents` the rows are only counted, and their labels read: their content is empty. Raises `UserError` without
+    pyarrow, and where it is not clear which columns are meant.
     """
     try:
         import pyarrow.parquet  # noqa: F401 - it is much of pyarrow
     except ImportError as error:
         raise UserError(f"{shard} needs pyarrow ({error}): pip install 'gankit[parquet]'") from None
     read = _parquet if shard.lower().endswith(".parquet") else _arrow
-    done = 0
+    done, group, row = 0, -1, 0
     try:
-        for batch, found, at in read(file, shard, size, columns):
+        for batch, found, at, place in read(file, shard, size, columns, contents):
+            group, row = place, row if place == group else 0
             if isinstance(batch, int):
                 rows = f"{shard} rows {done:,} to {done + batch - 1:,}"
                 yield Item(rows, ".", None, "damaged: these rows are left out", at)
-                done += batch
+                done, row = done + batch, row + batch
                 continue
-            for content, kind in zip(*_cells(batch, found), strict=True):
-                yield _packed(f"{shard} row {done}", content, _named(kind, found), at)
-                done += 1
+            cells = (cell.as_py() for cell in _cells(batch, found)) if contents else itertools.repeat(b"", len(batch))
+            for content, kind in zip(cells, _kinds(batch, found), strict=True):
+                yield _packed(f"{shard} row {done}", content, _named(kind, found), at, place, row)
+                done, row = done + 1, row + 1
     except UserError:
         raise
     except _Unsuited as reason:
@@ -62,43 +71,139 @@ def pictures(file: BinaryIO, shard: str, size: int, columns: str = "") -> Iterat
         yield Item(shard, ".", None, f"damaged or cut short{after}", size)
 
 
+def some(file: BinaryIO, shard: str, size: int, columns: str, wanted: Iterable[tuple[int, int]]) -> Iterator[Item]:
+    """The pictures at these places, (`Item.place`, `Item.extent`) of `pictures` in ascending order, in that order."""
+    read, named = (_some_parquet if shard.lower().endswith(".parquet") else _some_arrow), [*wanted]
+    groups = {place: [row for _, row in pairs] for place, pairs in itertools.groupby(named, lambda pair: pair[0])}
+    done = 0
+    try:
+        for place, parts in read(file, shard, size, columns, groups):
+            rows, before, given = groups[place], 0, 0
+            try:
+                for cells in parts:
+                    while given < len(rows) and rows[given] < before + len(cells):
+                        yield _packed("", cells[rows[given] - before].as_py(), ".", 0)
+                        given, done = given + 1, done + 1
+                    before += len(cells)
+                    if given == len(rows):
+                        break
+            except Exception:  # of this group alone
+                pass
+            for _ in rows[given:]:
+                yield Item("", ".", None, "damaged", 0)
+                done += 1
+    except Exception:  # pyarrow raises many kinds of errors for damaged files
+        pass
+    for _ in named[done:]:
+        yield Item("", ".", None, "damaged", 0)
+
+
+def _some_parquet(
+    file: BinaryIO, shard: str, size: int, named: str, groups: Iterable[int]
+) -> Iterator[tuple[int, Iterator[pa.Array]]]:
+    """The cells of pictures in each of the groups of rows, in parts."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.ParquetFile(file, memory_map=False, pre_buffer=False)
+    columns = _columns(table.schema_arrow, named, shard)
+    for number in groups:
+        batches = _group(table, number, [columns.path])
+        yield number, (_cells(batch, columns) for batch in batches)
+
+
+def _some_arrow(
+    file: BinaryIO, shard: str, size: int, named: str, groups: Iterable[int]
+) -> Iterator[tuple[int, Iterator[pa.Array]]]:
+    import pyarrow as pa
+
+    random = file.read(6) == b"ARROW1"
+    file.seek(0)
+    reader = pa.ipc.open_file(file) if random else pa.ipc.open_stream(file)
+    columns = _columns(reader.schema, named, shard)
+    first = not random and any("dictionary" in str(field.type) for field in reader.schema)
+    if first:
+        reader.read_next_batch()  # the dictionaries come before it
+    head = file.tell()
+
+    def cells(number: int) -> Iterator[pa.Array]:
+        if random:
+            batch = reader.get_batch(number)
+        else:
+            with pa.ipc.open_stream(_From(file, head, number)) as part:
+                if first:
+                    part.read_next_batch()
+                batch = part.read_next_batch()
+        batch.validate(full=True)
+        yield _cells(batch, columns)
+
+    for number in groups:
+        yield number, cells(number)
+
+
 class _Unsuited(Exception):
     """A table without pictures; the message is the reason."""
 
 
-def _packed(name: str, content: bytes | None, label: str, at: int) -> Item:
+def _packed(name: str, content: bytes | None, label: str, at: int, place: int = 0, row: int = 0) -> Item:
     if content is None:
         return Item(name, label, None, "it has no bytes (only the path of a file?)", at)
     if len(content) > LARGEST:
         large = f"too large: {len(content) >> 20:,} MB, and gankit reads {LARGEST >> 20} MB at most"
         return Item(name, label, None, large, at)
-    return Item(name, label, content, "", at)
+    return Item(name, label, content, "", at, place, row)
 
 
-def _parquet(file: BinaryIO, shard: str, size: int, named: str) -> Iterator[tuple[pa.RecordBatch | int, Columns, int]]:
-    """Batches of rows, or the number of rows of a damaged group; the columns; the bytes of the file up to there."""
+def _parquet(
+    file: BinaryIO, shard: str, size: int, named: str, contents: bool
+) -> Iterator[tuple[pa.RecordBatch | int, Columns, int, int]]:
+    """Batches of rows, or the number of rows of a damaged group; the columns; the bytes up to there; the group."""
     import pyarrow.parquet
 
     table = pyarrow.parquet.ParquetFile(file, memory_map=False, pre_buffer=False)
     columns = _columns(table.schema_arrow, named, shard)
-    wanted = [columns.picture if columns.bare else f"{columns.picture}.bytes", *([columns.label] * bool(columns.label))]
+    wanted = [*([columns.path] * contents), *([columns.label] * bool(columns.label))]
     done = 0
     for number in range(table.num_row_groups):
-        group = table.metadata.row_group(number)
-        left = group.num_rows
-        rows = max(1, min(_ROWS, _AT_ONCE * left // max(1, group.total_byte_size)))
+        left = table.metadata.row_group(number).num_rows
         try:
-            for batch in table.iter_batches(rows, [number], wanted, use_threads=False):
-                batch.validate(full=True)  # pyarrow would follow any offset
+            for batch in _group(table, number, wanted):
                 left, done = left - len(batch), done + len(batch)
-                yield batch, columns, size * done // max(1, table.metadata.num_rows)
+                yield batch, columns, size * done // max(1, table.metadata.num_rows), number
         except Exception:  # of this group alone
             done += left
             if left:
-                yield left, columns, size * done // max(1, table.metadata.num_rows)
+                yield left, columns, size * done // max(1, table.metadata.num_rows), number
 
 
-def _arrow(file: BinaryIO, shard: str, size: int, named: str) -> Iterator[tuple[pa.RecordBatch | int, Columns, int]]:
+def _group(table: pa.parquet.ParquetFile, number: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of one group of a Parquet file, in batches."""
+    group = table.metadata.row_group(number)
+    rows = max(1, min(_ROWS, _AT_ONCE * group.num_rows // max(1, group.total_byte_size)))
+    for batch in table.iter_batches(rows, [number], columns, use_threads=False):
+        batch.validate(full=True)  # pyarrow would follow any offset
+        yield batch
+
+
+class _From:
+    """An Arrow stream without the batches between its head, of `head` bytes, and `place`."""
+
+    def __init__(self, file: BinaryIO, head: int, place: int) -> None:
+        self._file, self._left, self._place, self.closed = file, head, place, False
+        file.seek(0)
+
+    def read(self, size: int = -1) -> bytes:
+        if self._left <= 0:
+            return self._file.read(size)
+        content = self._file.read(min(size, self._left) if size >= 0 else self._left)
+        self._left -= len(content)
+        if self._left <= 0:
+            self._file.seek(self._place)
+        return content + self.read(size - len(content)) if size > len(content) else content
+
+
+def _arrow(
+    file: BinaryIO, shard: str, size: int, named: str, contents: bool
+) -> Iterator[tuple[pa.RecordBatch | int, Columns, int, int]]:
     """The batches of an Arrow stream, which is what 🤗 datasets writes, or of an Arrow file; see `_parquet`."""
     import pyarrow as pa
 
@@ -106,22 +211,29 @@ def _arrow(file: BinaryIO, shard: str, size: int, named: str) -> Iterator[tuple[
     file.seek(0)
     with pa.ipc.open_file(file) if random else pa.ipc.open_stream(file) as reader:
         columns = _columns(reader.schema, named, shard)
-        for batch in map(reader.get_batch, range(reader.num_record_batches)) if random else reader:
+        for number in range(reader.num_record_batches) if random else itertools.count():
+            place = number if random else file.tell()
+            try:
+                batch = reader.get_batch(number) if random else reader.read_next_batch()
+            except StopIteration:
+                break
             batch.validate(full=True)
-            yield batch, columns, min(size, file.tell())
+            yield batch, columns, min(size, file.tell()), place
     if not random:  # a stream that was cut between two batches has no other sign of it
         file.seek(max(0, size - 8))
         if file.read() != b"\xff\xff\xff\xff\0\0\0\0":
             raise ValueError("no end")
 
 
-def _cells(batch: pa.RecordBatch, columns: Columns) -> tuple[Iterator[bytes | None], list[Any]]:
-    """The bytes and the label of each row."""
+def _cells(batch: pa.RecordBatch, columns: Columns) -> pa.Array:
+    """The bytes of each row's picture."""
     cells: Any = batch.column(columns.picture)
-    if not columns.bare:
-        cells = cells.flatten()[cells.type.get_field_index("bytes")]
-    labels = batch.column(columns.label).to_pylist() if columns.label else [None] * len(batch)
-    return (cell.as_py() for cell in cells), labels
+    return cells if columns.bare else cells.flatten()[cells.type.get_field_index("bytes")]
+
+
+def _kinds(batch: pa.RecordBatch, columns: Columns) -> list[Any]:
+    """The label of each row, as it is written there."""
+    return batch.column(columns.label).to_pylist() if columns.label else [None] * len(batch)
 
 
 def _named(value: Any, columns: Columns) -> str:

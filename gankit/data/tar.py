@@ -9,9 +9,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from gankit.data.shards import LARGEST, Item
+from gankit.data.shards import LARGEST, PICTURES, Item
 
-_SUFFIXES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif")
 _HEADER = 1 << 20  # bytes that tarfile may read at once: only headers
 _TOGETHER = 1000  # files of one sample
 _LABEL = 255  # bytes of a label
@@ -29,11 +28,14 @@ class _Headers:
         return self._read(size)
 
 
-def pictures(file: BinaryIO, shard: str) -> Iterator[Item]:
+def pictures(file: BinaryIO, shard: str, contents: bool = True) -> Iterator[Item]:
     """Everything in an open tar file that should be a picture, in its order; damage as the last item.
 
-    `shard`: its name for messages. A label is the text of the sample's .cls file, or else the first folder.
+    `shard`: its name for messages. A label is the text of the sample's .cls file, or else the first folder. Without
+    `contents` the pictures are only found: their content is empty.
     """
+    end = file.seek(0, 2)
+    file.seek(0)
     sample: list[tuple[str, int, int]] = []  # name, place, bytes
     key, count, at = "", 0, 0
     try:
@@ -49,14 +51,14 @@ def pictures(file: BinaryIO, shard: str) -> Iterator[Item]:
                 continue
             folder, _, last = name.rpartition("/")
             if (stem := f"{folder}/{last.partition('.')[0]}") != key or len(sample) == _TOGETHER:
-                yield from _sample(file, shard, sample)
+                yield from _sample(file, shard, sample, end, contents)
                 sample, key = [], stem
             sample.append((name, member.offset_data, member.size))
     except Exception:  # tarfile raises many kinds of errors for damaged files
-        yield from _sample(file, shard, sample)
+        yield from _sample(file, shard, sample, end, contents)
         yield Item(shard, ".", None, f"damaged or cut short after {count:,} files: the rest is left out", at)
         return
-    yield from _sample(file, shard, sample)
+    yield from _sample(file, shard, sample, end, contents)
 
 
 def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
@@ -74,24 +76,25 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
             raise tarfile.ReadError("no end")
 
 
-def _sample(file: BinaryIO, shard: str, sample: list[tuple[str, int, int]]) -> Iterator[Item]:
+def _sample(file: BinaryIO, shard: str, sample: list[tuple[str, int, int]], end: int, contents: bool) -> Iterator[Item]:
     """The pictures of one sample; without a picture's suffix all its files, whose content then decides."""
     label = ""
     for name, place, size in sample:
         if name.lower().endswith(".cls"):
-            label = _read(file, place, min(size, _LABEL)).decode("utf-8", "replace").strip()
-    chosen = [one for one in sample if one[0].lower().rpartition(".")[2] in _SUFFIXES] or sample
+            label = read(file, place, min(size, _LABEL)).decode("utf-8", "replace").strip()
+    chosen = [one for one in sample if one[0].lower().rpartition(".")[2] in PICTURES] or sample
     for name, place, size in chosen:
         first, _, rest = name.partition("/")
         known = label or (first if rest else ".")
         content, reason = None, f"too large: {size >> 20:,} MB, and gankit reads {LARGEST >> 20} MB at most"
-        if size <= LARGEST:
-            content, reason = _read(file, place, size), ""
-            if len(content) < size:
-                content, reason = None, "damaged or cut short"
-        yield Item(f"{shard}/{name}", known, content, reason, place)
+        if size <= LARGEST and place + size > end:
+            reason = "damaged or cut short"
+        elif size <= LARGEST:
+            content, reason = read(file, place, size) if contents else b"", ""
+        yield Item(f"{shard}/{name}", known, content, reason, place, place, size)
 
 
-def _read(file: BinaryIO, place: int, size: int) -> bytes:
+def read(file: BinaryIO, place: int, size: int) -> bytes:
+    """The bytes of one picture."""
     file.seek(place)
     return file.read(size)

@@ -214,7 +214,13 @@ def _about_data(story: Story) -> list[tuple[str, str]]:
     labels = [str(label) for label in listing(story.data.get("labels"))]
     shown = ", ".join(labels[:NAMED]) + (f" and {len(labels) - NAMED:,} more" if len(labels) > NAMED else "")
     digest = str(story.data.get("digest") or "")
-    return [(name, value) for name, value in (("Labels", shown), ("Content digest", digest)) if value]
+    streamed = story.data.get("streamed") is True
+    rows = [
+        ("Labels", shown),
+        ("Names and sizes digest" if streamed else "Content digest", digest),
+        ("Streamed", "decoded while it trained: nobody looked for copies among the pictures" if streamed else ""),
+    ]
+    return [(name, value) for name, value in rows if value]
 
 
 def _settings(story: Story) -> list[tuple[str, str, bool]]:

@@ -41,6 +41,7 @@ CELLS, PER_CELL = 100, 20  # NDB: the most cells, and the mean number of real pi
 PAIRS = 500  # pairs of pictures for MS-SSIM
 LOOKED = 50_000  # the most training pictures in the search for copies: 200 MB of their windows
 COMPARED = 10_000  # the most held-out pictures in that search
+DECODED = 5_000  # the most of either, of a stream
 CLOSEST = 32  # samples shown beside their nearest training pictures
 
 Better = Literal["higher", "lower", "nearer"]  # nearer: to the real pictures' value, from either side
@@ -284,7 +285,8 @@ class _Comparison:
                 f"held out, and it takes {FEWEST}"
             )
             return {}
-        found = copies(self.samples, self.train, self.held_out, LOOKED, COMPARED, mirror)
+        looked, compared = (DECODED, DECODED) if self.train.streamed else (LOOKED, COMPARED)
+        found = copies(self.samples, self.train, self.held_out, looked, compared, mirror)
         self.own.append(str(found))
         if found.looked < len(self.train):
             self.notes.append(f"copies are looked for among {found.looked:,} of {len(self.train):,} training pictures")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gankit.catalogue import Catalogue
 from gankit.config.schema import RunConfig
-from gankit.data import cache
+from gankit.data import cache, stream
 from gankit.data.batches import to_float
 from gankit.data.open import open_source
 from gankit.data.source import Data, Request
@@ -30,6 +30,7 @@ from gankit.trained.real_and_generated import FEWEST, Real
 
 # Limits at the end of a run, for at most a second: training pictures, their bytes, held-out pictures.
 LOOKED, BYTES, HELD_OUT = 20_000, 256 << 20, 200
+DECODED = 2_000  # training pictures of a stream, which are decoded for it
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def draw_neighbours(run: RunFolder) -> Path | None:
     except Exception:  # a damaged folder or a failing data source must not end the report
         return None
     train, held_out = Real(data.train), Real(data.held_out)
-    looked = min(LOOKED, BYTES // math.prod(data.train.shape[1:]))
+    looked = min(DECODED if data.streamed else LOOKED, BYTES // math.prod(data.train.shape[1:]))
     near = copies(samples, train, held_out, looked, HELD_OUT, run.config.get("mirror") is True)
     record: dict[str, Any] = {"step": step, "looked": near.looked, "train": len(train), "held_out": near.held_out}
     if near.held_out:
@@ -211,6 +212,8 @@ def _cached(config: RunConfig, digest: str) -> Data:
 
     catalogue = Catalogue()
     if catalogue.source_of(config.data) is None:  # a folder
+        if (streamed := stream.here(digest)) is not None:  # what this process trains on
+            return streamed
         entry = cache.find(digest)
         if entry is None:
             raise _NotCached

@@ -21,7 +21,7 @@ from gankit.config.schema import RunConfig
 from gankit.data.batches import to_float
 from gankit.data.open import open_source
 from gankit.data.remembered import FORMAT, remembered
-from gankit.data.source import Data, Request
+from gankit.data.source import Data, Items, Request
 from gankit.device import choose_device
 from gankit.errors import UserError
 from gankit.metrics.spaces import Space
@@ -38,7 +38,7 @@ SEED = 1  # of the latents
 class Real:
     """Real pictures, uint8 (N, S, S, C), in a random order, the same every time."""
 
-    def __init__(self, pictures: np.ndarray) -> None:
+    def __init__(self, pictures: Items) -> None:
         self.pictures = pictures
         self.order = np.random.default_rng(0).permutation(len(pictures))
 
@@ -48,6 +48,11 @@ class Real:
     def __getitem__(self, places: slice) -> Tensor:
         """The pictures as floats (n, C, S, S) in [-1, 1]."""
         return to_float(torch.from_numpy(self.pictures[self.order[places]]))
+
+    @property
+    def streamed(self) -> bool:
+        """Whether pictures are decoded when they are asked for."""
+        return not isinstance(self.pictures, np.ndarray)
 
     @property
     def chunk(self) -> int:
@@ -164,6 +169,8 @@ def open_for(rebuilt: Rebuilt, data: str | Path | None, catalogue: Catalogue) ->
     """The run's data, or other data with the run's size, fit and background. Raises `UserError` for a misfit."""
     config: RunConfig = rebuilt.config
     request = Request(config.image_size, config.fit, config.background_rgb, config.holdout)
+    if config.stream and catalogue.source_of(str(data or config.data)) is None:
+        request = replace(request, stream=True)
     try:
         opened = open_source(str(data or config.data), request, catalogue, None if data else config.datasets)
     except UserError as error:

@@ -30,7 +30,7 @@ from gankit.training.loop import Ending, Session, train
 from gankit.training.pictures import Showing
 from gankit.training.record import Recorder
 from gankit.training.rescue import amended, outcome
-from gankit.training.start import assemble
+from gankit.training.start import assemble, describe_data
 from gankit.training.state import Training
 from gankit.training.threads import Threads
 from gankit.training.watcher import Watcher
@@ -177,6 +177,8 @@ def go(
     result |= {"output": f"lost: {watcher.lost}"} if watcher.lost else {}
     result["peak_memory"], result["threads"] = peak_memory(training.config.device), sorted(threads.used)
     result |= _scores(run)
+    if batches.data.streamed:  # with what could not be decoded
+        write_json(run.folder / "data.json", describe_data(batches.data))
     write_json(run.folder / "result.json", result)
     attempts.now.recorder.draw()
     for line in catalogue.notify("gankit_run_finished", run=run, result=result):

@@ -65,7 +65,7 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
 
 def _first_step(training: Training, batches: Batches, names: tuple[str, ...], knobs: Mapping[str, Tensor]) -> Step:
     """The first step's `Step` for the update of the networks `names`."""
-    real, labels = batches(1, 0)
+    real, labels = batches.first()
     noise = training.model.latents(len(real), training.device)
     networks, sloped = training.callables(), training.sloped(names)
     return Step(training.model, 1, names, real, labels, noise, networks, knobs, training.view, sloped=sloped)

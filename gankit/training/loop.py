@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gankit.components import Continue, Return, Stop
 from gankit.data.batches import Batches, seed_of
+from gankit.data.places import Gone
 from gankit.model import Losses, Step
 from gankit.training import checkpoint
 from gankit.training.diagnose import Decided, Watch
@@ -100,9 +101,11 @@ def trained(network: torch.nn.Module) -> list[torch.nn.Parameter]:
 def step_once(training: Training, batches: Batches, ranks: Ranks | None = None) -> dict[str, Tensor]:
     """One training step: every update, then the averaged generator and the controllers. Returns the readings.
 
-    Of several processes, process 0 alone moves the controllers.
+    Of several processes, process 0 alone moves the controllers. Raises `Gone` before anything changes if pictures of a
+    stream cannot be read any more.
     """
     number = training.number + 1
+    batches.fetch(number, ranks)
     for part in training.paced:
         part.at_step(number)
     knobs = ranks.share_knobs(training.knobs()) if ranks else training.knobs()
@@ -212,19 +215,23 @@ def train(
 ) -> Ending:
     """Train to the configured length, to `deadline` (of `time.perf_counter`), or until a reaction or a signal ends it.
 
-    `decided`: the decision before the first step.
+    `decided`: the decision before the first step. Raises `Gone` after it has saved the last step.
     """
     training, config = session.training, session.training.config
     length = config.steps if config.steps is not None else math.inf
     started, before, first = time.perf_counter(), training.seconds, training.number
     decided, saves = decided or Decided(), Saves(session)
-    reason, readings = _reason(decided, None, False), dict[str, Tensor]()
+    reason, readings, gone = _reason(decided, None, False), dict[str, Tensor](), None
 
     while not reason and training.number < length:
         # One step of the model's equations.
         if session.ranks:
             session.ranks.go_on(True)
-        readings = step_once(training, session.batches, session.ranks)
+        try:
+            readings = step_once(training, session.batches, session.ranks)
+        except Gone as error:
+            gone = error
+            break
         training.seconds = before + time.perf_counter() - started
         session.recorder.follow()
         session.threads.follow()
@@ -247,6 +254,8 @@ def train(
     reason = reason or "steps"
     if training.number > first:
         _keep_last(session, readings, saves.last, reason)
+    if gone is not None:
+        raise gone
     pace = (training.number - first) * session.recorder.pictures_a_step / max(training.seconds - before, 1e-9)
     return Ending(reason, decided, training.number, training.seconds, pace)
 

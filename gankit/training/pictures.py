@@ -38,7 +38,8 @@ def looking(training: Training, *stream: int) -> Iterator[None]:
 def real_pictures(data: Data, n: int, held_out: bool = False) -> Tensor:
     """At most `n` real pictures in [-1, 1], evenly spaced in the set."""
     source = data.held_out if held_out else data.train
-    return to_float(torch.from_numpy(source[:: max(1, len(source) // max(n, 1))][:n].copy()))
+    step = max(1, len(source) // max(n, 1))
+    return to_float(torch.from_numpy(source[: n * step : step].copy()))
 
 
 def spread_labels(labels: np.ndarray, n: int) -> Tensor:

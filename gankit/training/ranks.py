@@ -19,6 +19,7 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 import torch.distributed as dist
@@ -104,6 +105,11 @@ class Ranks:
         parts = [torch.empty_like(own) for _ in range(self.count)]
         dist.all_gather(parts, own)
         return torch.cat([items[:size] for items, size in zip(parts, self.sizes(n), strict=True)])
+
+    def gather(self, parts: np.ndarray) -> None:
+        """Fill (count * m, …) in place: process r has the items from r m to (r + 1) m."""
+        each = list(torch.from_numpy(parts).chunk(self.count))
+        dist.all_gather(each, each[self.rank].clone())
 
     def divided(self, networks: Networks, *stream: int) -> Networks:
         """The networks as callables that divide their inputs. `stream`: numbers that name the update."""

@@ -29,7 +29,15 @@ _JUDGED = ("output", "code", "energy")
 
 def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Data:
     """Open a folder, or the data source NAME[:ARGUMENT]. Raises `UserError` for fewer pictures than --batch-size."""
-    request = Request(resolved.image_size, resolved.fit, resolved.background_rgb, resolved.holdout, watcher.decoding)
+    request = Request(
+        resolved.image_size,
+        resolved.fit,
+        resolved.background_rgb,
+        resolved.holdout,
+        watcher.finding if resolved.stream else watcher.decoding,
+        resolved.stream,
+        watcher.notice,
+    )
     data = open_source(resolved.data, request, catalogue, resolved.datasets)
     if data.skipped:
         first = data.skipped[0]
@@ -158,6 +166,7 @@ def describe_data(data: Data) -> dict[str, Any]:
         "labels": list(data.classes),
         "skipped": data.skipped,
         "warned": data.warned,
+        **({"streamed": True} if data.streamed else {}),  # then nobody looked for copies, nor at all pictures
     }
 
 

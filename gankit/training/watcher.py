@@ -19,6 +19,9 @@ class Watcher:
     def decoding(self, done: int, total: int) -> None:
         """`done` of `total` pictures are decoded into the cache."""
 
+    def finding(self, done: int, total: int) -> None:
+        """The places of `done` of `total` pictures of a stream are known."""
+
     def begin(self, training: Training) -> None:
         """The first step is next."""
 

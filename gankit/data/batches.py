@@ -62,8 +62,8 @@ class Batches:
     def fetch(self, step: int, group: Group | None = None) -> None:
         """Have a step's pictures at hand, before anything changes; it matters for a stream alone.
 
-        `group`: the processes that decode it together; all of them ask for the same steps. Raises `Gone` if the
-        pictures cannot be read any more.
+        `group`: the processes that decode it together; all of them ask for the same steps. Raises `PicturesGone` if
+        the pictures cannot be read any more.
         """
         if self.windows is None or (self._fetched and self._fetched[0] == step):
             return

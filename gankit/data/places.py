@@ -32,7 +32,7 @@ HELD = 10_000  # pictures that may be held out of a stream
 _AT_ONCE = 4096  # rows that are written at once
 
 
-class Gone(UserError):
+class PicturesGone(UserError):
     """Pictures of an open stream cannot be read any more. Nothing has changed in the training."""
 
 
@@ -114,15 +114,14 @@ class Index:
     def items(self, rows: np.ndarray) -> Iterator[Item]:
         """The pictures of these rows, in ascending order, with their content but no name.
 
-        Raises `Gone` where a shard or the folder has vanished or changed.
+        Raises `PicturesGone` where a shard or the folder has vanished or changed.
         """
         cache.refuse_cut_short(self.rows)
         cache.refuse_cut_short(self.names)
         if not self.place.packed:
-            if not self.place.root.is_dir():
-                raise Gone(f"the folder {self.place.argument} has vanished")
-            for row in rows:
-                yield Item("", ".", self.place.root / os.fsdecode(self._name(row)), "", 0)
+            yield from (Item("", ".", self.place.root / os.fsdecode(self._name(row)), "", 0) for row in rows)
+            if not self.place.root.is_dir():  # or else all of them would be named
+                raise PicturesGone(f"the folder {self.place.argument} has vanished")
             return
         found = self.rows[rows]
         places = zip(found["shard"].tolist(), found["place"].tolist(), found["extent"].tolist(), strict=True)
@@ -140,20 +139,25 @@ class Index:
 
     @contextmanager
     def _opened(self, shard: File) -> Iterator[BinaryIO]:
-        """A shard that is what it was."""
+        """A shard that is what it was, also after it was read."""
         name = f"the file {shown(shard.path)} of {self.place.argument}"
+
+        def look(file: BinaryIO) -> None:
+            told = os.fstat(file.fileno())
+            if (told.st_size, told.st_mtime_ns) != (shard.size, shard.changed):
+                raise PicturesGone(f"{name} has changed under the training")
+
         try:
             with ordinary(self.place.root / shard.path) as file:
-                told = os.fstat(file.fileno())
-                if (told.st_size, told.st_mtime_ns) != (shard.size, shard.changed):
-                    raise Gone(f"{name} has changed under the training")
+                look(file)
                 yield file
+                look(file)
         except FileNotFoundError:
-            raise Gone(f"{name} has vanished") from None
+            raise PicturesGone(f"{name} has vanished") from None
         except Unreachable:
-            raise Gone(f"{name} is no ordinary file any more") from None
+            raise PicturesGone(f"{name} is no ordinary file any more") from None
         except OSError as error:
-            raise Gone(f"{name} cannot be read: {(error.strerror or 'error').lower()}") from None
+            raise PicturesGone(f"{name} cannot be read: {(error.strerror or 'error').lower()}") from None
 
 
 def _picked(file: BinaryIO, shard: File, columns: str, wanted: list[tuple[int, int]]) -> Iterator[Item]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from gankit.data import decode
 from gankit.data.cache import hashed
-from gankit.data.places import HELD, Gone, Index, Place, index
+from gankit.data.places import HELD, Index, PicturesGone, Place, index
 from gankit.data.shards import Item
 from gankit.data.source import Data, Request
 from gankit.errors import UserError
@@ -164,17 +164,17 @@ class Streamed:
         return math.prod(self.shape)
 
     def items(self, places: np.ndarray) -> Iterator[Item]:
-        """What should be pictures at places in ascending order, undecoded. Raises `Gone`."""
+        """What should be pictures at places in ascending order, undecoded. Raises `PicturesGone`."""
         return self.found.items(self.rows(places))
 
     def usable(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The pictures at places in ascending order that can be decoded, and their places; of the training part alone.
 
-        The others are told, and none takes their place. Raises `Gone`.
+        The others are told, and none takes their place. Raises `PicturesGone`.
         """
         made = _decoded(self.found, self.rows(places), self.request)
         if made.gone:
-            raise Gone(made.gone)
+            raise PicturesGone(made.gone)
         good = made.states == GOOD
         self.told.bad(self.rows(places[~good]), made.reasons)
         return made.pictures[good], places[good]
@@ -208,7 +208,7 @@ class Streamed:
         order = np.argsort(rows)
         made = _decoded(self.found, rows[order], self.request)
         if made.gone:
-            raise Gone(made.gone)
+            raise PicturesGone(made.gone)
         pictures, states = np.empty_like(made.pictures), np.empty_like(made.states)
         pictures[order], states[order] = made.pictures, made.states
         self.told.bad(rows[states == BAD], made.reasons)
@@ -221,7 +221,7 @@ class Streamed:
         for step in range(1, min(TRIES, len(self))):
             made = _decoded(self.found, self.rows(np.array([(place + step) % len(self)])), self.request)
             if made.gone:
-                raise Gone(made.gone)
+                raise PicturesGone(made.gone)
             if made.states[0] == GOOD:
                 return made.pictures[0]
         first = self.told.skipped[0] if self.told.skipped else {"file": "?", "reason": "?"}
@@ -293,7 +293,7 @@ class Windows:
     def take(self, start: int, size: int, group: Group | None = None) -> tuple[np.ndarray, np.ndarray]:
         """`size` pictures from number `start` of all epochs on, and their places in the training part.
 
-        Raises `Gone` in every process of the group if one cannot read its part any more.
+        Raises `PicturesGone` in every process of the group if one cannot read its part any more.
         """
         pictures, places = [], []
         n, end = len(self.pictures), start + size
@@ -350,17 +350,21 @@ class Windows:
         good, bad = np.flatnonzero(states == GOOD), np.flatnonzero(states == BAD)
         self.pictures.told.bad(self.pictures.rows(places[bad]), made.reasons)
         if not len(good):
-            raise Gone(f"none of {len(bad):,} pictures of {self.pictures.found.place.argument} can be decoded any more")
+            raise PicturesGone(
+                f"none of {len(bad):,} pictures of {self.pictures.found.place.argument} can be decoded any more"
+            )
         stand_in = np.arange(len(places))
         stand_in[bad] = good[np.searchsorted(good, bad) % len(good)]
         return _Window(key, places, pictures, stand_in)
 
     def _refuse_gone(self, places: np.ndarray, reason: str) -> None:
-        """Raise `Gone` if there are such places; `reason`: this process's, or "" if another has met it."""
+        """Raise `PicturesGone` if there are such places; `reason`: this process's, or "" if another has met it."""
         if len(places):
             rows = self.pictures.rows(places[:1])
             reason = reason or _decoded(self.pictures.found, rows, self.pictures.request).gone
-            raise Gone(reason or f"another process cannot read {self.pictures.found.name(int(rows[0]))} any more")
+            raise PicturesGone(
+                reason or f"another process cannot read {self.pictures.found.name(int(rows[0]))} any more"
+            )
 
 
 def _together(part: np.ndarray, n: int, group: Group | None, padding: int) -> np.ndarray:

@@ -154,10 +154,10 @@ def draw_real(run: RunFolder) -> Path | None:
     Returns None without writing if the run's pictures are not in the cache, or are points.
     """
     try:
-        data = data_of(run)
+        pictures = Real(data_of(run).train)[: 8 * COLUMNS]
     except Exception:  # as below
         return None
-    save_grid(Real(data.train)[: 8 * COLUMNS], run.real_path)
+    save_grid(pictures, run.real_path)
     return run.real_path
 
 
@@ -171,15 +171,16 @@ def draw_neighbours(run: RunFolder) -> Path | None:
     try:
         data = data_of(run)
         step, samples = _last_samples(run, data)
-    except Exception:  # a damaged folder or a failing data source must not end the report
+        train, held_out = Real(data.train), Real(data.held_out)
+        looked = min(DECODED if data.streamed else LOOKED, BYTES // math.prod(data.train.shape[1:]))
+        near = copies(samples, train, held_out, looked, HELD_OUT, run.config.get("mirror") is True)
+        pairs = beside(samples, train, near.place, near.mirrored)
+    except Exception:  # a damaged folder, a failing data source or vanished shards must not end the report
         return None
-    train, held_out = Real(data.train), Real(data.held_out)
-    looked = min(DECODED if data.streamed else LOOKED, BYTES // math.prod(data.train.shape[1:]))
-    near = copies(samples, train, held_out, looked, HELD_OUT, run.config.get("mirror") is True)
     record: dict[str, Any] = {"step": step, "looked": near.looked, "train": len(train), "held_out": near.held_out}
     if near.held_out:
         record |= {"copies": int(near.copy.sum()), "samples": len(samples), "chance": near.chance}
-    sheet = Image.fromarray(grid(beside(samples, train, near.place, near.mirrored)).numpy())
+    sheet = Image.fromarray(grid(pairs).numpy())
     with replacing(run.neighbours_path) as written:
         sheet.save(written, format="PNG")
     write_json(run.folder / "neighbours.json", record)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gankit.components import Continue, Return, Stop
 from gankit.data.batches import Batches, seed_of
-from gankit.data.places import Gone
+from gankit.data.places import PicturesGone
 from gankit.model import Losses, Step
 from gankit.training import checkpoint
 from gankit.training.diagnose import Decided, Watch
@@ -101,8 +101,8 @@ def trained(network: torch.nn.Module) -> list[torch.nn.Parameter]:
 def step_once(training: Training, batches: Batches, ranks: Ranks | None = None) -> dict[str, Tensor]:
     """One training step: every update, then the averaged generator and the controllers. Returns the readings.
 
-    Of several processes, process 0 alone moves the controllers. Raises `Gone` before anything changes if pictures of a
-    stream cannot be read any more.
+    Of several processes, process 0 alone moves the controllers. Raises `PicturesGone` before anything
+    changes if pictures of a stream cannot be read any more.
     """
     number = training.number + 1
     batches.fetch(number, ranks)
@@ -215,7 +215,7 @@ def train(
 ) -> Ending:
     """Train to the configured length, to `deadline` (of `time.perf_counter`), or until a reaction or a signal ends it.
 
-    `decided`: the decision before the first step. Raises `Gone` after it has saved the last step.
+    `decided`: the decision before the first step. Raises `PicturesGone` after it has saved the last step.
     """
     training, config = session.training, session.training.config
     length = config.steps if config.steps is not None else math.inf
@@ -229,7 +229,7 @@ def train(
             session.ranks.go_on(True)
         try:
             readings = step_once(training, session.batches, session.ranks)
-        except Gone as error:
+        except PicturesGone as error:
             gone = error
             break
         training.seconds = before + time.perf_counter() - started

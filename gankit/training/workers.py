@@ -22,7 +22,7 @@ from torch import Tensor
 from gankit.catalogue import Catalogue
 from gankit.config.schema import RunConfig
 from gankit.data.batches import Batches
-from gankit.data.places import Gone
+from gankit.data.places import PicturesGone
 from gankit.data.source import Data
 from gankit.errors import TrainingError, UserError, in_one_line
 from gankit.training import checkpoint
@@ -203,7 +203,7 @@ class _Worker:
             training, batches = self._assembled(config, told["state"], tensors)
             with quiet_random(config.device):
                 while self.ranks.go_on():
-                    with suppress(Gone):  # process 0 meets it at the same step, saves, and says what follows
+                    with suppress(PicturesGone):  # process 0 meets it at the same step, saves, and says what follows
                         step_once(training, batches, self.ranks)
 
     def _enlist(self, config: RunConfig, told: dict[str, Any]) -> None:

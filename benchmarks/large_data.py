@@ -1,10 +1,12 @@
 """How do time and memory grow with the pictures: read into the cache, start again, first batches?
 
-    python benchmarks/large_data.py PLACE [--counts 100000,1000000] [--forms tar,parquet,folder] [--size 32] [--keep]
+    python benchmarks/large_data.py PLACE [--counts 100000,1000000] [--forms tar,parquet,folder] [--size 32] [--keep] \
+        [--stream]
 
 Draws so many pictures (rectangles on white, PNG, all different) below PLACE: tar shards of 10,000, a Parquet file for
 each 100,000, or a folder with a subfolder for each 1,000. Every measurement is a process of its own: wall time, time of
-all processors, the most memory. The cache is below PLACE too, and removed after each.
+all processors, the most memory. The cache is below PLACE too, and removed after each. With --stream nothing is cached:
+the places are found, the first window is decoded, and then pictures are taken until the third window is there.
 """
 
 from __future__ import annotations
@@ -97,16 +99,60 @@ def measure(folder: Path, side: int) -> None:
     print(json.dumps([len(data.train), opened, spent, before / 1e6, peak / 1e6, first, later]))
 
 
+def measure_stream(folder: Path, side: int) -> None:
+    """In a process of its own, without torch: find the places, take the first batch and those of two windows more."""
+    from gankit.data import Folder, Request, stream
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told, begun, used = [], time.perf_counter(), time.process_time()
+
+    def lap() -> None:
+        nonlocal begun, used
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        told.append([time.perf_counter() - begun, time.process_time() - used, peak / 1e6])
+        begun, used = time.perf_counter(), time.process_time()
+
+    data = Folder().open(str(folder), Request(side, stream=True))
+    lap()
+    windows = stream.Windows(data.train, 0)  # type: ignore[arg-type]
+    windows.take(0, 64)
+    lap()
+    window = int(windows._plan(0)[1][1])
+    for start in range(64, min(2 * window + 64, len(data.train)), 64):
+        windows.take(start, 64)
+    lap()
+    print(json.dumps([len(data.train), len(data.held_out), window, before / 1e6, told]))
+
+
+def table_of_stream(place: Path, folder: Path, form: str, count: int, size: int) -> None:
+    cache = place / "cache"
+    for what in ("find the places", "start again"):
+        command = [sys.executable, __file__, str(folder), "--child", "--stream", "--size", str(size)]
+        done = subprocess.run(
+            command, env={**os.environ, "GANKIT_CACHE": str(cache)}, capture_output=True, text=True, check=True
+        )
+        train, held_out, window, before, told = json.loads(done.stdout.splitlines()[-1])
+        held = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+        for part, (seconds, spent, peak) in zip((what, "first batch", "two windows more"), told, strict=True):
+            print(
+                f"| {form} | {count:,} | {part} | {seconds:.1f} | {spent:.1f} | {peak:.2f} GB, {before:.2f} of them "
+                f"libraries | {held / 1e9:.3f} GB |",
+                flush=True,
+            )
+    print(f"windows of {window:,}; {train:,} to train on, {held_out:,} held out", flush=True)
+
+
 @click.command()
 @click.argument("place", type=click.Path(path_type=Path))
 @click.option("--counts", default="100000,1000000", show_default=True)
 @click.option("--forms", default="tar", show_default=True)
 @click.option("--size", default=32, show_default=True)
 @click.option("--keep", is_flag=True, help="Keep the drawn pictures.")
+@click.option("--stream", is_flag=True, help="Cache no pictures.")
 @click.option("--child", hidden=True, is_flag=True)
-def main(place: Path, counts: str, forms: str, size: int, keep: bool, child: bool) -> None:
+def main(place: Path, counts: str, forms: str, size: int, keep: bool, stream: bool, child: bool) -> None:
     if child:
-        return measure(place, size)
+        return (measure_stream if stream else measure)(place, size)
     cache = place / "cache"
     print(
         "| form | pictures | what | seconds | of processors | memory | cache |\n|---|---|---|---|---|---|---|",
@@ -117,7 +163,9 @@ def main(place: Path, counts: str, forms: str, size: int, keep: bool, child: boo
             folder = place / f"{form}-{count}-{size}"
             if not folder.exists():
                 draw(folder, form, count, size)
-            for what in ("read into the cache", "start again"):
+            if stream:
+                table_of_stream(place, folder, form, count, size)
+            for what in ("read into the cache", "start again") if not stream else ():
                 command = [sys.executable, __file__, str(folder), "--child", "--size", str(size)]
                 done = subprocess.run(
                     command, env={**os.environ, "GANKIT_CACHE": str(cache)}, capture_output=True, text=True, check=True
@@ -129,7 +177,8 @@ def main(place: Path, counts: str, forms: str, size: int, keep: bool, child: boo
                     f"libraries | {held / 1e9:.2f} GB |",
                     flush=True,
                 )
-            print(f"first batch {first * 1e3:.0f} ms, later ones {later * 1e3:.1f} ms, of {train:,}", flush=True)
+            if not stream:
+                print(f"first batch {first * 1e3:.0f} ms, later ones {later * 1e3:.1f} ms, of {train:,}", flush=True)
             shutil.rmtree(cache)
             if not keep:
                 shutil.rmtree(folder)

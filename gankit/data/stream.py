@@ -132,6 +132,7 @@ def _decoded(
                     break
     except UserError as error:
         made.gone = str(error)
+        made.states[:] = GONE
     return made
 
 

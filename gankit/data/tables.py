@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _AT_ONCE, _ROWS = 1 << 25, 256  # bytes and rows of a table that are read at once, as far as its footer tells
 _NOTES = 1 << 24  # bytes of what 🤗 datasets says of its columns
 _LABEL = 255  # characters
+_LEAST = 8  # bytes of a row in a file, on average
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ def _parquet(
     for number in range(table.num_row_groups):
         left = table.metadata.row_group(number).num_rows
         try:
+            if not contents and left * _LEAST > size:
+                raise ValueError("more rows than fit, and nothing is read that would show it")
             for batch in _group(table, number, wanted):
                 left, done = left - len(batch), done + len(batch)
                 yield batch, columns, size * done // max(1, table.metadata.num_rows), number

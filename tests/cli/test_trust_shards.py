@@ -50,11 +50,19 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member(name, len(content)), io.BytesIO(content))
 
 
-def load(path: Path) -> Data:
-    return Folder().open(str(path), Request(image_size=16, holdout=0))
+def load(path: Path, stream: bool = False) -> Data:
+    data = Folder().open(str(path), Request(image_size=16, holdout=0, stream=stream))
+    assert len(data.train[:]) == len(data.train)
+    return data
 
 
-def test_nothing_of_a_tar_reaches_the_disk_and_nothing_outside_is_read(tmp_path: Path, own_cache: Path) -> None:
+streamed_or_not = pytest.mark.parametrize("stream", [False, True], ids=["cached", "streamed"])
+
+
+@streamed_or_not
+def test_nothing_of_a_tar_reaches_the_disk_and_nothing_outside_is_read(
+    stream: bool, tmp_path: Path, own_cache: Path
+) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home/secret.png").write_bytes(png(99))
     secret = str(tmp_path / "home/secret.png")
@@ -74,9 +82,10 @@ def test_nothing_of_a_tar_reaches_the_disk_and_nothing_outside_is_read(tmp_path:
             archive.addfile(member(name, type=kind, devmajor=1, devminor=3))
         archive.addfile(member("odd.png", type=b"Z"))
     before = contents(tmp_path)
-    data = load(tmp_path / "all")
+    data = load(tmp_path / "all", stream)
     assert contents(tmp_path) == before
-    assert {path.name for path in own_cache.rglob("*") if path.is_file()} == {"index.json", "pictures.npy"}
+    kept = {"index.json", "rows", "names", "first"} if stream else {"index.json", "pictures.npy"}
+    assert {path.name for path in own_cache.rglob("*") if path.is_file()} == kept
     assert len(data.train) == 5
     told = {one["file"].removeprefix("a.tar/"): one["reason"] for one in data.skipped}
     assert told == dict.fromkeys(("link.png", "hard.png", "folder"), "a link") | dict.fromkeys(
@@ -145,16 +154,19 @@ HUGE = {
 }
 
 
+@streamed_or_not
 @pytest.mark.parametrize("what", HUGE)
-def test_a_tar_that_claims_sizes_gives_what_is_before_it_and_takes_no_memory(what: str, tmp_path: Path) -> None:
+def test_a_tar_that_claims_sizes_gives_what_is_before_it_and_takes_no_memory(
+    what: str, stream: bool, tmp_path: Path
+) -> None:
     times = 2000 if what.startswith("a thousand") else 1
     path = tmp_path / "all.tar"
     path.write_bytes(picture(b"a.png", 1) + HUGE[what] * times + picture(b"c.png", 2) + bytes(1024))
     os.truncate(path, 3 << 30)  # of holes: what is claimed could be read
-    load(tmp_path)  # imports
+    load(tmp_path, stream)  # imports
     path.touch()
     tracemalloc.start()
-    data = load(tmp_path)
+    data = load(tmp_path, stream)
     taken = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(data.train) in (1, 2)
@@ -218,23 +230,25 @@ for case in range(int(sys.argv[2])):
         odd = odd[: numbers.randrange(len(odd))]
     path.write_bytes(odd)
     try:
-        data = Folder().open(str(path), Request(16, holdout=0))
+        data = Folder().open(str(path), Request(16, holdout=0, stream=sys.argv[3] == "True"))
         assert len(data.train) <= 30
+        data.train[:]
     except UserError as error:
         assert len(str(error).splitlines()) == 1, error
 print("whole")
 """
 
 
-@pytest.mark.parametrize("form", ["parquet", "arrow", "tar"])
-def test_any_bytes_are_pictures_or_one_line(form: str, tmp_path: Path) -> None:
+@streamed_or_not
+@pytest.mark.parametrize("form", ["parquet", "unlabelled.parquet", "arrow", "tar"])
+def test_any_bytes_are_pictures_or_one_line(form: str, stream: bool, tmp_path: Path) -> None:
 
     table = pa.table(
         {"image": [{"bytes": png(n), "path": "x"} for n in range(30)], "label": [f"{n % 3}" for n in range(30)]}
     )
     path = tmp_path / f"all.{form}"
-    if form == "parquet":
-        pq.write_table(table, path, row_group_size=10)
+    if form.endswith("parquet"):
+        pq.write_table(table if form == "parquet" else table.drop_columns("label"), path, row_group_size=10)
     elif form == "arrow":
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table, 10)
@@ -243,6 +257,6 @@ def test_any_bytes_are_pictures_or_one_line(form: str, tmp_path: Path) -> None:
             for n in range(30):
                 add(archive, f"{n:03d}.png", png(n))
     done = subprocess.run(
-        [sys.executable, "-c", ANY, str(path), "60"], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", ANY, str(path), "60", str(stream)], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr[-2000:]

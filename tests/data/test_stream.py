@@ -23,7 +23,7 @@ from PIL import Image
 from test_shards import FORMS, PICTURES, TRAIN, load, packed, png, unpacked
 
 from gankit import api
-from gankit.data import Data, decode, places, stream
+from gankit.data import Data, decode, places, stream, tar
 from gankit.data.batches import Batches
 from gankit.errors import TrainingError
 from gankit.training.watcher import Watcher
@@ -339,6 +339,19 @@ def test_a_shard_that_goes_ends_the_training_in_one_line_and_no_step_is_lost(
     assert weights(tmp_path / "run", 30) == weights(tmp_path / "whole", 30)
 
 
+def test_a_shard_that_changes_while_it_is_read_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = packed(tmp_path / "all.tar", PICTURES)
+    drawn = batches(streamed(path))
+
+    def meddling(file: Any, place: int, size: int, inner: Any = tar.read) -> bytes:
+        os.utime(path, (1, 1))
+        return bytes(inner(file, place, size))
+
+    monkeypatch.setattr(tar, "read", meddling)
+    with pytest.raises(places.PicturesGone, match="has changed under the training"):
+        drawn.fetch(1)
+
+
 @pytest.mark.usefixtures("small")
 def test_pictures_of_a_folder_that_vanish_are_skipped_and_without_any_it_ends(tmp_path: Path) -> None:
     folder, told = unpacked(tmp_path / "folder"), list[str]()
@@ -351,7 +364,7 @@ def test_pictures_of_a_folder_that_vanish_are_skipped_and_without_any_it_ends(tm
     assert told
     assert all("vanished while it was looked at" in line for line in told)
     shutil.rmtree(folder)
-    with pytest.raises(places.PicturesGone, match=r"has vanished|can be decoded any more"):
+    with pytest.raises(places.PicturesGone, match=r"folder .* has vanished"):
         [drawn(step, 0) for step in range(19, 40)]
 
 

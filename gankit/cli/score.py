@@ -7,21 +7,21 @@ from typing import Literal
 
 import click
 
-from gankit.cli import RUN, aligned, from_option, out_option, plugin_option, say, scale_options
+from gankit.cli import RUN, aligned, complete, from_option, out_option, plugin_option, say, scale_options
 
 SHOWN = 10  # lines in the terminal
 
 
 @click.command("score")
 @click.argument("run", type=RUN, metavar="RUN")
-@click.argument("folder", type=click.Path(), metavar="DIR")
+@click.argument("data", metavar="DIR|NAME[:ARG]", shell_complete=complete.components("datasets", beside=complete.files))
 @out_option("FILE.csv", "Default: RUN/scores.csv; the sheet is FILE.png beside it.")
 @scale_options("to at least 96 pixels a picture")
 @from_option("Checkpoint to use")
 @plugin_option
 def command(
     run: str,
-    folder: str,
+    data: str,
     out: str | None,
     scale: int | None,
     smooth: bool,
@@ -30,8 +30,9 @@ def command(
 ) -> None:
     """Order the pictures of DIR by how badly the discriminator of RUN reconstructs them, the worst first.
 
-    It reconstructs pictures like those that it learnt from: what is unlike them comes first. Writes a CSV file with all
-    pictures, and a sheet of the first 48.
+    DIR may be Parquet or tar files, or a data source, as in run. The discriminator reconstructs pictures like those
+    that it learnt from: what is unlike them comes first. Writes a CSV file with all pictures, and a sheet of the first
+    48.
     """
     from gankit.errors import UserError
     from gankit.runs.folder import RunFolder
@@ -47,7 +48,7 @@ def command(
 
     sheet = path.with_suffix(".png")
     refuse_foreign(path, sheet)
-    ranked = rank(rebuild(run_folder, from_step, plugins, choose_device("auto")), Path(folder).expanduser())
+    ranked = rank(rebuild(run_folder, from_step, plugins, choose_device("auto")), data)
     write(ranked, path)
     draw_ranked(ranked, sheet, scale, smooth)
     rows = [("error", "picture"), *((f"{e:.4f}", n) for n, e in zip(ranked.names, ranked.errors, strict=True))]

@@ -222,7 +222,9 @@ class _Builder:
             raise UserError(f"no pictures in {self.place.argument} ({first}); give shards that hold them")
         if progress is not None:
             progress(self.count, self.count)
-        written = {name: cache.checksum(self.folder / name) for name in ("rows", "names")}
+        with cache.explained(self.folder.parent):
+            (self.folder / "first").write_bytes(self.first.astype("<i8").tobytes())
+        written = {name: cache.checksum(self.folder / name) for name in ("rows", "names", "first")}
         told = {
             "format": _FORMAT,
             "count": self.count,
@@ -232,7 +234,6 @@ class _Builder:
             "digest": self._digest(),
         }
         with cache.explained(self.folder.parent):
-            (self.folder / "first").write_bytes(self.first.astype("<i8").tobytes())
             (self.folder / "index.json").write_text(json.dumps(told))
 
     def _found(self) -> Iterator[tuple[int, bytes, Item]]:

@@ -1,13 +1,15 @@
-"""Pictures of any folder by how badly a run's discriminator reconstructs them: what is unlike real ones comes first."""
+"""Any pictures by how badly a run's discriminator reconstructs them: what is unlike real ones comes first."""
 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ from gankit.builtin.reconstruction_errors import MEMORISED
 from gankit.data import decode
 from gankit.data.batches import to_float
 from gankit.data.colour import Unusable
-from gankit.data.scan import scan, shown
+from gankit.data.folder import look
+from gankit.data.open import open_source
 from gankit.data.source import Request
 from gankit.errors import UserError
 from gankit.files import ordinary, replacing
@@ -41,20 +44,18 @@ class Ranked:
     notes: list[str]  # what the errors can and cannot be compared with
 
 
-def rank(rebuilt: Rebuilt, folder: Path, first: int = 48) -> Ranked:
-    """The pictures below `folder`, in the run's size and on its background, by reconstruction error.
+def rank(rebuilt: Rebuilt, data: str | Path, first: int = 48) -> Ranked:
+    """The pictures of `data`, as of `--data`, in the run's size and on its background, by reconstruction error.
 
     Keeps the `first` pictures. Raises `UserError` unless the discriminator is an autoencoder of one picture, and
-    for a folder without a usable picture.
+    for data without a usable picture.
     """
     refuse_points(rebuilt)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: give a folder of pictures")
     skipped: list[tuple[str, str]] = []
     small = 0
     names, errors, energies = list[str](), list[float](), list[float]()
     kept: list[tuple[float, Tensor]] = []
-    for some, pictures, enlarged in _read(rebuilt, folder, skipped):
+    for some, pictures, enlarged in _batches(_read(rebuilt, str(data), skipped)):
         small += enlarged
         x = to_float(torch.from_numpy(np.stack(pictures))).to(rebuilt.device)
         error, energy = _judged(rebuilt, x)
@@ -64,7 +65,7 @@ def rank(rebuilt: Rebuilt, folder: Path, first: int = 48) -> Ranked:
         kept = sorted([*kept, *zip(error.tolist(), x.cpu(), strict=True)], key=lambda one: -one[0])[:first]
     if not names:
         why = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-        raise UserError(f"{folder} has no usable picture ({len(skipped):,} files skipped{why})")
+        raise UserError(f"{data} has no usable picture ({len(skipped):,} files skipped{why})")
     order = sorted(range(len(names)), key=lambda n: (-errors[n], names[n]))
     return Ranked(
         names=[names[n] for n in order],
@@ -97,33 +98,44 @@ def write(ranked: Ranked, path: Path) -> None:
             table.writerow((n, name, f"{error:.6f}", "" if energy is None else f"{energy:.6f}"))
 
 
-def _read(
-    rebuilt: Rebuilt, folder: Path, skipped: list[tuple[str, str]]
-) -> Iterator[tuple[list[str], list[np.ndarray], int]]:
-    """Batches of names and pictures, and how many of them are smaller than the run's pictures."""
+def _read(rebuilt: Rebuilt, data: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, np.ndarray, bool]]:
+    """Names and pictures, one at a time, and whether one is smaller than the run's pictures."""
     side = rebuilt.model.shape[-1]
-    request = Request(side, rebuilt.config.fit, rebuilt.config.background_rgb)
-    names: list[str] = []
-    pictures: list[np.ndarray] = []
-    small = 0
-    files, left_out = scan(folder)
-    skipped += [(entry["file"], entry["reason"]) for entry in left_out]
-    for file in files:
+    request = Request(side, rebuilt.config.fit, rebuilt.config.background_rgb, holdout=0)
+    source = rebuilt.catalogue.source_of(data)
+    if source not in (None, "folder"):
+        opened = open_source(data, request, rebuilt.catalogue)
+        if opened.shape != tuple(rebuilt.model.shape):
+            raise UserError(f"{data} has items of shape {opened.shape}, and the run makes {rebuilt.model.shape}")
+        yield from ((f"{opened.name} {n}", opened.train[n], False) for n in range(len(opened.train)))
+        return
+    place = look(data.partition(":")[2] if source else data)
+    skipped += [(entry["file"], entry["reason"]) for entry in place.problems]
+    for item in place.items():
         try:
+            if item.content is None:
+                raise Unusable(item.reason)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's: `decode` handles their causes
-                pictures.append(decode.read(folder / file.path, request)[0].copy())
-                with decode.opened(folder / file.path) as picture:
-                    small += max(picture.size) < side
+                picture = decode.read(item.content, request)[0]
+                with decode.opened(
+                    io.BytesIO(item.content) if isinstance(item.content, bytes) else item.content
+                ) as one:
+                    small = max(one.size) < side
         except Unusable as reason:
-            skipped.append((shown(file.path), str(reason)))
+            skipped.append((item.name, str(reason)))
             continue
-        names.append(shown(file.path))
-        if len(names) == BATCH:
-            yield names, pictures, small
-            names, pictures, small = [], [], 0
-    if names:
-        yield names, pictures, small
+        yield item.name, picture, small
+
+
+def _batches(
+    pictures: Iterable[tuple[str, np.ndarray, bool]],
+) -> Iterator[tuple[tuple[str, ...], tuple[np.ndarray, ...], int]]:
+    """Batches of names and pictures, and how many of them are smaller than the run's pictures."""
+    pictures = iter(pictures)
+    while some := list(islice(pictures, BATCH)):
+        names, arrays, small = zip(*some, strict=True)
+        yield names, arrays, sum(small)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,20 @@ def test_the_worst_reconstructed_picture_comes_first_with_the_model_s_own_number
     assert gankit("score", run, folder, "-o", "s.csv").code == 0
 
 
+def test_it_takes_what_a_training_takes(gankit: Gankit, run: Path, folder: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        archive.add(folder, ".")
+    assert gankit("score", run, folder, "-o", "folder.csv").code == 0
+    said = gankit("score", run, "all.tar", "-o", "tar.csv")
+    assert said.code == 0, said.err
+    assert "skipped all.tar/text.png" in said.out
+    assert "1 of 6 pictures are smaller than 16 pixels" in said.out
+    of_tar, of_folder = ((tmp_path / f"{name}.csv").read_text() for name in ("tar", "folder"))
+    assert of_tar.replace("all.tar/", "") == of_folder
+    assert gankit("score", run, "demo:20", "-o", "demo.csv").code == 0
+    assert len((tmp_path / "demo.csv").read_text().splitlines()) == 21
+
+
 def test_it_writes_over_nothing_of_the_user_s(gankit: Gankit, run: Path, folder: Path, tmp_path: Path) -> None:
     for name in ("mine.csv", "other.png"):
         (tmp_path / name).write_text("my own")
@@ -80,5 +95,7 @@ def test_a_score_is_no_reconstruction_and_an_empty_folder_has_no_picture(
     assert quietly("run", "dcgan", *TINY[:-4], "--steps", 1, "--out", "d", *plugin, cwd=tmp_path) == 0
     refused(gankit("score", "d", folder, *plugin), "gives a score", "began or ebgan")
     (tmp_path / "empty").mkdir()
+    refused(gankit("score", run, "empty"), "no pictures in empty")
+    (tmp_path / "empty/words.png").write_text("no picture")
     refused(gankit("score", run, "empty"), "no usable picture")
-    refused(gankit("score", run, "nowhere"), "is no folder")
+    refused(gankit("score", run, "nowhere"), "no data folder nowhere")

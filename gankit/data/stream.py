@@ -189,8 +189,10 @@ class Streamed:
     def __getitem__(self, places: Any, /) -> np.ndarray:
         if isinstance(places, int | np.integer):
             return self[np.array([places])][0]
-        every = isinstance(places, slice) or np.asarray(places).dtype == bool
-        wanted = np.arange(len(self))[places] if every else np.asarray(places, np.int64)
+        if isinstance(places, slice):
+            places = np.arange(*places.indices(len(self)))
+        wanted = np.asarray(places)
+        wanted = np.flatnonzero(wanted) if wanted.dtype == bool else wanted.astype(np.int64)
         if len(wanted) and (wanted.min() < -len(self) or wanted.max() >= len(self)):
             raise IndexError(f"a place beyond {len(self):,} pictures")
         each, back = np.unique(wanted % max(1, len(self)), return_inverse=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -73,15 +72,20 @@ def draw(folder: Path, form: str, count: int, side: int) -> None:
             (folder / f"{n // SUBFOLDER:05d}/{n:08d}.png").write_bytes(content)
 
 
+def peak_memory() -> int:
+    """The peak resident memory of this process, in kB. (getrusage counts the parent's memory, too.)"""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+
 def measure(folder: Path, side: int) -> None:
     """In a process of its own: open the data, draw 20 batches of 64, print figures."""
     from gankit.data import Folder, Request
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     begun, used = time.perf_counter(), time.process_time()
     data = Folder().open(str(folder), Request(side))
     opened, spent = time.perf_counter() - begun, time.process_time() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_memory()
     import torch  # 0.7 GB, which would hide what pictures take
 
     from gankit.data.batches import Batches

@@ -7,14 +7,14 @@ from typing import Literal
 
 import click
 
-from gankit.cli import RUN, aligned, from_option, out_option, plugin_option, say, scale_options
+from gankit.cli import RUN, AnyPath, aligned, from_option, out_option, plugin_option, say, scale_options
 
 SHOWN = 10  # lines in the terminal
 
 
 @click.command("score")
 @click.argument("run", type=RUN, metavar="RUN")
-@click.argument("folder", type=click.Path(), metavar="DIR")
+@click.argument("folder", type=AnyPath(), metavar="DIR")
 @out_option("FILE.csv", "Default: RUN/scores.csv; the sheet is FILE.png beside it.")
 @scale_options("to at least 96 pixels a picture")
 @from_option("Checkpoint to use")

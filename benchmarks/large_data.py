@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -75,15 +74,20 @@ def draw(folder: Path, form: str, count: int, side: int) -> None:
             (folder / f"{n // SUBFOLDER:05d}/{n:08d}.png").write_bytes(content)
 
 
+def peak_memory() -> int:
+    """The peak resident memory of this process, in kB. (getrusage counts the parent's memory, too.)"""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+
 def measure(folder: Path, side: int) -> None:
     """In a process of its own: open the data, draw 20 batches of 64, print figures."""
     from gankit.data import Folder, Request
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     begun, used = time.perf_counter(), time.process_time()
     data = Folder().open(str(folder), Request(side))
     opened, spent = time.perf_counter() - begun, time.process_time() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_memory()
     import torch  # 0.7 GB, which would hide what pictures take
 
     from gankit.data.batches import Batches
@@ -103,12 +107,12 @@ def measure_stream(folder: Path, side: int) -> None:
     """In a process of its own, without torch: find the places, take the first batch and those of two windows more."""
     from gankit.data import Folder, Request, stream
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     told, begun, used = [], time.perf_counter(), time.process_time()
 
     def lap() -> None:
         nonlocal begun, used
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = peak_memory()
         told.append([time.perf_counter() - begun, time.process_time() - used, peak / 1e6])
         begun, used = time.perf_counter(), time.process_time()
 

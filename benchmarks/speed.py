@@ -50,6 +50,12 @@ def peak_memory() -> float:
     return float("nan")
 
 
+PEAK = """
+import atexit, sys
+from gankit.cli import main
+atexit.register(lambda: print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr))
+main()
+"""  # getrusage would count the memory of the parent, too
 PAPER = {"networks": "began-autoencoder", "latent": 64, "edges": 0, "balance.floor": 0}  # what reference.py trains
 
 
@@ -390,12 +396,10 @@ def whole_run_memory(data: str, folder: Path) -> float:
     """Peak resident MiB of `gankit run` at 64×64 with an empty cache: decoding, 60 steps, the report."""
     words = ("run", "began", "--data", data, "--out", str(folder / "run"), "--image-size", "64", "--steps", "60")
     environment = os.environ | {"GANKIT_CACHE": str(folder / "cache")}
-    process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"gankit {' '.join(words)} ended with {process.returncode}")
-    return usage.ru_maxrss / 1024
+    done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"gankit {' '.join(words)} ended with {done.returncode}")
+    return float(done.stderr.split()[-1]) / 1024
 
 
 @contextmanager

@@ -219,11 +219,16 @@ class Aliased(click.Option):
             self.opts = every
 
 
+class AnyPath(click.Path):
+    """A path that need not exist. A name that no file can have (a NUL in it) is told by what opens it, in one line."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value
+
+
 def out_option(metavar: str, words: str, *aliases: str) -> Callable[..., Any]:
     """`-o`, `--out`: the place of what a command writes."""
-    return click.option(
-        "-o", "--out", "out", cls=Aliased, aliases=aliases, type=click.Path(), metavar=metavar, help=words
-    )
+    return click.option("-o", "--out", "out", cls=Aliased, aliases=aliases, type=AnyPath(), metavar=metavar, help=words)
 
 
 class _Checkpoint(click.ParamType):  # type: ignore[type-arg]

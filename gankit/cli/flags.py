@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 from click.shell_completion import CompletionItem
 
-from gankit.cli import complete
+from gankit.cli import AnyPath, complete
 from gankit.config.request import FLAGS, RunRequest, meant
 from gankit.config.schema import COMPONENTS, TABLES, RunConfig, default_in_words
 from gankit.config.values import parse_pairs
@@ -48,7 +48,7 @@ ray_option = click.option(
     help="Train on a Ray cluster: HOST:PORT, ray://HOST:PORT, or one of this machine; needs gankit[ray].",
 )
 config_option = click.option(
-    "--config", "config_file", type=click.Path(), metavar="FILE", help="Settings in TOML, or a run's config.json."
+    "--config", "config_file", type=AnyPath(), metavar="FILE", help="Settings in TOML, or a run's config.json."
 )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from gankit.cli import RUN, from_option, out_option, plugin_option, say, scale_options
+from gankit.cli import RUN, AnyPath, from_option, out_option, plugin_option, say, scale_options
 
 PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".mp4")  # no name of a folder
 
@@ -21,7 +21,7 @@ PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".mp4")  
     "FILE.png|DIR",
     "One picture with all samples, by default RUN/sample.png; or a new folder for 00000.png …, one file per picture.",
 )
-@click.option("--grid", type=click.Path(), hidden=True)  # its former name
+@click.option("--grid", type=AnyPath(), hidden=True)  # its former name
 @scale_options("to at least 128 pixels a picture; in DIR 1")
 @click.option("--alpha", is_flag=True, help="Write transparent PNG without background, to lay over anything.")
 @plugin_option

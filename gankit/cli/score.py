@@ -7,14 +7,19 @@ from typing import Literal
 
 import click
 
-from gankit.cli import RUN, aligned, complete, from_option, out_option, plugin_option, say, scale_options
+from gankit.cli import RUN, AnyPath, aligned, complete, from_option, out_option, plugin_option, say, scale_options
 
 SHOWN = 10  # lines in the terminal
 
 
 @click.command("score")
 @click.argument("run", type=RUN, metavar="RUN")
-@click.argument("data", metavar="DIR|NAME[:ARG]", shell_complete=complete.components("datasets", beside=complete.files))
+@click.argument(
+    "data",
+    type=AnyPath(),
+    metavar="DIR|NAME[:ARG]",
+    shell_complete=complete.components("datasets", beside=complete.files),
+)
 @out_option("FILE.csv", "Default: RUN/scores.csv; the sheet is FILE.png beside it.")
 @scale_options("to at least 96 pixels a picture")
 @from_option("Checkpoint to use")

@@ -27,7 +27,7 @@ PATIENCE = 4.0  # seconds for a socket
 TRY = 30.0  # seconds for Ray at an address that answers; a busy machine takes many
 # The first words of HTTP/2, which all of Ray's servers speak, and an empty frame of settings; such a frame comes back.
 HELLO, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", 4
-QUIET = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
 PROBE = f"import sys, ray; ray.init(address=sys.argv[1], **{QUIET!r})"
 TRIES = "Failed to get cluster ID"  # after which Ray tries again and again
 TOKEN = ("InvalidAuthToken", "Unauthenticated")

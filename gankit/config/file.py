@@ -98,4 +98,4 @@ def _of_run(path: str | Path, table: Mapping[str, Any], catalogue: Catalogue) ->
     given = {key: value for key, value in table["model"].items() if key != "name"}
     terms = declared(cls, "terms", validate(cls.Settings, given, f"--config {path}: model {cls.name!r}", "setting"))
     left_out = {term: {"weight": 0} for term in terms if term in catalogue.kind("losses")}
-    return values | {"losses": {**left_out, **values.get("losses", {})}}
+    return values | {"losses": {**left_out, **(values.get("losses") or {})}}

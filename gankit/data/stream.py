@@ -239,7 +239,9 @@ class _Ahead(threading.Thread):
     """Decodes a part of a window while the training goes on."""
 
     def __init__(self, key: bytes, pictures: Streamed, places: np.ndarray, share: int) -> None:
-        super().__init__(daemon=True)
+        # At the interpreter's end the pool of `_decoded` takes no more work, and so the thread ends. A daemon would be
+        # stopped anywhere, also in the C++ of pyarrow, which aborts the process.
+        super().__init__(daemon=False)
         self.key, self.stop = key, threading.Event()
         self._of = pictures, places, share
         self._made: _Decoded | None = None

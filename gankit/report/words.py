@@ -86,6 +86,7 @@ def tiles(story: Story) -> list[tuple[str, str, str]]:
 def pictures(story: Story) -> dict[str, str]:
     """The data: its name, its size, the number of held-out items, and their form."""
     data, shape = story.data, listing(story.data.get("shape"))
+    shape = shape if all(isinstance(size, int) for size in shape) else []
     noun = "pictures" if len(shape) in (0, 3) else "points"
     if len(shape) == 3:
         colours = {1: "in grey", 3: "in colour"}.get(shape[0], f"with {shape[0]} channels")

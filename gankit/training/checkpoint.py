@@ -60,11 +60,7 @@ class State(BaseModel):
 
 
 def save(run: RunFolder, training: Training) -> Path:
-    """Write the checkpoint of the last step, atomically.
-
-    Then remove all but the last three, the last healthy one, the one with the best score and those that rescues
-    returned to.
-    """
+    """Write the checkpoint of the last step, atomically; then `tidy`."""
     path = run.checkpoint_path(training.number)
     run.make(path.parent.name)
     _clear(path.parent)
@@ -79,13 +75,22 @@ def save(run: RunFolder, training: Training) -> Path:
         training.best = best
         _remove(beside)
         raise
+    tidy(run, training)
+    return path
+
+
+def tidy(run: RunFolder, training: Training) -> None:
+    """Remove partial checkpoints, and all but the last three, the last healthy one, the one with the best score, those
+    that rescues returned to, and those after the last step.
+    """
+    run.make("checkpoints")  # refuses a link
+    _clear(run.folder / "checkpoints")
     kept = {training.healthy, *(entry["step"] for entry in rescues(training.config.history))}
     kept |= {training.best[0]} if training.best else set()
     for step in run.checkpoints()[:-KEPT]:
         if step < training.number and step not in kept:
             with suppress(OSError):  # the next save tries again
                 _discard(run.checkpoint_path(step))
-    return path
 
 
 def tensors_of(training: Training) -> dict[str, dict[str, Tensor]]:

@@ -254,6 +254,8 @@ def train(
     reason = reason or "steps"
     if training.number > first:
         _keep_last(session, readings, saves.last, reason)
+    else:  # a process that was killed after its last checkpoint has left the older ones
+        checkpoint.tidy(session.recorder.run, training)
     if gone is not None:
         raise gone
     pace = (training.number - first) * session.recorder.pictures_a_step / max(training.seconds - before, 1e-9)

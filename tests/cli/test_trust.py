@@ -49,21 +49,23 @@ def keepsakes(folder: Path) -> dict[str, str]:
 
 
 @undrawn
-def test_a_resume_deletes_no_folder_that_it_did_not_make(gankit: Gankit, run: Path) -> None:
+@pytest.mark.parametrize("steps", [8, 16], ids=["with nothing left to do", "with more to do"])
+def test_a_resume_deletes_no_folder_that_it_did_not_make(gankit: Gankit, run: Path, steps: int) -> None:
     before = keepsakes(run / "checkpoints")
-    assert gankit("resume", run, "--steps", 16).code == 0
+    assert gankit("resume", run, "--steps", steps).code == 0
     there = contents(run / "checkpoints")
     mine = {name: hash for name, hash in before.items() if not name.startswith("0000")}
     assert mine.items() <= there.items()
 
 
 @undrawn
-def test_what_a_killed_process_left_half_made_is_removed(gankit: Gankit, run: Path) -> None:
+@pytest.mark.parametrize("steps", [8, 10], ids=["with nothing left to do", "with more to do"])
+def test_what_a_killed_process_left_half_made_is_removed(gankit: Gankit, run: Path, steps: int) -> None:
     half = run / "checkpoints/.000010.4711"
     half.mkdir()
     for name in ("networks.safetensors", ".4711.state.json"):
         (half / name).write_bytes(b"half")
-    assert gankit("resume", run, "--steps", 10).code == 0
+    assert gankit("resume", run, "--steps", steps).code == 0
     assert not half.exists()
 
 
@@ -89,14 +91,14 @@ def test_what_a_user_put_into_a_checkpoint_stays_when_others_are_let_go(gankit: 
 
 
 @undrawn
-@pytest.mark.parametrize("command", ["resume", "sample"])
+@pytest.mark.parametrize("command", ["resume", "resume --steps 10", "sample"])
 def test_checkpoints_that_are_a_link_are_refused(command: str, gankit: Gankit, run: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     (run / "checkpoints").rename(home)
     before = keepsakes(home)
     (run / "checkpoints").symlink_to(home)
-    more = ("--steps", 10) if command == "resume" else ()
-    refused(gankit(command, run, *more), "checkpoints is a link")
+    name, *more = command.split()
+    refused(gankit(name, run, *more), "checkpoints is a link")
     assert contents(home) == before
 
 

@@ -406,6 +406,8 @@ try:
 except places.PicturesGone as error:
     print(f"gone at {step}: {error}")
 print(told)
+dist.barrier()
+dist.destroy_process_group()
 """
 
 

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -191,6 +192,12 @@ def parse(data: bytes) -> Any:
     Raises ValueError also for NaN, for half a character, for numbers of thousands of digits, and for deep nesting.
     """
     return from_json(data, allow_inf_nan=False)
+
+
+def finite(value: Any) -> float | None:
+    """A value of JSON as a finite number; None where it is none, or beyond what a float holds."""
+    sound = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return float(value) if sound else None
 
 
 def _ordinary(descriptor: int, where: Path, flags: int | None = None) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from gankit.files import finite
 from gankit.report.curves import Columns, Panel, replaced, series_of
 from gankit.report.story import Story, listing, mapping
 
@@ -68,12 +69,8 @@ def laboratory(story: Story) -> Laboratory | None:
 
 def _row(line: dict[str, Any]) -> dict[str, float]:
     """The finite readings of a line, by short name."""
-    numbers = {key.partition("/")[2]: value for key, value in line.items() if key.startswith(f"{NAME}/")}
-    return {
-        key: float(value)
-        for key, value in numbers.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
+    numbers = {key.partition("/")[2]: finite(value) for key, value in line.items() if key.startswith(f"{NAME}/")}
+    return {key: value for key, value in numbers.items() if value is not None}
 
 
 # Words.
@@ -269,11 +266,7 @@ def _quantiles(story: Story, ends: Mapping[int, float]) -> dict[str, Any]:
         plot = mapping(mapping(line.get("details")).get("quantiles"))
         if line.get("diagnostic") != NAME or replaced(line, ends):
             continue
-        lists = {name: [_number(value) for value in listing(plot.get(name))] for name in ("normal", "real", "fake")}
+        lists = {name: [finite(value) for value in listing(plot.get(name))] for name in ("normal", "real", "fake")}
         if lists["normal"]:
             return {"step": line["step"], **lists}
     return {}
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

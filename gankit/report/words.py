@@ -7,6 +7,7 @@ import re
 from datetime import datetime
 from typing import Any
 
+from gankit.files import finite
 from gankit.report.curves import Panel
 from gankit.report.story import Story, listing
 from gankit.runs.advice import command as advice_command
@@ -77,8 +78,8 @@ def tiles(story: Story) -> list[tuple[str, str, str]]:
     critical = sum(alarm.get("severity") == "critical" for alarm in story.alarms)
     return [
         ("Steps", f"{steps_done(story):,}", f"of {goal:,}" if isinstance(goal, int) else "no limit set"),
-        ("Time", duration(seconds), f"limit {duration(limit)}" if _number(limit) else "trained"),
-        ("Speed", f"{speed:,.0f}" if _number(speed) else "unknown", "images a second"),
+        ("Time", duration(seconds), f"limit {duration(limit)}" if finite(limit) is not None else "trained"),
+        ("Speed", f"{speed:,.0f}" if finite(speed) is not None else "unknown", "images a second"),
         ("Alarms", f"{len(story.alarms):,}", f"{critical:,} critical" if story.alarms else "were raised"),
     ]
 
@@ -177,7 +178,7 @@ def advice(story: Story, alarm: dict[str, Any]) -> list[tuple[str, str]]:
 
 def duration(seconds: Any) -> str:
     """Seconds in words: "6 min 52 s"."""
-    if not _number(seconds):
+    if finite(seconds) is None:
         return "unknown"
     if seconds < 60:
         return f"{seconds:.3g} s"
@@ -193,7 +194,7 @@ def number(value: Any) -> str:
     """A number with its significant digits."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return f"{value:.4g}" if _number(value) else "unknown"
+    return f"{value:.4g}" if finite(value) is not None else "unknown"
 
 
 def setting(value: Any) -> str:
@@ -219,10 +220,6 @@ def moment(text: Any) -> str:
     except ValueError:
         return str(text or "")
     return f"{when.day} {when:%B %Y, %H:%M} {when.tzname() or ''}".strip()
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _count(value: Any, noun: str) -> str:

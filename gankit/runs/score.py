@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from gankit.files import finite
+
 SCORE = "score"  # its name in metrics.jsonl
 CLEAN = ("grain", "flat", "ground", "fine")  # of `cleanliness`
 READ_WHOLE = (SCORE, "mode-collapse/", "cleanliness/", "reconstruction-errors/")  # beginnings of keys, of `Looks`
@@ -103,5 +105,5 @@ class Looks:
 
 def _number(value: Any) -> float | None:
     """A finite number ≥ 0, or None."""
-    sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-    return float(value) if sound else None
+    found = finite(value)
+    return found if found is not None and found >= 0 else None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import math
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
 from gankit.comparison.arms import LISTS, as_typed, flags, options_of, together
+from gankit.files import finite
 from gankit.runs.folder import RunFolder
 from gankit.sweeps import space as spaces
 
@@ -20,17 +20,11 @@ RUN = ("seed", "folder", "outcome", "steps", "alarm_step", "alarm", "value")  # 
 EDGE = 0.03  # of a range: a best value this near to an end may lie beyond it
 
 
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    sound = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    return float(value) if sound else None
-
-
 def last(run: RunFolder, goal: str, at_end: bool = False) -> float | None:
     """The last logged value of the goal; with `at_end` only if the last line has it. None without one."""
     value = None
     for line in run.each_line():
-        here = number(line.get(goal))
+        here = finite(line.get(goal))
         value = here if here is not None or at_end else value
     return value
 

@@ -12,7 +12,7 @@ from gankit.comparison.arms import flags, options_of, together
 from gankit.comparison.results import ending, no_row
 from gankit.comparison.results import row as row_of
 from gankit.errors import nearest
-from gankit.files import replacing
+from gankit.files import finite, replacing
 from gankit.report.words import duration
 from gankit.runs.folder import RunFolder
 from gankit.runs.processes import Here, Row, Work
@@ -128,7 +128,7 @@ class Sweep(Work):
         ends = [
             self.study.measured(trial["number"], line["step"], value)
             for line in RunFolder(path).each_line()
-            if (value := results.number(line.get(self.plan["goal"]["name"]))) is not None
+            if (value := finite(line.get(self.plan["goal"]["name"]))) is not None
         ]
         return any(ends)
 

@@ -691,6 +691,30 @@ def test_odd_json_in_one_run_folder_leaves_the_other_listed_and_ends_in_one_line
         shutil.rmtree(odd)
 
 
+@undrawn
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("result.json", {"images_per_second": 10**400, "seconds": 10**400}),
+        ("data.json", {"shape": [[], 16, 16]}),
+        ("metrics.jsonl", {"step": 8, "score": 10**400, "loss/generator": 10**400}),
+        ("readings.jsonl", {"step": 8, "mode-collapse/variety": 10**400, "reconstruction-errors/w2": -(10**400)}),
+    ],
+    ids=["a result", "a shape", "metrics", "readings"],
+)
+def test_a_number_that_no_float_holds_and_a_list_in_its_place_are_unknown(
+    name: str, values: dict[str, Any], gankit: Gankit, run: Path
+) -> None:
+    """Regression: tracebacks that mutated files found."""
+    if name.endswith(".json"):
+        (run / name).write_text(json.dumps(read(run / name) | values))
+    else:
+        with open(run / name, "a") as file:
+            file.write(json.dumps(values) + "\n")
+    assert gankit("runs", run).code == 0
+    assert gankit("report", run).code == 0
+
+
 def test_a_json_file_of_no_reasonable_size_is_not_read(
     gankit: Gankit, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,7 @@ class State(BaseModel):
 
 
 def save(run: RunFolder, training: Training) -> Path:
-    """Write the checkpoint of the last step, atomically; then `tidy`."""
+    """Write the checkpoint of the last step, atomically. Partial ones go before it, and older ones after it."""
     path = run.checkpoint_path(training.number)
     run.make(path.parent.name)
     _clear(path.parent)
@@ -75,7 +75,7 @@ def save(run: RunFolder, training: Training) -> Path:
         training.best = best
         _remove(beside)
         raise
-    tidy(run, training)
+    _rotate(run, training)
     return path
 
 
@@ -83,8 +83,11 @@ def tidy(run: RunFolder, training: Training) -> None:
     """Remove partial checkpoints, and all but the last three, the last healthy one, the one with the best score, those
     that rescues returned to, and those after the last step.
     """
-    run.make("checkpoints")  # refuses a link
-    _clear(run.folder / "checkpoints")
+    _clear(run.make("checkpoints"))  # refuses a link
+    _rotate(run, training)
+
+
+def _rotate(run: RunFolder, training: Training) -> None:
     kept = {training.healthy, *(entry["step"] for entry in rescues(training.config.history))}
     kept |= {training.best[0]} if training.best else set()
     for step in run.checkpoints()[:-KEPT]:

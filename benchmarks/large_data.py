@@ -21,6 +21,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -128,22 +129,35 @@ def measure_stream(folder: Path, side: int) -> None:
     print(json.dumps([len(data.train), len(data.held_out), window, before / 1e6, told]))
 
 
-def table_of_stream(place: Path, folder: Path, form: str, count: int, size: int) -> None:
-    cache = place / "cache"
+def child(folder: Path, size: int, cache: Path, *flags: str) -> tuple[list[Any], float]:
+    """The figures of a process of its own, and the size of the cache after it, in GB."""
+    command = [sys.executable, __file__, str(folder), "--child", "--size", str(size), *flags]
+    environment = {**os.environ, "GANKIT_CACHE": str(cache)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    held = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+    return json.loads(done.stdout.splitlines()[-1]), held / 1e9
+
+
+def row(form: str, count: int, what: str, times: tuple[float, float], memory: tuple[float, float], held: str) -> None:
+    """`times`: on the clock and of processors, in s. `memory`: the most, and that of the libraries alone, in GB."""
+    (seconds, spent), (peak, before) = times, memory
+    memory_in_words = f"{peak:.2f} GB, {before:.2f} of them libraries"
+    print(f"| {form} | {count:,} | {what} | {seconds:.1f} | {spent:.1f} | {memory_in_words} | {held} GB |", flush=True)
+
+
+def table_of_stream(folder: Path, form: str, count: int, size: int, cache: Path) -> None:
     for what in ("find the places", "start again"):
-        command = [sys.executable, __file__, str(folder), "--child", "--stream", "--size", str(size)]
-        done = subprocess.run(
-            command, env={**os.environ, "GANKIT_CACHE": str(cache)}, capture_output=True, text=True, check=True
-        )
-        train, held_out, window, before, told = json.loads(done.stdout.splitlines()[-1])
-        held = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+        (train, held_out, window, before, told), held = child(folder, size, cache, "--stream")
         for part, (seconds, spent, peak) in zip((what, "first batch", "two windows more"), told, strict=True):
-            print(
-                f"| {form} | {count:,} | {part} | {seconds:.1f} | {spent:.1f} | {peak:.2f} GB, {before:.2f} of them "
-                f"libraries | {held / 1e9:.3f} GB |",
-                flush=True,
-            )
+            row(form, count, part, (seconds, spent), (peak, before), f"{held:.3f}")
     print(f"windows of {window:,}; {train:,} to train on, {held_out:,} held out", flush=True)
+
+
+def table_of_cache(folder: Path, form: str, count: int, size: int, cache: Path) -> None:
+    for what in ("read into the cache", "start again"):
+        (train, opened, spent, before, peak, first, later), held = child(folder, size, cache)
+        row(form, count, what, (opened, spent), (peak, before), f"{held:.2f}")
+    print(f"first batch {first * 1e3:.0f} ms, later ones {later * 1e3:.1f} ms, of {train:,}", flush=True)
 
 
 @click.command()
@@ -167,22 +181,7 @@ def main(place: Path, counts: str, forms: str, size: int, keep: bool, stream: bo
             folder = place / f"{form}-{count}-{size}"
             if not folder.exists():
                 draw(folder, form, count, size)
-            if stream:
-                table_of_stream(place, folder, form, count, size)
-            for what in ("read into the cache", "start again") if not stream else ():
-                command = [sys.executable, __file__, str(folder), "--child", "--size", str(size)]
-                done = subprocess.run(
-                    command, env={**os.environ, "GANKIT_CACHE": str(cache)}, capture_output=True, text=True, check=True
-                )
-                train, opened, spent, before, peak, first, later = json.loads(done.stdout.splitlines()[-1])
-                held = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
-                print(
-                    f"| {form} | {count:,} | {what} | {opened:.1f} | {spent:.1f} | {peak:.2f} GB, {before:.2f} of them "
-                    f"libraries | {held / 1e9:.2f} GB |",
-                    flush=True,
-                )
-            if not stream:
-                print(f"first batch {first * 1e3:.0f} ms, later ones {later * 1e3:.1f} ms, of {train:,}", flush=True)
+            (table_of_stream if stream else table_of_cache)(folder, form, count, size, cache)
             shutil.rmtree(cache)
             if not keep:
                 shutil.rmtree(folder)

@@ -53,7 +53,8 @@ def peak_memory() -> float:
 PEAK = """
 import atexit, sys
 from gankit.cli import main
-atexit.register(lambda: print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr))
+from gankit.device import peak_memory
+atexit.register(lambda: print(peak_memory("cpu"), file=sys.stderr))
 main()
 """  # getrusage would count the memory of the parent, too
 PAPER = {"networks": "began-autoencoder", "latent": 64, "edges": 0, "balance.floor": 0}  # what reference.py trains
@@ -399,7 +400,7 @@ def whole_run_memory(data: str, folder: Path) -> float:
     done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"gankit {' '.join(words)} ended with {done.returncode}")
-    return float(done.stderr.split()[-1]) / 1024
+    return int(done.stderr.split()[-1]) / 2**20
 
 
 @contextmanager

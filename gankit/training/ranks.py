@@ -41,9 +41,12 @@ class Ranks:
         """Join the group of a store, or by default the one that torchrun's environment names."""
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         if store is None:
-            dist.init_process_group(backend, timeout=PATIENCE)
-        else:
-            dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
+            store, rank, count = next(dist.rendezvous("env://", timeout=PATIENCE))
+            if os.environ.get("GROUP_WORLD_SIZE") == "1":
+                # After a restart torchrun keeps its store, with the addresses of the processes that are gone. On
+                # several machines the counts of restarts differ.
+                store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
 
     @property

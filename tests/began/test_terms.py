@@ -162,7 +162,7 @@ def asked(noise: np.ndarray, fake: np.ndarray, real: np.ndarray, labels: np.ndar
 
 def test_imle_draws_the_nearest_of_the_last_samples_again():
     random = np.random.default_rng(0)
-    term = ImplicitLikelihood(ImplicitLikelihood.Options(remembered=7))
+    term = ImplicitLikelihood(ImplicitLikelihood.Options(remembered=7, pixels=0))
     noises, fakes, reals = (random.normal(size=(3, 3, 4)) for _ in range(3))
     for noise, fake, real in zip(noises, fakes, reals, strict=True):
         value = float(term(asked(noise, fake, real)))
@@ -176,6 +176,22 @@ def test_imle_draws_the_nearest_of_the_last_samples_again():
     for one in later:  # a running mean
         spread += 0.01 * (one - spread)
     assert value == pytest.approx(expected / spread**2)
+
+
+def test_imle_adds_the_errors_of_the_pair_s_pixels_and_of_the_differences_between_neighbours():
+    random = np.random.default_rng(0)
+    noise, real = random.normal(size=(2, 3, 2, 4, 5))  # pictures 4 high and 5 wide, which are their own latents
+    view = torch.nn.Flatten()
+    values = {}
+    for pixels in (0, 0.7):
+        term = ImplicitLikelihood(ImplicitLikelihood.Options(pixels=pixels))
+        made = asked(noise, 2 * noise.reshape(3, -1), real.reshape(3, -1), view=view)
+        made.__dict__["real"] = torch.from_numpy(real)
+        values[pixels] = float(term(made))
+    nearest = [min(2 * noise, key=lambda sample, r=r: np.linalg.norm(sample - r)) for r in real]
+    error = np.stack(nearest) - real
+    added = sum(np.abs(e).mean() for e in (error, np.diff(error, axis=2), np.diff(error, axis=3)))
+    assert values[0.7] - values[0] == pytest.approx(0.7 * added)
 
 
 def test_imle_pulls_nothing_where_batch_normalisation_would_see_one_latent_alone():
@@ -196,7 +212,7 @@ def test_imle_pulls_nothing_where_batch_normalisation_would_see_one_latent_alone
 def test_imle_looks_among_the_samples_of_the_same_class_first():
     real = np.array([[0.0, 0], [0, 1]])
     fake = np.array([[5.0, 0], [0, 0.9]])
-    term = ImplicitLikelihood(ImplicitLikelihood.Options())
+    term = ImplicitLikelihood(ImplicitLikelihood.Options(pixels=0))
     made = asked(fake / 2, fake, real, np.array([0, 1]))
     assert float(term(made)) == pytest.approx((25 + 0.01) / 2)  # the first real one is nearer to the second sample
     assert made.model.labels.tolist() == [0, 1]
@@ -228,7 +244,7 @@ def test_what_is_drawn_once_more_leaves_the_running_statistics_to_the_latents_th
 
 def test_imle_draws_all_that_are_shown_together():
     noise, real = np.arange(8.0).reshape(4, 2), np.array([[0.0, 2, 4, 6], [8, 10, 12, 15]])
-    term = ImplicitLikelihood(ImplicitLikelihood.Options())
+    term = ImplicitLikelihood(ImplicitLikelihood.Options(pixels=0))
     made = asked(noise, 2 * noise.reshape(2, 4), real, view=lambda batch: batch.reshape(-1, 4))
     assert float(term(made)) == pytest.approx(1 / 2 / np.sum((real[0] - real[1]) ** 2))
 

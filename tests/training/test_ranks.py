@@ -180,15 +180,39 @@ def test_after_the_death_of_the_first_process_the_others_end(tmp_path: Path) -> 
     assert not os.path.exists(f"/proc/{worker}")
 
 
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
 @pytest.mark.slow
 def test_torchrun_starts_the_same_training(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gankit"]
-    done = subprocess.run(
-        [*torchrun, "run", "began", *map(str, TINY), "--out", "run"], cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [sys.executable, *TORCHRUN, "-m", "gankit", "run", "began", *map(str, TINY), "--out", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
     assert done.stdout.count("finished at step 6") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_torchrun_goes_on_from_the_last_checkpoint_after_the_loss_of_a_process(tmp_path: Path, rank: int) -> None:
+    command = ("run", "began", *DATA, *SMALL, "--log-every", 1, "--steps", 60, "--checkpoint-every", 10, "--out", "run")
+    torchrun = [sys.executable, *TORCHRUN, "--max-restarts", "1", "-m", "gankit", *map(str, command)]
+    with subprocess.Popen(
+        torchrun, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as training:
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "run/checkpoints/000010").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        found = subprocess.run(["pgrep", "-P", str(training.pid)], capture_output=True, text=True).stdout.split()
+        (lost,) = [
+            int(pid) for pid in found if f"\0RANK={rank}\0" in Path(f"/proc/{pid}/environ").read_text(errors="replace")
+        ]
+        os.kill(lost, signal.SIGKILL)
+        out, err = training.communicate(timeout=300)
+    assert training.returncode == 0, err
+    assert [line["step"] for line in lines(tmp_path / "run")] == list(range(1, 61))
+    assert read(tmp_path / "run/result.json")["outcome"] == "finished"
+    assert "killed" not in out  # the restart is torchrun's to tell
 
 
 def test_a_process_that_does_not_start_ends_the_command_in_one_line(

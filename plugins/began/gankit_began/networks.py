@@ -195,20 +195,27 @@ class BeganAutoencoder(NetworkPair[BeganAutoencoderOptions]):
         return networks
 
 
-def reconstruction_error(seen: Tensor, judged: Judged, eta: int = 1, edges: float = 0) -> Tensor:
-    """L(v) = |v − D(v)|^η, the mean over pixels: (B, C, S, S) -> (B,). BEGAN's autoencoder loss.
+def pixel_error(error: Tensor, eta: int = 1, edges: float = 0) -> Tensor:
+    """|e|^η + w |∂_x e|^η + w |∂_y e|^η for `edges` w, each a mean over its pixels: (B, C, S, S) -> (B,).
 
-    `edges` w adds the errors of differences between neighbouring pixels: (|e|^η + w |∂_x e|^η + w |∂_y e|^η) / (1 + w)
-    with e = v − D(v), each term a mean over its pixels. Then a constant error over an area costs less than grain or
-    soft edges of the same size. The gradient difference loss against blur is that of Mathieu, Couprie, LeCun 2015,
-    "Deep multi-scale video prediction beyond mean square error" (arXiv 1511.05440), from memory. `edges` has no effect
-    on points (B, D).
+    With differences between neighbouring pixels a constant error over an area costs less than grain or soft edges of
+    the same size. The gradient difference loss against blur is that of Mathieu, Couprie, LeCun 2015, "Deep multi-scale
+    video prediction beyond mean square error" (arXiv 1511.05440), from memory. `edges` has no effect on points (B, D).
     """
-    error = seen - judged.output
 
     def size(e: Tensor) -> Tensor:
         return (e.abs() if eta == 1 else e.square()).flatten(1).mean(1)
 
     if not edges or error.ndim != 4:
         return size(error)
-    return (size(error) + edges * (size(error.diff(dim=-1)) + size(error.diff(dim=-2)))) / (1 + edges)
+    return size(error) + edges * (size(error.diff(dim=-1)) + size(error.diff(dim=-2)))
+
+
+def reconstruction_error(seen: Tensor, judged: Judged, eta: int = 1, edges: float = 0) -> Tensor:
+    """L(v) = |v − D(v)|^η, the mean over pixels: (B, C, S, S) -> (B,). BEGAN's autoencoder loss.
+
+    `edges` w adds the errors of differences between neighbours: the `pixel_error` of v − D(v) over 1 + w. For points
+    (B, D), which have no neighbours, w has no effect.
+    """
+    error = seen - judged.output
+    return pixel_error(error, eta, edges) / (1 + edges if error.ndim == 4 else 1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import gankit
 from gankit import LossTerm, Model, Step, UserError
+from gankit_began.networks import pixel_error
 
 Chosen = TypeVar("Chosen", bound=gankit.Options)
 
@@ -142,19 +143,28 @@ class EnergyDistance(_OfCodes[gankit.Options]):
 
 
 class ImplicitLikelihoodOptions(gankit.Options):
-    remembered: int = Field(1024, ge=1, description="samples of the last steps that the nearest is looked for among")
+    absent = {"pixels": 0}
+
+    remembered: int = Field(16_384, ge=1, description="samples of the last steps that the nearest is looked for among")
+    pixels: float = Field(
+        1,
+        ge=0,
+        le=1e30,
+        description="weight of the errors of pixels and of differences between neighbours, beside those of codes",
+    )
 
 
 class ImplicitLikelihood(_OfCodes[ImplicitLikelihoodOptions]):
     """Each real picture pulls its nearest sample, so that every real picture has a sample near it.
 
     Li and Malik 2018, "Implicit Maximum Likelihood Estimation" (arXiv 1809.09087), from memory, in the code space of D
-    instead of pixels, and with the samples of the last steps instead of a new pool. The term keeps `remembered` latents
-    and their codes. For each real code of the batch it takes the latent of the nearest code, generates it again, and
+    beside pixels, and with the samples of the last steps instead of a new pool. The term keeps `remembered` latents and
+    their codes. For each real code of the batch it takes the latent of the nearest code, generates it again, and
     minimises ‖Enc(G(z)) − Enc(x)‖² over the squared mean distance of real codes: a real picture far from every sample
-    pulls most. It costs one more pass of both networks. The generator has changed since, so the new sample is near the
-    old one but not equal. With a class-conditional model the nearest sample is one of the same class. D gets no
-    gradient from it. Measured in docs/evidence/collapse.md.
+    pulls most. `pixels` weighs mean |e| + mean |∂_x e| + mean |∂_y e| of e = G(z) − x beside it, as codes tell little
+    of grain and edges; x is the picture before the views. The term costs one more pass of both networks. The generator
+    has changed since, so the new sample is near the old one but not equal. With a class-conditional model the nearest
+    sample is one of the same class. D gets no gradient from it. Measured in docs/evidence/pictures.md.
     """
 
     name = "imle"
@@ -186,13 +196,16 @@ class ImplicitLikelihood(_OfCodes[ImplicitLikelihoodOptions]):
         code = step.model.judge(step.networks, step.view(drawn), labels).code
         assert code is not None
         value = (code.flatten(1) - real).square().sum(1).mean() / self.spread(real).square()
+        if self.options.pixels:
+            value = value + self.options.pixels * pixel_error(drawn - step.real, edges=1).mean()
         # One latent for all: batch normalisation has no variance to divide by, and the gradient would be rounding.
         return value * (latents != latents[:1]).any() if _batch_normalised(step.networks) else value
 
     def _remember(self, name: str, batch: Tensor) -> None:
         """Append the batch to the memory, and drop the oldest rows."""
-        before = self.memory.get(name, batch[:0])
-        self.memory[name] = torch.cat([before, batch])[-self.options.remembered :].clone()
+        most, before = self.options.remembered, self.memory.get(name, batch[:0])
+        stay = before[max(len(before) + len(batch) - most, 0) :]  # first: the copy of the rest is most of the cost
+        self.memory[name] = torch.cat([stay, batch])[-most:]
 
 
 def _batch_normalised(networks: Mapping[str, Any]) -> bool:

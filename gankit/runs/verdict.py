@@ -71,12 +71,12 @@ def verdict(
         return Verdict(first, kind, tuple(because), next(filter(None, remedies), following), bool(scored))
     if result.get("outcome") == "failed":
         return Verdict("The training failed", "failed", (str(result.get("message") or ""), *because), following)
-    if not scored and (count := _too_few(run)):
+    if not scored and 0 < (count := _pictures(run)) < JUDGED:
         why = f"{count} training pictures are too few to judge variety and form: look at the samples yourself."
         shown = _sample(run, plugins) if run.checkpoints() else ""
         return Verdict("Not judged: too few pictures", "not judged", (why, *because), shown)
     if not scored:
-        return Verdict("Not judged yet", "not judged yet", (_unjudged(metrics), *because), following)
+        return Verdict("Not judged yet", "not judged yet", (_unjudged(run, metrics), *because), following)
     word, (share, chance) = _words(parts(scored[-1]) or {}), _shares(copies or {})
     if share is not None and share >= COPIES and share > chance:
         word = f"{share:.0%} copies, {word}"
@@ -175,20 +175,22 @@ def _only_begun(step: int, steps: Any, result: Mapping[str, Any]) -> str:
     return f"Only begun, step {step:,} of {steps:,}. " if early else ""
 
 
-def _too_few(run: RunFolder) -> int:
-    """The number of training pictures where it is too small for a score, else 0."""
+def _pictures(run: RunFolder) -> int:
+    """The number of training pictures; 0 for points, or where data.json does not tell."""
     with suppress(OSError, UserError, ValueError):
         count, shape = run.data.get("train"), run.data.get("shape")
-        if isinstance(count, int) and 0 < count < JUDGED and isinstance(shape, list) and len(shape) == 3:
-            return count
+        if isinstance(count, int) and isinstance(shape, list) and len(shape) == 3:
+            return max(count, 0)
     return 0
 
 
-def _unjudged(metrics: Sequence[Mapping[str, Any]]) -> str:
+def _unjudged(run: RunFolder, metrics: Sequence[Mapping[str, Any]]) -> str:
     looked = any(key.startswith(("mode-collapse/", "cleanliness/")) for line in metrics[-20:] for key in line)
     if looked:
         return "The looks at the samples lack a part of the score: too few pictures, or a run of an earlier version."
-    return "Nothing was measured yet: the first look at the samples is at step 500; points are not judged."
+    if not _pictures(run):
+        return "The score is for pictures."
+    return "Nothing was measured yet: the first look at the samples is at step 500."
 
 
 def _next(

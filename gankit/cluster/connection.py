@@ -100,6 +100,9 @@ def reachable(address: str) -> None:
 
 def _try(address: str) -> None:
     """Connect in another process. Raises UserError if it fails; sets RAY_AUTH_MODE if the cluster wants a token."""
+    client = address.startswith(CLIENT)
+    if client and any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # a client is not told that a token is wanted: it waits
     said = _probe(address)
     if any(word in said for word in TOKEN) and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
@@ -112,7 +115,8 @@ def _try(address: str) -> None:
         versions = " ".join(said[said.index("Version mismatch") :].split())[:200]
         raise UserError(f"--ray {address} has other versions: {versions}")
     if said:
-        raise UserError(f"--ray {address} answers, but Ray cannot connect: {_first_line(said)}")
+        hint = " (if the cluster has a token, put it into RAY_AUTH_TOKEN)" if client else ""
+        raise UserError(f"--ray {address} answers, but Ray cannot connect: {_first_line(said)}{hint}")
 
 
 def _probe(address: str) -> str:

@@ -12,13 +12,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import DATA, SMALL, SWEPT, Gankit, process, read, refused, with_few
+from test_sweep import planted
 
 from gankit.cluster import connection, engine, worker
 from gankit.cluster.transfer import changed, received
@@ -244,7 +245,7 @@ def test_half_a_checkpoint_does_not_travel(run: Path, monkeypatch: pytest.Monkey
 NODES = """
 import sys, time, ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-while sum(node["Alive"] for node in ray.nodes()) < 2:
+while sum(node["Alive"] for node in ray.nodes()) != int(sys.argv[2]):
     time.sleep(0.2)
 """
 APART = ("unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
@@ -258,7 +259,19 @@ class Cluster:
     """Two machines, as processes on the loopback; the second sees nothing of the folder `hidden`."""
 
     address: str
+    client: str  # the address for other machines
     hidden: Path
+    start: Callable[..., subprocess.Popen[bytes]]
+
+    def await_machines(self, count: int, *processes: subprocess.Popen[bytes]) -> None:
+        command = [sys.executable, "-c", NODES, self.address, str(count)]
+        look: dict[str, Any] = {"env": authorised(), "capture_output": True, "timeout": 300, "check": False}
+        until(lambda: not subprocess.run(command, **look).returncode, *processes)
+
+
+def authorised(**more: str) -> dict[str, str]:
+    """The environment of what may talk to the cluster."""
+    return {**os.environ, "RAY_AUTH_MODE": "token", **more}  # a driver finds out that it needs one
 
 
 def port() -> int:
@@ -289,26 +302,26 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if subprocess.run([*APART, hidden, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this system hides no folder from a process (unshare)")
     place = Path(tempfile.mkdtemp(prefix="gankit-test-"))  # a short path: there are sockets in it
-    head, address = None, f"127.0.0.1:{port()}"
-    python, started = (sys.executable, "-m", "ray.scripts.scripts", "start"), []
-    one = ("--num-cpus=1", "--num-gpus=0", "--object-store-memory=100000000", "--disable-usage-stats", "--block")
+    address, client = (f"127.0.0.1:{port()}" for _ in range(2))
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*flags: object, before: Sequence[object] = (), **environment: str) -> subprocess.Popen[bytes]:
+        ray = (sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--num-gpus=0", "--block")
+        command = (*before, *ray, "--object-store-memory=100000000", "--disable-usage-stats", *flags)
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        started.append(subprocess.Popen(list(map(str, command)), env=authorised(**environment), **quiet))
+        return started[-1]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        with_token = {**os.environ, "RAY_AUTH_MODE": "token"}  # a driver finds out that it needs one
-
-        def start(*command: object) -> subprocess.Popen[bytes]:
-            quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            started.append(subprocess.Popen(list(map(str, command)), env=with_token, **quiet))
-            return started[-1]
-
+        made = Cluster(address, f"ray://{client}", hidden, start)
         try:
-            ports = (f"--port={address.split(':')[1]}", f"--ray-client-server-port={port()}")
-            head = start(*python, "--head", *ports, "--include-dashboard=false", f"--temp-dir={place}", *one)
+            ports = (f"--port={address.split(':')[1]}", f"--ray-client-server-port={client.split(':')[1]}")
+            head = start("--head", *ports, "--include-dashboard=false", f"--temp-dir={place}")
             until(lambda: answers(address), head)
-            start(*APART, hidden, *python, f"--address={address}", *one)
-            look: dict[str, Any] = {"env": with_token, "capture_output": True, "timeout": 300, "check": False}
-            until(lambda: not subprocess.run([sys.executable, "-c", NODES, address], **look).returncode, *started)
-            yield Cluster(address, hidden)
+            start(f"--address={address}", before=(*APART, hidden))
+            made.await_machines(2, *started)
+            yield made
         finally:
             for process in reversed(started):
                 process.terminate()
@@ -451,6 +464,51 @@ def test_on_this_machine_ctrl_c_saves_and_the_sweep_goes_on_without_ray(start: S
     said, errors = going_on.communicate()
     assert (going_on.returncode, errors) == (0, "")
     assert [trial["state"] for trial in read(tmp_path / "s" / "sweep.json")["trials"]] == ["complete"] * 2
+
+
+@pytest.mark.slow
+def test_a_trial_that_falls_behind_ends_on_a_cluster_of_other_machines_as_here(
+    cluster: Cluster, start: Start, tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna", reason="no optuna: pip install 'gankit[sweep]'")
+    asked = ("sweep", *SWEPT, *planted(tmp_path, 2, sleep=1.0), "--vary", "gamma=0.9,0.2", "--steps", 45)
+    folder = cluster.hidden / "early"
+    early = ("--stop-early", "--checkpoint-every", 100, "--jobs", 1, *quick(tmp_path), "--out", folder)
+    working = start(*asked, *early, "--ray", cluster.client)
+    said, errors = working.communicate()
+    assert (working.returncode, errors) == (0, "")
+    assert "trial 2 falls behind the others: it ends" in said
+    found = read(folder / "sweep.json")
+    assert [trial["state"] for trial in found["trials"]] == ["complete", "ended early"]
+    (behind,) = found["trials"][1]["runs"]
+    assert 5 <= behind["steps"] < 45
+    assert saved(folder / behind["folder"]) == behind["steps"]
+
+
+@pytest.mark.slow
+def test_a_machine_with_another_version_is_named_and_nothing_is_trained(
+    cluster: Cluster, start: Start, tmp_path: Path
+) -> None:
+    other = tmp_path / "other" / "gankit-0.0.1.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: gankit\nVersion: 0.0.1\n")
+    third = cluster.start(
+        f"--address={cluster.address}",
+        PYTHONPATH=os.pathsep.join([str(other.parent), os.environ.get("PYTHONPATH", "")]),
+    )
+    try:
+        cluster.await_machines(3, third)
+        refusing = start("sweep", *SWEPT, *TWO, "--ray", cluster.address, "--out", "s")
+        said, errors = refusing.communicate()
+        assert refusing.returncode == 2, said
+        (line,) = errors.splitlines()
+        assert "has gankit 0.0.1" in line
+        assert "install the same versions on all" in line
+        assert not (tmp_path / "s").exists()
+    finally:
+        third.terminate()
+        third.wait()
+        cluster.await_machines(2)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gankit.components import Controller, LossTerm
 from gankit.data.batches import Batches
@@ -53,7 +53,7 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
                     )
             for name, value in values.items():
                 _refuse_no_scalar(name, value, training.model)
-            _refuse_no_gradient(names, values, terms, training.model)
+            _refuse_no_gradient(names, values, training)
             readings |= values
         _refuse_blind(training, step)
     training.start = training.rates | {name: float(value.detach()) for name, value in readings.items()}
@@ -168,17 +168,29 @@ def _refuse_other_shape(step: Step) -> None:
         )
 
 
-def _refuse_no_gradient(
-    names: tuple[str, ...], values: Mapping[str, Tensor], terms: Mapping[str, tuple[float, LossTerm]], model: Model
-) -> None:
-    """Raise for a network whose loss and terms are constants: no weight could learn from them."""
+def _refuse_no_gradient(names: tuple[str, ...], values: Mapping[str, Tensor], training: Training) -> None:
+    """Raise for a network with none of whose weights its loss and terms are computed: it could not learn from them."""
     for name in names:
-        added = [values[f"term/{term}"] for term, (_, one) in terms.items() if one.network == name]
-        if not any(value.requires_grad for value in (values[f"loss/{name}"], *added)):
+        terms = [values[f"term/{term}"] for term, (_, one) in training.terms.items() if one.network == name]
+        if not any(_reaches(value, training.networks[name]) for value in (values[f"loss/{name}"], *terms)):
             raise UserError(
-                f"loss/{name} of model {model.name!r} has no gradient, so its weights would not move: compute it from "
-                "the networks' outputs, without detach() or item()"
+                f"loss/{name} of model {training.model.name!r} has no gradient for the network {name!r}, so its "
+                "weights would not move: compute it from that network's output, without detach() or item()"
             )
+
+
+def _reaches(value: Tensor, network: nn.Module) -> bool:
+    """Whether a weight of the network is in the graph of a value; nothing is computed."""
+    weights = {id(weight) for weight in network.parameters()}
+    nodes, seen = [value.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            if id(getattr(node, "variable", None)) in weights:
+                return True
+            nodes += [following for following, _ in node.next_functions]
+    return False
 
 
 def _refuse_no_scalar(name: str, value: Any, model: Model) -> None:

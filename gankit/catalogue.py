@@ -15,7 +15,7 @@ import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -159,6 +159,9 @@ class Catalogue:
             if self.left_out:
                 again = " ".join(f"--plugin {shlex.quote(plugin)}" for plugin in self.left_out)
                 raise UserError(f"{what} {name!r} is not here: the run names {again}: give it again if you trust it")
+            for plugin in self.added:
+                if plugin.broken:  # since its hooks are called
+                    raise UserError(f"{plugin} cannot be used: {plugin.broken}")
             if is_package(name):
                 raise UserError(
                     f"unknown {what} {name!r}. The folder {name} is a plugin that is not installed: add "
@@ -269,7 +272,8 @@ def _entries(folder: Path) -> dict[str, str]:
 def _load(file_or_module: str) -> ModuleType:
     """Import an argument of `--plugin`."""
     path = Path(file_or_module).expanduser()
-    if path.suffix != ".py" and not path.exists() and os.sep not in file_or_module:
+    code = (path / "__init__.py").is_file()  # a module whose folder lies in the working directory
+    if path.suffix != ".py" and (code or not path.exists()) and os.sep not in file_or_module:
         return importlib.import_module(file_or_module)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file, nor the folder of a package of plugins")
@@ -352,23 +356,14 @@ def _checked(kind: str, item: Any) -> Any:
         raise ValueError(f"{item.__name__}.name is {name!r}: it must be lower-case words joined by hyphens")
     _refuse_collisions(item, "Settings" if kind == "models" else "Options")
     if hasattr(base, "curves"):
-        _refuse_other_curves(item)
+        from gankit.options import refuse_other_curves
+
+        refuse_other_curves(item)
     _refuse_ended_forms(kind, item, base)
+    for missing in sorted(getattr(item, "__abstractmethods__", ())):
+        own = [word for word in vars(item) if not word.startswith("_")]
+        raise TypeError(f"{item.__name__} has no {missing!r}, which a gankit.{base_name} needs{nearest(missing, own)}")
     return item
-
-
-def _refuse_other_curves(item: Any) -> None:
-    """They are first looked at where a training begins to write its folder."""
-    from gankit.options import Curve
-
-    told = item.curves
-    if not isinstance(told, Mapping) or not all(isinstance(name, str) for name in told):
-        raise TypeError(
-            f"{item.__name__}.curves is {told!r}: it must be a mapping from names of metrics to gankit.Curve"
-        )
-    for name, curve in told.items():
-        if not isinstance(curve, Curve):
-            raise TypeError(f"{item.__name__}.curves has {curve!r} for {name!r}: it must be a gankit.Curve")
 
 
 def _refuse_ended_forms(kind: str, item: Any, base: type) -> None:

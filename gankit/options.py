@@ -97,6 +97,18 @@ class Curve(BaseModel):
         return self
 
 
+def refuse_other_curves(item: Any) -> None:
+    """Raise TypeError for a component's `curves` of another form; a training reads them as it writes its folder."""
+    told = item.curves
+    if not isinstance(told, Mapping) or not all(isinstance(name, str) for name in told):
+        raise TypeError(
+            f"{item.__name__}.curves is {told!r}: it must be a mapping from names of metrics to gankit.Curve"
+        )
+    for name, curve in told.items():
+        if not isinstance(curve, Curve):
+            raise TypeError(f"{item.__name__}.curves has {curve!r} for {name!r}: it must be a gankit.Curve")
+
+
 def validate(cls: type[BaseModel], values: Mapping[str, Any], where: str, what: str, flags: bool = False) -> Any:
     """The validated settings. Raises `UserError` with the setting, its value and the allowed values.
 

@@ -1093,7 +1093,16 @@ MISTAKES = {
         '"generator": F.softplus(-fake.detach()).mean(),',
         (2, "loss/generator of model 'my-gan' has no gradient", "without detach()"),
     ),
-    "losses, misspelt": ("def losses(", "def loses(", (1, "abstract method losses")),
+    "a loss of other networks alone": (
+        '"generator": F.softplus(-fake).mean(),',
+        '"generator": F.softplus(-real).mean(),',
+        (2, "loss/generator of model 'my-gan' has no gradient for the network 'generator'"),
+    ),
+    "losses, misspelt": (
+        "def losses(",
+        "def lossess(",
+        (2, "MyGAN has no 'losses', which a gankit.Model needs (did you mean 'lossess'?)"),
+    ),
     "another shape": (
         "            nn.Tanh(),\n        )\n        critic",
         "            nn.Tanh(), nn.Flatten(2), nn.Unflatten(2, (-1, 1)),\n        )\n        critic",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +144,31 @@ def test_a_new_package_passes_its_own_tests_and_the_conformance_kit(
     assert done.returncode == 0, done.stdout + done.stderr
     said: list[str] = []
     assert check("fresh", (), said.append), "\n".join(said)
+
+
+def test_a_new_package_is_checked_within_its_own_folder(gankit: Gankit, fresh: Path, monkeypatch) -> None:
+    """Where its code's folder has the name of its module."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(create("fresh", "view", fresh))
+    said = gankit("plugins", "check", ".")
+    assert said.code == 0, said.err + said.out
+
+
+@pytest.mark.parametrize("package", ["new", "examples/plugins/wgan-gp"])
+def test_a_package_is_published_without_the_runs_that_were_made_in_it(tmp_path: Path, package: str) -> None:
+    folder = create("fresh", "model", tmp_path) if package == "new" else tmp_path / "example"
+    if package != "new":
+        shutil.copytree(ROOT / package, folder)
+    (folder / "runs" / "fresh").mkdir(parents=True)
+    (folder / "runs" / "fresh" / "config.json").write_text("{}", encoding="utf-8")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path / "dist")]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (archive,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        names = [name.partition("/")[2] for name in file.getnames()]
+    assert "pyproject.toml" in names
+    assert not [name for name in names if name.startswith("runs")]
 
 
 def _by_entry_point() -> bool:

@@ -79,7 +79,7 @@ def test_fakes_that_fall_behind_while_a_floor_holds_k_are_told():
     ((step, alarm),) = told(Equilibrium(Equilibrium.Options()), lines)
     assert alarm.kind == "outrun"
     assert step == pytest.approx(23_400 + 900 + 2_000, abs=300)  # 1.5 times, the mean's lag, the patience
-    assert "--set balance.floor=0.02" in [remedy.flags for remedy in alarm.advice]
+    assert "--set balance.floor=0" in [remedy.flags for remedy in alarm.advice]
 
 
 def test_a_k_that_passes_a_bound_is_no_alarm():

@@ -314,7 +314,7 @@ def test_where_the_rates_have_vanished_a_flag_that_brings_them_back_is_advised(g
 
 @pytest.mark.parametrize(
     ("floor", "first"),
-    [(0.15, "--set balance.floor=0.02"), (0.01, "--set learning_rate=7.5e-05")],
+    [(0.15, "--set balance.floor=0"), (0, "--set learning_rate=7.5e-05")],
 )
 def test_a_rung_that_lowers_a_number_is_left_out_where_it_is_lower_already(floor, first):
     """Against `outrun` BEGAN lowers the floor under k, and never raises it."""

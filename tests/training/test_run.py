@@ -123,8 +123,8 @@ def test_config_writes_out_every_default(finished: Path) -> None:
     assert config["model"]["name"] == "began"
     assert '"auto"' not in json.dumps(config)
     assert config["controllers"] == {
-        "balance": {"floor": 0.05},
-        "halving": {"patience": 5, "floor": 1e-07},
+        "balance": {"floor": 0},
+        "halving": {"patience": 20, "floor": 1e-07},
     }
 
 
@@ -250,10 +250,7 @@ def test_every_step_has_its_line_with_the_names_of_the_contract(model: str, gank
 
 
 def test_k_recomputed_line_by_line_is_the_logged_k(finished: Path) -> None:
-    """Equation (5) from the logged numbers alone: k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), 0, 1), k_0 = 0.
-
-    (The floor of k, which rises to 0.1 over 4,000 steps, is far below within these few.)
-    """
+    """Equation (5) from the logged numbers alone: k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), 0, 1), k_0 = 0."""
     k, gamma, lambda_k = np.float32(0), np.float32(0.9), np.float32(0.3)
     logged = lines(finished)
     for line in logged:

@@ -42,16 +42,17 @@ class BalanceOptions(gankit.Options):
     now_written = MOVED
 
     floor: float = Field(
-        0.05, ge=0, lt=1, description="k is not below this, so that D keeps pushing fakes away; the paper's is 0"
+        0, ge=0, lt=1, description="k is not below this, so that D keeps pushing fakes away; the paper's is 0"
     )
 
 
 class Balance(_Balanced[BalanceOptions]):
-    """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), floor_t, 1), k_0 = 0: equation (5); the paper's floor is 0.
+    """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z))), floor_t, 1), k_0 = 0: equation (5) with the paper's floor of 0.
 
-    floor_t rises from 0 to `floor` over the first 4,000 steps: a high k at the start drives the energies apart before D
-    has learnt anything. The paper calls the rule proportional control, but it sums the balance, so it is an integrator.
-    The article that gankit starts from writes z_D, the paper z_G: see `BEGAN.losses`.
+    A higher floor keeps fakes pushed away where no other part does, and lets D learn its pictures by heart sooner
+    (docs/evidence/pictures.md). floor_t rises from 0 to it over the first 4,000 steps: a high k at the start drives the
+    energies apart before D has learnt anything. The paper calls the rule proportional control, but it sums the balance,
+    so it is an integrator. The article that gankit starts from writes z_D, the paper z_G: see `BEGAN.losses`.
     """
 
     name = "balance"
@@ -132,7 +133,7 @@ def _rates(model: Model) -> dict[str, float]:
 class HalvingOptions(gankit.Options):
     now_constant = {"window": WINDOW}
 
-    patience: int = Field(5, ge=1, description="windows of 500 steps without a new lowest mean before a halving")
+    patience: int = Field(20, ge=1, description="windows of 500 steps without a new lowest mean before a halving")
     floor: float = Field(1e-7, ge=0, description="the learning rate is never halved below this")
 
 

@@ -170,7 +170,7 @@ class BEGAN(Model):
             follow = Remedy("a ratio that the generator can follow", {"gamma": min(gamma + 0.2, 1)})
             return (floor, follow, *super().remedies(alarm))
         if alarm == "outrun":
-            less = Remedy("fakes are pushed away less", {"balance.floor": 0.02}, lowers=True)
+            less = Remedy("fakes are pushed away less", {"balance.floor": 0}, lowers=True)
             return (less, *super().remedies(alarm))
         if alarm in ("grainy", "blurred"):
             critic = Remedy("a critic asks for edges that look real", losses={"critic": 0.1})

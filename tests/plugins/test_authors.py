@@ -99,7 +99,8 @@ def test_show_lists_a_component_s_options_with_ranges_and_defaults(gankit: Ganki
     assert "--controller halving" in said.out
     words = " ".join(said.out.split())
     assert (
-        "patience=20 windows of 500 steps without a new lowest mean before a halving [a whole number in [1, ∞)]" in words
+        "patience=20 windows of 500 steps without a new lowest mean before a halving [a whole number in [1, ∞)]"
+        in words
     )
 
 

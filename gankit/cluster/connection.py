@@ -100,15 +100,15 @@ def reachable(address: str) -> None:
 
 def _try(address: str) -> None:
     """Connect in another process. Raises UserError if it fails; sets RAY_AUTH_MODE if the cluster wants a token."""
-    client = address.startswith(CLIENT)
+    client, given = address.startswith(CLIENT), "RAY_AUTH_MODE" in os.environ
     if client and any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # a client is not told that a token is wanted: it waits
     said = _probe(address)
     if any(word in said for word in TOKEN) and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         said = _probe(address)
-        if said:
-            del os.environ["RAY_AUTH_MODE"]
+    if said and not given:
+        os.environ.pop("RAY_AUTH_MODE", None)
     if any(word in said for word in (*TOKEN, "AuthenticationError")):
         raise UserError(f"--ray {address} wants its token: put it into RAY_AUTH_TOKEN (`ray get-auth-token` shows it)")
     if "Version mismatch" in said:

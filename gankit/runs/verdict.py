@@ -71,12 +71,13 @@ def verdict(
         return Verdict(first, kind, tuple(because), next(filter(None, remedies), following), bool(scored))
     if result.get("outcome") == "failed":
         return Verdict("The training failed", "failed", (str(result.get("message") or ""), *because), following)
-    if not scored and 0 < (count := _pictures(run)) < JUDGED:
+    count = 0 if scored else _pictures(run)
+    if 0 < count < JUDGED:
         why = f"{count} training pictures are too few to judge variety and form: look at the samples yourself."
         shown = _sample(run, plugins) if run.checkpoints() else ""
         return Verdict("Not judged: too few pictures", "not judged", (why, *because), shown)
     if not scored:
-        return Verdict("Not judged yet", "not judged yet", (_unjudged(run, metrics), *because), following)
+        return Verdict("Not judged yet", "not judged yet", (_unjudged(count, metrics), *because), following)
     word, (share, chance) = _words(parts(scored[-1]) or {}), _shares(copies or {})
     if share is not None and share >= COPIES and share > chance:
         word = f"{share:.0%} copies, {word}"
@@ -184,11 +185,11 @@ def _pictures(run: RunFolder) -> int:
     return 0
 
 
-def _unjudged(run: RunFolder, metrics: Sequence[Mapping[str, Any]]) -> str:
+def _unjudged(pictures: int, metrics: Sequence[Mapping[str, Any]]) -> str:
     looked = any(key.startswith(("mode-collapse/", "cleanliness/")) for line in metrics[-20:] for key in line)
     if looked:
         return "The looks at the samples lack a part of the score: too few pictures, or a run of an earlier version."
-    if not _pictures(run):
+    if not pictures:
         return "The score is for pictures."
     return "Nothing was measured yet: the first look at the samples is at step 500."
 

@@ -4,16 +4,22 @@ import json
 import math
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
+from gankit import Run
 from gankit.builtin.cleanliness import Cleanliness
+from gankit.data.batches import to_float
+from gankit.data.demo import Demo
+from gankit.data.source import Request
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import collapse_cost
+import quality
 import recorded
 import speed
 import two_dimensional
@@ -117,6 +123,35 @@ def test_the_cost_of_a_look_is_measured(monkeypatch):
     cells = collapse_cost.row(Cleanliness, 16).split("|")
     assert cells[1].strip() == Cleanliness.name
     assert all(float(cell) > 0 for cell in cells[3:6])
+
+
+def test_the_quality_during_a_training_is_that_of_its_samples():
+    """Other real pictures come near KID 0 and the real shares; noise does not."""
+    data = Demo(Demo.Options(count=300)).open(None, Request(32, holdout=0))
+    pictures = to_float(torch.from_numpy(data.train.copy()))
+    found = {}
+    for name, samples in {"real": pictures[200:], "noise": torch.rand(100, 3, 32, 32) * 2 - 1}.items():
+        snapshot = SimpleNamespace(
+            real=lambda n, held_out=False: pictures[100:200] if held_out else pictures[:100],
+            generate=lambda n, samples=samples: samples,
+        )
+        found[name] = quality.Quality(quality.QualityOptions()).read(snapshot).values
+    assert abs(found["real"]["kid"]) < 0.1 < 1 < found["noise"]["kid"]
+    assert found["real"]["coverage"] > 0.8
+    assert found["noise"]["coverage"] == 0
+
+
+def test_the_time_to_a_quality_is_that_of_the_first_look_at_it(tmp_path, capsys):
+    run = Run(Run.create(tmp_path / "run", "began"))
+    with open(run.metrics_path, "w", encoding="utf-8") as metrics:
+        for step, kid in (1000, 0.6), (2000, 0.4), (3000, 0.45):
+            shares = {f"quality/{name}": 0.5 for name in ("precision", "recall", "coverage")}
+            line = {"step": step, "images": 32 * step, "seconds": 0.06 * step, "quality/kid": kid}
+            print(json.dumps(line | shares), file=metrics)
+    quality.main([str(run.folder)], standalone_mode=False)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "| run | 2.0 | not reached | 3.0 | 3,000 | 533 | 0.500 | 0.500 | 0.500 | 0.450 |"
+    )
 
 
 def of(mixture):

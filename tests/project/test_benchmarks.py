@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import ROOT
 
-from gankit import Run
 from gankit.builtin.cleanliness import Cleanliness
 from gankit.data.batches import to_float
 from gankit.data.demo import Demo
@@ -142,15 +141,15 @@ def test_the_quality_during_a_training_is_that_of_its_samples():
 
 
 def test_the_time_to_a_quality_is_that_of_the_first_look_at_it(tmp_path, capsys):
-    run = Run(Run.create(tmp_path / "run", "began"))
-    with open(run.metrics_path, "w", encoding="utf-8") as metrics:
+    (tmp_path / "config.json").write_text("{}")
+    with open(tmp_path / "metrics.jsonl", "w", encoding="utf-8") as metrics:
         for step, kid in (1000, 0.6), (2000, 0.4), (3000, 0.45):
             shares = {f"quality/{name}": 0.5 for name in ("precision", "recall", "coverage")}
             line = {"step": step, "images": 32 * step, "seconds": 0.06 * step, "quality/kid": kid}
             print(json.dumps(line | shares), file=metrics)
-    quality.main([str(run.folder)], standalone_mode=False)
+    quality.main([str(tmp_path)], standalone_mode=False)
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "| run | 2.0 | not reached | 3.0 | 3,000 | 533 | 0.500 | 0.500 | 0.500 | 0.450 |"
+        f"| {tmp_path.name} | 2.0 | not reached | 3.0 | 3,000 | 533 | 0.500 | 0.500 | 0.500 | 0.450 |"
     )
 
 

@@ -13,6 +13,8 @@ quiet machine, and repeats disturbed turns.
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import multiprocessing
 import os
 import platform
@@ -32,7 +34,7 @@ import psutil
 
 HERE = Path(__file__).resolve().parent
 ILLUSTRATIONS = HERE.parents[1] / "shared/data/illustrations"
-BATCH = 16
+BATCH, DEFAULT_BATCH = 16, 32  # of the paper's networks; of the defaults
 SETTINGS = ((32, 16), (32, 32), (64, 32))  # side of the pictures, n
 GOAL = 2.5  # images/s to the reference
 ROOF = 2048  # side of the square matrices whose product is the machine's rate
@@ -74,8 +76,8 @@ def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None
 
     catalogue = Catalogue([])
     if settings:
-        options |= {"set": settings, "losses": {"energy-distance": 0, "imle": 0, "critic": 0}}
-    asked = RunRequest(data=data, image_size=size, batch_size=BATCH, **options)
+        options |= {"set": settings, "losses": {"energy-distance": 0, "imle": 0, "critic": 0}, "batch_size": BATCH}
+    asked = RunRequest(data=data, image_size=size, **options)
     resolved = resolve("began", asked, catalogue)
     opened = start.open_data(resolved, catalogue, Watcher())
     training, batches = start.assemble(resolved, opened, catalogue)
@@ -104,6 +106,10 @@ def steps_of(at: Any) -> Callable[[], None]:
 
 def gankit_steps(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
     return steps_of(assemble(data, size, scratch / f"run-{size}-{n}", PAPER | {"filters": n}))
+
+
+def fp32_steps(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
+    return steps_of(assemble(data, size, scratch / f"fp32-{size}-{n}", PAPER | {"filters": n}, precision="fp32"))
 
 
 def default_steps(data: str, size: int, scratch: Path) -> Callable[[], None]:
@@ -164,6 +170,16 @@ def reference_steps(data: str, size: int, n: int, scratch: Path) -> Callable[[],
     import reference
 
     return reference.Loop(data, size, n, BATCH).step
+
+
+def reference_without_loaders(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
+    """The reference's step on one batch that is in memory already."""
+    import reference
+
+    loop = reference.Loop(data, size, n, BATCH)
+    batch = next(loop.batches)
+    loop.batches = itertools.repeat(batch)
+    return loop.step
 
 
 def gankit_input(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
@@ -374,6 +390,29 @@ def first_step(data: str, out: Path) -> float:
     return taken
 
 
+def evaluation(data: str, folder: Path) -> float:
+    """Seconds of `gankit evaluate` of a run, with features of its real pictures from an evaluation before."""
+    subprocess.run(
+        command("run", "began", "--data", data, "--out", str(folder), "--steps", "1"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    for _ in range(2):
+        started = time.perf_counter()
+        subprocess.run(command("evaluate", str(folder)), stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
+
+
+def compared(data: str, folder: Path) -> float:
+    """Seconds of `gankit compare` beside the steps of its two runs, per run, with the measuring of few samples."""
+    words = ("compare", "began", "ebgan", "--data", data, "--seeds", "1", "--steps", "60", "--samples", "50")
+    started = time.perf_counter()
+    subprocess.run(command(*words, "--out", str(folder)), stdout=subprocess.DEVNULL, check=True)
+    rows = json.loads((folder / "comparison.json").read_text())["runs"]
+    return (time.perf_counter() - started - sum(row["seconds"] for row in rows)) / len(rows)
+
+
 def build_rate(data: str, folder: Path) -> tuple[int, float]:
     """The number of pictures, and pictures/s of decoding into the cache at 64×64."""
     from gankit.data.folder import Folder
@@ -426,9 +465,9 @@ def spread(values: list[float], digits: int = 0) -> str:
     return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f}–{max(values):.{digits}f}]"
 
 
-def row(what: str, measured: Turns, goal: str = "", roof: str = "") -> str:
+def row(what: str, measured: Turns, goal: str = "", roof: str = "", batch: int = BATCH) -> str:
     ratios = measured.ratios()
-    plain, fast = (BATCH * statistics.median(rates) for rates in measured.rates[:2])
+    plain, fast = (batch * statistics.median(rates) for rates in measured.rates[:2])
     return (
         f"| {what} | {plain:,.0f} | {fast:,.0f} | **{statistics.median(ratios):.2f}×** "
         f"[{min(ratios):.2f}–{max(ratios):.2f}] | {goal} | {roof} | "
@@ -437,11 +476,11 @@ def row(what: str, measured: Turns, goal: str = "", roof: str = "") -> str:
 
 
 def compiled_row(size: int, measured: Turns) -> str:
-    eager, compiled = (statistics.median(rates) for rates in measured.rates)
-    saved = 1 / eager - 1 / compiled  # seconds a step
+    eager, compiled = (DEFAULT_BATCH * statistics.median(rates) for rates in measured.rates)
+    saved = DEFAULT_BATCH / eager - DEFAULT_BATCH / compiled  # seconds a step
     worth = f"{(measured.warming[1] - measured.warming[0]) / saved:,.0f}" if saved > 0 else "never"
     return (
-        f"| {size}×{size} | {BATCH * eager:,.0f} | {BATCH * compiled:,.0f} | {spread(measured.ratios(), 2)} | "
+        f"| {size}×{size} | {eager:,.0f} | {compiled:,.0f} | {spread(measured.ratios(), 2)} | "
         f"{measured.warming[0]:.1f} / {measured.warming[1]:.1f} | {worth} | "
         f"{statistics.median(measured.others):.0%} |"
     )
@@ -496,6 +535,10 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
         share = statistics.median(measured.ratios(1, 2)) * work / (2 * ROOF**3)
         done = statistics.median(measured.rates[1]) * work / 1e9
         say(row(f"training, {size}×{size}, n = {n}", measured, f"≥ {GOAL:g}×", f"{share:.0%} ({done:.0f} GFLOP/s)"))
+    for size, n in SETTINGS[:2]:
+        sides = ((reference_without_loaders, (data, size, n, scratch)), (fp32_steps, (data, size, n, scratch)))
+        measured = alternate(sides, rounds, 2.5, 3, patience)
+        say(row(f"training, {size}×{size}, n = {n}, fp32 on both sides, no loaders", measured, "≥ 2×"))
     for size in (32, 64):
         given = (data, size, 16, scratch)
         measured = alternate(((reference_input, given), (gankit_input, given)), rounds, 1, 10, patience)
@@ -517,9 +560,10 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
     say("| gankit's defaults, 32×32 | one thread, images/s | gankit | ratio | goal | | MiB | others |")
     say("|---|---|---|---|---|---|---|---|")
     sides = ((one_thread_steps, (data, scratch)), (default_steps, (data, 32, scratch)))
-    say(row("alone", alternate(sides, rounds, 8, 3, patience)))
+    say(row("alone", alternate(sides, rounds, 8, 3, patience), batch=DEFAULT_BATCH))
     with busy_program():
-        say(row("beside a busy program of one thread", alternate(sides, rounds, 8, 3, patience), "≥ 0.9×"))
+        measured = alternate(sides, rounds, 8, 3, patience)
+        say(row("beside a busy program of one thread", measured, "≥ 0.9×", batch=DEFAULT_BATCH))
     say("")
 
     say("| | | goal | others |")
@@ -551,8 +595,17 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
     single("runner with its defaults, 32×32, 3,000 steps: share in bare steps, %", "≥ 97", 1, share_in_steps, 1)
     single("gankit --help, s", "≤ 0.5", 5, lambda i: help_seconds(), 2)
     single(
-        "start to first step logged, cached data, s", "≤ 6", 3, lambda i: first_step(data, scratch / f"first-{i}"), 1
+        "start to first step logged, cached data, s", "≤ 2", 3, lambda i: first_step(data, scratch / f"first-{i}"), 1
     )
+    single(
+        "gankit evaluate, of a run, features of real pictures known, s",
+        "≤ 15",
+        2,
+        lambda i: evaluation(data, scratch / f"evaluated-{i}"),
+        1,
+    )
+    what = "gankit compare beside the steps of its runs, s a run"
+    single(what, "≤ 10", 1, lambda i: compared(data, scratch / f"compared-{i}"), 1)
     what = f"building the cache at 64×64 ({count:,} pictures), pictures/s"
     single(what, "≥ 500", 3, lambda i: build_rate(data, scratch / f"cache-{i}")[1])
     what = "whole run at 64×64 with an empty cache: peak resident, MiB"

@@ -62,7 +62,7 @@ class Augment(View[AugmentOptions]):
     """
 
     name = "augment"
-    summary = "random colour, shift and cutout of what the discriminator sees (DiffAugment), for small folders"
+    summary = "random colour, shift and cutout of what the discriminator sees (DiffAugment)"
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != 3:

@@ -21,7 +21,7 @@ from gankit.runs.score import SCORE, best, parts, recorded
 # the variety 0.68 to 0.75.
 VARIETY = ((0.8, "varied"), (0.5, "somewhat varied"), (0.0, "of little variety"))
 DETAIL = ((0.9, "clean"), (0.7, "rough in detail"), (0.4, "rough"), (0.0, "far from real in detail"))
-FEW = 300  # training pictures; docs/evidence/collapse.md: a training learned 270 by heart in 7,000 steps
+FEW = 300  # training pictures; docs/evidence: trainings learned 270 by heart in 2,000 to 7,000 steps
 JUDGED = 60  # training pictures that the looks at the samples need: 20 of them stand in for other real ones
 COPIES = 0.05  # a share of copies that the headline names
 BEGUN = 0.1  # of the steps: a training that has made fewer is only begun

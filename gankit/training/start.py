@@ -118,7 +118,7 @@ def chosen(resolved: RunConfig, request: RunRequest, data: Data, training: Train
     size = "×".join(map(str, data.shape[1:])) if len(data.shape) == 3 else f"points of {data.shape[0]} numbers"
     filters = f", {resolved.model['filters']} filters" if "filters" in resolved.model else ""
     length = f"{resolved.steps:,} steps" if resolved.steps is not None else f"{resolved.time:.0f} s"
-    why = "a GPU is there, so the paper's sizes"
+    why = "a GPU is there, so larger sizes"
     if resolved.device == "cpu":
         why = "no GPU here, so small sizes"
     because = f" ({why}; change with --{', --'.join(key.replace('_', '-') for key in free)})" if free else ""

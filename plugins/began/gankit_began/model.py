@@ -160,7 +160,7 @@ class BEGAN(Model):
         return min(float(generator[:-1]) * rate, 1e30) if isinstance(generator, str) else generator
 
     def remedies(self, alarm: str) -> Sequence[Remedy]:
-        """Against a collapse: loss terms for the codes' spread, then a floor of k, then a lower learning rate.
+        """Against a collapse: the default terms, a floor of k, more of `energy-distance`, a lower learning rate.
 
         Measured in docs/evidence/collapse.md; against grain and blur in docs/evidence/pictures.md.
         """
@@ -184,7 +184,7 @@ class BEGAN(Model):
             return super().remedies(alarm)
         return (
             Remedy(
-                "the discriminator looks at fakes more, and two terms ask for codes as spread as the real ones'",
+                "the discriminator looks at fakes more, terms ask for codes like the real ones', a critic for edges",
                 {"gamma": 1},
                 dict(self.terms),
             ),

@@ -133,10 +133,10 @@ class MarginOptions(gankit.Options):
 
 
 class Margin(Controller[MarginOptions]):
-    """m = ratio × the running mean of the real energy; it only falls. `fixed` keeps it constant.
+    """m = ratio × the running mean of the real energy; it only falls.
 
     The margin must be of the size of the real energy: a margin from another data set is the usual reason for failure.
-    A number as the model's setting `margin` holds it.
+    A number as the model's setting `margin` keeps it constant.
     """
 
     name = "margin"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -157,18 +157,25 @@ def _run(
             with locked(new_run):
                 go(new_run, training, batches, catalogue, watcher, interrupts, team=others)
                 return new_run
-    return _going_on(new_run, plugins, watcher, command, nproc)
+    return _going_on(new_run, plugins, watcher, command, nproc, 0.0)
 
 
 RESTARTS = 3  # of a training whose other processes end under it
 
 
-def _going_on(run: Run, plugins: Sequence[str], watcher: Watcher, command: str | None, nproc: int) -> Run:
-    """Continue from the last checkpoint with new processes. Raises `TrainingError` if they end again and again."""
+def _going_on(
+    run: Run, plugins: Sequence[str], watcher: Watcher, command: str | None, nproc: int, before: float
+) -> Run:
+    """Continue from the last checkpoint with new processes. Raises `TrainingError` if they end again and again.
+
+    `before`: the seconds of training with which this start began, for a run that a time limit ends.
+    """
+    limit = run.config.get("time")
     for _ in range(RESTARTS):
         watcher.notice("another process of the training has ended: it goes on from the last checkpoint with new ones")
+        left = {} if limit is None else {"time": f"{max(limit - run.trained() + before, 0.001):.3f}"}
         with suppress(ProcessGone), locked(run):
-            return _resumed(run, {}, None, None, plugins, watcher, command, nproc)
+            return _resumed(run, left, None, None, plugins, watcher, command, nproc)
     raise TrainingError(
         f"the other processes of {run.folder} ended {RESTARTS + 1} times, perhaps for want of memory: go on with "
         f"fewer, or with one: {to_resume(run.folder, plugins)}"
@@ -235,12 +242,12 @@ def resume(
     run_folder.refuse_links()
     if out is None:
         refuse_unwritable("the run", run_folder.folder)
-    lock = locked(run_folder) if out is None else nullcontext()
+    lock, before = locked(run_folder) if out is None else nullcontext(), run_folder.trained(from_step)
     with _shown(watcher) as watcher:
         with lock, suppress(ProcessGone):  # the lock first, because another resume could change the files
             return _resumed(run_folder, options, from_step, out, plugins, watcher, command, nproc)
         trained = run_folder if out is None else Run(os.path.expanduser(out))
-        return _going_on(trained, plugins, watcher, command, nproc)
+        return _going_on(trained, plugins, watcher, command, nproc, before)
 
 
 def _changes(stored: Mapping[str, Any], options: Mapping[str, Any], catalogue: Catalogue) -> RunRequest:
@@ -301,18 +308,15 @@ def _resumed(
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, data, catalogue)
         resolved = training.config
-        if out is not None:
-            refuse_inside(out, resolved.data)
-            checkpoint.load(run, step, training)  # raises a misfit before `branch` makes a folder
-            also = {training.healthy} | ({training.best[0]} if training.best else set())
-            run = Run(branch(run, step, out, also).folder)
-        with (
-            Interrupts() as interrupts,
-            nullcontext() if out is None else locked(run),
-            team(nproc, resolved.device) as others,
-        ):
+        with Interrupts() as interrupts, team(nproc, resolved.device) as others, ExitStack() as held:
             if others:
                 others.enlist(resolved, data)
+            if out is not None:
+                refuse_inside(out, resolved.data)
+                checkpoint.load(run, step, training)  # raises a misfit before `branch` makes a folder
+                also = {training.healthy} | ({training.best[0]} if training.best else set())
+                run = Run(branch(run, step, out, also).folder)
+                held.enter_context(locked(run))
             if not anew:
                 checkpoint.load(run, step, training)
             # With other settings the training goes on first: they may help.

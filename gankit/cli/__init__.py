@@ -10,13 +10,16 @@ import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from gankit.builtin import COMMANDS
 from gankit.cli import complete
+
+if TYPE_CHECKING:
+    from gankit import Run
 
 
 class Commands(click.Group):
@@ -292,17 +295,33 @@ def nproc_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def other_process() -> bool:
-    """Whether torchrun started this process as another one than the first; it has then done its work."""
+def other_process(device: str | None) -> bool:
+    """Whether torchrun started this process as another one than the first; it has then done its work.
+
+    `device`: as asked for.
+    """
     if "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0":
         return False
     from gankit.training.workers import serve
 
-    serve()
+    serve(device)
     return True
 
 
-def begun_before_restart(out: str | None) -> bool:
-    """Whether torchrun starts this command once more, after the loss of a process, and the run folder is there."""
-    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-    return again and out is not None and os.path.isfile(os.path.join(os.path.expanduser(out), "config.json"))
+def begun_before_restart(folder: str | None) -> Run | None:
+    """The run, if torchrun starts this command once more and it has begun the run in that folder; else None."""
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" or folder is None:
+        return None
+    folder = os.path.expanduser(folder)
+    if not os.path.isfile(os.path.join(folder, "config.json")):
+        return None
+    from gankit import Run
+    from gankit.runs.environment import restarted
+
+    run = Run(folder)
+    return run if restarted(run) else None
+
+
+def ended(run: Run) -> bool:
+    """Whether there is nothing to go on with: torchrun also restarts a training that an alarm has stopped."""
+    return run.result.get("outcome") in ("finished", "stopped")

@@ -6,7 +6,17 @@ from typing import Any
 
 import click
 
-from gankit.cli import RUN, exit_code, from_option, nproc_option, other_process, out_option, plugin_option
+from gankit.cli import (
+    RUN,
+    begun_before_restart,
+    ended,
+    exit_code,
+    from_option,
+    nproc_option,
+    other_process,
+    out_option,
+    plugin_option,
+)
 from gankit.cli.flags import SettingsCommand, flags
 
 
@@ -23,18 +33,18 @@ def command(run: str, **options: Any) -> int:
 
     On the same machine and thread count the result is bit-identical to a run that was never stopped.
     """
-    if other_process():
+    if other_process(options["device"]):
         return 0
     from gankit import api
     from gankit.cli.progress import Progress
     from gankit.runs.environment import command_line
 
     with Progress() as progress:
-        run_folder = api.resume(
-            run,
-            watcher=progress,
-            command=command_line(),
-            **options,
-        )
+        begun = begun_before_restart(options["out"] or run)
+        if begun is not None:
+            told = {"watcher": progress, "command": command_line(), "plugins": options["plugins"]}
+            run_folder = begun if ended(begun) else api.resume(begun, **told)
+        else:
+            run_folder = api.resume(run, watcher=progress, command=command_line(), **options)
     progress.farewell(run_folder)
     return exit_code(run_folder.result)

@@ -11,6 +11,7 @@ import click
 from gankit.cli import (
     begun_before_restart,
     complete,
+    ended,
     exit_code,
     nproc_option,
     other_process,
@@ -59,7 +60,7 @@ def command(words: tuple[str, ...], data: str | None, epochs: float | None, **op
     gankit run ./pictures
     gankit run began --data demo --steps 2000 --gamma 0.7 --loss pulling-away=0.1
     """
-    if other_process():
+    if other_process(options["device"]):
         return 0
     if not words and not data and not options["config_file"]:
         raise click.UsageError("name a model: gankit run began --data DIR (`gankit plugins list` shows what there is)")
@@ -73,10 +74,11 @@ def command(words: tuple[str, ...], data: str | None, epochs: float | None, **op
 
     with Progress() as progress:
         told = {"watcher": progress, "command": command_line(), "plugins": options["plugins"]}
-        if begun_before_restart(options["out"]):
-            run_folder = api.resume(options["out"], **told)
-        else:
+        begun = begun_before_restart(options["out"])
+        if begun is None:
             run_folder = api.run(model, **options | told)
+        else:
+            run_folder = begun if ended(begun) else api.resume(begun, **told)
     progress.farewell(run_folder)
     return exit_code(run_folder.result)
 

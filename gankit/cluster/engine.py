@@ -164,7 +164,7 @@ class Remote:
         self.answer: Any = self.actor.begin.remote(cluster.terms, known)
 
     def send_signal(self, sig: int, /) -> None:
-        self.signal = sig
+        self.signal, self.next = sig, 0.0  # at once, however long the last answer took to write
         if self.shared is None:  # nothing is trained yet
             self._over(-sig)
 

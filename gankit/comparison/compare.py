@@ -43,7 +43,7 @@ from gankit.config.values import duration
 from gankit.data.source import Data
 from gankit.errors import UserError
 from gankit.metrics.spaces import inception
-from gankit.runs.folder import RunFolder
+from gankit.runs.folder import RunFolder, write_json
 from gankit.runs.processes import Here
 from gankit.runs.processes import earlier as earlier_plan
 from gankit.trained.real_and_generated import FEWEST
@@ -129,7 +129,7 @@ def _carried_out(
         _take_over(folder, earlier, plan, catalogue)
     else:
         start.refuse_inside(out, first.data)
-        folder = RunFolder.create(out, "compare")
+        folder = RunFolder.create(out, "compare", lambda new: write_json(new / "comparison.json", plan))
     watcher.notice("\n".join([*_before(plan, catalogue), f"comparison folder: {folder}"]))
     Comparison(folder, plan, arms, shared, plugins, watcher, place).work_through(jobs)
     return {**plan, "folder": str(folder)}

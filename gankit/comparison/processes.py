@@ -12,7 +12,7 @@ from gankit.comparison.arms import Arm, flags, steps_of, together
 from gankit.files import replacing
 from gankit.report.words import duration as words
 from gankit.runs.folder import RunFolder
-from gankit.runs.processes import Here, Row, Work
+from gankit.runs.processes import OVER, Here, Row, Work, outcome_of
 from gankit.training.watcher import Watcher
 
 PACE = 100  # steps of a run after which its pace is known
@@ -114,7 +114,7 @@ class Comparison(Work):
     def finish(self, row: Row, code: int | None = None) -> None:
         """Record how a run ended, and measure its pictures unless that is done."""
         path = self.path(row)
-        if not (path / "config.json").exists() or not RunFolder(path).result:
+        if outcome_of(path) not in OVER:
             row |= results.no_row(f"its process ended with code {code}; {self.last_words(row)}")
         else:
             run = RunFolder(path)

@@ -20,6 +20,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from gankit.data.colour import Unusable, flatten
 from gankit.data.shards import Item
 from gankit.data.source import Request
+from gankit.device import cores
 from gankit.files import Unreachable, ordinary
 
 VERSION = 1  # raise it when the same file gives other pixels, so that old caches are not used
@@ -130,13 +131,6 @@ def _some(items: Iterator[Item]) -> Iterator[Item]:
         waiting += len(item.content) if isinstance(item.content, bytes) else 0
         if waiting > _WAITING:
             return
-
-
-def cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
 
 
 class _Budget:

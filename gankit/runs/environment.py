@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import platform
 import shlex
 import sys
@@ -41,8 +42,25 @@ def environment(resolved: RunConfig, catalogue: Catalogue, command: str | None) 
         ],
         "command": command or "gankit.run(...)",
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "torchrun": torchrun_job(),
         "curves": curves(resolved, catalogue),
     }
+
+
+def torchrun_job() -> str | None:
+    """What names this job of torchrun, the same after each of its restarts; None without torchrun."""
+    job = os.environ.get("TORCHELASTIC_RUN_ID")
+    return f"agent {os.getppid()}" if job == "none" else job  # "none" is the name of all that were given none
+
+
+def restarted(run: RunFolder) -> bool:
+    """Whether torchrun starts a command once more, after the loss of a process, that has begun or resumed the run."""
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return False
+    old = run.environment
+    resumes = old.get("resumes")
+    last = resumes[-1] if isinstance(resumes, list) and resumes and isinstance(resumes[-1], Mapping) else {}
+    return bool(last.get("torchrun", old.get("torchrun")) == torchrun_job())
 
 
 def curves(resolved: RunConfig, catalogue: Catalogue) -> dict[str, dict[str, Any]]:

@@ -317,6 +317,12 @@ class RunFolder:
         measured = recorded(lines)
         return {step: float(measured[step][SCORE]) for step in self.checkpoints() if step in measured}
 
+    def trained(self, step: int | str | None = None) -> float:
+        """Seconds of training up to a checkpoint, the "best" or by default the last; 0 without one."""
+        last = self.best() if step == "best" else max(self.checkpoints(), default=0) if step is None else step
+        lines = (line for line in self.each_line() if isinstance(last, int) and line["step"] <= last)
+        return max((files.finite(line.get("seconds")) or 0.0 for line in lines), default=0.0)
+
     def best(self) -> int | None:
         """The step of the checkpoint with the highest score, the first of equal ones; None without a score."""
         return best(self.scores())

@@ -19,8 +19,9 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from gankit.config.schema import RunConfig
+from gankit.device import cores
 from gankit.errors import UserError
-from gankit.files import below, fcntl, opened, read, relative
+from gankit.files import below, fcntl, finite, opened, read, relative
 from gankit.runs.folder import RunFolder, write_json
 from gankit.runs.launch import launch, log_of
 from gankit.runs.lock import locked
@@ -60,7 +61,7 @@ class Here:
 
     def start(self, folder: Path, path: Path, arguments: Sequence[str], jobs: int) -> Process:
         """Start `gankit` with arguments that train the run at `path`, one of `jobs` runs side by side."""
-        threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None  # too many slow each other down
+        threads = max(1, cores() // jobs) if jobs > 1 else None  # too many slow each other down
         return launch(folder, path, ["-m", "gankit", *arguments], threads=threads)
 
 
@@ -175,14 +176,18 @@ class Work(ABC):
             if interrupts and interrupts.signal:
                 return False
             time.sleep(0.2)
-        return (path / "config.json").exists() and RunFolder(path).result.get("outcome") in OVER
+        return outcome_of(path) in OVER
 
     def lost(self, row: Row, process: Process) -> bool:
-        """Whether a run's process was killed before its end, for the first time: then it starts again."""
-        if process.returncode >= 0 or row["folder"] in self.restarted or self.over(row):
+        """Whether a run was killed or interrupted before its end, by others, for the first time: it starts again."""
+        killed = process.returncode < 0
+        if not killed and outcome_of(self.path(row)) != "interrupted":
+            return False
+        if row["folder"] in self.restarted or self.over(row):
             return False
         self.restarted.add(row["folder"])
-        how = getattr(process, "how", "") or f"its process was killed (signal {-process.returncode})"
+        what = f"killed (signal {-process.returncode})" if killed else f"interrupted (exit code {process.returncode})"
+        how = getattr(process, "how", "") or f"its process was {what}"
         self.watcher.notice(f"{self.name(row)}: {how}; once more")
         return True
 
@@ -193,7 +198,7 @@ class Work(ABC):
         if begun:
             arguments = ["resume", str(path), *(part for name in self.plugins for part in ("--plugin", name))]
             if self.seconds is not None:
-                arguments += ["--time", f"{max(self.seconds - _trained(RunFolder(path)), 0.001):.3f}"]
+                arguments += ["--time", f"{max(self.seconds - RunFolder(path).trained(), 0.001):.3f}"]
         else:
             self.set_aside(path)
             arguments = [*self.request(row), "--out", str(path)]
@@ -219,7 +224,8 @@ class Work(ABC):
         if not line:
             return ""
         goal = RunFolder(path).config.get("steps")
-        return f"step {line['step']:,}{f' of {goal:,}' if goal else ''}, {line['images_per_second']:,.0f} images/s"
+        pace = finite(line.get("images_per_second"))
+        return f"step {line['step']:,}{f' of {goal:,}' if goal else ''}" + (f", {pace:,.0f} images/s" if pace else "")
 
     def last_words(self, row: Row) -> str:
         """The last line that a run printed."""
@@ -282,7 +288,7 @@ def earlier(
     for key in [*request, *(key for key in old if key not in request)]:
         now, then = (json.loads(json.dumps(one.get(key))) for one in (request, old))
         if key != grows and (now or None) != (then or None) and not (key in may_begin and now):
-            shown = [" ".join(value) if isinstance(value, list) else value for value in (then, now)]
+            shown = [" ".join(map(str, value)) if isinstance(value, list) else value for value in (then, now)]
             raise UserError(
                 f"{folder} has another --{key.replace('_', '-')} ({shown[0]}, and now {shown[1]}): "
                 "repeat the earlier command, or choose another --out"
@@ -290,10 +296,9 @@ def earlier(
     return plan
 
 
-def _trained(run: RunFolder) -> float:
-    """Seconds of training up to the last checkpoint, where a resume starts."""
-    step = run.checkpoints()[-1]
-    return max((line["seconds"] for line in run.each_line() if line["step"] <= step), default=0.0)
+def outcome_of(path: Path) -> Any:
+    """How a run has ended, as its result.json says; None without one."""
+    return RunFolder(path).result.get("outcome") if (path / "config.json").exists() else None
 
 
 def _under_way(path: Path) -> bool:

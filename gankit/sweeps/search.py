@@ -119,7 +119,8 @@ class Study:
         self.reported[number] = step
         with _quiet():
             self.trials[number].report(value, step)
-            return bool(self.trials[number].should_prune())
+            at_end = self.steps is not None and step >= self.steps  # a third rung can lie there
+            return not at_end and bool(self.trials[number].should_prune())
 
     def end(self, number: int, state: str, value: float | None) -> None:
         """How a trial has ended."""

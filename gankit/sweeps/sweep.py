@@ -30,7 +30,7 @@ from gankit.config.schema import RunConfig
 from gankit.config.values import duration
 from gankit.data.source import Data
 from gankit.errors import UserError, nearest
-from gankit.runs.folder import RunFolder
+from gankit.runs.folder import RunFolder, write_json
 from gankit.runs.processes import Here
 from gankit.runs.processes import earlier as earlier_plan
 from gankit.runs.score import SCORE
@@ -131,7 +131,7 @@ def _carried_out(
         _take_over(folder, earlier, plan, catalogue)
     else:
         start.refuse_inside(out, first.data)
-        folder = RunFolder.create(out, "sweep")
+        folder = RunFolder.create(out, "sweep", lambda new: write_json(new / "sweep.json", plan))
     watcher.notice("\n".join([*_before(plan, jobs), f"sweep folder: {folder}"]))
     work = Sweep(folder, plan, shared, _proposer(chosen, plan), shared["plugins"], watcher, place)
     work.work_through(jobs)

@@ -15,7 +15,7 @@ from gankit.errors import nearest
 from gankit.files import finite, replacing
 from gankit.report.words import duration
 from gankit.runs.folder import RunFolder
-from gankit.runs.processes import Here, Row, Work
+from gankit.runs.processes import OVER, Here, Row, Work, outcome_of
 from gankit.runs.score import SCORE
 from gankit.sweeps import results
 from gankit.sweeps.search import Study
@@ -144,7 +144,7 @@ class Sweep(Work):
 
     def finish(self, row: Row, code: int | None = None) -> None:
         path, trial = self.path(row), self.trial(row)
-        if not (path / "config.json").exists() or not RunFolder(path).result:
+        if outcome_of(path) not in (*OVER, *(["interrupted"] if trial["number"] in self.behind else [])):
             row |= no_row(f"its process ended with code {code}; {self.last_words(row)}")
         else:
             row |= row_of(RunFolder(path), 0)
@@ -163,8 +163,8 @@ class Sweep(Work):
         """The state of a trial after the end of one of its runs."""
         if row["reason"] == "alarm":
             return "collapsed"
-        if row["outcome"] == "interrupted" and trial["number"] in self.behind:
-            return "ended early"
+        if trial["number"] in self.behind and (row["outcome"] == "interrupted" or row["reason"] == "process"):
+            return "ended early"  # "process": the signal came before the training could save
         if row["outcome"] == "failed" or row.get("unmeasured"):
             return "failed"
         return "complete" if all(one.get("value") is not None for one in trial["runs"]) else "waiting"

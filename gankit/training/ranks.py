@@ -32,6 +32,7 @@ from gankit.errors import UserError
 from gankit.model import Judged, Networks
 
 PATIENCE = timedelta(minutes=30)  # for a process that looks at its samples, or that a network has lost
+OPENING = timedelta(days=2)  # for process 0 to open the pictures
 
 
 class Ranks:
@@ -41,11 +42,15 @@ class Ranks:
         """Join the group of a store, or by default the one that torchrun's environment names."""
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         if store is None:
-            store, rank, count = next(dist.rendezvous("env://", timeout=PATIENCE))
+            store, rank, count = next(dist.rendezvous("env://", timeout=OPENING))
             if os.environ.get("GROUP_WORLD_SIZE") == "1":
                 # After a restart torchrun keeps its store, with the addresses of the processes that are gone. On
                 # several machines the counts of restarts differ.
                 store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        if rank == 0:
+            store.set("opened", "")
+        else:  # process 0 comes once it has opened the pictures, which may take hours the first time
+            store.wait(["opened"], OPENING)
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
 

@@ -24,6 +24,7 @@ from gankit.config.schema import RunConfig
 from gankit.data.batches import Batches
 from gankit.data.places import PicturesGone
 from gankit.data.source import Data
+from gankit.device import cores
 from gankit.errors import TrainingError, UserError, in_one_line
 from gankit.training import checkpoint
 from gankit.training.loop import step_once
@@ -33,6 +34,7 @@ from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
 OWN = "GANKIT_WORKER"  # in the environment of a process that `--nproc` started: the id of process 0
+DEVICE = "GANKIT_WORKER_DEVICE"  # and its device
 JOINING = timedelta(minutes=5)  # an import of torch on a busy machine, and the cache of a large folder
 
 
@@ -55,8 +57,11 @@ class Team:
                 "larger --batch-size"
             )
         told = {"config": config.model_dump(mode="json"), "digest": data.digest, "versions": _versions()}
-        self.ranks.share_state(told, {})
-        self.ranks.refuse()
+        try:
+            self.ranks.share_state(told, {})
+            self.ranks.refuse()
+        except RuntimeError as error:  # gloo's, where a process is gone
+            raise UserError(f"nothing is trained: {self.lost() or in_one_line(error)}") from None
 
     def begin(self, training: Training) -> None:
         """Give every process the training's state, at the begin of an attempt."""
@@ -96,6 +101,8 @@ def team(count: int, device: str) -> Iterator[Team | None]:
 
     Raises `UserError` for more processes than the machine has GPUs or cores.
     """
+    if device == "mps" and (count > 1 or started_by_torchrun()):
+        raise UserError("several processes train on CUDA GPUs or on cores, and not on Apple's GPU: give --device cpu")
     if started_by_torchrun():
         _use_gpu(device)
         one = Team(Ranks(device), [], torch.get_num_threads())
@@ -113,7 +120,7 @@ def team(count: int, device: str) -> Iterator[Team | None]:
 
 
 def _started(count: int, device: str) -> Team:
-    there = torch.cuda.device_count() if device == "cuda" else os.cpu_count() or 1
+    there = torch.cuda.device_count() if device == "cuda" else cores()
     if count > there:
         what = "GPUs" if device == "cuda" else "cores"
         raise UserError(f"--nproc {count}: this machine has {there} {what}")
@@ -125,7 +132,7 @@ def _started(count: int, device: str) -> Team:
     workers = []
     for rank in range(1, count):
         own: dict[str, object] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "OMP_NUM_THREADS": threads}
-        own |= {OWN: os.getpid(), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port}
+        own |= {OWN: os.getpid(), DEVICE: device, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port}
         workers.append(
             subprocess.Popen(  # in a session of its own: Ctrl-C is for process 0; -P: no module of the current folder
                 [sys.executable, "-P", "-c", "from gankit.training.workers import serve; serve()"],
@@ -159,13 +166,12 @@ def _await(store: dist.Store, workers: Sequence[subprocess.Popen[bytes]]) -> Non
             time.sleep(0.05)
 
 
-def serve() -> None:
-    """Work as one of the other processes until process 0 ends the team, or is gone."""
-    for number in ("SIGINT", "SIGTERM", "SIGHUP"):  # process 0 decides
-        with suppress(AttributeError, ValueError):
-            signal.signal(getattr(signal, number), signal.SIG_IGN)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    _use_gpu(device)
+def serve(device: str | None = None) -> None:
+    """Work as one of the other processes until process 0 ends the team, or is gone. `device`: as asked for."""
+    _ignore("SIGINT", "SIGHUP")  # process 0 decides
+    device = os.environ.get(DEVICE, device or "auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     store = None
     if OWN in os.environ:
         port, count = int(os.environ["MASTER_PORT"]), int(os.environ["WORLD_SIZE"])
@@ -173,12 +179,20 @@ def serve() -> None:
         store = dist.TCPStore(os.environ["MASTER_ADDR"], port, count, is_master=False, timeout=JOINING)
         store.set(f"came/{os.environ['RANK']}", "")
     try:
+        _use_gpu(device)
         ranks = Ranks(device, store, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        _ignore("SIGTERM")  # before the training it ends this process: torchrun sends it where process 0 refuses
         _Worker(ranks).work()
     except Exception as error:
         if not isinstance(error, dist.DistError) and "Connection" not in str(error):  # process 0 is not simply gone
             logging.getLogger(__name__).error("gankit: process %s: %s", os.environ["RANK"], in_one_line(error))
         os._exit(1)  # at once: process 0 waits for this process
+
+
+def _ignore(*signals: str) -> None:
+    for name in signals:
+        with suppress(AttributeError, ValueError):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _end_with(parent: int) -> None:
@@ -242,4 +256,7 @@ def _versions() -> dict[str, str]:
 
 def _use_gpu(device: str) -> None:
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if number >= there:
+            raise UserError(f"there is no GPU for process {number}: this machine has {there}, so start {there} at most")
+        torch.cuda.set_device(number)

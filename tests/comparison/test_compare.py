@@ -31,6 +31,7 @@ from gankit.metrics.features import pixels
 from gankit.metrics.spaces import Space
 from gankit.runs import launch
 from gankit.runs import processes as work
+from gankit.runs.processes import Here
 
 SMALL = ("--data", "demo:200", "--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--set", "latent=8")
 SHORT = (*SMALL, "--precision", "fp32", "--steps", 6, "--log-every", 1, "--samples", 50)
@@ -249,6 +250,20 @@ def test_a_comparison_that_was_killed_twice_gives_the_table_of_an_unbroken_one(
     said = gankit(*asked)
     assert said.code == 0, said.err
     assert told(compared(tmp_path / "c")) == told(compared(comparison))
+
+
+def test_a_comparison_that_ends_before_its_first_run_begins_with_the_same_command(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Here, "begin", killed)
+        assert gankit("compare", *COMPARED, "--steps", 4, "--out", "c").code == 130
+    with_few(monkeypatch)
+    assert gankit("compare", *COMPARED, "--steps", 4, "--out", "c").code == 0
+    assert [row["outcome"] for row in compared(tmp_path / "c")["runs"]] == ["finished"] * 2
 
 
 def test_killed_while_a_run_begins_it_waits_for_that_run_and_starts_no_second_one(

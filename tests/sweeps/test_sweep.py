@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,8 +23,11 @@ from test_report import Page
 import gankit as package
 from gankit.comparison.arms import options_of
 from gankit.errors import UserError
+from gankit.runs.processes import Here
 from gankit.sweeps import results, space
 from gankit.sweeps.search import Study, proposed
+from gankit.sweeps.trials import Sweep
+from gankit.training.watcher import Watcher
 
 TWO = ("--vary", "gamma=0.3,0.7")
 
@@ -362,15 +366,15 @@ def test_trials_that_fall_behind_at_a_ninth_or_a_third_are_to_end_and_optuna_ope
     names = space.parse(["gamma=uniform:0,1", "betas=[0.5,0.9],[0.0,0.9]"], ["gamma", "betas"])
     source = random.Random(0)
     study = Study(tmp_path, names, maximise=True, steps=900)
-    went: dict[int, int] = {}
-    for number in range(1, 13):
+    went: dict[int, int | None] = {}  # None: to the end, where a third rung lies
+    for number in range(1, 41):
         gamma = 1.0 if number == 1 else source.uniform(0, 0.9)
         study.begin(number, {"gamma": gamma, "betas": [0.5, 0.9]})
         steps = range(50, 901, 50)
-        went[number] = next((step for step in steps if study.measured(number, step, gamma * step)), 900)
-        study.end(number, "complete" if went[number] == 900 else "ended early", gamma * 900)
-    assert went[1] == 900  # the best of all goes on at every rung
-    assert set(went.values()) <= {100, 300, 900}
+        went[number] = next((step for step in steps if study.measured(number, step, gamma * step)), None)
+        study.end(number, "complete" if went[number] is None else "ended early", gamma * 900)
+    assert went[1] is None  # the best of all goes on at every rung
+    assert set(went.values()) <= {100, 300, None}
     assert list(went.values()).count(100) >= 6
     again = Study(tmp_path, names, maximise=True, steps=900)  # written anew
     again.begin(1, {"gamma": 0.5, "betas": [0.0, 0.9]})
@@ -443,6 +447,56 @@ def test_killed_workers_and_a_killed_driver_change_nothing(
     assert gankit(*asked, "--out", "whole").code == 0
     assert told(swept_in(tmp_path / "s")) == told(swept_in(tmp_path / "whole"))
     assert swept_in(tmp_path / "s")["state"] == "finished"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_sweep_that_ends_before_its_first_trial_begins_with_the_same_command(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Here, "begin", killed)
+        assert gankit("sweep", *SWEPT, *TWO, "--out", "s").code == 130
+    assert gankit("sweep", *SWEPT, *TWO, "--out", "s").code == 0
+    assert [one["state"] for one in swept_in(tmp_path / "s")["trials"]] == ["complete"] * 2
+
+
+def test_a_run_that_others_interrupt_starts_again_and_is_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swept: Path
+) -> None:
+    """By `kill PID`, or what ends programs where memory is short. A second time it counts as failed."""
+    folder = Path(shutil.copytree(swept, tmp_path / "s"))
+    plan = swept_in(folder)
+    row = plan["trials"][0]["runs"][0]
+    plan["trials"][0] |= {"state": "waiting", "value": None}
+    row.pop("value")
+    result = folder / row["folder"] / "result.json"
+    result.write_text(json.dumps(read(result) | {"outcome": "interrupted", "reason": "SIGTERM"}))
+    work = Sweep(folder, plan, {}, lambda trials: None, (), Watcher(), Here())
+    monkeypatch.setattr(work, "write", lambda: None)
+    interrupted = SimpleNamespace(returncode=143)
+    assert work.lost(row, interrupted)
+    assert not work.lost(row, interrupted)
+    work.finish(row, 143)
+    assert (row["outcome"], row["reason"], plan["trials"][0]["state"]) == ("failed", "process", "failed")
+
+
+def test_a_trial_that_is_to_end_before_it_can_save_has_ended_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swept: Path
+) -> None:
+    folder = Path(shutil.copytree(swept, tmp_path / "s"))
+    plan = swept_in(folder)
+    row = plan["trials"][0]["runs"][0]
+    plan["trials"][0] |= {"state": "waiting", "value": None}
+    row.pop("value")
+    (folder / row["folder"] / "result.json").unlink()
+    work = Sweep(folder, plan, {}, lambda trials: None, (), Watcher(), Here())
+    monkeypatch.setattr(work, "write", lambda: None)
+    work.behind.add(1)
+    work.finish(row, -15)
+    assert plan["trials"][0]["state"] == "ended early"
 
 
 @pytest.mark.slow

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import DATA, SMALL, STRANGER, TINY, Gankit, lines, process, read, refused
+from conftest import DATA, SMALL, STRANGER, TINY, Gankit, contents, lines, process, read, refused
 
 from gankit import api
 from gankit.training.workers import ProcessGone
@@ -215,6 +218,70 @@ def test_torchrun_goes_on_from_the_last_checkpoint_after_the_loss_of_a_process(t
     assert "killed" not in out  # the restart is torchrun's to tell
 
 
+@pytest.fixture
+def restart(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let the next commands be starts by a job of torchrun that has restarted its processes once."""
+
+    def by(job: str) -> None:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", job)
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+
+    return by
+
+
+def test_a_restart_by_torchrun_touches_no_run_that_its_job_has_not_begun(
+    gankit: Gankit, tmp_path: Path, restart: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert gankit("run", "began", *TINY, "--out", "alone").code == 0
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "first")
+    assert gankit("run", "began", *TINY, "--out", "of-first").code == 0
+    before = contents(tmp_path)
+    restart("second")
+    for folder in ("alone", "of-first"):
+        refused(gankit("run", "began", *TINY, "--steps", 12, "--out", folder), folder, "exists")
+    restart("none")  # as all are called that were given no name
+    refused(gankit("run", "began", *TINY, "--steps", 12, "--out", "of-first"), "of-first", "exists")
+    assert contents(tmp_path) == before
+
+
+def test_a_restart_by_torchrun_goes_on_with_its_own_run_but_not_after_an_alarm(
+    gankit: Gankit, tmp_path: Path, restart: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("run", "began", *TINY, "--out", "run")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    assert gankit(*asked).code == 0
+    (tmp_path / "run/result.json").unlink()  # as after a kill
+    restart("job")
+    said = gankit(*asked)
+    assert (said.code, "is at step 6 already" in said.out) == (0, True)
+    result = read(tmp_path / "run/result.json")
+    stopped = {"outcome": "stopped", "reason": "alarm", "healthy": 6}
+    (tmp_path / "run/result.json").write_text(json.dumps(result | stopped))
+    before = contents(tmp_path / "run")
+    assert gankit(*asked).code == 3
+    assert gankit("resume", "run", "--steps", 12).code == 3
+    assert contents(tmp_path / "run") == before
+
+
+def test_with_a_time_limit_a_lost_process_costs_no_second_limit(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+    go = api.go
+
+    def lost_once(run: Any, training: Any, *rest: Any, **named: Any) -> None:
+        limits.append(training.config.time)
+        go(run, training, *rest, **named)
+        if len(limits) == 1:
+            raise ProcessGone("process 1 of 2 ended (SIGKILL)")
+
+    monkeypatch.setattr(api, "go", lost_once)
+    assert gankit("run", "began", *TINY[:-4], "--time", "3s", "--out", "run").code == 0
+    first, then = limits
+    assert first == 3
+    assert then < 1
+
+
 def test_a_process_that_does_not_start_ends_the_command_in_one_line(
     gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +300,11 @@ def test_what_cannot_be_divided_is_refused_before_anything_is_written(
     refused(
         gankit("run", "began", *TINY, "--preset", "paper", "--batch-size", 1, "--nproc", 2), "batch of 1", "2 processes"
     )
+    assert gankit("run", "began", *TINY, "--out", "run").code == 0
+    before = contents(tmp_path)
+    refused(gankit("resume", "run", "--steps", 9, "--out", "new", "--nproc", 999), "--nproc 999", "cores")
+    assert contents(tmp_path) == before
+    shutil.rmtree(tmp_path / "run")
     monkeypatch.setattr("gankit.training.workers._versions", lambda: {"gankit": "0.0.1", "torch": "1.0"})
     refused(gankit("run", "began", *TINY, "--nproc", 2), "process 1 of 2 cannot train", "and not 0.0.1")
     assert list(tmp_path.iterdir()) == []

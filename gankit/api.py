@@ -242,7 +242,8 @@ def resume(
     run_folder.refuse_links()
     if out is None:
         refuse_unwritable("the run", run_folder.folder)
-    lock, before = locked(run_folder) if out is None else nullcontext(), run_folder.trained(from_step)
+    lock = locked(run_folder) if out is None else nullcontext()
+    before = run_folder.trained(from_step) if nproc > 1 else 0.0
     with _shown(watcher) as watcher:
         with lock, suppress(ProcessGone):  # the lock first, because another resume could change the files
             return _resumed(run_folder, options, from_step, out, plugins, watcher, command, nproc)

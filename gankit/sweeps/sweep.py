@@ -276,10 +276,10 @@ def _take_over(folder: Path, earlier: Mapping[str, Any], plan: dict[str, Any], c
     plan["trials"] = [dict(trial) for trial in earlier["trials"]]
     seeds = range(plan["asked"]["seed"], plan["asked"]["seed"] + plan["asked"]["seeds"])
     for trial in plan["trials"]:
+        gone = any(row.get("outcome") and _anew(folder, row) for row in trial["runs"])
         trial["runs"] = [
             {"seed": row["seed"], "folder": row["folder"]} if _anew(folder, row) else row for row in trial["runs"]
         ]
-        gone = any(not row.get("outcome") for row in trial["runs"]) and trial["state"] in ("complete", "failed")
         if gone or not trial["runs"][0].get("outcome"):
             trial |= {"state": "waiting", "value": None, "spread": None}
         if [row["seed"] for row in trial["runs"]] != list(seeds):

@@ -248,6 +248,7 @@ class Work(ABC):
 @contextmanager
 def _locked(folder: Path, command: str) -> Iterator[None]:
     """Keep other starts from working on the folder."""
+    os.close(opened(folder, ".lock", os.O_RDWR | os.O_CREAT))  # refuses a link: locking would truncate its target
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()

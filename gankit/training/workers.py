@@ -25,6 +25,7 @@ from gankit.data.batches import Batches
 from gankit.data.places import PicturesGone
 from gankit.data.source import Data
 from gankit.errors import TrainingError, UserError, in_one_line
+from gankit.runs.launch import end_with
 from gankit.training import checkpoint
 from gankit.training.loop import step_once
 from gankit.training.ranks import Ranks, started_by_torchrun
@@ -169,7 +170,7 @@ def serve() -> None:
     store = None
     if OWN in os.environ:
         port, count = int(os.environ["MASTER_PORT"]), int(os.environ["WORLD_SIZE"])
-        threading.Thread(target=_end_with, args=(int(os.environ[OWN]),), daemon=True).start()
+        threading.Thread(target=end_with, args=(int(os.environ[OWN]),), daemon=True).start()
         store = dist.TCPStore(os.environ["MASTER_ADDR"], port, count, is_master=False, timeout=JOINING)
         store.set(f"came/{os.environ['RANK']}", "")
     try:
@@ -179,13 +180,6 @@ def serve() -> None:
         if not isinstance(error, dist.DistError) and "Connection" not in str(error):  # process 0 is not simply gone
             logging.getLogger(__name__).error("gankit: process %s: %s", os.environ["RANK"], in_one_line(error))
         os._exit(1)  # at once: process 0 waits for this process
-
-
-def _end_with(parent: int) -> None:
-    """End this process once the one that started it is gone, at whatever moment."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 class _Worker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
@@ -10,8 +11,10 @@ import shlex
 import shutil
 import signal
 import time
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -898,6 +901,31 @@ def test_a_folder_that_is_something_else_is_left_alone(gankit: Gankit, tmp_path:
     refused(gankit("compare", "began", "ebgan", *SHORT, "--out", "c"), "comparison.json", "damaged")
     (folder / "comparison.json").write_text('{"schema": 99}')
     refused(gankit("report", "c"), "comparison.json", "schema")
+
+
+def test_the_lock_of_a_comparison_is_no_link(gankit: Gankit, tmp_path: Path, begun: Path) -> None:
+    folder = Path(shutil.copytree(begun, tmp_path / "c"))
+    (folder / ".lock").unlink(missing_ok=True)
+    (tmp_path / "mine").write_text("mine")
+    (folder / ".lock").symlink_to(tmp_path / "mine")
+    refused(gankit("compare", "began", "ebgan", *SHORT, "--seeds", 1, "--out", "c"), ".lock is a link")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_disk_without_locks_trains_and_a_run_that_is_under_way_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(launch, "Popen", lambda command, **_: started.append(command))
+    for code, count in ((errno.ENOLCK, 1), (errno.ENOSYS, 2), (errno.EWOULDBLOCK, 2)):
+
+        def refuse(file: object, how: int, code: int = code) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(launch, "fcntl", SimpleNamespace(flock=refuse, LOCK_EX=2, LOCK_NB=4))
+        with pytest.raises(BlockingIOError) if code == errno.EWOULDBLOCK else nullcontext():
+            launch.launch(tmp_path, tmp_path / "run", ["-c", "pass"])
+        assert len(started) == count
 
 
 def test_a_comparison_is_no_folder_of_pictures(comparison: Path, gankit: Gankit) -> None:

@@ -807,7 +807,6 @@ DATA = SMALL[:4]
         (("began:gamma=7", "ebgan"), ("began:gamma=7", "gamma=7")),
         (("began", "ebgan", "--networks", "nope"), ("nope",)),
         (("began", "ebgan", "--steps", 4, "--images", 40), ("--steps", "--images")),
-        (("began", "ebgan", "--seeds", 1001), ("--seeds 1001", "2,002 runs", "at most 2,000")),
         (("began", "ebgan", "--budget", "soon"), ("--budget soon", "30m")),
         (("began", "ebgan", "--holdout", 0), ("0 pictures", "--holdout")),
         (("began", "ebgan", "--data", "demo:60"), ("demo:60", "6 pictures", "--holdout")),
@@ -852,8 +851,14 @@ def test_a_comparison_started_again_with_another_request_is_refused(
     ],
 )
 def test_a_damaged_comparison_does_not_go_on_and_says_so_in_one_line(
-    change: dict[str, Any], where: str, begun: Path, gankit: Gankit, tmp_path: Path
+    change: dict[str, Any],
+    where: str,
+    begun: Path,
+    gankit: Gankit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Comparison, "train", lambda self, jobs, interrupts: None)
     folder = Path(shutil.copytree(begun, tmp_path / "c"))
     plan = compared(folder)
     (plan["arms"][0] if "config" in change else plan).update(change)
@@ -861,8 +866,20 @@ def test_a_damaged_comparison_does_not_go_on_and_says_so_in_one_line(
     refused(gankit("compare", "began", "ebgan", *SHORT, "--seeds", 1, "--out", "c"), "comparison.json", where)
 
 
+def test_more_runs_than_a_page_has_room_for_are_refused_before_the_first(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Comparison, "train", lambda self, jobs, interrupts: None)
+    asked = ("compare", "began", "ebgan", *SHORT, "--seeds", 1001, "--out", "c")
+    refused(gankit(*asked), "--seeds 1001", "2,002 runs", "at most 2,000")
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.parametrize("number", [{"seeds": 0}, {"seeds": True}, {"jobs": -1}])
-def test_from_python_a_comparison_refuses_numbers_that_no_flag_has(number: dict[str, Any], tmp_path: Path) -> None:
+def test_from_python_a_comparison_refuses_numbers_that_no_flag_has(
+    number: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Comparison, "train", lambda self, jobs, interrupts: None)
     (name,) = number
     with pytest.raises(UserError, match=f"--{name} .* whole number of 1 or more"):
         package.compare(["began", "ebgan"], "demo:200", out=tmp_path / "c", **number)

@@ -841,7 +841,6 @@ def test_a_comparison_started_again_with_another_request_is_refused(
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"config": {"networks": {}}}, "arms.0.config.model"),
         ({"config": {"networks": {}, "model": {}}}, "arms.0.config.model.name"),
         ({"config": {"networks": {}, "model": {"name": ["began"]}}}, "arms.0.config.model.name"),
         ({"config": {"networks": {}, "model": {"name": "began"}, "views": 3}}, "views is no table of tables"),

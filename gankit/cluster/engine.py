@@ -209,7 +209,7 @@ class Remote:
             received(self.path.parent, self.path.name, files, gone)
             self.known |= {name: stamp for name, (stamp, _) in files.items()}
             for name in gone:
-                del self.known[name]
+                self.known.pop(name, None)  # a worker may name what never came
         ended = time.monotonic()
         self.next = ended + max(ASKED, RESTS * (ended - began))
         if code is not None:

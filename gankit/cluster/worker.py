@@ -20,8 +20,8 @@ from typing import Any
 
 from gankit.cluster.transfer import Files, Stamp, changed, received
 from gankit.errors import TrainingError, UserError
-from gankit.files import below, fcntl
-from gankit.runs.launch import launch
+from gankit.files import below, fcntl, opened
+from gankit.runs.launch import end_with, launch
 
 SCRATCH, HELD = "gankit-run-", "held"  # a folder for a run that is brought back, and the file with its lock
 OWN = ("device", "requested", "history", "gankit", "plugins")  # settings that may be another machine's own
@@ -114,7 +114,7 @@ def _own_folder() -> tuple[str, Any]:
     """A new folder, and a lock on it that ends with this process. Those of killed ones are removed."""
     if fcntl:
         for old in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*/{HELD}"):
-            with suppress(OSError), open(old, "rb") as file:
+            with suppress(OSError, UserError), os.fdopen(opened(old.parent, HELD), "rb") as file:
                 told = os.fstat(file.fileno())
                 if told.st_uid == os.getuid() and time.time() - told.st_mtime > 60:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,14 +129,8 @@ def _own_folder() -> tuple[str, Any]:
 def train() -> None:
     """`gankit` as the child of a `Trainer`, whose end is its own: nobody would hear of it any more."""
     parent, *arguments = sys.argv[1:]
-    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
     sys.argv = ["gankit", *arguments]
     from gankit.cli import main
 
     main()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)

@@ -91,6 +91,13 @@ def _place(options: dict[str, Any], key: str, value: Any) -> None:
         options.setdefault("set", {})[key] = value
 
 
+def refuse_numbers(**numbers: Any) -> None:
+    """A call in Python can pass numbers that no flag has."""
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"--{name} {value} is refused: it must be a whole number of 1 or more")
+
+
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that are not empty; a settings file has its absolute path."""
     settled = {key: value for key, value in options.items() if value not in (None, (), {})}

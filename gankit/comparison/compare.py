@@ -30,6 +30,7 @@ from gankit.comparison.arms import (
     folder_names,
     given,
     parse,
+    refuse_numbers,
     resolve,
     steps_of,
     usual_networks,
@@ -87,10 +88,16 @@ def compare(
     plugins = [os.path.abspath(name) if os.path.exists(name) else name for name in plugins]
     options = {"on_alarm": "warn", **given(options)}
     seconds = duration(budget, "--budget") if isinstance(budget, str) else budget
+    refuse_numbers(jobs=1 if jobs is None else jobs, seeds=seeds)
+    arms = parse(models)
+    if len(arms) * seeds > stored.MOST_RUNS:
+        raise UserError(
+            f"--seeds {seeds}: {len(arms) * seeds:,} runs are too many for a comparison: at most {stored.MOST_RUNS:,}"
+        )
     catalogue = Catalogue(plugins)
     shared: dict[str, Any] = {"data": str(data) if data is not None else None, "time": seconds, "plugins": plugins}
     shared = options | shared
-    arms, networks = _on_networks(networks, parse(models), shared, catalogue, watcher)
+    arms, networks = _on_networks(networks, arms, shared, catalogue, watcher)
     first = configuration(arms[0])
     request: dict[str, Any] = {
         "models": [arm.name for arm in arms],

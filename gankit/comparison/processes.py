@@ -9,7 +9,7 @@ from typing import Any
 
 from gankit.comparison import results
 from gankit.comparison.arms import Arm, flags, steps_of, together
-from gankit.files import replacing
+from gankit.files import finite, replacing
 from gankit.report.words import duration as words
 from gankit.runs.folder import RunFolder
 from gankit.runs.processes import OVER, Here, Row, Work, outcome_of
@@ -43,7 +43,23 @@ class Comparison(Work):
         self.looked = 0.0  # when it was last tried
 
     def next_row(self) -> Row | None:
+        while self.waiting and self.recorded(self.waiting[0]):
+            self.waiting.pop(0)
         return self.waiting.pop(0) if self.waiting else None
+
+    def recorded(self, row: Row) -> bool:
+        """Whether an earlier start has recorded the end of a run as its folder has it, and its measures."""
+        path = self.path(row)
+        if row.get("outcome") not in OVER or not (path / "config.json").exists():
+            return False
+        run = RunFolder(path)
+        found = results.row(run, self.arms[row["arm"]].pictures_a_step)
+        return row.items() >= found.items() and self.to_measure(row, run) is None
+
+    def to_measure(self, row: Row, run: RunFolder) -> int | None:
+        """The checkpoint at which the end of a run is still to be measured, or None."""
+        last = max(run.checkpoints(), default=None)
+        return None if row["outcome"] == "failed" or row.get("measured_step") == last else last
 
     def request(self, row: Row) -> list[str]:
         arm = self.arms[row["arm"]]
@@ -109,7 +125,8 @@ class Comparison(Work):
             return int(row["steps"]), float(row.get("seconds") or 0.0)
         path = self.path(row)
         line = RunFolder(path).last_line() if (path / "config.json").exists() else None
-        return (int(line["step"]), float(line["seconds"])) if line else (0, 0.0)
+        seconds = finite(line.get("seconds")) if line else None
+        return (line["step"], seconds) if line and seconds is not None else (0, 0.0)
 
     def finish(self, row: Row, code: int | None = None) -> None:
         """Record how a run ended, and measure its pictures unless that is done."""
@@ -119,9 +136,9 @@ class Comparison(Work):
         else:
             run = RunFolder(path)
             row |= results.row(run, self.arms[row["arm"]].pictures_a_step)
-            steps = run.checkpoints()
-            if row["outcome"] != "failed" and steps and row.get("measured_step") != steps[-1]:
-                self.measure(row, run, steps[-1])
+            step = self.to_measure(row, run)
+            if step is not None:
+                self.measure(row, run, step)
         how = results.ending(row)
         self.watcher.notice(f"{row['arm']}, seed {row['seed']}: {how}; {self._whole()}")
         self.write()
@@ -173,7 +190,7 @@ class Comparison(Work):
         self.plan |= {"about": {}, "notes": []}
 
     def write(self) -> None:
-        """Write comparison.json, comparison.csv and report.html."""
+        """Write comparison.json, comparison.csv and, at the end or where it is time, report.html."""
         plan, ended = self.plan, [row for row in self.plan["runs"] if row.get("outcome")]
         curves = {row["folder"]: results.coverage_curve(RunFolder(self.path(row))) for row in ended if row["steps"]}
         whole = [curves.get(row["folder"], []) for row in ended if row["outcome"] != "failed"]
@@ -186,7 +203,8 @@ class Comparison(Work):
         self.write_plan()
         with replacing(self.folder / "comparison.csv") as beside:
             beside.write_text(results.as_csv(plan), encoding="utf-8")
-        self.draw()
+        if plan["state"] != "running" or time.monotonic() > self.redraw_at:
+            self.draw()
 
     def write_page(self) -> None:
         from gankit.report.comparison_page import write_comparison

@@ -9,8 +9,9 @@ from itertools import combinations
 from typing import Any
 
 from gankit.comparison import paired
+from gankit.files import finite
 from gankit.report.words import duration
-from gankit.runs.folder import COVERAGE, RunFolder, rescues
+from gankit.runs.folder import COVERAGE, RunFolder, counts, rescues
 
 COST = {  # measures that need no pictures
     "images_per_second": "higher",
@@ -30,23 +31,25 @@ FIXED = ("arm", "seed", "folder", "outcome", "steps", "images", "alarm_step", "a
 
 
 def row(run: RunFolder, pictures_a_step: int) -> dict[str, Any]:
-    """The row of a run from its folder, without its measures."""
+    """The row of a run from its folder, without its measures. A value of another kind than gankit writes is unknown."""
     result, critical = run.result, [alarm for alarm in run.alarms() if alarm.get("severity") == "critical"]
     collapses = [alarm for alarm in critical if alarm.get("diagnostic") == "mode-collapse"]
-    steps = int(result.get("steps") or 0)
+    steps = result["steps"] if counts(result.get("steps"), 0) else 0
+    texts = {key: value for key, value in result.items() if isinstance(value, str)}
+    numbers = {key: value for key, value in result.items() if finite(value) is not None}
     return {
-        "outcome": result.get("outcome"),
-        "reason": result.get("reason"),
-        "message": result.get("message", ""),
+        "outcome": texts.get("outcome"),
+        "reason": texts.get("reason"),
+        "message": texts.get("message", ""),
         "steps": steps,
         "images": steps * pictures_a_step,
-        "seconds": result.get("seconds"),
+        "seconds": numbers.get("seconds"),
         "alarm_step": critical[0]["step"] if critical else None,  # the first critical alarm of any kind
-        "alarm": critical[0]["kind"] if critical else None,
+        "alarm": str(critical[0].get("kind")) if critical else None,
         "collapse_step": collapses[0]["step"] if collapses else None,
-        "rescues": len(rescues(run.config.get("history", []))),
-        "images_per_second": result.get("images_per_second"),
-        "peak_memory": result.get("peak_memory"),
+        "rescues": len(rescues(run.config.get("history"))),
+        "images_per_second": numbers.get("images_per_second"),
+        "peak_memory": numbers.get("peak_memory"),
     }
 
 
@@ -88,7 +91,8 @@ def ending_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
 
 def coverage_curve(run: RunFolder) -> list[tuple[float, float]]:
     """(seconds of training, coverage of the samples) at each look."""
-    return [(line["seconds"], line[COVERAGE]) for line in run.each_line() if line.get(COVERAGE) is not None]
+    looks = ((finite(line.get("seconds")), finite(line.get(COVERAGE))) for line in run.each_line())
+    return [(seconds, value) for seconds, value in looks if seconds is not None and value is not None]
 
 
 def common_level(curves: Sequence[Sequence[tuple[float, float]]]) -> float | None:

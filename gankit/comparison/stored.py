@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gankit import files
+from gankit.config.request import nested
+from gankit.config.schema import TABLES
 from gankit.errors import UserError
 from gankit.runs.folder import MOST_STEPS
 
@@ -38,8 +40,25 @@ class Pictures(Form):
     digest: str
 
 
-class _Config(Form):
-    model: dict[str, Any]
+class _Named(Form):
+    name: str
+
+
+class Config(Form):
+    """A configuration, as far as `config.amend.current_form` needs it."""
+
+    model: _Named
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tables(cls, stored: Any) -> Any:
+        odd = [kind for kind in TABLES if isinstance(stored, dict) and not nested(stored.get(kind) or {})]
+        if odd:
+            raise ValueError(f"{odd[0]} is no table of tables")
+        return stored
+
+
+class _Config(Config):
     networks: dict[str, Any]
 
 
@@ -119,6 +138,12 @@ class _Measure(Form):
     differences: list[_Difference]
 
 
+class _About(Form):
+    better: str
+    space: str = ""
+    ceiling: Number | None = None
+
+
 class _Setting(Form):
     name: str
     values: dict[str, Any]
@@ -135,7 +160,7 @@ class _Comparison(Form):
     arms: Annotated[list[_Arm], Field(min_length=1)]
     differences: list[_Setting]
     runs: Annotated[list[_Run], Field(min_length=1, max_length=MOST_RUNS)]
-    about: dict[str, Any]
+    about: dict[str, _About]
     notes: list[str]
     coverage: Number | None
     measures: list[_Measure]

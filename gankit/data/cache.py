@@ -326,7 +326,8 @@ def _tidy(place: Path) -> None:
             if re.fullmatch("[0-9a-f]{32}[.]lock", folder.name) and time.time() - folder.stat().st_mtime > DAY:
                 folder.unlink()  # of a killed process
             if re.fullmatch("[.]building-[0-9a-f]{32}", folder.name):
-                stale = time.time() - folder.stat().st_mtime > DAY
+                written = max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
+                stale = time.time() - written > DAY
             elif re.fullmatch("[0-9a-f]{32}", folder.name):
                 stale = time.time() - (folder / "index.json").stat().st_mtime > UNUSED_DAYS * DAY
             else:

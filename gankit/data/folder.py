@@ -59,9 +59,9 @@ def look(argument: str | None) -> Place:
     """What lies at a path. Raises `UserError` if there is nothing, or nothing that could hold pictures."""
     if not argument:
         raise UserError("no data folder given; say which, for example --data ./pictures")
-    path, columns = argument, ""
-    if "#" in argument and not os.path.exists(os.path.expanduser(argument)):
-        path, _, columns = argument.rpartition("#")
+    path, hash_sign, columns = argument.rpartition("#")
+    if not hash_sign or "/" in columns or os.path.exists(os.path.expanduser(argument)):
+        path, columns = argument, ""
     if (found := shards.named(path)) is not None:
         return Place(argument, *found, packed=True, columns=columns)
     folder = _existing(path)

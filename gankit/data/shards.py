@@ -18,7 +18,7 @@ SUFFIXES = (".parquet", ".arrow", ".tar")
 PICTURES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif")  # suffixes
 LARGEST = 1 << 27  # bytes of one picture in a shard, which is read into memory at once
 _MOST = 100_000  # shards that a pattern may name
-_GROUP = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+_GROUP = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}]*,[^{}]*))\}")
 
 
 class Item(NamedTuple):

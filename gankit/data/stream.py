@@ -76,8 +76,8 @@ def here(digest: str) -> Data | None:
 def _labels(found: Index, train: Streamed) -> np.ndarray | None:
     if set(found.label_names) == {"."}:
         return None
-    names = sorted(found.label_names)
-    number = np.array([names.index(name) for name in found.label_names])
+    places = {name: place for place, name in enumerate(sorted(found.label_names))}
+    number = np.array([places[name] for name in found.label_names])
     return number[np.delete(found.rows["label"], train.apart)]
 
 

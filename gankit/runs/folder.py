@@ -77,10 +77,11 @@ def record_of(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     step, attempt = (record.get("step"), record.get("attempt", 1)) if isinstance(record, dict) else (None, 1)
-    return record if _counts(step, 0) and _counts(attempt, 1) else None
+    return record if counts(step, 0) and counts(attempt, 1) else None
 
 
-def _counts(value: Any, least: int) -> bool:
+def counts(value: Any, least: int) -> bool:
+    """Whether a value of JSON is a whole number of steps, at least so many."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < MOST_STEPS
 
 
@@ -89,9 +90,10 @@ def is_alarm(line: Mapping[str, Any]) -> bool:
     return line.get("severity") != "info"
 
 
-def rescues(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rescues in a configuration's history."""
-    return [entry for entry in history if entry.get("by") == "rescue"]
+def rescues(history: Any) -> list[Mapping[str, Any]]:
+    """The rescues in a configuration's history; none in what is no history."""
+    entries = history if isinstance(history, list) else []
+    return [entry for entry in entries if isinstance(entry, Mapping) and entry.get("by") == "rescue"]
 
 
 def near(folder: Path) -> str:

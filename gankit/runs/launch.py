@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
@@ -30,7 +31,12 @@ def launch(
         below(folder, path.parent.name, make=True)
     with os.fdopen(opened(path.parent, log_of(path).name, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
         if fcntl:  # the child inherits the open file, so that the lock lasts until the child ends
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:
+                pass  # no locks here: the run folder's lock is left
         # Its own session: this process passes Ctrl-C on, once. -P: no module of the current folder is imported.
         return Popen(
             [sys.executable, "-P", *program],
@@ -41,3 +47,10 @@ def launch(
             env=environment,
             start_new_session=True,
         )
+
+
+def end_with(parent: int) -> None:
+    """End this process once the one that started it is gone, at whatever moment."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

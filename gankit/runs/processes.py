@@ -223,9 +223,9 @@ class Work(ABC):
         line = RunFolder(path).last_line()
         if not line:
             return ""
-        goal = RunFolder(path).config.get("steps")
-        pace = finite(line.get("images_per_second"))
-        return f"step {line['step']:,}{f' of {goal:,}' if goal else ''}" + (f", {pace:,.0f} images/s" if pace else "")
+        goal, pace = RunFolder(path).config.get("steps"), finite(line.get("images_per_second"))
+        of = f" of {goal:,}" if isinstance(goal, int) else ""
+        return f"step {line['step']:,}{of}" + ("" if pace is None else f", {pace:,.0f} images/s")
 
     def last_words(self, row: Row) -> str:
         """The last line that a run printed."""
@@ -254,6 +254,7 @@ class Work(ABC):
 @contextmanager
 def _locked(folder: Path, command: str) -> Iterator[None]:
     """Keep other starts from working on the folder."""
+    os.close(opened(folder, ".lock", os.O_RDWR | os.O_CREAT))  # refuses a link: locking would truncate its target
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()

@@ -24,7 +24,7 @@ RANGES = ("uniform", "loguniform", "int")
 FLAGS = ("preset", "batch_size", "mirror")  # that may be varied, besides components and settings
 COMPONENTS = ("view", "controller")
 LARGEST = 1e30  # of the ends of a range; the inverse is the least
-DIGITS = 4  # significant ones of a drawn number, so that a command with it stays short
+DIGITS = 4  # of a drawn number, so that a command with it stays short
 Values = dict[str, Any]  # by the name of a parameter
 
 
@@ -50,10 +50,12 @@ class Parameter:
         return self.rounded(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
 
     def rounded(self, value: float) -> Any:
-        """A value of the range with few digits."""
+        """A value of the range with few digits: DIGITS of the range's width, on a logarithmic scale of the value."""
         if self.kind not in ("uniform", "loguniform"):
             return value
-        return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
+        width = self.high - self.low
+        size = min(value, width) if self.kind == "loguniform" else width
+        return min(max(round(value, DIGITS - math.ceil(math.log10(size))), self.low), self.high)
 
     def samples(self) -> list[Any]:
         """Values that show whether all are allowed: every choice, or the ends and a number between them."""

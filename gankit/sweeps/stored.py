@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from gankit.comparison.stored import Count, Form, Number, Pictures, Row, read_as
+from gankit.comparison.stored import Config, Count, Form, Number, Pictures, Row, read_as
 from gankit.errors import UserError
 from gankit.sweeps import space
 
@@ -60,7 +60,7 @@ class _Sweep(Form):
     data: Pictures
     goal: _Goal
     steps: Count | None
-    config: dict[str, Any]
+    config: Config
     trials: list[_Trial]
     best: int | None
     deviation: Number | None

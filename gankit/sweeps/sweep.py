@@ -22,7 +22,7 @@ from typing import Any
 
 from gankit.catalogue import Catalogue
 from gankit.cluster.engine import engine
-from gankit.comparison.arms import Arm, as_typed, flags, given, options_of, requested
+from gankit.comparison.arms import Arm, as_typed, flags, given, options_of, refuse_numbers, requested
 from gankit.config.amend import changes, current_form
 from gankit.config.request import meant
 from gankit.config.resolve import resolve as settled
@@ -92,7 +92,7 @@ def sweep(
     if isinstance(options.get("time"), str):
         options["time"] = duration(options["time"])
     chosen = _plan(spaces.parse(_typed(vary), fields), search, trials)
-    _refuse_numbers(jobs=1 if jobs is None else jobs, seeds=seeds, trials=chosen.trials)
+    refuse_numbers(jobs=1 if jobs is None else jobs, seeds=seeds, trials=chosen.trials)
     if "on_alarm" in options:
         raise UserError("--on-alarm: a sweep ends a trial at its critical alarm, and takes no other reaction")
     if chosen.search == "optuna" or stop_early:
@@ -174,13 +174,6 @@ def _plan(space: list[Parameter], search: str | None, trials: int | None) -> Pla
     if count > MOST or (trials or 0) > MOST:
         raise UserError(f"{max(count, trials or 0):,} trials are too many for a sweep: at most {MOST:,}")
     return Plan(space, search, count)
-
-
-def _refuse_numbers(**numbers: Any) -> None:
-    """A call in Python can pass numbers that no flag has."""
-    for name, value in numbers.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"--{name} {value} is refused: it must be a whole number of 1 or more")
 
 
 def _checked(model: str, plan: Plan, shared: Mapping[str, Any], seed: int, catalogue: Catalogue) -> RunConfig:
@@ -283,10 +276,10 @@ def _take_over(folder: Path, earlier: Mapping[str, Any], plan: dict[str, Any], c
     plan["trials"] = [dict(trial) for trial in earlier["trials"]]
     seeds = range(plan["asked"]["seed"], plan["asked"]["seed"] + plan["asked"]["seeds"])
     for trial in plan["trials"]:
+        gone = any(row.get("outcome") and _anew(folder, row) for row in trial["runs"])
         trial["runs"] = [
             {"seed": row["seed"], "folder": row["folder"]} if _anew(folder, row) else row for row in trial["runs"]
         ]
-        gone = any(not row.get("outcome") for row in trial["runs"]) and trial["state"] in ("complete", "failed")
         if gone or not trial["runs"][0].get("outcome"):
             trial |= {"state": "waiting", "value": None, "spread": None}
         if [row["seed"] for row in trial["runs"]] != list(seeds):

@@ -26,6 +26,7 @@ from gankit.data.places import PicturesGone
 from gankit.data.source import Data
 from gankit.device import cores
 from gankit.errors import TrainingError, UserError, in_one_line
+from gankit.runs.launch import end_with
 from gankit.training import checkpoint
 from gankit.training.loop import step_once
 from gankit.training.ranks import Ranks, started_by_torchrun
@@ -175,7 +176,7 @@ def serve(device: str | None = None) -> None:
     store = None
     if OWN in os.environ:
         port, count = int(os.environ["MASTER_PORT"]), int(os.environ["WORLD_SIZE"])
-        threading.Thread(target=_end_with, args=(int(os.environ[OWN]),), daemon=True).start()
+        threading.Thread(target=end_with, args=(int(os.environ[OWN]),), daemon=True).start()
         store = dist.TCPStore(os.environ["MASTER_ADDR"], port, count, is_master=False, timeout=JOINING)
         store.set(f"came/{os.environ['RANK']}", "")
     try:
@@ -193,13 +194,6 @@ def _ignore(*signals: str) -> None:
     for name in signals:
         with suppress(AttributeError, ValueError):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-def _end_with(parent: int) -> None:
-    """End this process once the one that started it is gone, at whatever moment."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 class _Worker:

@@ -250,8 +250,13 @@ def test_the_cache_removes_only_old_entries_of_its_own(tmp_path: Path, monkeypat
         (place / name).write_text("x")
     (tmp_path / "home").mkdir()
     (place / f".building-{'3' * 32}").symlink_to(tmp_path / "home")
+    growing = f".building-{'4' * 32}/unsorted"  # for more than a day; the folder's own time is that of its begin
+    (place / growing).parent.mkdir()
+    (place / growing).write_text("x")
     for path in (*place.rglob("*"), tmp_path / "home"):
         os.utime(path, (0, 0))
+    os.utime(place / growing)
+    kept.append(growing)
     cache._tidy(place)
     assert all((place / name).exists() for name in kept)
     assert not any((place / name).exists() for name in gone)

@@ -239,6 +239,35 @@ def test_half_a_checkpoint_does_not_travel(run: Path, monkeypatch: pytest.Monkey
     assert f"{run.name}/result.json" in files
 
 
+def test_a_worker_may_name_a_file_as_gone_that_never_came(run: Path) -> None:
+    remote = object.__new__(engine.Remote)
+    remote.path, remote.known = run, {f"{run.name}/metrics.jsonl": (1, 1)}
+    remote._told(None, {}, [f"{run.name}/invented.png", f"{run.name}/metrics.jsonl"])
+    assert remote.known == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_named_pipe_of_another_user_keeps_no_worker_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    theirs, old = tmp_path / "gankit-run-theirs" / "held", tmp_path / "gankit-run-old" / "held"
+    for held in (theirs, old):
+        held.parent.mkdir()
+    os.mkfifo(theirs)
+    old.touch()
+    os.utime(old, (0, 0))
+    made: list[Any] = []
+    waiting = threading.Thread(target=lambda: made.append(worker._own_folder()), daemon=True)
+    waiting.start()
+    waiting.join(20)
+    if waiting.is_alive():
+        os.close(os.open(theirs, os.O_WRONLY))
+        waiting.join()
+        pytest.fail("it waits for a writer")
+    ((folder, held_now),) = made
+    held_now.close()
+    assert {path.name for path in tmp_path.iterdir()} == {theirs.parent.name, Path(folder).name}
+
+
 # A cluster.
 
 

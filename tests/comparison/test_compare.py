@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
@@ -10,28 +11,34 @@ import shlex
 import shutil
 import signal
 import time
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 import torch
-from conftest import COMPARED, Gankit, InProcess, contents, process, quietly, read, refused, with_few
+from conftest import COMPARED, Gankit, InProcess, contents, lines, process, quietly, read, refused, with_few
 from test_report import Page
 from test_resume import in_words_of_before
 
+import gankit as package
 from gankit.catalogue import Catalogue
 from gankit.comparison import paired, results
 from gankit.comparison.arms import backbone, flags, folder_names, parse
 from gankit.comparison.compare import _take_over
+from gankit.comparison.processes import Comparison
 from gankit.errors import UserError
 from gankit.metrics.features import pixels
 from gankit.metrics.spaces import Space
 from gankit.runs import launch
 from gankit.runs import processes as work
+from gankit.runs.folder import RunFolder
 from gankit.runs.processes import Here
+from gankit.training.watcher import Watcher
 
 SMALL = ("--data", "demo:200", "--image-size", 16, "--batch-size", 4, "--set", "filters=4", "--set", "latent=8")
 SHORT = (*SMALL, "--precision", "fp32", "--steps", 6, "--log-every", 1, "--samples", 50)
@@ -366,11 +373,19 @@ def test_fid_is_refused_before_any_training_where_it_cannot_be_had_and_may_be_as
 
 
 @pytest.mark.usefixtures("quick")
-def test_started_again_it_does_nothing_twice_and_takes_more_seeds(gankit: Gankit, tmp_path: Path) -> None:
+def test_started_again_it_does_nothing_twice_and_takes_more_seeds(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = ("compare", "began", "ebgan", *SHORT, "--out", "c")
     assert gankit(*asked, "--seeds", 1).code == 0
     before = contents(tmp_path / "c" / "runs")
-    assert gankit(*asked, "--seeds", 1).code == 0
+    drawn: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Comparison, "write_page", lambda self: drawn.append(self.plan["state"]))
+        said = gankit(*asked, "--seeds", 1)
+    assert said.code == 0
+    assert "runs are done" not in said.out
+    assert drawn == ["running", "finished"]
     assert contents(tmp_path / "c" / "runs") == before
     assert gankit(*asked, "--seeds", 2).code == 0
     after = contents(tmp_path / "c" / "runs")
@@ -429,6 +444,37 @@ def test_a_row_tells_the_first_critical_alarm_and_the_rescues(run: Path) -> None
     row = results.row(Run(run), pictures_a_step=4)
     assert (row["alarm_step"], row["alarm"], row["collapse_step"], row["rescues"]) == (5, "exploded", 7, 1)
     assert (row["steps"], row["images"], row["outcome"]) == (8, 32, "finished")
+
+
+def test_what_is_damaged_in_a_run_is_unknown_or_left_out(run: Path, tmp_path: Path) -> None:
+    result = {"outcome": 1, "reason": [], "message": None, "steps": "8", "seconds": 10**400, "peak_memory": True}
+    (run / "result.json").write_text(json.dumps(result))
+    (run / "config.json").write_text(json.dumps(read(run / "config.json") | {"history": ["rescue"]}))
+    (run / "alarms.jsonl").write_text('{"step": 3, "severity": "critical"}\n')
+    row = results.row(RunFolder(run), 4)
+    assert row == results.no_row("") | {"outcome": None, "reason": None, "alarm_step": 3, "alarm": "None"}
+    logged = lines(run)
+    looks = [{**line, "mode-collapse/coverage": 0.5} for line in logged]
+    del looks[0]["seconds"]
+    looks[1] |= {"seconds": "2"}
+    looks[2] |= {"mode-collapse/coverage": [0.5]}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in looks))
+    assert results.coverage_curve(RunFolder(run)) == [(line["seconds"], 0.5) for line in logged[3:]]
+    comparison = Comparison(tmp_path, {"budget": None, "runs": []}, [], {}, (), Watcher(), work.Here())
+    assert comparison._done({"folder": run.name}) == (8, logged[-1]["seconds"])
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 9}\n')
+    assert comparison._done({"folder": run.name}) == (0, 0)
+
+
+def test_a_line_without_pace_or_time_is_no_obstacle(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "EVERY", 0)
+    logged = lines(run)
+    damaged = {"step": 8, "seconds": "long", "images_per_second": None}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*logged[:-1], damaged]))
+    comparison = Comparison(tmp_path, {"budget": None, "runs": []}, [], {}, (), Watcher(), work.Here())
+    assert comparison.progress({"folder": run.name}) == "step 8 of 8"
+    assert RunFolder(run).trained(8) == logged[-2]["seconds"]
 
 
 def ended(arm: str, seed: int, **more: Any) -> dict[str, Any]:
@@ -817,6 +863,52 @@ def test_a_comparison_started_again_with_another_request_is_refused(
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"config": {"networks": {}, "model": {}}}, "arms.0.config.model.name"),
+        ({"config": {"networks": {}, "model": {"name": ["began"]}}}, "arms.0.config.model.name"),
+        ({"config": {"networks": {}, "model": {"name": "began"}, "views": 3}}, "views is no table of tables"),
+        ({"config": {"networks": {"began-autoencoder": 3}, "model": {"name": "began"}}}, "networks is no table"),
+        ({"about": {"recall": 3}}, "about.recall"),
+        ({"about": {"recall": {"ceiling": 1.0}}}, "about.recall.better"),
+    ],
+)
+def test_a_damaged_comparison_does_not_go_on_and_says_so_in_one_line(
+    change: dict[str, Any],
+    where: str,
+    begun: Path,
+    gankit: Gankit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Comparison, "train", lambda self, jobs, interrupts: None)
+    folder = Path(shutil.copytree(begun, tmp_path / "c"))
+    plan = compared(folder)
+    (plan["arms"][0] if "config" in change else plan).update(change)
+    (folder / "comparison.json").write_text(json.dumps(plan))
+    refused(gankit("compare", "began", "ebgan", *SHORT, "--seeds", 1, "--out", "c"), "comparison.json", where)
+
+
+def test_more_runs_than_a_page_has_room_for_are_refused_before_the_first(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Comparison, "train", lambda self, jobs, interrupts: None)
+    asked = ("compare", "began", "ebgan", *SHORT, "--seeds", 1001, "--out", "c")
+    refused(gankit(*asked), "--seeds 1001", "2,002 runs", "at most 2,000")
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("number", [{"seeds": 0}, {"seeds": True}, {"jobs": -1}])
+def test_from_python_a_comparison_refuses_numbers_that_no_flag_has(
+    number: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Comparison, "train", lambda self, jobs, interrupts: None)
+    (name,) = number
+    with pytest.raises(UserError, match=f"--{name} .* whole number of 1 or more"):
+        package.compare(["began", "ebgan"], "demo:200", out=tmp_path / "c", **number)
+
+
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison without any started run."""
@@ -850,6 +942,39 @@ def test_a_folder_that_is_something_else_is_left_alone(gankit: Gankit, tmp_path:
     refused(gankit("compare", "began", "ebgan", *SHORT, "--out", "c"), "comparison.json", "damaged")
     (folder / "comparison.json").write_text('{"schema": 99}')
     refused(gankit("report", "c"), "comparison.json", "schema")
+
+
+def test_numbers_in_an_earlier_request_are_shown(gankit: Gankit, tmp_path: Path, begun: Path) -> None:
+    folder = Path(shutil.copytree(begun, tmp_path / "c"))
+    plan = compared(folder)
+    plan["asked"]["models"] = [1, 2]
+    (folder / "comparison.json").write_text(json.dumps(plan))
+    refused(gankit("compare", "began", "ebgan", *SHORT, "--seeds", 1, "--out", "c"), "another --models (1 2, and now")
+
+
+def test_the_lock_of_a_comparison_is_no_link(gankit: Gankit, tmp_path: Path, begun: Path) -> None:
+    folder = Path(shutil.copytree(begun, tmp_path / "c"))
+    (folder / ".lock").unlink(missing_ok=True)
+    (tmp_path / "mine").write_text("mine")
+    (folder / ".lock").symlink_to(tmp_path / "mine")
+    refused(gankit("compare", "began", "ebgan", *SHORT, "--seeds", 1, "--out", "c"), ".lock is a link")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_disk_without_locks_trains_and_a_run_that_is_under_way_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(launch, "Popen", lambda command, **_: started.append(command))
+    for code, count in ((errno.ENOLCK, 1), (errno.ENOSYS, 2), (errno.EWOULDBLOCK, 2)):
+
+        def refuse(file: object, how: int, code: int = code) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(launch, "fcntl", SimpleNamespace(flock=refuse, LOCK_EX=2, LOCK_NB=4))
+        with pytest.raises(BlockingIOError) if code == errno.EWOULDBLOCK else nullcontext():
+            launch.launch(tmp_path, tmp_path / "run", ["-c", "pass"])
+        assert len(started) == count
 
 
 def test_a_comparison_is_no_folder_of_pictures(comparison: Path, gankit: Gankit) -> None:

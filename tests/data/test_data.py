@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import struct
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from PIL import Image, ImageCms, ImageFile, features
 
 from gankit.data import Data, Folder, Request, cache, decode, scan
 from gankit.data.colour import flatten
+from gankit.data.remembered import remembered
 from gankit.data.split import held_out_count
 from gankit.errors import UserError
 from gankit.files import ordinary
@@ -991,6 +994,24 @@ def test_leavings_and_long_unused_entries_make_room(folder: Path, own_cache: Pat
     assert not old_entry.exists()
     assert not abandoned.exists()
     assert (own_cache / "pictures" / "mine").exists()
+
+
+@pytest.mark.parametrize("how", ["encrypted", "of an unknown method", "endless"])
+def test_kept_features_that_cannot_be_read_are_computed(how: str, own_cache: Path) -> None:
+    made, key = np.ones((3, 2), np.float32), "0" * 32
+    remembered(key, 3, lambda: made)
+    path = own_cache / "features" / f"{key}.npz"
+    assert (remembered(key, 3, lambda: made * 2) == made).all()
+    if how == "endless":
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 50, 2)})
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("features.npy", header.getvalue())
+    else:
+        content = bytearray(path.read_bytes())
+        content[content.index(b"PK\1\2") + (8 if how == "encrypted" else 10)] = 1 if how == "encrypted" else 99
+        path.write_bytes(content)
+    assert (remembered(key, 3, lambda: made * 2) == 2 * made).all()
 
 
 def test_of_two_at_once_one_decodes_and_both_succeed(

@@ -16,6 +16,7 @@ from conftest import SMALL, Gankit, read, refused, timeless
 from PIL import Image
 
 from gankit.data import Data, Folder, Request
+from gankit.data.folder import look
 from gankit.errors import UserError
 
 pa = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'gankit[dev]'")
@@ -237,6 +238,14 @@ def test_the_columns_can_be_named_behind_the_path(gankit: Gankit, tmp_path: Path
     refused(gankit("data", "inspect", "folder#photo"), "#photo names a column", "a folder of pictures")
 
 
+def test_a_sign_of_columns_in_the_name_of_a_folder_is_none(tmp_path: Path) -> None:
+    (tmp_path / "my#set").mkdir()
+    (tmp_path / "my#set" / "a.parquet").touch()
+    whole, chosen = look(f"{tmp_path}/my#set/*.parquet"), look(f"{tmp_path}/my#set/*.parquet#photo")
+    assert (whole.columns, chosen.columns) == ("", "photo")
+    assert whole.root == chosen.root == tmp_path.resolve() / "my#set"
+
+
 # Damage: skipped and named, or one line.
 
 
@@ -335,6 +344,7 @@ def test_shards_without_a_picture_end_in_one_line(
         ("shards/train-{0005..0009}.tar", "shards/train-{0005..0009}.tar (train-0005.tar: cannot be read"),
         ("shards/{0..999999999}.tar", "no range of at most"),
         ("shards/{0..999}-{0..999}.tar", "more than 100,000 shards"),
+        (f"shards/{{0..{'9' * 5000}}}.tar", "check the path and the numbers"),
         ("shards/other-*.tar", "no shards"),
         ("shards/train-0007.tar", "did you mean 'train-0001.tar'"),
         ("nobody/pictures", "gankit fetches nothing"),

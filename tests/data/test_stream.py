@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,27 @@ def test_every_training_picture_comes_once_an_epoch_with_its_label_and_no_held_o
     assert epochs[0] == epochs[1] == {one: label for one, label in truth.items() if one not in held}
     assert list(epochs[0]) != list(epochs[1])
     assert data.label_names == ("a", "b")
+
+
+def test_as_many_labels_as_pictures_are_numbered_without_a_look_at_each_for_each() -> None:
+    compared = []
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return str.__eq__(self, other)
+
+    names = tuple(Name(f"n{n:03d}") for n in reversed(range(300)))
+    rows = np.zeros(300, places.ROW)
+    rows["label"] = np.arange(300)
+    found = places.Index(places.Place("", Path(), [], [], True), rows, rows, rows, names, [], "")
+    labels = stream._labels(found, SimpleNamespace(apart=np.array([0])))  # type: ignore[arg-type]
+    assert labels is not None
+    assert labels.tolist() == list(range(298, -1, -1))
+    assert len(compared) < 3000
 
 
 @pytest.mark.usefixtures("small")

@@ -21,11 +21,13 @@ from conftest import SWEPT, Gankit, contents, process, read, refused, with_few
 from test_report import Page
 
 import gankit as package
+from gankit.catalogue import Catalogue
 from gankit.comparison.arms import options_of
 from gankit.errors import UserError
 from gankit.runs.processes import Here
 from gankit.sweeps import results, space
 from gankit.sweeps.search import Study, proposed
+from gankit.sweeps.sweep import _take_over
 from gankit.sweeps.trials import Sweep
 from gankit.training.watcher import Watcher
 
@@ -66,6 +68,16 @@ def test_a_range_is_drawn_between_its_ends_and_on_its_scale() -> None:
     assert names[1].position(1e-3) == pytest.approx(0.5)
     assert (names[0].position(1), names[2].position(2), names[2].position(6)) == (0.5, 0, None)
     assert len(str(drawn[3]["learning_rate"])) < 12
+
+
+def test_a_narrow_range_has_as_many_values_as_a_wide_one() -> None:
+    narrow = ["a.b=uniform:0.999,0.9999", "c.d=uniform:0.50001,0.50002", "e.f=loguniform:0.50001,0.50002"]
+    names = space.parse([*narrow, "g.h=uniform:-1e9,1e9"], [])
+    drawn = [space.drawn(names, 7, number, []) for number in range(200)]
+    for one in names:
+        values = {values[one.name] for values in drawn}
+        assert len(values) > 150
+        assert all(one.low <= value <= one.high and len(str(value)) < 14 for value in values)
 
 
 def test_choices_may_be_numbers_words_or_lists() -> None:
@@ -268,6 +280,21 @@ def test_a_score_is_measured_at_the_end_of_runs_that_are_too_short_for_a_look(ga
     values = [trial["value"] for trial in swept_in(tmp_path / "s")["trials"]]
     assert len(values) == 2
     assert all(0 <= value < 0.5 for value in values)
+
+
+def test_a_trial_whose_run_folder_is_deleted_is_repeated_whichever_seed_it_was(swept: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(swept, tmp_path / "s"))
+    earlier = swept_in(folder)
+    for number in (1, 2):  # the second seed of one collapsed; in the other it was never trained, since the first did
+        earlier["trials"][number] |= {"state": "collapsed", "value": None, "spread": None}
+        earlier["trials"][number]["runs"][2 - number] |= {"reason": "alarm", "alarm": "one-mode"}
+    untrained = earlier["trials"][2]["runs"][1]
+    earlier["trials"][2]["runs"][1] = {key: untrained[key] for key in ("seed", "folder")}
+    for number in (0, 1, 2):
+        shutil.rmtree(folder / earlier["trials"][number]["runs"][1]["folder"])
+    plan = earlier | {"trials": []}
+    _take_over(folder, earlier, plan, Catalogue([]))
+    assert [trial["state"] for trial in plan["trials"]] == ["waiting", "waiting", "collapsed", "complete"]
 
 
 def test_from_python_it_has_the_same_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
@@ -542,6 +569,10 @@ def theirs(swept: Path, tmp_path: Path) -> Path:
         {"best": 9},
         {"importance": {"epsilon": 0.5}},
         {"goal": {"name": "score"}},
+        {"config": {}},
+        {"config": {"model": {}}},
+        {"config": {"model": {"name": ["began"]}}},
+        {"config": {"model": {"name": "began"}, "views": [3]}},
         {"asked": {"vary": {}}},
         {"asked": {"vary": {"gamma": "0.3,0.7", "learning_rate": "0.1,0.2"}}},
         {"trial": {"number": 7}},

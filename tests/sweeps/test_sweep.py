@@ -490,40 +490,38 @@ def test_a_sweep_that_ends_before_its_first_trial_begins_with_the_same_command(
     assert [one["state"] for one in swept_in(tmp_path / "s")["trials"]] == ["complete"] * 2
 
 
-def test_a_run_that_others_interrupt_starts_again_and_is_no_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swept: Path
-) -> None:
+@pytest.fixture
+def under_way(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """A sweep whose first trial is not recorded yet."""
+    folder = Path(shutil.copytree(swept, tmp_path / "s"))
+    plan = swept_in(folder)
+    plan["trials"][0] |= {"state": "waiting", "value": None}
+    plan["trials"][0]["runs"][0].pop("value")
+    work = Sweep(folder, plan, {}, lambda trials: None, (), Watcher(), Here())
+    monkeypatch.setattr(work, "write", lambda: None)
+    return work
+
+
+def test_a_run_that_others_interrupt_starts_again_and_is_no_result(under_way: Sweep) -> None:
     """By `kill PID`, or what ends programs where memory is short. A second time it counts as failed."""
-    folder = Path(shutil.copytree(swept, tmp_path / "s"))
-    plan = swept_in(folder)
-    row = plan["trials"][0]["runs"][0]
-    plan["trials"][0] |= {"state": "waiting", "value": None}
-    row.pop("value")
-    result = folder / row["folder"] / "result.json"
+    trial = under_way.plan["trials"][0]
+    row = trial["runs"][0]
+    result = under_way.folder / row["folder"] / "result.json"
     result.write_text(json.dumps(read(result) | {"outcome": "interrupted", "reason": "SIGTERM"}))
-    work = Sweep(folder, plan, {}, lambda trials: None, (), Watcher(), Here())
-    monkeypatch.setattr(work, "write", lambda: None)
     interrupted = SimpleNamespace(returncode=143)
-    assert work.lost(row, interrupted)
-    assert not work.lost(row, interrupted)
-    work.finish(row, 143)
-    assert (row["outcome"], row["reason"], plan["trials"][0]["state"]) == ("failed", "process", "failed")
+    assert under_way.lost(row, interrupted)
+    assert not under_way.lost(row, interrupted)
+    under_way.finish(row, 143)
+    assert (row["outcome"], row["reason"], trial["state"]) == ("failed", "process", "failed")
 
 
-def test_a_trial_that_is_to_end_before_it_can_save_has_ended_early(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swept: Path
-) -> None:
-    folder = Path(shutil.copytree(swept, tmp_path / "s"))
-    plan = swept_in(folder)
-    row = plan["trials"][0]["runs"][0]
-    plan["trials"][0] |= {"state": "waiting", "value": None}
-    row.pop("value")
-    (folder / row["folder"] / "result.json").unlink()
-    work = Sweep(folder, plan, {}, lambda trials: None, (), Watcher(), Here())
-    monkeypatch.setattr(work, "write", lambda: None)
-    work.behind.add(1)
-    work.finish(row, -15)
-    assert plan["trials"][0]["state"] == "ended early"
+def test_a_trial_that_is_to_end_before_it_can_save_has_ended_early(under_way: Sweep) -> None:
+    trial = under_way.plan["trials"][0]
+    row = trial["runs"][0]
+    (under_way.folder / row["folder"] / "result.json").unlink()
+    under_way.behind.add(1)
+    under_way.finish(row, -15)
+    assert trial["state"] == "ended early"
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ ATTACKS := tests/cli/test_trust.py tests/cli/test_hostile.py tests/project/test_
 	tests/training/test_kills.py tests/training/test_resume.py tests/data/test_data.py
 
 # Each table of docs/evidence names its own command; those of result files, by the sum of the trainings in them, of one thread:
-# make bench-2d 15 minutes, make bench-digits 32 minutes. `gankit compare` of ebgan-vs-began.md 50 minutes (six runs of 8).
+# make bench-2d 15 minutes, make bench-digits 32 minutes. `gankit compare` of models.md 65 minutes.
 evidence: install  ## slower proofs, minutes each, hours together; fails where a figure of docs/evidence is not its result file's
 	$(BIN)/pytest tests/project/test_evidence.py
 	$(BIN)/pytest -n 2 -m slow --junitxml=build/slow.xml

@@ -1,17 +1,13 @@
 """The figures of docs/evidence are those of the result files, and each table names its command.
 
 A table whose figures a benchmark wrote has a comment above it: `<!-- figures of FILE.md -->`, in benchmarks/results,
-with `but LABEL; LABEL` for rows that are from elsewhere; `<!-- means of FILE.csv -->` for means over a comparison's
-seeds.
+with `but LABEL; LABEL` for rows that are from elsewhere.
 """
 
 from __future__ import annotations
 
-import csv
 import re
-import statistics
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -19,7 +15,7 @@ from conftest import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = sorted((ROOT / "docs" / "evidence").glob("*.md"))
-MARK = re.compile(r"<!-- (figures|means) of ([\w., -]+?)(?: but (.*))? -->")
+MARK = re.compile(r"<!-- figures of ([\w., -]+?)(?: but (.*))? -->")
 COMMAND = re.compile(
     r"\b(?:gankit (?:run|compare|evaluate|sweep)|python benchmarks/\w+\.py|make bench)\b|\bno command\b", re.I
 )
@@ -78,11 +74,9 @@ def same(told: str, found: str) -> bool:
 def wrong(table: Table) -> list[str]:
     """The rows of a marked table that are not in its result file."""
     assert table.mark
-    kind, names, but = table.mark.groups()
+    names, but = table.mark.groups()
     files = [RESULTS / name.strip() for name in names.split(",")]
     told = [row for row in table.rows if row[0] not in [one.strip() for one in (but or "").split(";")]]
-    if kind == "means":
-        return [row[0] for row in told if not is_mean(row, files[0])]
     stored = [cells(line) for file in files for line in file.read_text().splitlines() if line.startswith("|")]
     labels = {label(row) for row in stored}
     return [
@@ -104,34 +98,6 @@ def holds(row: list[str], stored: list[str]) -> bool:
     return True
 
 
-def is_mean(row: list[str], file: Path) -> bool:
-    """Whether the first two figures of a row are a column's means ± deviations, of the two arms of a comparison."""
-    runs = list(csv.DictReader(file.read_text().splitlines()))
-    arms = list(dict.fromkeys(run["arm"] for run in runs))
-    told = [spread(cell) for cell in row[1 : 1 + len(arms)]]
-    for column in runs[0]:
-        for unit in (1, 1 << 20):
-            try:
-                values = [[float(run[column]) / unit for run in runs if run["arm"] == arm] for arm in arms]
-            except ValueError:
-                continue
-            found = [(statistics.mean(one), statistics.stdev(one)) for one in values]
-            if all(
-                same(a, str(b))
-                for pair, other in zip(told, found, strict=True)
-                for a, b in zip(pair, other, strict=True)
-            ):
-                return True
-    return False
-
-
-def spread(cell: str) -> tuple[str, str]:
-    """A mean and a deviation: "0.639 ± 0.015", or in minutes and seconds."""
-    mean, _, deviation = cell.partition("±")
-    minutes = re.match(r"(\d+) min (\d+) s", mean)
-    return (str(60 * int(minutes[1]) + int(minutes[2])) if minutes else numbers(mean)[0]), numbers(deviation)[0]
-
-
 EVERY = [table for page in PAGES for table in tables(page.name, page.read_text(encoding="utf-8"))]
 MARKED = [table for table in EVERY if table.mark]
 
@@ -143,14 +109,13 @@ def test_the_figures_of_a_table_are_those_of_its_result_file(table: Table) -> No
 
 def test_a_figure_that_is_another_one_is_seen() -> None:
     """Each figure of each marked table, with its last digit changed."""
-    assert {table.page for table in MARKED} >= {"speed.md", "two-dimensional.md", "ebgan-vs-began.md", "collapse.md"}
+    assert {table.page for table in MARKED} >= {"speed.md", "two-dimensional.md", "collapse.md"}
     tried, unseen = 0, []
     for table in MARKED:
-        but = table.mark[3] or "" if table.mark else ""
+        but = table.mark[2] or "" if table.mark else ""
         for n, row in enumerate(table.rows):
             first = len(label(row))
-            last = 3 if table.mark and table.mark[1] == "means" else len(row)  # of means, two columns are checked
-            for place in range(first, last):
+            for place in range(first, len(row)):
                 digits = [match for match in re.finditer(r"\d+(?:,\d{3})*(?:\.\d+)?", row[place])]
                 for match in digits if row[0] not in but else ():
                     other = f"{match[0][:-1]}{(int(match[0][-1]) + 3) % 10}"

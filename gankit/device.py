@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
@@ -55,14 +54,6 @@ def peak_memory(device: str) -> int | None:
 def memory(device: str) -> int:
     """The memory in bytes: of a CUDA device, else of this machine."""
     return torch.cuda.mem_get_info()[1] if device == "cuda" else psutil.virtual_memory().total
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
 
 
 def _cpuinfo(key: str) -> str:

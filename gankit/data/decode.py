@@ -20,7 +20,6 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from gankit.data.colour import Unusable, flatten
 from gankit.data.shards import Item
 from gankit.data.source import Request
-from gankit.device import cores
 from gankit.files import Unreachable, ordinary
 
 VERSION = 1  # raise it when the same file gives other pixels, so that old caches are not used
@@ -131,6 +130,14 @@ def _some(items: Iterator[Item]) -> Iterator[Item]:
         waiting += len(item.content) if isinstance(item.content, bytes) else 0
         if waiting > _WAITING:
             return
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
 
 
 class _Budget:

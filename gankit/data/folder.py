@@ -14,7 +14,6 @@ from gankit.data import cache, shards
 from gankit.data.places import Place
 from gankit.data.scan import File, scan
 from gankit.data.source import Data, DataSource, Request
-from gankit.device import cores
 from gankit.errors import UserError, nearest
 from gankit.files import ordinary
 
@@ -134,7 +133,7 @@ def _build(place: Place, request: Request, writer: cache.Writer) -> cache.Notes:
     first_with: dict[str, str] = {}  # content -> the first file that has it
     done = 0
     # Threads, because Pillow decodes without the interpreter's lock.
-    with ThreadPoolExecutor(cores()) as pool, warnings.catch_warnings():
+    with ThreadPoolExecutor(decode.cores()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's: the code below handles or reports their causes
         for item, pixels, content_or_reason in decode.decoded(pool, place.items(), request):
             done += 1

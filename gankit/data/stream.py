@@ -24,7 +24,6 @@ from gankit.data.cache import hashed
 from gankit.data.places import HELD, Index, PicturesGone, Place, index
 from gankit.data.shards import Item
 from gankit.data.source import Data, Request
-from gankit.device import cores
 from gankit.errors import UserError
 
 BYTES = 1 << 28  # of decoded pictures: the present window and the next
@@ -123,7 +122,7 @@ def _decoded(
     side = request.image_size
     made = _Decoded(np.zeros((len(rows), side, side, 3), np.uint8), np.full(len(rows), GONE, np.uint8), {})
     try:
-        with ThreadPoolExecutor(max(1, cores() // share)) as pool:
+        with ThreadPoolExecutor(max(1, decode.cores() // share)) as pool:
             for n, (_, pixels, reason) in enumerate(decode.decoded(pool, found.items(rows), request)):
                 if pixels is None:
                     made.states[n], made.reasons[int(rows[n])] = BAD, reason

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from gankit.config.schema import RunConfig
-from gankit.device import cores
+from gankit.data.decode import cores
 from gankit.errors import UserError
 from gankit.files import below, fcntl, finite, opened, read, relative
 from gankit.runs.folder import RunFolder, write_json

@@ -22,9 +22,9 @@ from torch import Tensor
 from gankit.catalogue import Catalogue
 from gankit.config.schema import RunConfig
 from gankit.data.batches import Batches
+from gankit.data.decode import cores
 from gankit.data.places import PicturesGone
 from gankit.data.source import Data
-from gankit.device import cores
 from gankit.errors import TrainingError, UserError, in_one_line
 from gankit.runs.launch import end_with
 from gankit.training import checkpoint

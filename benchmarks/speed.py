@@ -104,12 +104,9 @@ def steps_of(at: Any) -> Callable[[], None]:
     return step
 
 
-def gankit_steps(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
-    return steps_of(assemble(data, size, scratch / f"run-{size}-{n}", PAPER | {"filters": n}))
-
-
-def fp32_steps(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
-    return steps_of(assemble(data, size, scratch / f"fp32-{size}-{n}", PAPER | {"filters": n}, precision="fp32"))
+def gankit_steps(data: str, size: int, n: int, scratch: Path, precision: str = "auto") -> Callable[[], None]:
+    folder = scratch / f"run-{size}-{n}-{precision}"
+    return steps_of(assemble(data, size, folder, PAPER | {"filters": n}, precision=precision))
 
 
 def default_steps(data: str, size: int, scratch: Path) -> Callable[[], None]:
@@ -536,7 +533,8 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
         done = statistics.median(measured.rates[1]) * work / 1e9
         say(row(f"training, {size}×{size}, n = {n}", measured, f"≥ {GOAL:g}×", f"{share:.0%} ({done:.0f} GFLOP/s)"))
     for size, n in SETTINGS[:2]:
-        sides = ((reference_without_loaders, (data, size, n, scratch)), (fp32_steps, (data, size, n, scratch)))
+        given = (data, size, n, scratch)
+        sides = ((reference_without_loaders, given), (gankit_steps, (*given, "fp32")))
         measured = alternate(sides, rounds, 2.5, 3, patience)
         say(row(f"training, {size}×{size}, n = {n}, fp32 on both sides, no loaders", measured, "≥ 2×"))
     for size in (32, 64):

@@ -14,9 +14,8 @@ Aila 2019, arXiv 1812.04948).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Literal
 
 import torch
@@ -46,7 +45,7 @@ class ResizeConvolution(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 3, padding=1)
         places = torch.zeros(3, 3, 4, 4)
-        for y, x, down, right in itertools.product(range(3), range(3), range(2), range(2)):
+        for y, x, down, right in product(range(3), range(3), range(2), range(2)):
             places[y, x, 2 - y + down, 2 - x + right] = 1  # flipped, as a transposed convolution has it
         self.register_buffer("at_four_places", places.view(9, 16), persistent=False)
 

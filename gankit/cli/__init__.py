@@ -308,20 +308,20 @@ def other_process(device: str | None) -> bool:
     return True
 
 
-def begun_before_restart(folder: str | None) -> Run | None:
-    """The run, if torchrun starts this command once more and it has begun the run in that folder; else None."""
+def after_restart(folder: str | None, **told: Any) -> Run | None:
+    """Go on with the run in that folder, if torchrun starts the command that began it once more; else None.
+
+    A run that an alarm has stopped stays so: torchrun restarts after each exit code but 0. `told`: of `gankit.resume`.
+    """
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" or folder is None:
         return None
     folder = os.path.expanduser(folder)
     if not os.path.isfile(os.path.join(folder, "config.json")):
         return None
-    from gankit import Run
-    from gankit.runs.environment import restarted
+    from gankit import Run, resume
+    from gankit.runs.environment import of_this_job
 
     run = Run(folder)
-    return run if restarted(run) else None
-
-
-def ended(run: Run) -> bool:
-    """Whether there is nothing to go on with: torchrun also restarts a training that an alarm has stopped."""
-    return run.result.get("outcome") in ("finished", "stopped")
+    if not of_this_job(run):
+        return None
+    return run if run.result.get("outcome") in ("finished", "stopped") else resume(run, **told)

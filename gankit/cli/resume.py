@@ -8,8 +8,7 @@ import click
 
 from gankit.cli import (
     RUN,
-    begun_before_restart,
-    ended,
+    after_restart,
     exit_code,
     from_option,
     nproc_option,
@@ -40,11 +39,7 @@ def command(run: str, **options: Any) -> int:
     from gankit.runs.environment import command_line
 
     with Progress() as progress:
-        begun = begun_before_restart(options["out"] or run)
-        if begun is not None:
-            told = {"watcher": progress, "command": command_line(), "plugins": options["plugins"]}
-            run_folder = begun if ended(begun) else api.resume(begun, **told)
-        else:
-            run_folder = api.resume(run, watcher=progress, command=command_line(), **options)
+        told = {"watcher": progress, "command": command_line(), "plugins": options["plugins"]}
+        run_folder = after_restart(options["out"] or run, **told) or api.resume(run, **options | told)
     progress.farewell(run_folder)
     return exit_code(run_folder.result)

@@ -9,9 +9,8 @@ from typing import Any
 import click
 
 from gankit.cli import (
-    begun_before_restart,
+    after_restart,
     complete,
-    ended,
     exit_code,
     nproc_option,
     other_process,
@@ -74,11 +73,7 @@ def command(words: tuple[str, ...], data: str | None, epochs: float | None, **op
 
     with Progress() as progress:
         told = {"watcher": progress, "command": command_line(), "plugins": options["plugins"]}
-        begun = begun_before_restart(options["out"])
-        if begun is None:
-            run_folder = api.run(model, **options | told)
-        else:
-            run_folder = begun if ended(begun) else api.resume(begun, **told)
+        run_folder = after_restart(options["out"], **told) or api.run(model, **options | told)
     progress.farewell(run_folder)
     return exit_code(run_folder.result)
 

@@ -53,10 +53,8 @@ def torchrun_job() -> str | None:
     return f"agent {os.getppid()}" if job == "none" else job  # "none" is the name of all that were given none
 
 
-def restarted(run: RunFolder) -> bool:
-    """Whether torchrun starts a command once more, after the loss of a process, that has begun or resumed the run."""
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
-        return False
+def of_this_job(run: RunFolder) -> bool:
+    """Whether the run's last start was of the job of torchrun that this process belongs to."""
     old = run.environment
     resumes = old.get("resumes")
     last = resumes[-1] if isinstance(resumes, list) and resumes and isinstance(resumes[-1], Mapping) else {}

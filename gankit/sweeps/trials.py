@@ -144,7 +144,8 @@ class Sweep(Work):
 
     def finish(self, row: Row, code: int | None = None) -> None:
         path, trial = self.path(row), self.trial(row)
-        if outcome_of(path) not in (*OVER, *(["interrupted"] if trial["number"] in self.behind else [])):
+        outcome, behind = outcome_of(path), trial["number"] in self.behind
+        if outcome not in OVER and not (behind and outcome == "interrupted"):
             row |= no_row(f"its process ended with code {code}; {self.last_words(row)}")
         else:
             row |= row_of(RunFolder(path), 0)

@@ -94,8 +94,7 @@ def test_gankits_sides_of_the_speed_benchmark_take_steps(tmp_path, monkeypatch):
     sides = {
         speed.default_steps: ("demo:40", 16, tmp_path),
         speed.compiled_steps: ("demo:40", 16, tmp_path),
-        speed.gankit_steps: ("demo:40", 16, 4, tmp_path),
-        speed.fp32_steps: ("demo:40", 16, 4, tmp_path),
+        speed.gankit_steps: ("demo:40", 16, 4, tmp_path, "fp32"),
         speed.gankit_input: ("demo:40", 32, 4, tmp_path),
         speed.one_thread_steps: ("demo:40", tmp_path),
     }

@@ -140,6 +140,12 @@ FAULTS = {  # broken promise: the check that sees it, the broken code, words of 
         '"generator": -fake.bfloat16().mean()',
         "loss/generator is torch.bfloat16",
     ),
+    "a reading that nobody logs": (
+        "shows_its_own_readings",
+        '    summary = "two dense networks"',
+        '    summary = "two dense networks"\n    shown = {"L": "loss/discriminatr"}',
+        "no step logs 'loss/discriminatr'",
+    ),
     "a loss that is lost later": (
         "trains_fifty_steps",
         '"generator": -fake.mean()',

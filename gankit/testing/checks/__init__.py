@@ -26,6 +26,7 @@ from gankit.testing.checks.training import (
     keeps_gradients_apart,
     lets_gradients_through,
     says_what_its_discriminator_gives,
+    shows_its_own_readings,
     survives_a_checkpoint,
     trains_fifty_steps,
     waits_for_no_device,
@@ -47,7 +48,7 @@ TRAINED: tuple[Check, ...] = (
 )
 ALWAYS: tuple[Check, ...] = (is_accepted, is_documented, round_trips_through_toml)
 CHECKS: dict[str, tuple[Check, ...]] = {
-    "models": (*TRAINED, builds_at_every_size, says_what_its_discriminator_gives),
+    "models": (*TRAINED, builds_at_every_size, says_what_its_discriminator_gives, shows_its_own_readings),
     "networks": (*TRAINED, builds_at_every_size, says_what_its_discriminator_gives),
     "losses": TRAINED,
     "controllers": (*TRAINED, gives_plain_values),

@@ -203,6 +203,16 @@ def trains_fifty_steps(subject: Subject) -> None:
         _refuse_broken(training, step_once(training, batches), number)
 
 
+def shows_its_own_readings(subject: Subject) -> None:
+    """Each name in `shown` is a reading of every step or of one of the run's diagnostics."""
+    training, batches = subject.training()
+    readings = step_once(training, batches)
+    diagnostics = tuple(f"{name}/" for name in training.config.diagnostics)
+    for label, name in training.model.shown.items():
+        if name not in readings and not name.startswith(diagnostics):
+            raise Failed(f"`shown` has {label!r}, but no step logs {name!r}", f"write one of {', '.join(readings)}")
+
+
 def _refuse_broken(training: Training, readings: Mapping[str, Tensor], number: int) -> None:
     broken = [name for name, value in readings.items() if not value.isfinite().all()]
     broken += [f"weights of {n!r}" for n, w in _parameters(training).items() if not w.isfinite().all()]

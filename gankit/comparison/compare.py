@@ -94,6 +94,8 @@ def compare(
         raise UserError(
             f"--seeds {seeds}: {len(arms) * seeds:,} runs are too many for a comparison: at most {stored.MOST_RUNS:,}"
         )
+    if seed + seeds - 1 > stored.MOST_SEED:
+        raise UserError(f"--seed {seed}: the last of {seeds} seeds would be too large: at most {stored.MOST_SEED}")
     catalogue = Catalogue(plugins)
     shared: dict[str, Any] = {"data": str(data) if data is not None else None, "time": seconds, "plugins": plugins}
     shared = options | shared
@@ -191,6 +193,7 @@ def _plan(
         "runs": _rows(arms, range(request["seed"], request["seed"] + request["seeds"])),
         "about": {},
         "notes": [],
+        "first_seeds": None,
         "coverage": None,
         "measures": [],
         "summary": [],
@@ -226,7 +229,8 @@ def _before(plan: Mapping[str, Any], catalogue: Catalogue) -> list[str]:
         told.append(
             f"warning: with {seeds} hardly any difference can be told from chance"
             f"{' (one seed never tells)' if request['seeds'] == 1 else ''}: --seeds {ENOUGH_SEEDS} would do for "
-            "differences of three times their spread over the seeds; seeds can be added later with the same --out"
+            "differences of three times their spread over the seeds. Choose now: seeds that are added once results are "
+            "seen make a wrong verdict more likely"
         )
     return told
 
@@ -242,6 +246,9 @@ def _take_over(folder: Path, earlier: Mapping[str, Any], plan: dict[str, Any], c
     done = {row["folder"]: row for row in existing}  # a run whose folder was deleted trains again
     plan["runs"] = [done.get(row["folder"], row) for row in plan["runs"]]
     plan |= {key: earlier[key] for key in ("about", "notes")}
+    first = earlier.get("first_seeds") or earlier["asked"]["seeds"]
+    if first < plan["asked"]["seeds"]:
+        plan["first_seeds"] = first
 
 
 def _command(request: Mapping[str, Any], plugins: Sequence[str]) -> str:

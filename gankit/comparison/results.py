@@ -204,6 +204,8 @@ def _to_compare(entry: Mapping[str, Any], values: Sequence[float | None]) -> lis
 def _value(rows: Sequence[Mapping[str, Any]], arm: str, seed: int, name: str) -> float | None:
     for row in rows:
         if row["arm"] == arm and row["seed"] == seed:
+            if name in COST and row.get("outcome") == "failed":  # it cost less the earlier it failed
+                return None
             value = row.get(name) if name in COST else row.get("measures", {}).get(name)
             return None if value is None else float(value)
     return None
@@ -255,13 +257,15 @@ def _although(
         return ""
     assert difference.interval is not None
     low, high = (shown(entry["name"], value) for value in difference.interval)
+    if difference.p > paired.RISK:
+        return "The difference is the same for all seeds, so only its sign counts, and so few signs agree by chance."
     if corrected <= paired.RISK:
         return (
             f"The interval of the difference, {low} to {high}, leaves 0 out, but so small a difference does not matter."
         )
     return (
         f"The interval of the difference, {low} to {high}, leaves 0 out, but of {tests} differences tested at once "
-        f"some do so by chance: corrected for that, p is {corrected:.2g}, and a verdict needs {paired.RISK}. More "
+        f"some do so by chance: corrected for that, p is {corrected:.2g}, and a verdict needs {paired.RISK}. Fresh "
         "seeds may tell."
     )
 
@@ -329,8 +333,15 @@ def summary(comparison: Mapping[str, Any]) -> list[str]:
         if hints:
             sentences.append(
                 f"{_listed(hints)}: the interval of the difference of {these} and {others} leaves 0 out, and yet it is "
-                "no verdict: where so many are tested at once some do so by chance. More seeds may tell."
+                "no verdict: where so many are tested at once some do so by chance. Another comparison with fresh "
+                "seeds (--seed 100) may tell."
             )
+    first = comparison.get("first_seeds")
+    if first is not None:
+        sentences.append(
+            f"Seeds were added when the results of {first} were known, so a wrong verdict is more likely than the 5 % "
+            "of a comparison whose seeds were chosen before: another one with fresh seeds (--seed 100) can confirm it."
+        )
     sentences += [line for arm in arms for line in _troubles(arm, [r for r in comparison["runs"] if r["arm"] == arm])]
     return sentences
 
@@ -359,6 +370,11 @@ def _troubles(arm: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
             sentences.append(f"{arm} could not be measured with seed {row['seed']}: {row['unmeasured']}")
         elif row["reason"] == "alarm":
             sentences.append(f"{arm} was stopped by its alarm with seed {row['seed']} at step {row['steps']:,}.")
+        if (measured := row.get("measured_step")) is not None and measured != row["steps"]:
+            sentences.append(
+                f"{arm} is measured with seed {row['seed']} at step {measured:,}, the last that it kept of "
+                f"{row['steps']:,}."
+            )
     return sentences
 
 

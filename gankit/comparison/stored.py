@@ -14,6 +14,7 @@ from gankit.errors import UserError
 from gankit.runs.folder import MOST_STEPS
 
 SCHEMA = 1
+MOST_SEED = 2**63 - 1  # of torch
 MOST_RUNS = 2_000  # more, a page would take minutes to write
 Count = Annotated[int, Field(ge=0, lt=MOST_STEPS)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -73,7 +74,7 @@ class Row(Form):
     """A run of many, and how it ended."""
 
     known: ClassVar[set[str]] = {"reason", "message", "steps", "seconds", "alarm_step", "alarm"}  # once it has ended
-    seed: Count
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)]
     folder: str
     outcome: str | None = None
     reason: str | None = None
@@ -102,6 +103,7 @@ class _Run(Row):
     known: ClassVar[set[str]] = {*Row.known, "rescues", "images_per_second"}
     arm: str
     images: Count = 0
+    measured_step: Count | None = None
     rescues: Count = 0
     seconds_to_coverage: Number | None = None
     peak_memory: Number | None = None
@@ -162,6 +164,7 @@ class _Comparison(Form):
     runs: Annotated[list[_Run], Field(min_length=1, max_length=MOST_RUNS)]
     about: dict[str, _About]
     notes: list[str]
+    first_seeds: Count | None = None  # those of the first start, where a later one added some
     coverage: Number | None
     measures: list[_Measure]
     summary: list[str]

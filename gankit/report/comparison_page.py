@@ -16,7 +16,7 @@ from gankit.comparison.stored import read as read_comparison
 from gankit.files import below, relative
 from gankit.report import words
 from gankit.report.curves import NOTES, POINTS, Panel, Series, thin
-from gankit.report.embed import still
+from gankit.report.embed import neighbours, still
 from gankit.report.figures import MARKS
 from gankit.report.page import label as in_lines
 from gankit.report.page import panel_data, room, write_page
@@ -49,7 +49,8 @@ def _stories(folder: Path, comparison: Mapping[str, Any]) -> dict[tuple[str, int
     rows = [
         row for row in comparison["runs"] if (below(folder, *relative(row["folder"]).parts) / "config.json").is_file()
     ]
-    return {(row["arm"], row["seed"]): read(RunFolder(folder / row["folder"])) for row in rows}
+    here = folder.absolute()  # a relative path may begin with ~, which would lead to a home
+    return {(row["arm"], row["seed"]): read(RunFolder(here / row["folder"])) for row in rows}
 
 
 def _context(folder: Path, comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], Story]) -> dict[str, Any]:
@@ -77,6 +78,7 @@ def _context(folder: Path, comparison: Mapping[str, Any], stories: Mapping[tuple
             ("Pictures", f"{data['train']:,}", f"{data['held_out']:,} held out"),
             ("Critical alarms", f"{sum(r.get('alarm_step') is not None for r in rows):,}", f"in {done:,} runs"),
         ],
+        "grown": comparison.get("first_seeds"),
         "summary": comparison["summary"],
         "measures": [_measure(entry, arms) for entry in comparison["measures"]],
         "coverage": comparison["coverage"],
@@ -100,7 +102,8 @@ def _context(folder: Path, comparison: Mapping[str, Any], stories: Mapping[tuple
 
 def _length(comparison: Mapping[str, Any]) -> str:
     if comparison["images"] is not None:
-        return f"{comparison['images']:,} pictures shown to each"
+        whole = all(row.get("outcome") == "finished" and row["reason"] == "steps" for row in comparison["runs"])
+        return f"{'' if whole else 'up to '}{comparison['images']:,} pictures shown to each"
     return f"{words.duration(comparison['budget'])} of training for each"
 
 
@@ -115,9 +118,9 @@ def _pictures(comparison: Mapping[str, Any], stories: Mapping[tuple[str, int], S
     copies: list[dict[str, Any]] = []
     for (arm, seed), story in stories.items():
         last = still(story.run, story.samples[-1] if story.samples else None)
-        pairs = still(story.run, (last["step"], story.run.neighbours_path) if last else None)
-        if pairs and seed == first:
-            copies.append({"name": arm, **pairs})
+        near = neighbours(story.run) if last and seed == first else {}
+        if near.get("source"):
+            copies.append({"name": arm, "at": f" of step {near['step']:,}", "source": near["source"]})
         if last and seed != first and len(others) < 60:
             others.append({"name": f"{arm}, seed {seed}", **last})
     free -= sum(len(one["source"]) for one in (*others, *copies))

@@ -69,7 +69,7 @@ JUDGED = {
     ),
 }
 NOT_DRAWN = {"step", "images", "seconds", "attempt"}
-APART = {"reconstruction-errors"}  # diagnostics with their own section
+APART, LARGEST = {"reconstruction-errors"}, 1e300  # diagnostics with their own section; what a plot can hold
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def _thin(steps: NDArray[Any], values: NDArray[Any], limit: int) -> Line:
                 kept.add(int(start + gaps[start:end].argmax()))
         chosen = sorted(kept)
         steps, values = steps[chosen], values[chosen]
-    return Line(steps.tolist(), [value if math.isfinite(value) else None for value in values.tolist()])
+    return Line(steps.tolist(), [value if abs(value) < LARGEST else None for value in values.tolist()])
 
 
 def _smooth(steps: NDArray[Any], values: NDArray[Any]) -> Line | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit.errors import UserError
-from gankit.files import opened
+from gankit.files import finite, opened
 from gankit.report.story import evenly, picture
 from gankit.runs.folder import RunFolder
 
@@ -64,21 +64,23 @@ def still(run: RunFolder, sample: tuple[int, Path] | None) -> dict[str, Any]:
     try:
         with picture(run, sample[1]) as grid:
             grid.convert("RGB").save(buffer, "WEBP", quality=80)
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # as in `_whole`
         return {}
     return {"step": sample[0], "source": as_source(buffer.getvalue(), "webp")}
 
 
 def neighbours(run: RunFolder) -> dict[str, Any]:
-    """neighbours.png as WebP, with the numbers of neighbours.json; {} where one of the two cannot be read."""
+    """The numbers of neighbours.json, {} where it cannot be read, and neighbours.png as WebP, "" likewise."""
     try:
         stored = run.neighbours
-        numbers = {key: int(stored[key]) for key in ("step", "looked", "train", "held_out")}
-        # An older gankit did not count copies.
-        counts = {key: None if stored.get(key) is None else int(stored[key]) for key in ("copies", "samples")}
-        return {**numbers, **counts, "source": still(run, (numbers["step"], run.neighbours_path))["source"]}
+        numbers: dict[str, Any] = {key: int(stored[key]) for key in ("step", "looked", "train", "held_out")}
+        numbers |= dict.fromkeys(("copies", "samples"))  # an older gankit did not count copies
+        if stored.get("copies") is not None:
+            numbers |= {"copies": int(stored["copies"]), "samples": int(stored["samples"])}
     except (OSError, UserError, KeyError, TypeError, ValueError, OverflowError):
         return {}
+    pairs = still(run, (numbers["step"], run.neighbours_path))
+    return {**numbers, "chance": finite(stored.get("chance")), "source": pairs.get("source", "")}
 
 
 def real(run: RunFolder, room: int) -> str:
@@ -109,7 +111,7 @@ def animation(run: RunFolder, path: Path, room: int) -> dict[str, Any]:
         return {"source": as_source(run.read(path), "gif"), "size": size, "whole": True}
     try:
         content = _as_webp(run, path, room * 3 // 4)
-    except (OSError, EOFError, ValueError, SyntaxError):
+    except Exception:  # as in `_whole`
         content = b""
     return {"source": as_source(content, "webp") if content else "", "size": size, "whole": False}
 

@@ -96,7 +96,7 @@ def _answer(rows: list[dict[str, float]], apart: list[dict[str, float]]) -> str:
             f"There is no answer: in {alike:,} of {len(rows):,} readings, errors of real and of generated pictures lie "
             "no further apart than two halves of the real ones do, and of such a distance any share may be chance."
         )
-    distances = [row | {"distance": math.sqrt(row["mean-term"])} for row in apart if "mean-term" in row]
+    distances = [row | {"distance": math.sqrt(row["mean-term"])} for row in apart if row.get("mean-term", -1) >= 0]
     kept = _quotients(distances, "distance", "empirical-w2")
     if not any(kept):
         return "No reading has two samples of errors that lie apart, so there is nothing to answer."

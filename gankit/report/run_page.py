@@ -57,7 +57,7 @@ def _context(story: Story) -> dict[str, Any]:
     errors, near = laboratory(story), neighbours(story.run)
     near = {} if story.until is not None and near.get("step", 0) > story.until else near  # samples that are not shown
     curves = _curves(drawn, errors, story)
-    said = verdict(story.run, story.metrics, story.alarms, story.result, near)
+    said = verdict(story.run, story.metrics, story.alarms, story.result, near, until=story.until)
     if story.until is not None:
         shown = ["gankit", "sample", str(story.run.folder), "--from", str(story.until)]
         said = replace(said, next=shlex.join(shown))
@@ -75,7 +75,7 @@ def _context(story: Story) -> dict[str, Any]:
         "model": story.model or "unknown model",
         "folder": str(story.run.folder),
         "state": words.state(story),
-        "ended": bool(story.result),
+        "ended": bool(story.result) or story.until is not None,
         "ending": " ".join(filter(None, (words.ending(story), words.rescues(story), words.shortened(story)))),
         "tiles": words.tiles(story),
         "data": words.pictures(story),

@@ -74,7 +74,7 @@ def read(run: RunFolder, until: int | None = None) -> Story:
         environment=environment,
         data=_object(lambda: run.data, "data.json", missing),
         # Absent while the run goes on; the summary says so.
-        result=_object(lambda: run.result, "result.json", missing, may_be_absent=True),
+        result=_object(lambda: run.result, "result.json", missing, may_be_absent=True) if until is None else {},
         series=series_of(columns, _curves(environment)),
         ends=columns.ends,
         metrics=looks.lines,

@@ -125,7 +125,7 @@ def _samples(
         path = below(folder, *relative(trial["runs"][0]["folder"]).parts)
         if not (path / "config.json").is_file():
             continue
-        run = RunFolder(path)
+        run = RunFolder(path.absolute())  # as in a comparison's page
         last = still(run, next(reversed(run.samples()), None))
         if last and len(last["source"]) < free:
             free -= len(last["source"])

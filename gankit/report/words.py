@@ -19,7 +19,12 @@ VARIETY = re.compile(r"/(?:.*-)?(?:coverage|recall|variety)$")
 
 
 def state(story: Story) -> str:
-    """One of OUTCOMES, "ended" where result.json names none of them, or "not ended" while it is absent."""
+    """One of OUTCOMES, "ended" where result.json names none of them, or "not ended" while it is absent.
+
+    Of a part of a run: up to which step.
+    """
+    if story.until is not None:
+        return f"up to step {story.until:,}"
     outcome = story.result.get("outcome")
     if outcome in OUTCOMES:
         return str(outcome)
@@ -36,7 +41,9 @@ def steps_done(story: Story) -> int:
 
 
 def ending(story: Story) -> str:
-    """One or two sentences: how the run ended, or that it has not."""
+    """One or two sentences: how the run ended, or that it has not; "" of a part of a run."""
+    if story.until is not None:
+        return ""
     result, at = story.result, f"step {steps_done(story):,}"
     reason, message = str(result.get("reason") or ""), str(result.get("message") or "").strip()
     match state(story):

@@ -9,7 +9,7 @@ from typing import Any
 
 from gankit.runs.folder import RunFolder
 
-PLUGIN = "--plugin"
+PLUGIN, RAY = "--plugin", "--ray"
 TRAINING = ("run", "resume", "compare", "sweep")
 
 
@@ -29,7 +29,8 @@ def command(run: RunFolder, remedy: Mapping[str, Any], healthy: int | None, plug
     `remedy` is an entry of `remedies` in alarms.jsonl. `plugins`: those of this process's own flags. Returns "" if it
     has no flags, or names plugins, or if the command is unknown.
     """
-    arguments = [str(word) for word in remedy.get("arguments") or ()]
+    given = remedy.get("arguments")
+    arguments = [str(word) for word in given] if isinstance(given, list | tuple) else []
     again = ["--out", f"{run.folder}-again"]
     if not arguments or apart(arguments)[1]:
         return ""
@@ -65,7 +66,7 @@ def sentences(
 def recorded(line: object) -> tuple[str, list[str]]:
     """A command line of a file that trains, quoted anew, without its plugins; and these. "" for any other line."""
     words, plugins = apart(_words(line))
-    return shlex.join(words), plugins
+    return shlex.join(_without(words, RAY)[0]), plugins  # a cluster, too, exchanges code
 
 
 def again(line: object, folder: Path) -> dict[str, str]:
@@ -87,15 +88,20 @@ def named(plugins: object) -> str:
 
 def apart(words: Iterable[str]) -> tuple[list[str], list[str]]:
     """The words of a command line without its plugins, and the plugins."""
-    kept, plugins, rest = list[str](), list[str](), iter(words)
+    return _without(words, PLUGIN)
+
+
+def _without(words: Iterable[str], flag: str) -> tuple[list[str], list[str]]:
+    """The words of a command line without a flag and its values, and the values."""
+    kept, values, rest = list[str](), list[str](), iter(words)
     for word in rest:
-        if word == PLUGIN:
-            plugins.append(next(rest, ""))
-        elif word.startswith(f"{PLUGIN}="):
-            plugins.append(word.partition("=")[2])
+        if word == flag:
+            values.append(next(rest, ""))
+        elif word.startswith(f"{flag}="):
+            values.append(word.partition("=")[2])
         else:
             kept.append(word)
-    return kept, plugins
+    return kept, values
 
 
 def _words(line: object) -> list[str]:

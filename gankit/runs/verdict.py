@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gankit.errors import UserError
-from gankit.files import read_object
+from gankit.files import finite, read_object
 from gankit.runs.advice import command, named, to_resume, with_plugins
-from gankit.runs.folder import RunFolder
+from gankit.runs.folder import RunFolder, counts
 from gankit.runs.score import SCORE, best, parts, recorded
 
 # Least values of a part and the words for it. benchmarks/score.py: blur of 3×3 has the form 0.54, one half of the modes
@@ -46,17 +46,19 @@ def verdict(
     result: Mapping[str, Any],
     copies: Mapping[str, Any] | None = None,
     plugins: Sequence[str] | None = None,
+    until: int | None = None,
 ) -> Verdict:
     """The verdict on a run from its lines, alarms and result. `copies`: neighbours.json, if there is one.
 
     `plugins`: those of this process's own flags, for the command; by default it says which ones the run's files name.
+    `until`: the last step that counts; None for all.
     """
     try:
         config = run.config
     except (UserError, ValueError):
         return Verdict("Not judged: its config.json is damaged", "damaged", (), "")
     scored = [line for line in recorded(metrics).values() if parts(line)]
-    alarm = open_alarm(run, result, alarms)
+    alarm = open_alarm(run, result, alarms, until)
     because = [*_score(scored, run.scores(metrics)), *_copies(copies or {})]
     because.append(_alarms(alarms, bool(config.get("diagnostics"))))
     if plugins is None and (names := named(config.get("plugins"))):
@@ -79,7 +81,8 @@ def verdict(
     if not scored:
         return Verdict("Not judged yet", "not judged yet", (_unjudged(count, metrics), *because), following)
     word, (share, chance) = _words(parts(scored[-1]) or {}), _shares(copies or {})
-    if share is not None and share >= COPIES and share > chance:
+    current = counts(step := (copies or {}).get("step"), 0) and step >= scored[-1]["step"]
+    if current and share is not None and share >= COPIES and share > chance:
         word = f"{share:.0%} copies, {word}"
     begun = _only_begun(scored[-1]["step"], config.get("steps"), result)
     headline = f"{word[0].upper()}{word[1:]}: score {scored[-1][SCORE]:.2f}, where other real pictures have 1"
@@ -87,27 +90,31 @@ def verdict(
 
 
 def open_alarm(
-    run: RunFolder, result: Mapping[str, Any], alarms: Sequence[Mapping[str, Any]]
+    run: RunFolder, result: Mapping[str, Any], alarms: Sequence[Mapping[str, Any]], until: int | None = None
 ) -> Mapping[str, Any] | None:
-    """The last critical alarm that still holds: since the last checkpoint, or while its diagnostic's verdict is bad."""
+    """The last critical alarm that still holds: since the last checkpoint, or while its diagnostic's verdict is bad.
+
+    `until`: the last step that counts; None for all.
+    """
     critical = [alarm for alarm in alarms if alarm.get("severity") == "critical"]
     if result.get("reason") == "alarm" and critical:
         return critical[-1]
-    state = last_state(run) if critical else {}
+    state = last_state(run, until) if critical else {}
     for alarm in reversed(critical):
-        young = alarm["step"] > state.get("step", -1) and alarm.get("attempt", 1) == state.get("attempt", 1)
+        young = alarm["step"] > state["step"] and alarm.get("attempt", 1) == state.get("attempt", 1)
         if young or state["verdicts"].get(str(alarm.get("diagnostic")), True) is False:
             return alarm
     return None
 
 
-def last_state(run: RunFolder) -> dict[str, Any]:
-    """state.json of the last checkpoint, with no verdicts where it cannot be read."""
-    there, state = run.checkpoints(), dict[str, Any]()
+def last_state(run: RunFolder, until: int | None = None) -> dict[str, Any]:
+    """state.json of the last checkpoint, up to step `until`; where it cannot be read, step -1 without verdicts."""
+    there, state = [step for step in run.checkpoints() if until is None or step <= until], dict[str, Any]()
     with suppress(OSError, UserError, ValueError):
         state = read_object(run.folder, run.checkpoint_path(there[-1]) / "state.json") if there else {}
-    state["verdicts"] = state.get("verdicts") if _table(state.get("verdicts")) else {}
-    return state
+    step = state.get("step")
+    known = {"step": step if counts(step, 0) else -1}
+    return state | known | {"verdicts": state.get("verdicts") if _table(state.get("verdicts")) else {}}
 
 
 def of(run: RunFolder, plugins: Sequence[str] | None = None) -> Verdict:
@@ -149,16 +156,17 @@ def _score(scored: Sequence[Mapping[str, Any]], saved: Mapping[int, float]) -> l
 
 def _shares(copies: Mapping[str, Any]) -> tuple[float | None, float]:
     """The share of copies, and the one up to which chance explains it; an older neighbours.json has only the first."""
-    count, of, chance = copies.get("copies"), copies.get("samples"), copies.get("chance")
+    count, of, chance = copies.get("copies"), copies.get("samples"), finite(copies.get("chance"))
     share = count / of if isinstance(count, int) and isinstance(of, int) and of > 0 else None
-    return share, chance if isinstance(chance, float) else 0.01
+    return share, 0.01 if chance is None else chance
 
 
 def _copies(copies: Mapping[str, Any]) -> list[str]:
     share, chance = _shares(copies)
     if share is None:
         return ["Nobody looked for copies of training pictures yet."]
-    found = f"{copies['copies']:,} of {copies['samples']:,} samples are as near to a training picture as a copy"
+    at = f" of step {copies['step']:,}" if counts(copies.get("step"), 0) else ""
+    found = f"{copies['copies']:,} of {copies['samples']:,} samples{at} are as near to a training picture as a copy"
     return [f"{found}; up to {chance:.0%} chance explains."]
 
 

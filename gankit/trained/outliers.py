@@ -59,6 +59,11 @@ def rank(rebuilt: Rebuilt, data: str | Path, first: int = 48) -> Ranked:
         small += enlarged
         x = to_float(torch.from_numpy(np.stack(pictures))).to(rebuilt.device)
         error, energy = _judged(rebuilt, x)
+        if not bool(error.isfinite().all()):
+            raise UserError(
+                f"{rebuilt.run.folder}: the errors of its discriminator at step {rebuilt.step} are not finite; choose "
+                "an earlier --from"
+            )
         names += some
         errors += error.tolist()
         energies += [] if energy is None else energy.tolist()

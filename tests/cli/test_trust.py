@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 from conftest import COMPARED, DATA, ROOT, TINY, Gankit, checkpoints, contents, lines, read, refused, with_few
 from PIL import Image
+from test_report import Page
 
 from gankit.errors import UserError
 from gankit.files import opened
@@ -353,6 +354,23 @@ def test_a_comparison_reads_no_run_outside_it(folder: object, gankit: Gankit, co
     refused(gankit("report", compared), "comparison.json is damaged")
 
 
+def test_a_run_of_a_comparison_lies_in_no_home(
+    gankit: Gankit, compared: Path, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A path below the comparison may begin with ~."""
+    monkeypatch.chdir(compared)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    run.rename((tmp_path / "home").mkdir() or tmp_path / "home" / "private")
+    (compared / "~" / "private").mkdir(parents=True)
+    (compared / "~" / "private" / "config.json").write_text("{}")
+    told = read(compared / "comparison.json")
+    told["runs"][0]["folder"] = "~/private"
+    (compared / "comparison.json").write_text(json.dumps(told))
+    assert gankit("report", ".").code == 0
+    columns = [one for one in Page(compared / "report.html").json("grids") if one]
+    assert len(columns) == len(told["runs"]) - 1
+
+
 @pytest.mark.parametrize("name", ["runs", "runs/ebgan-seed-0", "comparison.json", "report.html"])
 def test_a_link_in_a_comparison_leads_nowhere(name: str, gankit: Gankit, compared: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
@@ -486,7 +504,8 @@ def commands_of(page: Path) -> list[list[str]]:
     return [shlex.split(html.unescape(re.sub("<[^>]*>", "", text))) for text in texts]
 
 
-THEIRS = "gankit run began --plugin theirs.py --plugin=more.py --data demo; touch it-ran"
+CLUSTER = "--ray 203.0.113.5:6379 --ray=203.0.113.6:6379"  # which would be sent code, and answer with code
+THEIRS = f"gankit run began --plugin theirs.py --plugin=more.py {CLUSTER} --data demo; touch it-ran"
 
 
 def test_no_command_of_a_report_takes_a_plugin_from_a_strangers_files(gankit: Gankit, run: Path) -> None:
@@ -523,7 +542,7 @@ def test_no_command_of_a_comparison_takes_a_plugin_from_a_strangers_file(gankit:
     assert gankit("report", compared).code == 0
     words = commands_of(compared / "report.html")
     assert ["gankit", "compare", "began", "--data", "demo;", "touch", "it-ran", "--out", str(compared)] in words
-    assert not any("theirs.py" in word or "more.py" in word for each in words for word in each)
+    assert not any(one in word for each in words for word in each for one in ("theirs.py", "more.py", "203.0"))
     assert "name the plugins theirs.py, more.py: code" in (compared / "report.html").read_text()
 
 

@@ -394,9 +394,15 @@ def test_started_again_it_does_nothing_twice_and_takes_more_seeds(
     assert [row["seed"] for row in found["runs"]] == [0, 0, 1, 1]
     # The recorded command makes the same request.
     assert "--seeds 2" in found["command"]
-    assert Page(tmp_path / "c" / "report.html").text.count("--seeds 2") == 2
+    page = Page(tmp_path / "c" / "report.html").text
+    assert page.count("--seeds 2") == 2
+    # Who adds seeds until a verdict comes is more often wrong than once in twenty.
+    assert any(line.startswith("Seeds were added when the results of 1 were known") for line in found["summary"])
+    assert "with the first 1 seeds the risk" in page
     assert gankit(*shlex.split(found["command"])[1:], "--out", "again").code == 0
     again = compared(tmp_path / "again")
+    assert "5 %" not in " ".join(again["summary"])
+    found["summary"] = [line for line in found["summary"] if not line.startswith("Seeds were added")]
     assert told(again) == told(found)
     assert again["command"] == found["command"]
 
@@ -510,6 +516,33 @@ def test_rescues_are_a_row_of_the_table_once_there_were_any() -> None:
     assert table["rescues"]["arms"]["b"]["values"] == [0, 1, 2]
     none = [row | {"rescues": 0} for row in rows]
     assert [entry["name"] for entry in results.table(["a", "b"], none, {})] == ["images_per_second"]
+
+
+def test_a_run_that_failed_is_no_cheaper_for_it() -> None:
+    rows = [
+        ended(arm, seed, peak_memory=300.0 if arm == "b" and seed else 900.0) for arm, seed in product("ab", range(3))
+    ]
+    for row in rows:
+        row["outcome"] = "failed" if row["arm"] == "b" and row["seed"] else "finished"
+    (memory,) = results.table(["a", "b"], rows, {})
+    assert memory["arms"]["b"]["values"] == [900.0, None, None]
+    assert memory["differences"][0]["pairs"] == 1
+
+
+def test_where_a_run_kept_an_earlier_step_the_page_says_which_one_is_measured() -> None:
+    rows = [ended("a", 0, steps=900, measured_step=400), ended("b", 0, steps=900, measured_step=900)]
+    told = results.summary({"arms": [{"name": name} for name in "ab"], "measures": [], "runs": rows})
+    assert told[1:] == ["a is measured with seed 0 at step 400, the last that it kept of 900."]
+
+
+def test_equal_differences_are_no_matter_of_many_tests() -> None:
+    values = {"a": [0.6, 0.7, 0.8], "b": [0.5, 0.6, 0.7]}
+    rows = [ended(arm, seed, measures={"coverage": values[arm][seed]}) for arm, seed in product("ab", range(3))]
+    (entry,) = results.table(["a", "b"], rows, {"coverage": {"better": "higher"}})
+    sentence = entry["differences"][0]["sentence"]
+    assert entry["differences"][0]["p"] == 0.25
+    assert "the same for all seeds, so only its sign counts" in sentence
+    assert "tested at once" not in sentence
 
 
 def test_a_sentence_tells_the_means_of_the_pairs_that_its_interval_is_of() -> None:
@@ -833,6 +866,7 @@ DATA = SMALL[:4]
         (("began", "ebgan", "--networks", "nope"), ("nope",)),
         (("began", "ebgan", "--steps", 4, "--images", 40), ("--steps", "--images")),
         (("began", "ebgan", "--budget", "soon"), ("--budget soon", "30m")),
+        (("began", "ebgan", "--seed", 2**63 - 2, "--seeds", 3), ("--seed 9223372036854775806", "at most")),
         (("began", "ebgan", "--holdout", 0), ("0 pictures", "--holdout")),
         (("began", "ebgan", "--data", "demo:60"), ("demo:60", "6 pictures", "--holdout")),
     ],

@@ -29,6 +29,7 @@ from gankit.errors import UserError
 from gankit.report import animate, draw_losses, write_report
 from gankit.report.curves import panels, rate_drops, thin
 from gankit.report.story import evenly, read
+from gankit.runs.verdict import of as verdict_of
 from gankit.trained.run import Run
 
 # A run folder without a training: plausible numbers and drawn grids.
@@ -416,6 +417,83 @@ def test_a_report_begins_with_a_verdict_and_the_next_command_then_alarms_then_pi
     assert report(make_run(tmp_path / "calm")).text.count("--steps 16000") == 1  # below
     links = {attrs["href"] for attrs in told(page, "a")}
     assert {f"#{one}" for one in order[1:]} <= links
+
+
+SCORED = {
+    "score": 0.5,
+    **{f"mode-collapse/{name}": 0.6 for name in ("variety", "form")},
+    **{f"cleanliness/{name}": 0.9 for name in ("flat", "fine")},
+    "cleanliness/grain": 1.1,
+}
+LABORATORY = ("wasserstein", "mean-term", "empirical-w2")
+COPIES = {"step": 1000, "looked": 3160, "train": 3160, "held_out": 351, "copies": 5, "samples": 64, "chance": 0.0865}
+
+
+def test_the_page_says_of_copies_what_the_terminal_says_and_of_older_samples_only_their_step(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", metrics=[{"step": step, **SCORED} for step in (500, 1000)])
+
+    def both(**changed: Any) -> str:
+        (run.folder / "neighbours.json").write_text(json.dumps(COPIES | changed), encoding="utf-8")
+        said = verdict_of(run)
+        text = report(run).text
+        assert said.headline in text
+        assert all(one in text for one in said.because)
+        return said.headline + " ".join(said.because)
+
+    explained = both()
+    assert "5 of 64 samples of step 1,000 are as near to a training picture as a copy; up to 9% chance" in explained
+    assert "8% copies" not in explained
+    assert both(chance=0.02).startswith("8% copies, ")
+    older = both(chance=0.02, step=500)  # of samples that were there before a resume
+    assert "copies," not in older
+    assert "5 of 64 samples of step 500 are" in older
+    assert "5 of 64 samples are nearer to a training picture" in report(run).text  # also without the pairs' picture
+
+
+def test_a_report_up_to_a_step_tells_the_alarm_that_held_there(tmp_path: Path) -> None:
+    entries = [{"step": step, **SCORED} for step in (500, 1000, 1500, 2000)]
+    run = make_run(tmp_path / "run", metrics=entries, samples=0, alarms=[ALARM | {"step": 1000, "attempt": 1}])
+    for step, healthy in ((1000, False), (2000, True)):
+        place = run.checkpoint_path(step)
+        place.mkdir(parents=True)
+        state = {"step": step, "attempt": 1, "verdicts": {"mode-collapse": healthy}}
+        (place / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    assert "Coverage fell" not in verdict_of(run).headline  # healed since
+    text = Page(write_report(run, story=read(run, until=1000))).text
+    assert "Coverage fell from 0.41 to 0.12 within 2,000 steps" in text[: text.index("Alarms")]
+    assert "Steps 1,000" in text
+    assert "finished" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("neighbours.json", {**COPIES, "samples": None}),
+        ("alarms.jsonl", {**ALARM, "remedies": [{"why": "a", "arguments": 5}]}),
+        ("state.json", {"step": "x", "attempt": [], "verdicts": {"mode-collapse": False}}),
+        (
+            "metrics.jsonl",
+            {"step": 500, "loss/g": 0.1, **{f"reconstruction-errors/{name}": -1.0 for name in LABORATORY}},
+        ),
+        (
+            "metrics.jsonl",
+            {"step": 500, "loss/generator": sys.float_info.max, "loss/discriminator": -sys.float_info.max},
+        ),
+    ],
+)
+def test_an_odd_value_in_a_strangers_folder_leaves_the_rest_of_the_page(
+    name: str, content: dict[str, Any], tmp_path: Path
+) -> None:
+    lines_to_be = {name.partition(".")[0]: [content]} if name.endswith("jsonl") else {}
+    run = make_run(tmp_path / "run", samples=2, **{"alarms": [ALARM], **lines_to_be})
+    if name == "state.json":
+        run.checkpoint_path(5000).mkdir(parents=True)
+        (run.checkpoint_path(5000) / name).write_text(json.dumps(content), encoding="utf-8")
+    elif name == "neighbours.json":
+        (run.folder / name).write_text(json.dumps(content), encoding="utf-8")
+    page = report(run)
+    assert page.json("curves")["panels"]
+    draw_losses(run)
 
 
 def test_the_samples_open_at_the_last_step_in_one_player_beside_real_pictures(run: Run) -> None:

@@ -308,6 +308,11 @@ def _resumed(
     data = _opened_again(run, resolved, catalogue, watcher)
     with quiet_random(resolved.device):
         training, batches = assemble(resolved, data, catalogue)
+        if training.config.batch_size < resolved.batch_size:
+            raise UserError(
+                f"{resolved.data} has {len(data.train)} pictures to train on now, fewer than a batch of this run, "
+                f"{resolved.batch_size}: bring back what is missing, or begin a new run"
+            )
         resolved = training.config
         with Interrupts() as interrupts, team(nproc, resolved.device) as others, ExitStack() as held:
             if others:
@@ -316,7 +321,7 @@ def _resumed(
                 refuse_inside(out, resolved.data)
                 checkpoint.load(run, step, training)  # raises a misfit before `branch` makes a folder
                 also = {training.healthy} | ({training.best[0]} if training.best else set())
-                run = Run(branch(run, step, out, also).folder)
+                run = Run(branch(run, step, out, also, resolved).folder)
                 held.enter_context(locked(run))
             if not anew:
                 checkpoint.load(run, step, training)

@@ -116,9 +116,10 @@ class ModeCollapse(Diagnostic[ModeCollapseOptions]):
 
     def alarm(self, kind: str, severity: Severity, snapshot: Snapshot, values: Mapping[str, float]) -> Alarm:
         """The alarm: its message, evidence and advice."""
-        health = self.health
+        health, colours = self.health, values["colours"]
         shown = (
-            f"coverage {values['coverage']:.2f}, recall {values['recall']:.2f}, colours {values['colours']:.2f}, "
+            f"coverage {values['coverage']:.2f}, recall {values['recall']:.2f}, "
+            f"{f'colours {colours:.2f}, ' if math.isfinite(colours) else ''}"  # grey pictures have none
             f"distance between samples {values['diversity']:.2f} of the real pictures'"
         )
         left = f"{health.share:.0%} of the best variety of this run, at step {health.best_step:,}"

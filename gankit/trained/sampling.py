@@ -24,7 +24,7 @@ from gankit.model import Judged, Model, Networks
 from gankit.options import validate
 from gankit.runs.folder import RunFolder
 from gankit.training import checkpoint
-from gankit.training.build import build_model, refuse_too_large
+from gankit.training.build import build_model, paced, refuse_too_large
 from gankit.training.state import LATENTS, Autocast, Views
 
 BATCH = 64  # pictures in one pass of a network
@@ -113,7 +113,7 @@ def rebuild(
         model, networks, view = build_model(config, tuple(shape), catalogue, classes)
     step = checkpoint.choose(run, step)
     checkpoint.load_shown(run, step, networks, averaged)
-    for part in view.views:
+    for part in (*paced(networks.values()), *view.views):
         part.at_step(step)
     for network in networks.values():
         network.to(device).eval().requires_grad_(False)

@@ -30,6 +30,7 @@ from gankit.training.loop import Ending, Session, train
 from gankit.training.pictures import Showing
 from gankit.training.record import Recorder
 from gankit.training.rescue import amended, outcome
+from gankit.training.resume import find_best
 from gankit.training.start import assemble, describe_data
 from gankit.training.state import Training
 from gankit.training.threads import Threads
@@ -113,6 +114,7 @@ class Attempts:
             return old.watch.reconsider(decided, error)
         training.healthy = step  # the checkpoint's own value may be an older step, whose checkpoint is gone
         training.attempt, training.since = self.run.abandon_after(step), step
+        find_best(self.run, training, step)
         write_json(self.run.folder / "config.json", changed.model_dump(mode="json"))
         record_rescue(self.run, changed, self.catalogue)
         old.recorder.close()

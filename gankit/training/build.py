@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -96,12 +96,13 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
     model.initial = _initial(model, optimizers, terms)
     controllers, displaced = _controllers(config, model, catalogue)
     remaining = {name: config.controllers[name] for name in controllers}
+    averaged = copy.deepcopy(networks["generator"]).requires_grad_(False)
     return Training(
         config=config.model_copy(update={"controllers": remaining}).with_yielding(()),
         model=model,
         device=device,
         networks=networks,
-        averaged=copy.deepcopy(networks["generator"]).requires_grad_(False),
+        averaged=averaged,
         optimizers=optimizers,
         controllers={name: controller.to(device) for name, controller in controllers.items()},
         displaced=displaced,
@@ -110,8 +111,13 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         diagnostics={
             name: _component(catalogue, "diagnostics", name, table) for name, table in config.diagnostics.items()
         },
-        paced=[m for n in networks.values() for m in n.modules() if hasattr(m, "at_step")] + view.views,
+        paced=paced((*networks.values(), averaged)) + view.views,
     )
+
+
+def paced(networks: Iterable[torch.nn.Module]) -> list[Any]:
+    """The modules of these networks whose `at_step` comes before each step."""
+    return [module for network in networks for module in network.modules() if hasattr(module, "at_step")]
 
 
 class _Knobs(dict[str, float]):

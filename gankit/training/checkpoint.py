@@ -206,6 +206,8 @@ def _load(state: State, tensors: Mapping[str, dict[str, Tensor]], training: Trai
     training.number, training.seconds, training.attempt = state.step, state.seconds, state.attempt
     training.since, training.healthy, training.best = state.since, state.healthy, state.best
     training.verdicts = dict(state.verdicts)
+    for part in training.paced:
+        part.at_step(training.number)
 
 
 def load_shown(run: RunFolder, step: int, networks: Mapping[str, torch.nn.Module], averaged: bool = True) -> None:

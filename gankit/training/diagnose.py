@@ -28,7 +28,7 @@ from gankit.runs.folder import rescues, strict
 from gankit.runs.score import SCORE, score
 from gankit.training.pictures import Showing, looking
 from gankit.training.record import Recorder
-from gankit.training.rescue import open_remedies
+from gankit.training.rescue import is_on, open_remedies
 from gankit.training.state import LOOKING, Training
 from gankit.training.watcher import Watcher
 
@@ -247,7 +247,8 @@ class Watch:
         """Write an alarm's line, and pass it to the watcher and the plugins."""
         training, run = self.training, self.recorder.run
         ill = alarm.severity == "critical" or not all(training.verdicts.values())
-        remedies = [_as_data(one) for one in alarm.advice]
+        advice = [one for one in alarm.advice if not (isinstance(one, Remedy) and is_on(training.config, one))]
+        remedies = [_as_data(one) for one in advice]
         record = {
             "step": training.number,
             "diagnostic": diagnostic,

@@ -116,7 +116,7 @@ def step_once(training: Training, batches: Batches, ranks: Ranks | None = None) 
     own: dict[str, Tensor] = {}
     for name, controller in training.controllers.items() if ranks is None or ranks.first else ():
         own |= {f"{name}/{key}": value for key, value in (controller.update(number, readings) or {}).items()}
-    training.number = number
+    training.number, training.score = number, None  # it has none until somebody looks at its samples
     return readings | {name: knobs[name] for name in training.logged} | own
 
 

@@ -37,6 +37,13 @@ def open_remedies(current: RunConfig, model: Model, catalogue: Catalogue, alarm:
             yield remaining
 
 
+def is_on(current: RunConfig, remedy: Remedy) -> bool:
+    """Whether a remedy is only flags without a value that this run has already."""
+    names = [flag.removeprefix("--").replace("-", "_") for flag in remedy.flags_of_run]
+    other = remedy.settings or remedy.losses
+    return bool(names) and not other and all(getattr(current, name, None) is True for name in names)
+
+
 def amended(current: RunConfig, remedy: Remedy, catalogue: Catalogue, step: int) -> tuple[RunConfig, set[str]]:
     """The configuration with a remedy from `step` on, and the names of the changed settings."""
     request = RunRequest(set=remedy.settings, losses=remedy.losses)

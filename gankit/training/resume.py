@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gankit import files
 from gankit.components import Alarm
-from gankit.runs.folder import LINES, OBJECTS, RunFolder
+from gankit.config.schema import RunConfig
+from gankit.runs.folder import LINES, OBJECTS, RunFolder, write_json
 from gankit.runs.score import best
 from gankit.training import checkpoint
 from gankit.training.loop import scheduled
@@ -48,10 +49,7 @@ def go_back(run: RunFolder, training: Training, step: int, differing: set[str]) 
     beyond = any(number > step for number in (*lines, *(number for number, _ in run.samples())))
     if training.healthy not in run.checkpoints():  # it was removed; the chosen one is better than none
         training.healthy = step
-    if training.best and training.best[0] not in run.checkpoints():
-        scores = {number: score for number, score in run.scores().items() if number <= step}
-        number = best(scores)
-        training.best = None if number is None else (number, scores[number])
+    find_best(run, training, step)
     if step != run.checkpoints()[-1] or (differing and beyond):
         training.attempt, training.since = run.abandon_after(step), step
         return
@@ -62,8 +60,19 @@ def go_back(run: RunFolder, training: Training, step: int, differing: set[str]) 
     )
 
 
-def branch(run: RunFolder, step: int, out: str | Path, also: set[int]) -> RunFolder:
-    """A new run folder with copies of the files up to `step`, and of the checkpoints `also`."""
+def find_best(run: RunFolder, training: Training, step: int) -> None:
+    """Where the checkpoint that was the best up to `step` is gone, take the best of those that are left."""
+    if training.best and training.best[0] not in run.checkpoints():
+        scores = {number: score for number, score in run.scores().items() if number <= step}
+        number = best(scores)
+        training.best = None if number is None else (number, scores[number])
+
+
+def branch(run: RunFolder, step: int, out: str | Path, also: set[int], config: RunConfig) -> RunFolder:
+    """A new run folder with copies of the files up to `step`, and of the checkpoints `also`, and with its own `config`.
+
+    Whoever resumes it after a kill goes on with these settings.
+    """
     names = [name for name in (*OBJECTS, *LINES) if name != "result.json" and (run.folder / name).exists()]
     paths = [run.folder / name for name in names]
     for number in {step, *also} & set(run.checkpoints()):
@@ -77,5 +86,6 @@ def branch(run: RunFolder, step: int, out: str | Path, also: set[int]) -> RunFol
             with os.fdopen(files.opened(run.folder, path), "rb") as old, open(target, "xb") as new:
                 shutil.copyfileobj(old, new)
         RunFolder(folder).drop_lines(lambda number: number > step)
+        write_json(folder / "config.json", config.model_dump(mode="json"))
 
     return RunFolder(RunFolder.create(out, run.config["model"]["name"], fill))

@@ -13,6 +13,7 @@ from test_step import PICTURES, SMALL, distance, gradient_of, prepare
 
 from gankit import Judged, Step
 from gankit.training.loop import step_once
+from gankit.training.state import Autocast
 
 
 def step(real: np.ndarray, noise: np.ndarray, code_real: np.ndarray, code_fake: np.ndarray) -> Step:
@@ -201,7 +202,7 @@ def test_imle_pulls_nothing_where_batch_normalisation_would_see_one_latent_alone
     gradients = {}
     for name, fake in (("one", [[5.0, 5], [0, 0]]), ("two", [[0.0, 1], [0, 0]])):
         made = asked(np.array([[1.0, 2], [3, 5]]), np.array(fake), np.array([[0.0, 0.1], [0, 0.8]]))
-        made.networks["generator"] = normalised
+        made.networks["generator"] = Autocast(normalised, "cpu", bf16=False)  # as in a training
         made.model.generate = lambda networks, noise, labels: networks["generator"](noise).flatten(1)
         value = ImplicitLikelihood(ImplicitLikelihood.Options())(made)
         gradients[name] = torch.autograd.grad(value, normalised[0].weight)[0].abs().max()

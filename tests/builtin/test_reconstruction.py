@@ -185,6 +185,18 @@ def test_it_is_on_by_default_and_writes_numbers_and_details(model: str, gankit: 
 
 
 @pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("flags", [(), ("--mirror",)])
+def test_to_mirror_is_no_advice_to_who_mirrors(
+    flags: tuple[str, ...], gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gankit.builtin.reconstruction_errors.MEMORISED", 0.0)
+    assert gankit("run", "began", *TINY, *SEEN, *flags, "--out", "run").code == 0
+    (alarm,) = lines(tmp_path / "run", "alarms.jsonl")
+    assert alarm["kind"] == "memorises"
+    assert len(alarm["advice"]) == len(alarm["remedies"]) == (0 if flags else 1)
+
+
+@pytest.mark.usefixtures("often")
 def test_energies_that_are_not_finite_are_null(gankit: Gankit, tmp_path: Path) -> None:
     lost = ("--set", "learning_rate=1e30", "--on-alarm", "warn")
     assert gankit("run", "began", *TINY, *SEEN, *lost, "--out", "run").code == 0

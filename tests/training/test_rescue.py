@@ -76,6 +76,20 @@ def test_rescue_goes_back_to_the_last_healthy_step_and_on_with_remedies_until_on
     assert gankit(*told, "--steps", 200).code == 0
 
 
+def test_a_rescue_keeps_the_best_checkpoint_of_those_that_are_left(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """That of step 50 went when step 170 was better, which the rescue sets aside."""
+    scores = {(1, 50): 0.5, (1, 170): 0.6, (3, 300): 0.45}
+    monkeypatch.setattr(
+        "gankit.training.diagnose.score", lambda line: scores.get((line.get("attempt", 1), line["step"]), 0.3)
+    )
+    often = ("--log-every", 10, "--checkpoint-every", 10)
+    assert gankit(*RUN, *often, "--steps", 500, "--on-alarm", "rescue", "--out", "run").code == 0
+    assert state(tmp_path / "run", 500)["best"] == [300, 0.45]
+    assert 300 in checkpoints(tmp_path / "run")
+
+
 def test_a_remedy_that_brings_a_component_brings_how_its_metric_is_shown(gankit: Gankit, tmp_path):
     (tmp_path / "there.py").write_text(
         """

@@ -323,6 +323,20 @@ def test_out_branches_off_and_leaves_the_original_untouched(gankit: Gankit, run:
     assert read(branch / "result.json")["steps"] == 9
 
 
+def test_a_branch_that_is_killed_at_its_start_goes_on_with_its_own_settings(
+    gankit: Gankit, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gankit.api.go_back", killed)
+        assert gankit("resume", run, "--steps", 12, "--set", "gamma=0.6", "--out", "branch").code == 130
+    assert read(tmp_path / "branch/config.json")["model"]["gamma"] == 0.6
+    assert gankit("resume", "branch", "--steps", 12).code == 0
+    assert read(tmp_path / "branch/config.json")["model"]["gamma"] == 0.6
+
+
 def test_a_branch_with_the_same_settings_gives_the_same_numbers(gankit: Gankit, run: Path, tmp_path: Path) -> None:
     assert gankit("resume", run, "--from", 4, "--out", "branch").code == 0
     assert weights(tmp_path / "branch", 8) == weights(run, 8)
@@ -371,6 +385,24 @@ def test_changed_pictures_are_warned_of(gankit: Gankit, tmp_path: Path) -> None:
     assert said.code == 0
     assert "have changed" in said.out
     assert read(tmp_path / "run/data.json")["train"] == 7
+
+
+def test_too_few_pictures_for_the_batch_of_a_run_are_refused_and_change_nothing(gankit: Gankit, tmp_path: Path) -> None:
+    """A batch that nobody asked for is made smaller at the start of a run, and at no resume."""
+    from PIL import Image
+
+    (tmp_path / "pictures").mkdir()
+    for n in range(40):
+        Image.new("RGB", (16, 16), (6 * n, 0, 0)).save(tmp_path / "pictures" / f"{n}.png")
+    asked = ("--data", "pictures", "--image-size", 16, "--set", "filters=4", "--set", "latent=8", "--holdout", 0)
+    assert gankit("run", "ebgan", *asked, "--steps", 1, "--out", "run").code == 0
+    batch = read(tmp_path / "run/config.json")["batch_size"]
+    before = contents(tmp_path / "run")
+    for n in range(41 - batch):
+        (tmp_path / "pictures" / f"{n}.png").unlink()
+    said = gankit("resume", "run", "--steps", 4)
+    refused(said, f"{batch - 1} pictures to train on now", f"fewer than a batch of this run, {batch}")
+    assert contents(tmp_path / "run") == before
 
 
 def test_another_machine_is_warned_of(gankit: Gankit, run: Path) -> None:

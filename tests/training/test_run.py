@@ -762,3 +762,46 @@ def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:
     assert re.search(r"\bM\b", text)
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # the cursor is back
     assert "finished at step 150" in text
+
+
+FADING = """
+import gankit
+from gankit_began.model import BEGAN
+from torch import nn
+
+
+class Fade(nn.Module):
+    share = 1.0
+
+    def at_step(self, number):
+        self.share = max(0.0, 1 - number / 4)
+
+    def forward(self, x):
+        return x * self.share
+
+
+class Fading(BEGAN):
+    "Its generator fades to grey."
+
+    name = "fading"
+
+    def build_networks(self, pair, seen):
+        networks = super().build_networks(pair, seen)
+        return networks | {"generator": nn.Sequential(networks["generator"], Fade())}
+
+
+@gankit.hookimpl
+def gankit_models():
+    return [Fading]
+"""
+
+
+def test_what_a_module_does_at_a_step_is_shown_too(gankit: Gankit, tmp_path: Path) -> None:
+    (tmp_path / "fading.py").write_text(FADING)
+    asked = ("run", "fading", "--plugin", "fading.py", *TINY, "--checkpoint-every", 2, "--steps", 6, "--out", "run")
+    assert gankit(*asked).code == 0
+    run = Run(tmp_path / "run")
+    assert run.sample(4, plugins=["fading.py"]).abs().max() == 0
+    assert run.sample(4, from_step=2, plugins=["fading.py"]).abs().max() > 0
+    with Image.open(run.sample_path(6)) as grid:
+        assert len(grid.convert("RGB").getcolors()) <= 2  # grey, and the gap between pictures

@@ -137,6 +137,19 @@ def test_the_checkpoint_with_the_best_score_stays_the_first_of_equal_ones(scored
     assert 12 not in checkpoints(scored)
 
 
+def test_a_checkpoint_between_two_looks_has_no_score(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for diagnostic in (ModeCollapse, Cleanliness):
+        monkeypatch.setattr(diagnostic, "every", 4)
+    scores = {8: 0.9, 12: 0.6, 24: 0.2}
+    monkeypatch.setattr("gankit.training.diagnose.score", lambda line: scores.get(line["step"]))
+    asked = ("--log-every", 4, "--checkpoint-every", 3, "--steps", 24, "--out", "run")
+    assert gankit("run", "began", *TINY, *LOOKING, *asked).code == 0
+    assert read(tmp_path / "run/checkpoints/000024/state.json")["best"] == [12, 0.6]  # and not 9, with the score of 8
+    assert 12 in checkpoints(tmp_path / "run")
+
+
 def test_from_best_is_that_checkpoint(gankit: Gankit, scored: Path, tmp_path: Path) -> None:
     assert gankit("sample", scored, "--from", "best", "-n", 4, "--out", "best").code == 0
     assert gankit("sample", scored, "--from", 8, "-n", 4, "--out", "eight").code == 0

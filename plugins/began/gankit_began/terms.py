@@ -210,4 +210,5 @@ class ImplicitLikelihood(_OfCodes[ImplicitLikelihoodOptions]):
 
 def _batch_normalised(networks: Mapping[str, Any]) -> bool:
     generator = networks.get("generator")
+    generator = getattr(generator, "module", generator)  # in a step it is a callable around the module
     return isinstance(generator, nn.Module) and any(isinstance(one, nn.BatchNorm2d) for one in generator.modules())

@@ -1,8 +1,7 @@
 """Discover, load and check plugins; the catalogue of named components.
 
-With pluggy alone a broken import ends every command, a second `began` silently replaces the first, and a misspelt hook
-is ignored. Here a broken plugin is quarantined with its reason while the others work, and a name that two plugins
-offer is refused until one of them is disabled.
+With pluggy alone a broken import ends every command, a second `began` silently replaces the first, a misspelt hook is
+ignored. Here a broken plugin is quarantined with its reason, and a name that two plugins offer is refused.
 """
 
 from __future__ import annotations
@@ -62,10 +61,11 @@ class Plugin:
 class Catalogue:
     """All components of the core and the plugins, by kind and name. It calls a hook when it first needs it."""
 
-    def __init__(self, extra: Sequence[str] = (), made_with: Sequence[str] = ()) -> None:
-        """`extra`: the files and modules of `--plugin`. Raises `UserError` if one of them fails.
+    def __init__(self, extra: Sequence[str] = (), made_with: Sequence[str] = (), listing: bool = False) -> None:
+        """`extra`: the files and modules of `--plugin`. Raises `UserError` if one of them, or a hook of it, fails.
 
-        `made_with`: those of the run's start, which the message for an unknown component names.
+        `made_with`: those of the run's start, which the message for an unknown component names. `listing`: a failing
+        hook of `extra` only makes its plugin `broken`.
         """
         self.left_out = [name for name in made_with if name not in extra]
         self.strict = os.environ.get("GANKIT_STRICT", "") not in ("", "0")
@@ -88,8 +88,11 @@ class Catalogue:
                 plugin = Plugin(own, f"--plugin {name}", "", module)
                 self._add(plugin, partial(importlib.import_module if package else _load, module))
                 self.added.append(plugin)
-                if plugin.broken:
-                    raise UserError(f"--plugin {name} cannot be used: {plugin.broken}")
+                self._refuse_broken()
+        for kind in () if listing else KINDS:
+            if any(plugin in self.added for plugin, _ in self._calls(f"gankit_{kind}")):
+                self.kind(kind)
+                self._refuse_broken()
 
     def _add(self, plugin: Plugin, load: Callable[[], Any]) -> None:
         self.plugins.append(plugin)
@@ -113,6 +116,10 @@ class Catalogue:
         if self.strict:
             raise error
         plugin.broken = in_one_line(error)
+
+    def _refuse_broken(self) -> None:
+        for plugin in (plugin for plugin in self.added if plugin.broken):
+            raise UserError(f"{plugin} cannot be used: {plugin.broken}")
 
     def _calls(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
         by_name = {f"{plugin.name} ({plugin})": plugin for plugin in self.plugins}
@@ -159,9 +166,6 @@ class Catalogue:
             if self.left_out:
                 again = " ".join(f"--plugin {shlex.quote(plugin)}" for plugin in self.left_out)
                 raise UserError(f"{what} {name!r} is not here: the run names {again}: give it again if you trust it")
-            for plugin in self.added:
-                if plugin.broken:  # since its hooks are called
-                    raise UserError(f"{plugin} cannot be used: {plugin.broken}")
             if is_package(name):
                 raise UserError(
                     f"unknown {what} {name!r}. The folder {name} is a plugin that is not installed: add "
@@ -335,9 +339,8 @@ def _listed(kind: str, offered: Any) -> list[Any]:
 def _several(kind: str, classes: list[Any]) -> list[Any]:
     """The classes; raises ValueError if two share a name."""
     names = [item.name for item in classes]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"gankit_{kind} returned two with the name {name!r}")
+    for name in (name for name in names if names.count(name) > 1):
+        raise ValueError(f"gankit_{kind} returned two with the name {name!r}")
     return classes
 
 
@@ -354,6 +357,8 @@ def _checked(kind: str, item: Any) -> Any:
     name = getattr(item, "name", None)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(f"{item.__name__}.name is {name!r}: it must be lower-case words joined by hyphens")
+    if not isinstance(summary := getattr(item, "summary", None), str):
+        raise TypeError(f"{item.__name__}.summary is {summary!r}: it must be one line of text")
     _refuse_collisions(item, "Settings" if kind == "models" else "Options")
     if hasattr(base, "curves"):
         from gankit.options import refuse_other_curves

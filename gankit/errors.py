@@ -6,7 +6,8 @@ import difflib
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -28,6 +29,19 @@ def in_one_line(error: BaseException) -> str:
     words = " ".join(str(error).split())
     where = place(error)
     return f"{type(error).__name__}{': ' if words else ''}{words}{f' ({where})' if where else ''}"
+
+
+@contextmanager
+def of_a_plugin(what: str, strict: bool) -> Iterator[None]:
+    """Raise `TrainingError` in one line for an error in a plugin's code; `strict`: the error itself."""
+    try:
+        yield
+    except (UserError, TrainingError):
+        raise
+    except Exception as error:
+        if strict:
+            raise
+        raise TrainingError(f"{what}: {in_one_line(error)}; GANKIT_STRICT=1 shows the traceback") from error
 
 
 def place(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -27,6 +28,7 @@ from gankit.options import Component, Curve, Options, OptionsT
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Simultaneous = (("generator", "discriminator"),)
 Alternating = (("discriminator",), ("generator",))
+DECISIVE = ("loss/", "energy/")  # beginnings of metrics; where one is not finite, the weights are lost
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,11 @@ class Remedy:
     lowers: bool = False  # it lowers the settings of components instead of raising them
     new_run: bool = False  # advice only: a rescue never tries it
     flags_of_run: Sequence[str] = ()  # of `gankit run`, such as ("--view", "augment")
+
+    def __post_init__(self) -> None:
+        for key, value in (*self.settings.items(), *self.losses.items()):
+            if not isinstance(value, Real):
+                raise TypeError(f"a gankit.Remedy has {key}={value!r}: it must be a number")
 
     @property
     def arguments(self) -> list[str]:

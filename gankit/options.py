@@ -115,6 +115,11 @@ def validate(cls: type[BaseModel], values: Mapping[str, Any], where: str, what: 
     `where` and `what` name the settings' owner and one of them ("model 'began'", "setting"); with `flags` the message
     names the flag instead.
     """
+    for key, value in values.items():
+        if isinstance(value, bool) and key in cls.model_fields:
+            words = allowed(cls.model_fields[key])
+            if "number" in words and "true or false" not in words:  # pydantic would read true as 1
+                raise UserError(f"{_shown(where, what, key, value, flags)} is refused: it must be {words}")
     try:
         return cls(**values)
     except ValidationError as error:
@@ -123,13 +128,21 @@ def validate(cls: type[BaseModel], values: Mapping[str, Any], where: str, what: 
         field = cls.model_fields.get(key)
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where} has no {what} {key!r}{_instead(cls, key)}") from None
-        given = values.get(key)
         reason = f"it must be {allowed(field)}" if field and allowed(field) else ""
         if first["type"] == "value_error" or not reason:
             reason = first["msg"].removeprefix("Value error, ")
             reason = reason[0].lower() + reason[1:]
-        shown = f"--{key.replace('_', '-')} {given}" if flags else f"{where}: {what} {key}={given}"
-        raise UserError(f"{shown} is refused: {reason}") from None
+        if field and key not in values and not flags:
+            if field.is_required():
+                raise UserError(f"{where}: {what} {key!r} has no default: set it, or give it a default") from None
+            default = field.get_default(call_default_factory=True)
+            raise UserError(f"{where}: the default {default!r} of {what} {key!r} is refused: {reason}") from None
+        raise UserError(f"{_shown(where, what, key, values.get(key), flags)} is refused: {reason}") from None
+
+
+def _shown(where: str, what: str, key: str, value: Any, flags: bool) -> str:
+    """A setting and its value in a message: as a flag, or with their owner."""
+    return f"--{key.replace('_', '-')} {value}" if flags else f"{where}: {what} {key}={value}"
 
 
 def _instead(cls: type[BaseModel], key: str) -> str:

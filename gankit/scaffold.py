@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import keyword
 import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from gankit.builtin import COMMANDS
 from gankit.catalogue import KINDS, NAME, Catalogue
 from gankit.errors import UserError
 from gankit.files import making
@@ -95,13 +98,18 @@ def create(name: str, kind: str, where: Path) -> Path:
         **{f"{package}/{part}.py": f"{part}.py.j2" for part in by_part},
         f"tests/test_{package}.py": "test.py.j2",
     }
+    texts = {}
+    for path, template in files.items():
+        about = by_part.get(template.removesuffix(".py.j2"), {})
+        text = environment.get_template(template).render(
+            words | {"cls": about.get("cls"), "own_name": about.get("name")}
+        )
+        if about:
+            _refuse_shadow(name, about["cls"], text)
+        texts[path] = text
     try:
         with making(folder) as beside:
-            for path, template in files.items():
-                about = by_part.get(template.removesuffix(".py.j2"), {})
-                text = environment.get_template(template).render(
-                    words | {"cls": about.get("cls"), "own_name": about.get("name")}
-                )
+            for path, text in texts.items():
                 (beside / path).parent.mkdir(parents=True, exist_ok=True)
                 (beside / path).write_text(text, encoding="utf-8")
     except OSError as error:
@@ -137,9 +145,23 @@ def _refuse_name(name: str, package: str, folder: Path) -> None:
         raise UserError(f"{name!r} would be imported as {package!r}, which a package here has: choose another")
 
 
+def _refuse_shadow(name: str, cls: str, text: str) -> None:
+    """Raise for a class whose name Python has, or its file uses for something else already."""
+    bound: list[str] = []
+    for node in ast.walk(ast.parse("" if keyword.iskeyword(cls) else text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            bound += [alias.asname or alias.name for alias in node.names]
+        elif isinstance(node, ast.ClassDef):
+            bound.append(node.name)
+    if keyword.iskeyword(cls) or bound.count(cls) > 1:
+        raise UserError(f"{name!r} would make a class {cls!r}, a name that Python or gankit uses: choose another")
+
+
 def _refuse_taken(names: list[str], kinds: list[str]) -> None:
     catalogue = Catalogue()
     for name, kind in zip(names, kinds, strict=True):
+        if kind == "commands" and name in COMMANDS:
+            raise UserError(f"command {name!r} is gankit's own: choose another name")
         if name in catalogue.kind(kind):
             givers = " and ".join(f"{plugin.name!r} ({plugin})" for plugin in catalogue.kind(kind)[name][1])
             raise UserError(f"{KINDS[kind][0]} {name!r} is there already, of {givers}: choose another name")

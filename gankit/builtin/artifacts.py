@@ -144,7 +144,7 @@ class TensorBoard(Artifact[TensorBoardOptions]):
 
     def line(self, line: Mapping[str, Any]) -> None:
         for name, value in line.items():
-            if name not in ("step", "attempt"):
+            if name not in ("step", "attempt") and value is not None:
                 self.writer.add_scalar(name, value, line["step"])
         for alarm in self.run.alarms()[self.alarms :]:
             text = f"**{alarm['kind']}**: {alarm['message']} ({alarm['action']})"

@@ -1,4 +1,4 @@
-"""A diagnostic of basic failures: numbers that are not finite, exploding energies, vanishing learning rates."""
+"""A diagnostic of basic failures: losses that are not finite, energies that explode, learning rates that vanish."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gankit.components import Alarm, Diagnostic, Reading, Snapshot
+from gankit.model import DECISIVE
 from gankit.options import Options
 
 EXPLODED = 20.0  # an energy so many times its first reading has exploded: far above what any run of docs/evidence had
@@ -22,7 +23,7 @@ class Vitals(Diagnostic[VitalsOptions]):
     """Reads the logged numbers only, so it costs nothing."""
 
     name = "vitals"
-    summary = "numbers that are not finite, energies that explode, learning rates that vanish"
+    summary = "losses and energies that are not finite, energies that explode, learning rates that vanish"
     every = 50
 
     def __init__(self, options: VitalsOptions) -> None:
@@ -42,7 +43,8 @@ class Vitals(Diagnostic[VitalsOptions]):
         )
 
     def _not_finite(self, snapshot: Snapshot) -> Alarm | None:
-        broken = [name for name, value in snapshot.line.items() if not math.isfinite(value)]
+        values = {name: value for name, value in snapshot.line.items() if name.startswith(DECISIVE)}
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
         if not broken:
             return None
         return Alarm(

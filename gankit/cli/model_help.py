@@ -144,6 +144,8 @@ def settings_of(options: Any) -> Rows:
 
 def _as_flags(preset: Mapping[str, Any]) -> str:
     """A preset as command-line flags."""
+    if not isinstance(preset, Mapping):  # a run refuses it
+        return str(preset)
     request = RunRequest(**preset).table()
     settings = {**request.pop("model", {}), **request.pop("set", {})}
     weights: dict[str, Any] = {}

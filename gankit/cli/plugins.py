@@ -24,7 +24,7 @@ def list_(plugins: tuple[str, ...] = ()) -> int:
     """List all plugins, their origin and their components; exit code 1 if one is broken."""
     from gankit.catalogue import KINDS, Catalogue
 
-    catalogue = Catalogue(plugins)
+    catalogue = Catalogue(plugins, listing=True)
     offers: dict[int, list[str]] = {}  # two plugins may have one name
     for kind, (what, _) in KINDS.items():
         for name, (_, givers) in catalogue.kind(kind).items():

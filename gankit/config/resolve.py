@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic_core import PydanticSerializationError
 
 from gankit.catalogue import KINDS, Catalogue
 from gankit.config.request import RunRequest
 from gankit.config.schema import COMPONENTS, PLAIN, SINGLE, SIZES, RunConfig
 from gankit.config.values import hexadecimal
 from gankit.device import choose_device, machine_of
-from gankit.errors import UserError, nearest
+from gankit.errors import UserError, nearest, of_a_plugin
 from gankit.model import Machine, Model, NetworkPair
 from gankit.options import validate
 
@@ -31,9 +33,14 @@ Tables = Mapping[str, Mapping[str, Mapping[str, Any]]]  # {kind: {name: options}
 def resolve(name: str, request: RunRequest, catalogue: Catalogue, pinned: Mapping[str, Any] | None = None) -> RunConfig:
     """Every value that a run of model `name` uses.
 
-    `pinned`: the stored configuration of a run to resume. It applies wherever `request` changes nothing.
+    `pinned`: the stored configuration of a run to resume. It applies wherever `request` changes nothing. Raises
+    `UserError` for an invalid request, and `TrainingError` if the code of a model or component fails.
     """
-    pinned = pinned or {}
+    with of_a_plugin(f"the settings of model {name!r} and its components cannot be settled", catalogue.strict):
+        return _resolved(name, request, catalogue, pinned or {})
+
+
+def _resolved(name: str, request: RunRequest, catalogue: Catalogue, pinned: Mapping[str, Any]) -> RunConfig:
     model = catalogue.get("models", name)
     stored = {key: pinned[key] for key in PLAIN if pinned.get(key) is not None}
     effective = _with_preset(RunRequest(**{**stored, **request.table()}), model)
@@ -44,7 +51,7 @@ def resolve(name: str, request: RunRequest, catalogue: Catalogue, pinned: Mappin
     machine = machine_of(device)
     values = _values(effective, pinned, machine, catalogue) | {"device": device}
     settings = _settings(effective, pinned, model, machine, catalogue)
-    values["model"] = {"name": name, **settings.model_dump(mode="json")}
+    values["model"] = {"name": name, **_written(settings, f"model {name!r}")}
     options = _stored_options(pinned, catalogue) if pinned else None
     parts = _Parts(model, settings, effective, catalogue, options)
     values |= parts.tables(values)
@@ -62,7 +69,15 @@ def _with_preset(request: RunRequest, model: type[Model]) -> RunRequest:
             f"model {model.name!r} has no preset {request.preset!r}{nearest(request.preset, model.presets)}. "
             f"There are: {there}"
         )
-    return request.over(RunRequest(**model.presets[request.preset]))
+    preset = model.presets[request.preset]
+    if not isinstance(preset, Mapping):
+        raise UserError(
+            f"preset {request.preset!r} of model {model.name!r} is {preset!r}: it must be a table of settings"
+        )
+    try:
+        return request.over(RunRequest(**preset))
+    except UserError as error:
+        raise UserError(f"preset {request.preset!r} of model {model.name!r}: {error}") from None
 
 
 def _chosen(request: RunRequest, key: str, pinned: Mapping[str, Any], default: Any) -> Any:
@@ -105,7 +120,10 @@ def _settings(
     if getattr(settings, "networks", None) == "auto":  # options of a pair select that pair
         pairs = request.component_options().keys() & catalogue.kind("networks").keys()
         settings = settings.model_copy(update={"networks": next(iter(sorted(pairs)), "auto")})
-    return model.resolve(settings, machine)
+    settled = model.resolve(settings, machine)
+    if not isinstance(settled, model.Settings):
+        raise UserError(f"resolve of model {model.name!r} returns {settled!r}: it must return the settings")
+    return settled
 
 
 def shared(pair: type[NetworkPair], settings: Mapping[str, Any], background: str) -> dict[str, Any]:
@@ -129,7 +147,11 @@ def declared(model: type[Model], what: str, settings: Any) -> Any:
     value = getattr(model, what)
     if what == "networks" and value is Model.networks:
         return getattr(settings, "networks", None)
-    return value(settings) if callable(value) else value
+    value = value(settings) if callable(value) else value
+    form, words = (Mapping, "{name: weight}") if what == "terms" else (Iterable, "a list of names")
+    if what != "networks" and (isinstance(value, str) or not isinstance(value, form)):
+        raise UserError(f"{what} of model {model.name!r} is {value!r}: it must be {words}")
+    return value
 
 
 @dataclass
@@ -257,7 +279,18 @@ def _refuse_other_answers(model: type[Model], pair: type[NetworkPair], catalogue
 
 
 def _checked(cls: Any, table: Mapping[str, Any], what: str) -> dict[str, Any]:
-    return validate(cls.Options, table, f"{what} {cls.name!r}", "setting").model_dump(mode="json")
+    owner = f"{what} {cls.name!r}"
+    return _written(validate(cls.Options, table, owner, "setting"), owner)
+
+
+def _written(options: Any, owner: str) -> dict[str, Any]:
+    """Settings as config.json has them. Raises `UserError` for one that JSON cannot have."""
+    try:
+        return options.model_dump(mode="json")
+    except PydanticSerializationError as error:
+        raise UserError(
+            f"{owner}: a setting cannot be written to config.json ({error}): give it a plain type"
+        ) from None
 
 
 def _stored_options(pinned: Mapping[str, Any], catalogue: Catalogue) -> dict[str, dict[str, dict[str, Any]]]:

@@ -103,9 +103,9 @@ def _select(name: str, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]
     """The catalogue with the plugins of that name, and these plugins."""
     path = Path(name).expanduser()
     if path.suffix == ".py" or path.is_file():
-        catalogue = Catalogue([*plugins, name])
-        return catalogue, [catalogue.plugins[-1]]
-    catalogue = Catalogue(plugins)
+        catalogue = Catalogue([*plugins, name], listing=True)
+        return catalogue, [plugin for plugin in catalogue.added if plugin.where == name]
+    catalogue = Catalogue(plugins, listing=True)
     selected = [plugin for plugin in catalogue.plugins if name in (plugin.name, plugin.distribution)]
     package = (path / "pyproject.toml").exists() or not selected  # a code folder may have an installed plugin's name
     if path.is_dir() and package:
@@ -121,8 +121,8 @@ def _select(name: str, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]
 def _of_package(folder: Path, plugins: Sequence[str]) -> tuple[Catalogue, list[Plugin]]:
     """The plugins of a package's pyproject.toml, installed or not."""
     entries = modules_of(folder)
-    catalogue = Catalogue(plugins)
+    catalogue = Catalogue(plugins, listing=True)
     there = {(plugin.name, plugin.where) for plugin in catalogue.plugins if plugin.installed}
     missing = [module for name, module in entries.items() if (name, module) not in there]
-    catalogue = Catalogue([*plugins, *missing])
+    catalogue = Catalogue([*plugins, *missing], listing=True)
     return catalogue, [plugin for plugin in catalogue.plugins if plugin.where in entries.values()]

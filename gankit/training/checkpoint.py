@@ -118,8 +118,23 @@ def state_of(training: Training) -> dict[str, Any]:
         "healthy": training.healthy,
         "best": training.best,
         "verdicts": training.verdicts,
-        "diagnostics": {name: d.state() for name, d in training.diagnostics.items()},
+        "diagnostics": _diagnostic_states(training),
     }
+
+
+def _diagnostic_states(training: Training) -> dict[str, Any]:
+    """The states of the diagnostics that still look. One that cannot be saved is left out: its next look says so."""
+    states = {}
+    for name, diagnostic in training.diagnostics.items():
+        if name not in training.disabled:
+            with suppress(Exception):
+                states[name] = plain(diagnostic.state())
+    return states
+
+
+def plain(state: Any) -> Any:
+    """A diagnostic's state as a resume finds it. Raises TypeError or ValueError for one that is not JSON."""
+    return json.loads(json.dumps(strict(state), allow_nan=False))
 
 
 def put(state: Mapping[str, Any], tensors: Mapping[str, dict[str, Tensor]], training: Training) -> None:
@@ -131,13 +146,25 @@ def _write(beside: Path, training: Training) -> None:
     checksums = {}
     for name, table in tensors_of(training).items():
         file = beside / f"{name}.safetensors"
-        save_file({key: t.detach().contiguous().cpu() for key, t in table.items()}, file)
+        save_file(apart(table), file)
         os.chmod(file, beside.stat().st_mode & 0o666)  # safetensors gives 600, whatever the umask
         with open(file, "rb") as written:
             checksums[file.name] = hashlib.file_digest(written, "sha256").hexdigest()
             os.fsync(written.fileno())
     state = state_of(training) | {"sha256": checksums}
     write_json(beside / "state.json", state | {"checksum": _checksum(state)})
+
+
+def apart(table: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the host. Each has memory of its own, as a file needs it: a network may tie two weights."""
+    result: dict[str, Tensor] = {}
+    places = set()
+    for key, tensor in table.items():
+        held = tensor.detach().contiguous().cpu()
+        place = held.untyped_storage().data_ptr()
+        result[key] = held.clone() if place in places else held
+        places.add(place)
+    return result
 
 
 def _discard(path: Path) -> None:
@@ -202,7 +229,13 @@ def _load(state: State, tensors: Mapping[str, dict[str, Tensor]], training: Trai
         term.memory = {key: t.to(training.device) for key, t in saved.items()}
     for name, diagnostic in training.diagnostics.items():
         if name in state.diagnostics:
-            diagnostic.restore(state.diagnostics[name])
+            try:
+                diagnostic.restore(state.diagnostics[name])
+            except Exception as error:
+                raise UserError(
+                    f"diagnostic {name!r} cannot restore its state of checkpoint {where} ({in_one_line(error)}): the "
+                    "file is damaged, or its `restore` does not fit its `state`"
+                ) from None
     training.number, training.seconds, training.attempt = state.step, state.seconds, state.attempt
     training.since, training.healthy, training.best = state.since, state.healthy, state.best
     training.verdicts = dict(state.verdicts)

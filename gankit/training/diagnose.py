@@ -26,6 +26,7 @@ from gankit.model import Remedy
 from gankit.runs.advice import sentences
 from gankit.runs.folder import rescues, strict
 from gankit.runs.score import SCORE, score
+from gankit.training import checkpoint
 from gankit.training.pictures import Showing, looking
 from gankit.training.record import Recorder
 from gankit.training.rescue import is_on, open_remedies
@@ -130,15 +131,14 @@ class Watch:
             diagnostic, began = training.diagnostics[name], perf_counter()
             try:
                 with looking(training, LOOKING, training.number):
-                    reading = diagnostic.read(self.snapshot({**line, **values}))
-                metrics = {f"{name}/{key}": float(value) for key, value in reading.values.items()}
-                json.dumps(strict([reading.details, diagnostic.state()]), allow_nan=False)  # check before writing
+                    reading = checked(diagnostic.read(self.snapshot({**line, **values})))
+                checkpoint.plain(diagnostic.state())  # before a checkpoint needs it
             except Exception as error:  # a broken diagnostic must not end a training of three days
                 alarms.append((name, self._switch_off(name, error)))
                 continue
             self._keep_to_budget(name, diagnostic, perf_counter() - began)
             self._note(name, reading)
-            values |= metrics
+            values |= {f"{name}/{key}": value for key, value in reading.values.items()}
             details |= {name: reading.details} if reading.details else {}
             alarms += [(name, alarm) for alarm in reading.alarms]
         return Look(values, details, tuple(alarms), bool(due))
@@ -238,10 +238,10 @@ class Watch:
         training = self.training
         try:
             remedies = list(open_remedies(training.config, training.model, self.catalogue, alarm))
+            return [remedy for remedy in remedies if remedy.flags not in self.refused]
         except Exception as error:  # a model's failing `remedies` must not suppress the alarm
             self.watcher.notice(f"the remedies of {training.model.name!r} failed: {in_one_line(error)}")
             return []
-        return [remedy for remedy in remedies if remedy.flags not in self.refused]
 
     def _record(self, diagnostic: str, alarm: Alarm, action: str) -> None:
         """Write an alarm's line, and pass it to the watcher and the plugins."""
@@ -264,6 +264,41 @@ class Watch:
         self.watcher.alarm(record)
         for failed in self.catalogue.notify("gankit_alarm_raised", run=run, alarm=record):
             self.watcher.notice(failed)
+
+
+def checked(reading: Any) -> Reading:
+    """The reading of a diagnostic in plain values. Raises TypeError or ValueError for one that cannot be written."""
+    if not isinstance(reading, Reading):
+        raise TypeError(f"read returned {reading!r}: it must be gankit.Reading(values, alarms, …)")
+    if reading.healthy is not None and reading.healthy not in (True, False):
+        raise TypeError(f"healthy is {reading.healthy!r}: it must be True, False or None")
+    if not isinstance(reading.health, str | None):
+        raise TypeError(f"health is {reading.health!r}: it must be a text or None")
+    json.dumps(strict(reading.details), allow_nan=False)
+    return replace(
+        reading,
+        values=_numbers(reading.values),
+        alarms=[_checked_alarm(alarm) for alarm in reading.alarms],
+        healthy=None if reading.healthy is None else bool(reading.healthy),
+    )
+
+
+def _checked_alarm(alarm: Any) -> Alarm:
+    if not isinstance(alarm, Alarm) or alarm.severity not in ("warning", "critical"):
+        raise TypeError(f'{alarm!r} is no alarm: it must be gankit.Alarm(kind, "warning" or "critical", message)')
+    if isinstance(alarm.advice, str) or not all(isinstance(one, Remedy | str) for one in alarm.advice):
+        raise TypeError(f"advice is {alarm.advice!r}: it must be a list of gankit.Remedy and of sentences")
+    texts = [alarm.kind, alarm.message, *(one.flags for one in alarm.advice if isinstance(one, Remedy))]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(alarm.before, int | None):
+        raise TypeError(f"{alarm!r} is no alarm: its kind and message must be texts, and `before` a step or None")
+    return replace(alarm, readings=_numbers(alarm.readings))
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers by name, torch's and numpy's as Python's."""
+    if not all(isinstance(name, str) for name in values):
+        raise TypeError(f"a reading is called {next(n for n in values if not isinstance(n, str))!r}: call it by a text")
+    return {name: float(value) for name, value in values.items()}
 
 
 def _weight(decision: Decision) -> int:

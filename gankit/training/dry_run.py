@@ -15,7 +15,9 @@ from gankit.data.batches import Batches
 from gankit.errors import UserError, in_one_line, nearest
 from gankit.model import Losses, Model, Step
 from gankit.runs.score import SCORE
+from gankit.training import checkpoint
 from gankit.training.pictures import looking
+from gankit.training.record import COLUMNS
 from gankit.training.state import LOOKING, Training
 
 
@@ -56,6 +58,14 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
             _refuse_no_gradient(names, values, training)
             readings |= values
         _refuse_blind(training, step)
+    _refuse_unmoved(training, readings)
+    _refuse_no_tensors(training, terms)
+    for name in (*readings, *training.logged):
+        if name in COLUMNS:
+            raise UserError(
+                f"model {training.model.name!r} has a reading {name!r}, and each line of metrics.jsonl has gankit's "
+                f"own of that name: call it {training.model.name}/{name}"
+            )
     training.start = training.rates | {name: float(value.detach()) for name, value in readings.items()}
     used = knobs.read | (training.model.initial.keys() - set(training.model.knobs))
     for name, controller in training.controllers.items():
@@ -107,8 +117,20 @@ def _values(
 
 
 def _refuse_blind(training: Training, step: Step) -> None:
-    """Raise for a diagnostic that needs something the model does not have."""
+    """Raise for a diagnostic that can never look, needs what the model does not have, or cannot be saved."""
     for name, diagnostic in training.diagnostics.items():
+        if type(diagnostic.every) is not int or diagnostic.every < 1:
+            raise UserError(
+                f"--diagnostic {name}: its `every` is {diagnostic.every!r}: it must be a whole number of steps, at "
+                "least 1"
+            )
+        try:
+            checkpoint.plain(diagnostic.state())
+        except Exception as error:
+            raise UserError(
+                f"--diagnostic {name}: its state cannot be saved ({in_one_line(error)}): let `state` return numbers, "
+                "texts, lists and dicts of them"
+            ) from None
         unknown = diagnostic.needs - {"energy"}
         if unknown:
             raise UserError(f"--diagnostic {name}: it asks for {sorted(unknown)[0]!r}, which gankit does not know")
@@ -159,7 +181,12 @@ def _refuse_unled(name: str, controller: Controller, readings: Mapping[str, Tens
 
 
 def _refuse_other_shape(step: Step) -> None:
-    """Raise for a generator whose items have another shape than the data's."""
+    """Raise for latents or a generator's items of another number or shape than the data's."""
+    if len(step.noise) != len(step.real):
+        raise UserError(
+            f"latents of model {step.model.name!r} gives {len(step.noise)} latents where n is {len(step.real)}: let it "
+            "draw n"
+        )
     if step.fake.shape != step.real.shape:
         here, there = tuple(step.fake.shape[1:]), tuple(step.real.shape[1:])
         raise UserError(
@@ -176,6 +203,18 @@ def _refuse_no_gradient(names: tuple[str, ...], values: Mapping[str, Tensor], tr
             raise UserError(
                 f"loss/{name} of model {training.model.name!r} has no gradient for the network {name!r}, so its "
                 "weights would not move: compute it from that network's output, without detach() or item()"
+            )
+
+
+def _refuse_unmoved(training: Training, readings: Mapping[str, Tensor]) -> None:
+    """Raise for a network that has a loss and learns in no update."""
+    moved = {name for names in training.updates for name in names}
+    for name in training.networks:
+        if f"loss/{name}" in readings and name not in moved:
+            every = tuple(network for network in training.networks if network not in training.critics)
+            raise UserError(
+                f"model {training.model.name!r} gives a loss for the network {name!r}, and none of its `updates` names "
+                f"it, so its weights would not move: let the property `updates` return {(every,)}, say"
             )
 
 
@@ -221,6 +260,18 @@ def _refuse_unsaved(name: str, before: Controller, after: Controller) -> None:
                 f"--controller {name}: it remembers {attribute!r} outside its buffers ({was!r} became {value!r}), "
                 "where no checkpoint would find it; register_buffer it"
             )
+
+
+def _refuse_no_tensors(training: Training, terms: Mapping[str, tuple[float, LossTerm]]) -> None:
+    """Raise for state of a network or of a term after its first step that is no tensor: no checkpoint holds it."""
+    parts: dict[str, Mapping[str, Any]] = {f"--loss {name}": term.memory for name, (_, term) in terms.items()}
+    parts |= {f"network {name!r}": network.state_dict() for name, network in training.networks.items()}
+    for whose, state in parts.items():
+        for key, value in state.items():
+            if not isinstance(value, Tensor):
+                raise UserError(
+                    f"{whose}: its state {key!r} is {value!r:.60}, and a checkpoint holds tensors alone: keep it in one"
+                )
 
 
 def _refuse_unmet(name: str, term: LossTerm, step: Step, training: Training) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from gankit.components import Continue, Return, Stop
 from gankit.data.batches import Batches, seed_of
 from gankit.data.places import PicturesGone
-from gankit.model import Losses, Step
+from gankit.model import DECISIVE, Losses, Step
 from gankit.training import checkpoint
 from gankit.training.diagnose import Decided, Watch
 from gankit.training.interrupts import Interrupts
@@ -140,12 +140,13 @@ def scheduled(training: Training, step: int) -> bool:
 
 
 def sound(training: Training, readings: Mapping[str, Tensor]) -> bool:
-    """Whether every reading and weight is finite, so that the checkpoint is worth saving.
+    """Whether every loss, energy and weight is finite, so that the checkpoint is worth saving.
 
     The weights count because gradients can be NaN for a finite loss, and because the readings precede the update.
     """
+    decisive = [value for name, value in readings.items() if name.startswith(DECISIVE)]
     weights = [weight for network in training.networks.values() for weight in network.parameters()]
-    return bool(torch.stack([value.isfinite().all() for value in (*readings.values(), *weights)]).all())
+    return bool(torch.stack([value.isfinite().all() for value in (*decisive, *weights)]).all())
 
 
 @dataclass(frozen=True)

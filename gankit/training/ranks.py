@@ -30,6 +30,7 @@ from torch.overrides import TorchFunctionMode
 from gankit.data.batches import seed_of
 from gankit.errors import UserError
 from gankit.model import Judged, Networks
+from gankit.training.checkpoint import apart
 
 PATIENCE = timedelta(minutes=30)  # for a process that looks at its samples, or that a network has lost
 OPENING = timedelta(days=2)  # for process 0 to open the pictures
@@ -137,7 +138,7 @@ class Ranks:
         """Process 0 passes on a JSON object and tables of tensors."""
         self.share(json.dumps({**told, "tables": list(tensors)}).encode())
         for table in tensors.values():
-            self.share(safetensors.torch.save({key: t.detach().contiguous().cpu() for key, t in table.items()}))
+            self.share(safetensors.torch.save(apart(table)))
 
     def receive_state(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:
         """The other processes' part of `share_state`; None once process 0 has ended."""

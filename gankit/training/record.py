@@ -18,12 +18,14 @@ from gankit.errors import UserError, in_one_line
 from gankit.files import Lines
 from gankit.report.sample_grid import save_grid
 from gankit.runs.folder import RunFolder, strict
+from gankit.runs.score import SCORE
 from gankit.training import checkpoint
 from gankit.training.pictures import Showing
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
 
 GRID = 64  # pictures in a sample grid
+COLUMNS = ("step", "images", "seconds", "images_per_second", "attempt", SCORE)  # gankit's own, of each line
 
 
 class Recorder:
@@ -82,7 +84,7 @@ class Recorder:
         self.watcher.line(line)
         for name, artifact in list(self.artifacts.items()):
             with self._left_out_if_it_fails(name, again=True):
-                artifact.line(line)
+                artifact.line(strict(line))
 
     def detail(self, diagnostic: str, details: Any) -> None:
         """Append a line to readings.jsonl."""

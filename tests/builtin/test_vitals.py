@@ -49,6 +49,13 @@ def test_a_healthy_training_raises_nothing():
     assert told(Equilibrium(Equilibrium.Options()), lines) == []
 
 
+def test_a_reading_that_is_neither_loss_nor_energy_may_be_no_number():
+    nan = float("nan")
+    assert told(Vitals(Vitals.Options()), {50: {"mine/odd": nan}}) == []
+    (alarm,) = [alarm for _, alarm in told(Vitals(Vitals.Options()), {50: {"loss/generator": nan}})]
+    assert alarm.kind == "not-finite"
+
+
 @pytest.mark.parametrize(
     ("kind", "k", "at"),
     [

@@ -16,6 +16,7 @@ from conftest import Gankit, refused
 from PIL import Image
 
 from gankit.testing import Failed, Subject, checks
+from gankit.testing.check import _select
 
 MODEL = '''
 """A small model on points or pictures."""
@@ -328,6 +329,12 @@ PART_FAULTS = {
         "return dict(",
         "read returned",
     ),
+    "a verdict in words": (
+        ("diagnostics", "seen", "looks_and_says"),
+        '"spread": snapshot.generate(3).std()}',
+        '"spread": 1.0}, healthy="yes"',
+        "healthy is 'yes'. What to do: it must be True, False or None",
+    ),
     "a look beyond its budget": (
         ("diagnostics", "seen", "keeps_to_its_budget"),
         "    every = 10\n",
@@ -520,6 +527,13 @@ def test_a_data_source_that_needs_an_argument_is_checked_with_the_one_that_is_gi
 def test_what_is_no_plugin_is_refused_in_one_line(gankit: Gankit, tmp_path: Path, given: str, words: str) -> None:
     (tmp_path / "folder").mkdir()
     refused(gankit("plugins", "check", given), words)
+
+
+def test_of_several_plugins_the_one_that_is_named_is_checked(tmp_path: Path) -> None:
+    files = [str(tmp_path / name) for name in ("bb.py", "cc.py")]
+    for file in files:
+        Path(file).write_text("", encoding="utf-8")
+    assert [plugin.where for plugin in _select(files[0], files)[1]] == files[:1]
 
 
 def test_a_package_that_names_no_plugin_is_refused(gankit: Gankit, tmp_path: Path) -> None:

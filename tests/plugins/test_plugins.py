@@ -18,15 +18,18 @@ import pluggy
 import pytest
 import torch
 from conftest import ROOT, STRANGER, lines, refused, timeless, weights
+from pydantic import Field, create_model
 from typing_extensions import get_original_bases
 
 import gankit as public
-from gankit import UserError, api, hookspecs
+from gankit import TrainingError, UserError, api, hookspecs
 from gankit.catalogue import KINDS, Catalogue
 from gankit.cli import cli
 from gankit.config.request import RunRequest
 from gankit.config.resolve import resolve
+from gankit.options import validate
 from gankit.training import start
+from gankit.training.diagnose import checked
 from gankit.training.loop import step_once
 from gankit.training.watcher import Watcher
 
@@ -160,6 +163,32 @@ def test_what_plugin_names_and_cannot_be_used_is_refused_in_one_line(gankit, tmp
     if code is not None:
         (tmp_path / given).write_text(code, encoding="utf-8")
     refused(gankit("run", "began", "--data", "demo", "--steps", 0, "--plugin", given), f"--plugin {given}", reason)
+
+
+@pytest.mark.parametrize(
+    ("hook", "fault", "reason"),
+    [
+        (
+            "gankit_models",
+            "class Mine(gankit.Model): name = 'mine'; losse = None\n    return [Mine]",
+            "Mine has no 'latents'",
+        ),
+        ("gankit_losses", "raise ValueError('no such loss')", "ValueError: no such loss (broken.py, line 5)"),
+        ("gankit_diagnostics", "return None", "gankit_diagnostics must return a list"),
+        ("gankit_views", "return [gankit.Model]", "which is no subclass of gankit.View"),
+    ],
+)
+def test_a_hook_of_plugin_s_that_fails_ends_the_command_and_is_listed(gankit, tmp_path, hook, fault, reason):
+    """BEGAN trained in its place."""
+    (tmp_path / "broken.py").write_text(f"import gankit\n@gankit.hookimpl\ndef {hook}():\n\n    {fault}\n")
+    quick = ("--data", "demo:60", "--steps", 0, "--plugin", "broken.py", "--out", "run")
+    refused(gankit("run", *quick), "--plugin broken.py cannot be used: ", reason)
+    assert not (tmp_path / "run").exists()
+    listed = gankit("plugins", "list", "--plugin", "broken.py")
+    assert listed.code == 1
+    assert "BROKEN: " in listed.out
+    assert reason in listed.out
+    assert reason in gankit("plugins", "check", "broken.py").out
 
 
 # Broken ones.
@@ -671,7 +700,8 @@ def gankit_diagnostics():
     [
         ("raise ZeroDivisionError('nobody there')", "ZeroDivisionError: nobody there"),
         ("return gankit.Reading({'fine': 'very'})", "ValueError: could not convert string to float: 'very'"),
-        ("return None", "AttributeError"),
+        ("return None", "TypeError: read returned None"),
+        ("self.state = lambda: 1 / 0", "ZeroDivisionError"),
     ],
 )
 def test_a_diagnostic_that_fails_is_switched_off_and_the_training_is_as_if_it_had_never_looked(
@@ -722,12 +752,99 @@ def test_a_diagnostic_that_takes_more_than_its_budget_is_told_of_once_and_the_tr
 
 
 def test_a_reading_may_be_any_number_torch_s_and_numpy_s_included(tmp_path, undrawn):
-    fault = "import torch, numpy; return gankit.Reading({'fine': torch.tensor(2.0), 'too': numpy.float32(3)})"
+    fault = (
+        "import torch, numpy; return gankit.Reading({'fine': torch.tensor(2.0), 'too': numpy.float32(3)}, "
+        "[gankit.Alarm('odd', 'warning', 'It is odd.', readings={'a': torch.tensor(1.0)})], healthy=numpy.bool_(True))"
+    )
     (tmp_path / "faulty.py").write_text(OBSERVER.format(fault=fault), encoding="utf-8")
     made = api.run(
         "began", **QUICK, plugins=[str(tmp_path / "faulty.py")], diagnostics=["faulty"], out=tmp_path / "run"
     )
     assert (made.metrics()[-1]["faulty/fine"], made.metrics()[-1]["faulty/too"]) == (2.0, 3.0)
+
+
+ODD = {"kind": "odd", "severity": "warning", "message": "It is odd."}
+
+
+@pytest.mark.parametrize(
+    ("reading", "words"),
+    [
+        ({"healthy": "no"}, "healthy is 'no': it must be True, False or None"),
+        ({"health": 1}, "health is 1"),
+        ({"values": {1: 1.0}}, "a reading is called 1"),
+        ({"details": {"x": torch.zeros(1)}}, "not JSON serializable"),
+        ({"alarms": "odd"}, "'o' is no alarm"),
+        (
+            {"alarms": [{**ODD, "severity": "critcal"}]},
+            'it must be gankit.Alarm(kind, "warning" or "critical", message)',
+        ),
+        ({"alarms": [{**ODD, "advice": "help"}]}, "advice is 'help'"),
+        ({"alarms": [{**ODD, "before": 1.5}]}, "`before` a step or None"),
+        ({"alarms": [{**ODD, "readings": {"a": torch.zeros(2)}}]}, "converted to"),
+    ],
+)
+def test_a_reading_that_cannot_be_written_is_found_before_anything_uses_it(reading, words):
+    if isinstance(reading.get("alarms"), list):
+        reading = {"alarms": [public.Alarm(**alarm) for alarm in reading["alarms"]]}
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=re.escape(words)):
+        checked(public.Reading(**reading))
+
+
+def test_a_remedy_has_numbers_alone():
+    with pytest.raises(TypeError, match=r"a gankit\.Remedy has energy='mse': it must be a number"):
+        public.Remedy("another energy", {"energy": "mse"})
+
+
+def test_a_state_that_its_diagnostic_cannot_restore_is_no_damaged_checkpoint(tmp_path, undrawn):
+    text = OBSERVER.format(fault="pass").replace(
+        "    every = 1\n",
+        "    every = 1\n    state = lambda self: {'a': 1.0}\n    restore = lambda self, state: state['b']\n",
+    )
+    (tmp_path / "faulty.py").write_text(text, encoding="utf-8")
+    plugins = [str(tmp_path / "faulty.py")]
+    made = api.run("began", **QUICK | {"steps": 1}, plugins=plugins, diagnostics=["faulty"], out=tmp_path / "run")
+    with pytest.raises(UserError, match=r"^diagnostic 'faulty' cannot restore its state of .*KeyError: 'b'"):
+        api.resume(made.folder, steps=2, plugins=plugins)
+
+
+def test_a_reading_that_is_not_finite_ends_nothing_and_an_artifact_gets_none(tmp_path, undrawn):
+    (tmp_path / "mine.py").write_text(
+        textwrap.dedent("""
+        import torch
+
+        import gankit
+        from gankit_began.model import BEGAN
+
+        class Mine(BEGAN):
+            name = "mine"
+
+            def losses(self, step):
+                losses = super().losses(step)
+                losses.readings["mine/odd"] = torch.tensor(float("nan"))
+                return losses
+
+        class Told(gankit.Artifact):
+            name = "told"
+
+            def line(self, line):
+                with open(self.run.folder / "told.txt", "a") as file:
+                    file.write(f"{line['mine/odd']} ")
+
+        @gankit.hookimpl
+        def gankit_models():
+            return [Mine]
+
+        @gankit.hookimpl
+        def gankit_artifacts():
+            return [Told]
+        """),
+        encoding="utf-8",
+    )
+    quick = {**QUICK, "log_every": 2, "checkpoint_every": 2}
+    made = api.run("mine", **quick, plugins=[str(tmp_path / "mine.py")], artifacts=["told"], out=tmp_path / "run")
+    assert made.result["outcome"] == "finished"
+    assert made.checkpoints() == [0, 2, 4]
+    assert (made.folder / "told.txt").read_text() == "None None "
 
 
 def test_a_reaction_that_raises_does_not_end_the_training(tmp_path, undrawn):
@@ -865,6 +982,141 @@ def test_what_cannot_train_or_be_saved_is_one_line_and_nothing_is_written(gankit
     place = 1 + (tmp_path / "faulty.py").read_text().splitlines().index(f"        return {fault['term']}")
     assert code == 2 or f"(faulty.py, line {place})" in line
     assert not (tmp_path / "run").exists()
+
+
+MINE = """
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+
+import gankit
+from gankit_began.model import BEGAN
+
+
+class Mine({base}):
+    name = "mine"
+    {body}
+
+
+@gankit.hookimpl
+def gankit_{kind}():
+    return [Mine]
+"""
+SOURCE = "def open(self, argument, request): "
+LOOK = "def read(self, snapshot): return gankit.Reading()\n    "
+ODD_LOSSES = """def losses(self, step):
+        losses = super().losses(step)
+        losses.{}[{!r}] = step.fake.mean()
+        return losses
+"""
+REFUSED = [  # kind, what its class has, what the line says
+    ("diagnostics", f"{LOOK}every = 0", "--diagnostic mine: its `every` is 0: it must be a whole number of steps"),
+    ("diagnostics", f"{LOOK}every = '100'", "--diagnostic mine: its `every` is '100'"),
+    (
+        "diagnostics",
+        f"{LOOK}def state(self): return [torch]",
+        "--diagnostic mine: its state cannot be saved (TypeError",
+    ),
+    ("diagnostics", f"{LOOK}summary = None", "Mine.summary is None: it must be one line of text"),
+    (
+        "losses",
+        "def __call__(self, step): self.memory['a'] = 1; return step.fake.mean()",
+        "--loss mine: its state 'a' is 1, and a checkpoint holds tensors alone",
+    ),
+    ("datasets", f"{SOURCE}return None", "data source 'mine': `open` returns NoneType: it must return gankit.Data"),
+    (
+        "datasets",
+        f"{SOURCE}1 / 0",
+        "data source 'mine' failed, and nothing was written: ZeroDivisionError: division by",
+    ),
+    *(
+        (
+            "datasets",
+            f"{SOURCE}return gankit.Data('mine', np.zeros((60, {shape}), np.{dtype}), np.zeros(0), '0')",
+            f"data source 'mine': its `train` is {dtype} (60, {shape}): it must be uint8 (N, 16, 16, 3) for pictures",
+        )
+        for shape, dtype in (("8, 8, 3", "uint8"), ("16, 16, 3", "float64"), ("16", "uint8"))
+    ),
+    ("models", "resolve = classmethod(lambda cls, settings, machine: None)", "resolve of model 'mine' returns None"),
+    (
+        "models",
+        "resolve = classmethod(lambda cls, settings, machine: 1 / 0)",
+        "ZeroDivisionError: division by zero (mine.py",
+    ),
+    ("models", "terms = ['imle']", "terms of model 'mine' is ['imle']: it must be {name: weight}"),
+    (
+        "models",
+        "terms = classmethod(lambda cls, settings: 1 / 0)",
+        "of model 'mine' and its components cannot be settled:",
+    ),
+    ("models", "controllers = 'balance'", "controllers of model 'mine' is 'balance': it must be a list of names"),
+    (
+        "models",
+        "presets = {'own': ['gamma']}",
+        "preset 'own' of model 'mine' is ['gamma']: it must be a table of settings",
+    ),
+    ("models", "presets = {'own': {'gama': 1}}", "preset 'own' of model 'mine': unknown option 'gama'"),
+    (
+        "models",
+        "class Settings(BEGAN.Settings):\n        @field_validator('gamma')\n        def odd(cls, v): return v + 'x'",
+        "cannot be settled: TypeError: unsupported operand",
+    ),
+    (
+        "models",
+        "class Settings(BEGAN.Settings):\n        odd: object = object()",
+        "model 'mine': a setting cannot be written to config.json (",
+    ),
+    ("models", "def latents(self, n, device): return torch.rand(3, 8)", "gives 3 latents where n is 4: let it draw n"),
+    (
+        "models",
+        ODD_LOSSES.format("readings", "score"),
+        "model 'mine' has a reading 'score', and each line of metrics.jsonl",
+    ),
+    (
+        "models",
+        ODD_LOSSES.format("by_network", "third")
+        + "    def build_networks(self, pair, seen):\n"
+        + "        return super().build_networks(pair, seen) | {'third': torch.nn.Linear(1, 1)}",
+        "a loss for the network 'third', and none of its `updates` names it, so its weights would not move: let the",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "body", "words"), REFUSED)
+def test_what_cannot_train_is_refused_before_a_run_in_one_line(tmp_path, kind, body, words):
+    base = {"models": "BEGAN", "losses": "gankit.LossTerm", "datasets": "gankit.DataSource"}
+    text = MINE.format(base=base.get(kind, "gankit.Diagnostic"), body=body, kind=kind)
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    own = {"losses": {"losses": {"mine": 1.0}}, "datasets": {"data": "mine"}, "diagnostics": {"diagnostics": ["mine"]}}
+    more = {"preset": "own"} if body.startswith("presets") else own.get(kind, {})
+    with pytest.raises((UserError, TrainingError)) as refusal:
+        api.prepare("mine" if kind == "models" else "began", **QUICK | more, plugins=[str(tmp_path / "mine.py")])
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "values", "words"),
+    [
+        ({}, {"learning_rate": True}, "mine: setting learning_rate=True is refused: it must be a number in (0, 1e+30]"),
+        (
+            {"n": (int, Field(3, ge=1))},
+            {"n": True},
+            "mine: setting n=True is refused: it must be a whole number in [1, ∞)",
+        ),
+        (
+            {"n": (int, Field(3, ge=5))},
+            {},
+            "mine: the default 3 of setting 'n' is refused: it must be a whole number in [",
+        ),
+        ({"n": (int, ...)}, {}, "mine: setting 'n' has no default: set it, or give it a default"),
+    ],
+)
+def test_a_setting_s_fault_is_told_as_it_is(fields, values, words):
+    cls = create_model("Own", __base__=public.Settings, **fields)
+    with pytest.raises(UserError, match=f"^{re.escape(words)}"):
+        validate(cls, values, "mine", "setting")
+    assert validate(create_model("Own", flag=(bool, False)), {"flag": True}, "mine", "setting").flag
 
 
 def test_options_of_a_data_source_and_of_a_reaction_are_set_by_flag(gankit, tmp_path, undrawn):

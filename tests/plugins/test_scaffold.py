@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Gankit, contents, lines, read, refused
 
+from gankit import UserError
 from gankit.catalogue import Catalogue
 from gankit.cli import cli
 from gankit.scaffold import LONGEST, PARTS, create
@@ -196,6 +197,22 @@ def test_the_pytest_plugin_is_an_entry_point_of_gankit_s() -> None:
 )
 def test_a_name_that_cannot_be_is_refused_in_one_line(gankit: Gankit, tmp_path: Path, name: str, words: str) -> None:
     refused(gankit("plugins", "new", name), words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("none", "view", "'none' would make a class 'None', a name that Python or gankit uses"),
+        ("losses", "model", "'losses' would make a class 'Losses'"),
+        ("autoencoder", "networks", "'autoencoder' would make a class 'Autoencoder'"),
+        ("return", "reaction", "'return' would make a class 'Return'"),
+        ("run", "command", "command 'run' is gankit's own: choose another name"),
+    ],
+)
+def test_a_name_that_would_hide_another_is_refused(tmp_path: Path, name: str, kind: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        create(name, kind, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

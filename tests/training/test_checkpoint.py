@@ -32,6 +32,20 @@ def test_a_checkpoint_is_safetensors_and_json_and_no_pickle(finished: Path) -> N
                 assert list(file.keys())
 
 
+def test_tied_weights_are_saved_each_under_its_name(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from gankit.training.checkpoint import apart
+
+    weight = torch.rand(3, 3)
+    save_file(apart({"one": weight, "two": weight, "row": weight[1]}), tmp_path / "tied")
+    loaded = load_file(tmp_path / "tied")
+    assert torch.equal(loaded["one"], weight)
+    assert torch.equal(loaded["two"], weight)
+    assert torch.equal(loaded["row"], weight[1])
+
+
 def test_a_checkpoint_states_its_step_and_a_checksum_of_each_file(finished: Path) -> None:
     import hashlib
 

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
-from gankit.components import Alarm, Reading
 from gankit.testing.checks.training import refuse_difference, steps
 from gankit.testing.subject import Failed, Subject, tensors
+from gankit.training import checkpoint
+from gankit.training.diagnose import checked
 from gankit.training.loop import step_once
 from gankit.training.pictures import looking
 from gankit.training.state import LOOKING, Training
 
 
 def looks_and_says(subject: Subject) -> None:
-    """A diagnostic's reading has numbers, alarms with a kind and a severity, and details that fit into JSON."""
+    """A diagnostic's reading has numbers, a verdict, alarms with all their parts, and details that fit into JSON."""
     _, _, readings = _watched(subject, "said")
     for reading in readings:
-        if not isinstance(reading, Reading):
-            raise Failed(f"read returned {reading!r}", "return gankit.Reading(values, alarms, …)")
-        for name, value in reading.values.items():
-            float(value)
-            if not isinstance(name, str):
-                raise Failed(f"a reading is called {name!r}", "call it by a text")
-        json.dumps(dict(reading.details))
-        for alarm in reading.alarms:
-            if not isinstance(alarm, Alarm) or alarm.severity not in ("warning", "critical"):
-                raise Failed(f"{alarm!r} is no alarm", 'give gankit.Alarm(kind, "warning" or "critical", message)')
+        try:
+            checked(reading)
+        except (TypeError, ValueError) as error:
+            what, _, do = str(error).partition(": ")
+            raise Failed(what, do or "return gankit.Reading(values, alarms, …) of plain values") from None
 
 
 def leaves_no_trace(subject: Subject) -> None:
@@ -45,7 +40,7 @@ def remembers_through_a_checkpoint(subject: Subject) -> None:
     training, session, _ = _watched(subject, "remembered")
     old = training.diagnostics[subject.name]
     new = type(old)(old.options)
-    new.restore(json.loads(json.dumps(old.state())))
+    new.restore(checkpoint.plain(old.state()))
     line = {"step": float(training.number)}
     results = []
     for diagnostic in (old, new):

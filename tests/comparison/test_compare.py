@@ -187,8 +187,9 @@ def test_on_networks_that_are_no_models_own_the_order_of_the_models_decides_noth
 
 def test_a_comparison_from_when_values_stood_twice_is_continued(finished: Path, tmp_path: Path) -> None:
     config = read(finished / "config.json")
-    earlier = {"arms": [{"name": "began", "config": in_words_of_before(config)}], "runs": [], "about": {}, "notes": []}
-    plan = {"arms": [{"name": "began", "config": config}], "runs": []}
+    asked = {"runs": [], "asked": {"seeds": 1}}
+    earlier = {"arms": [{"name": "began", "config": in_words_of_before(config)}], "about": {}, "notes": [], **asked}
+    plan = {"arms": [{"name": "began", "config": config}], **asked}
     _take_over(tmp_path, earlier, plan, Catalogue([]))
     plan["arms"][0]["config"] = config | {"model": config["model"] | {"gamma": 0.2}}
     with pytest.raises(UserError, match=r"began\.model\.gamma"):

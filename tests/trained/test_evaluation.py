@@ -810,7 +810,7 @@ def test_without_the_pictures_the_report_keeps_what_there_is_or_says_that_nothin
     (run / "neighbours.png").unlink()
     assert gankit("report", run).code == 0
     assert not (run / "neighbours.png").exists()
-    assert "Nearest training pictures are not shown" in (run / "report.html").read_text()
+    assert "The pairs are not shown" in (run / "report.html").read_text()
     monkeypatch.undo()
     assert draw_neighbours(Run(run)) == run / "neighbours.png"
     told = read(run / "neighbours.json")
@@ -821,7 +821,7 @@ def test_without_the_pictures_the_report_keeps_what_there_is_or_says_that_nothin
     (run / "neighbours.json").write_text(json.dumps(told))
     (run / "neighbours.png").write_bytes(b"no picture")
     write_report(Run(run))
-    assert "Nearest training pictures are not shown" in (run / "report.html").read_text()
+    assert "The pairs are not shown" in (run / "report.html").read_text()
 
 
 def test_pictures_that_changed_since_the_training_are_not_taken_for_its_own(run: Path) -> None:

@@ -59,7 +59,7 @@ class Plugin:
 
 
 class Catalogue:
-    """All components of the core and the plugins, by kind and name. Hooks are called when needed, of `--plugin` at once."""
+    """All components of the core and the plugins, by kind and name. It calls a hook when needed, `--plugin` at once."""
 
     def __init__(self, extra: Sequence[str] = (), made_with: Sequence[str] = (), listing: bool = False) -> None:
         """`extra`: the files and modules of `--plugin`. Raises `UserError` if one of them, or a hook of it, fails.

@@ -36,7 +36,7 @@ def timed(act: Callable[[], object]) -> float:
 def row(diagnostic: type[Diagnostic], size: int) -> str:
     """A line of the table, for pictures of that side."""
     with tempfile.TemporaryDirectory() as scratch:
-        at = assemble("demo", size, Path(scratch) / "run")
+        at = assemble("demo", size, Path(scratch))
         training, batches, showing = at.training, at.batches, at.showing
         detector = diagnostic(diagnostic.Options())
 

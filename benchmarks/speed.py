@@ -62,8 +62,8 @@ main()
 PAPER = {"networks": "began-autoencoder", "latent": 64, "edges": 0, "balance.floor": 0}  # what reference.py trains
 
 
-def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None = None, **options: Any) -> Any:
-    """The session of a run of BEGAN in a new folder, as `gankit.run` has it before the first step."""
+def assemble(data: str, size: int, scratch: Path, settings: dict[str, Any] | None = None, **options: Any) -> Any:
+    """The session of a run of BEGAN in a new folder below `scratch`, as `gankit.run` has it before the first step."""
     from gankit import Run
     from gankit.catalogue import Catalogue
     from gankit.config.request import RunRequest
@@ -81,7 +81,7 @@ def assemble(data: str, size: int, folder: Path, settings: dict[str, Any] | None
     resolved = resolve("began", asked, catalogue)
     opened = start.open_data(resolved, catalogue, Watcher())
     training, batches = start.assemble(resolved, opened, catalogue)
-    Run.create(folder, "began")
+    folder = Run.create(Path(tempfile.mkdtemp(dir=scratch)) / "run", "began")
     write_json(folder / "config.json", training.config.model_dump(mode="json"))
     watcher = Watcher()
     return session(Run(folder), training, batches, catalogue, watcher, Threads("cpu", watcher))
@@ -101,21 +101,21 @@ def steps_of(at: Any) -> Callable[[], None]:
         if scheduled(training, training.number):
             at.observe(readings)
 
+    step.ready = at.threads.begin
     return step
 
 
 def gankit_steps(data: str, size: int, n: int, scratch: Path, precision: str = "auto") -> Callable[[], None]:
-    folder = scratch / f"run-{size}-{n}-{precision}"
-    return steps_of(assemble(data, size, folder, PAPER | {"filters": n}, precision=precision))
+    return steps_of(assemble(data, size, scratch, PAPER | {"filters": n}, precision=precision))
 
 
 def default_steps(data: str, size: int, scratch: Path) -> Callable[[], None]:
-    return steps_of(assemble(data, size, scratch / f"default-{size}"))
+    return steps_of(assemble(data, size, scratch))
 
 
 def compiled_steps(data: str, size: int, scratch: Path) -> Callable[[], None]:
     """gankit's default step with both networks compiled, which gankit does not do."""
-    at = assemble(data, size, scratch / f"compiled-{size}")
+    at = assemble(data, size, scratch)
     for network in at.training.networks.values():
         network.compile()
     return steps_of(at)
@@ -126,7 +126,7 @@ def one_thread_steps(data: str, scratch: Path) -> Callable[[], None]:
     import torch
 
     torch.set_num_threads(1)
-    return steps_of(assemble(data, 32, scratch / "one-thread"))
+    return steps_of(assemble(data, 32, scratch))
 
 
 def roof_steps() -> Callable[[], None]:
@@ -180,7 +180,7 @@ def reference_without_loaders(data: str, size: int, n: int, scratch: Path) -> Ca
 
 
 def gankit_input(data: str, size: int, n: int, scratch: Path) -> Callable[[], None]:
-    batches = assemble(data, size, scratch / f"input-{size}", PAPER | {"filters": n}).batches
+    batches = assemble(data, size, scratch, PAPER | {"filters": n}).batches
     steps = iter(range(1, 1 << 60))
     return lambda: batches(next(steps), 0) and None
 
@@ -193,7 +193,11 @@ def reference_input(data: str, size: int, n: int, scratch: Path) -> Callable[[],
 
 
 def serve(make: Callable[..., Callable[[], None]], arguments: tuple[Any, ...], warm: int, pipe: Any) -> None:
-    """Make the steps, then take turns: seconds to go on for -> (steps done, seconds taken)."""
+    """Make the steps, then take turns: seconds to go on for -> (steps done, seconds taken).
+
+    A step function may have a function `ready` for the start of each turn: gankit's threads follow the load of the
+    machine, and while it waited that was the other side's.
+    """
     sys.path.insert(0, str(HERE))
     step = make(*arguments)
     started = time.perf_counter()
@@ -201,6 +205,7 @@ def serve(make: Callable[..., Callable[[], None]], arguments: tuple[Any, ...], w
         step()
     pipe.send(time.perf_counter() - started)
     while (seconds := pipe.recv()) is not None:
+        getattr(step, "ready", bool)()
         steps, started = 0, time.perf_counter()
         while (taken := time.perf_counter() - started) < seconds or steps < 2:
             step()
@@ -514,7 +519,7 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
     import reference
 
     for size, n in SETTINGS:
-        at = assemble(data, size, scratch / f"check-{size}-{n}", PAPER | {"filters": n})
+        at = assemble(data, size, scratch, PAPER | {"filters": n})
         reference.same_networks(at.training.networks, size, n)
     resolved = resolve("began", RunRequest(data=data), Catalogue([]))
     say(f"gankit runs in {resolved.precision}, the reference in fp32; batch {BATCH}.\n")
@@ -583,7 +588,7 @@ def measure(data: str, scratch: Path, rounds: int, patience: Patience, say: Call
     def share_in_steps(number: int) -> float:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=overhead, args=(data, 3000, scratch / f"overhead-{number}", theirs))
+        process = context.Process(target=overhead, args=(data, 3000, scratch, theirs))
         process.start()
         total, inside = ours.recv()
         process.join()

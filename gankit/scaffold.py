@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import keyword
 import os
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,27 +17,17 @@ from gankit.errors import UserError
 from gankit.files import making
 from gankit.hookspecs import VERSION
 
-PARTS = {  # kind of package -> its modules
-    "model": ("model", "loss", "controller", "diagnostic"),
-    **{
-        kind: (kind,)
-        for kind in (
-            *("networks", "loss", "controller", "view", "diagnostic"),
-            *("reaction", "dataset", "logger", "command"),
-        )
-    },
-}
-HOOKS = {  # module -> its hook, a suffix for the package's name, its test class
-    "model": ("gankit_models", "", "ModelTests"),
-    "networks": ("gankit_networks", "", "NetworkTests"),
+HOOKS = {  # kind of component -> its hook, its name's ending in a package of several kinds, its test class
+    "model": ("gankit_models", "model", "ModelTests"),
+    "networks": ("gankit_networks", "networks", "NetworkTests"),
     "loss": ("gankit_losses", "r1", "LossTests"),
     "controller": ("gankit_controllers", "warm-up", "ControllerTests"),
-    "view": ("gankit_views", "", "ViewTests"),
+    "view": ("gankit_views", "noise", "ViewTests"),
     "diagnostic": ("gankit_diagnostics", "spread", "DiagnosticTests"),
-    "reaction": ("gankit_reactions", "", "ReactionTests"),
-    "dataset": ("gankit_datasets", "", "DatasetTests"),
-    "logger": ("gankit_artifacts", "", "ArtifactTests"),
-    "command": ("gankit_commands", "", "CommandTests"),
+    "reaction": ("gankit_reactions", "return", "ReactionTests"),
+    "dataset": ("gankit_datasets", "discs", "DatasetTests"),
+    "logger": ("gankit_artifacts", "table", "ArtifactTests"),
+    "command": ("gankit_commands", "metrics", "CommandTests"),
 }
 WRITTEN = {  # what works before a line is changed
     "model": "a small convolutional GAN with the non-saturating loss",
@@ -66,37 +57,39 @@ LONGEST = 35  # letters of a name, so that every line of a template passes the l
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
 
 
-def create(name: str, kind: str, where: Path) -> Path:
-    """Write the package `name` into the new folder `where`/`name`, atomically; return it.
+def create(name: str, kinds: Iterable[str], where: Path) -> Path:
+    """Write the package `name` with components of these kinds into `where`/`name`, atomically; return that folder.
 
-    Raises `UserError` for a name that Python, gankit or an installed plugin uses, and if the folder exists.
+    The first of them in the order of `HOOKS` has the package's name, each other one the name with an ending. Raises
+    `UserError` for a name that Python, gankit or an installed plugin uses, and if the folder exists.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     package = module(name)
     folder = where / name
     _refuse_name(name, package, folder)
+    kinds = ordered(kinds)
     parts = []
-    for part in PARTS[kind]:
+    for part in kinds:
         hook, added, tests = HOOKS[part]
-        own = f"{name}-{added}" if part != kind else name
+        own = name if part == kinds[0] else f"{name}-{added}"
         cls = "command" if part == "command" else camel(own)
-        parts.append({"part": part, "hook": hook, "name": own, "cls": cls, "tests": tests})
+        parts.append({"part": part, "hook": hook, "name": own, "cls": cls, "tests": tests, "is": WRITTEN[part]})
     _refuse_taken([part["name"] for part in parts], [part["hook"].removeprefix("gankit_") for part in parts])
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
     )
     by_part = {part["part"]: part for part in parts}
     words: dict[str, Any] = {
-        **{"name": name, "package": package, "kind": kind, "parts": parts, "by_part": by_part},
-        **{"version": version("gankit"), "hooks": VERSION, "trial": trial(name, kind), "written": WRITTEN[kind]},
+        **{"name": name, "package": package, "parts": parts, "by_part": by_part},
+        **{"version": version("gankit"), "hooks": VERSION, "trial": trial(name, kinds[0]), "kind": kinds[0]},
     }
     files = {
         "pyproject.toml": "pyproject.toml.j2",
         "README.md": "README.md.j2",
         f"{package}/__init__.py": "init.py.j2",
         **{f"{package}/{part}.py": f"{part}.py.j2" for part in by_part},
-        f"tests/test_{package}.py": "test.py.j2",
+        f"tests/test_{package.removeprefix('gankit_')}.py": "test.py.j2",
     }
     texts = {}
     for path, template in files.items():
@@ -115,6 +108,11 @@ def create(name: str, kind: str, where: Path) -> Path:
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}") from None
     return folder
+
+
+def ordered(kinds: Iterable[str]) -> list[str]:
+    """Each kind once, in the order of `HOOKS`: a model before what goes with it."""
+    return [kind for kind in HOOKS if kind in set(kinds)]
 
 
 def module(name: str) -> str:

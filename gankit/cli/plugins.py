@@ -8,7 +8,7 @@ import click
 
 from gankit.cli import complete, plugin_option, say
 from gankit.cli.flags import flags
-from gankit.scaffold import PARTS
+from gankit.scaffold import HOOKS
 
 
 @click.group("plugins", invoke_without_command=True)
@@ -59,23 +59,28 @@ def show_(name: str, plugins: tuple[str, ...]) -> None:
 @click.argument("name")
 @click.option(
     "--kind",
-    type=click.Choice(list(PARTS)),
-    default="model",
+    "kinds",
+    type=click.Choice(list(HOOKS)),
+    multiple=True,
+    default=["model"],
     show_default=True,
     metavar="KIND",
-    help=f"Kind of its component: {', '.join(PARTS)}. A model comes with a loss, a controller and a diagnostic.",
+    help=f"Kind of its component, repeatable: {', '.join(HOOKS)}.",
 )
-def new(name: str, kind: str) -> None:
-    """Write a working plugin package into the new folder NAME, for you to change."""
+def new(name: str, kinds: tuple[str, ...]) -> None:
+    """Write a working plugin package into the new folder NAME, for you to change.
+
+    With several kinds its components have the name and an ending: --kind model --kind loss.
+    """
     from pathlib import Path
 
-    from gankit.scaffold import WRITTEN, create, module, trial
+    from gankit.scaffold import WRITTEN, create, module, ordered, trial
 
-    folder = create(name, kind, Path())
-    steps = (f"pip install -e {name}", f"gankit {trial(name, kind)}", f"gankit plugins check {name}", f"pytest {name}")
-    say(f"{name}/ is a whole package. What is in it is not yet what its name says, but {WRITTEN[kind]}. Written:")
+    folder, (first, *_) = create(name, kinds, Path()), ordered(kinds)
+    steps = (f"pip install -e {name}", f"gankit {trial(name, first)}", f"gankit plugins check {name}", f"pytest {name}")
+    say(f"{name}/ is a whole package. What is in it is not yet what its name says, but {WRITTEN[first]}. Written:")
     say("\n".join(f"  {name}/{path.relative_to(folder)}" for path in sorted(folder.rglob("*")) if path.is_file()))
-    say(f"Change {name}/{module(name)}/{kind}.py into yours. Next:")
+    say(f"Change {name}/{module(name)}/{first}.py into yours. Next:")
     say("\n".join(f"  {step}" for step in steps))
     say(f"Without pip, add --plugin {name} to the commands of gankit.")
 

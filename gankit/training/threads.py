@@ -35,12 +35,12 @@ class Threads:
         self.used = {self.most}  # all numbers so far
         self.steady = device != "cpu" or not alone or self.most == 1 or "OMP_NUM_THREADS" in os.environ
         self.process, self.quiet = psutil.Process(), 0
-        if not self.steady:
-            self.last = self._measured()
+        self.last = self._measured()
 
     def begin(self) -> None:
-        """Before the first step: choose the number of threads."""
+        """Before the first step, or after a wait: choose the number of threads."""
         if not self.steady:
+            self.last = self._measured()  # what others did until now does not count
             sleep(FIRST)
             self._choose(wait=False)
             self.used = {torch.get_num_threads()}

@@ -16,15 +16,20 @@ from PIL import Image, ImageDraw
 
 from gankit import Run
 from gankit.cli import cli
+from gankit.scaffold import create
 
 COOKBOOK = (ROOT / "docs" / "plugins" / "cookbook.md").read_text(encoding="utf-8")
 TUTORIAL = (ROOT / "docs" / "plugins" / "tutorial.md").read_text(encoding="utf-8")
 QUICK = ("--image-size", 16, "--batch-size", 4, "--precision", "fp32", *SMALL, "--steps", 4, "--log-every", 1)
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    """The files that a page shows: (name, text), where the name stands in a line of its own before the code."""
-    return re.findall(r"^`([\w./-]+)`\n\n```\w+\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+def blocks(page: str, as_written: bool = False) -> list[tuple[str, str]]:
+    """The code that a page shows: (file, text), where the file's name stands in a line of its own before it.
+
+    `as_written`: also what a file has already; else only what the reader writes.
+    """
+    told = re.findall(r"^`([\w./-]+)`(, as written)?\n\n```\w+\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    return [(name, text) for name, written, text in told if as_written or not written]
 
 
 def solid(text: str) -> list[str]:
@@ -34,31 +39,63 @@ def solid(text: str) -> list[str]:
 # The tutorial.
 
 
-@pytest.mark.parametrize("file", ["pyproject.toml", "gankit_wgan_gp/__init__.py", "gankit_wgan_gp/model.py"])
-def test_the_tutorial_s_package_is_the_example_line_by_line(file):
-    there = (ROOT / "examples" / "plugins" / "wgan-gp" / file).read_text(encoding="utf-8")
-    assert solid("".join(text for name, text in blocks(TUTORIAL) if name == file)) == solid(there)
+MODEL, EQUATIONS = "gankit_wgan_gp/model.py", "tests/test_equations.py"
+EXAMPLE = ROOT / "examples" / "plugins" / "wgan-gp"
+NETWORKS, LOSSES = "    def build_networks", "    def losses"  # the lines before which the page puts and ends its text
+
+
+@pytest.fixture
+def written(tmp_path, gankit_cache):
+    """What `gankit plugins new wgan-gp` writes."""
+    return create("wgan-gp", ["model"], tmp_path)
+
+
+@pytest.fixture
+def followed(written):
+    """What a reader of the tutorial makes of it."""
+    head, *tail = [text for name, text in blocks(TUTORIAL) if name == MODEL]
+    model = (written / MODEL).read_text(encoding="utf-8")
+    kept = NETWORKS + model.partition(NETWORKS)[2].partition(LOSSES)[0]
+    (written / MODEL).write_text(head + "\n" + kept + "\n".join(tail), encoding="utf-8")
+    (written / EQUATIONS).write_text(
+        "\n\n".join(text for name, text in blocks(TUTORIAL) if name == EQUATIONS), encoding="utf-8"
+    )
+    return written
+
+
+def test_the_tutorial_shows_files_as_the_command_writes_them(written):
+    shown = [there for there in blocks(TUTORIAL, as_written=True) if there not in blocks(TUTORIAL)]
+    assert {name for name, _ in shown} == {"gankit_wgan_gp/__init__.py", MODEL, "tests/test_wgan_gp.py"}
+    for name, text in shown:
+        assert text in (written / name).read_text(encoding="utf-8")
+    files = {str(path.relative_to(written)) for path in written.rglob("*.*")}
+    assert set(re.findall(r"^\| `([\w./]+)` \|", TUTORIAL, re.MULTILINE)) == files
+
+
+def test_the_tutorial_s_package_is_the_example(followed):
+    todo = ('description = "A gankit plugin: TODO say what it is."', 'description = "WGAN-GP for gankit"')
+    for name in ("pyproject.toml", "gankit_wgan_gp/__init__.py", MODEL, "tests/test_wgan_gp.py"):
+        text = (followed / name).read_text(encoding="utf-8").replace(*todo)
+        assert text == (EXAMPLE / name).read_text(encoding="utf-8"), name
 
 
 def test_the_tests_that_the_tutorial_shows_are_among_the_example_s():
-    shown = [text for name, text in blocks(TUTORIAL) if name == "tests/test_wgan_gp.py"]
-    there = solid((ROOT / "examples" / "plugins" / "wgan-gp" / "tests" / "test_wgan_gp.py").read_text(encoding="utf-8"))
+    shown = [text for name, text in blocks(TUTORIAL) if name == EQUATIONS]
+    there = solid((EXAMPLE / EQUATIONS).read_text(encoding="utf-8"))
     assert shown
     for text in shown:
         lines = solid(text)
         assert any(there[i : i + len(lines)] == lines for i in range(len(there)))
 
 
-def test_who_follows_the_tutorial_word_for_word_has_a_package_that_pip_installs_and_whose_tests_pass(tmp_path):
-    for name, text in blocks(TUTORIAL):
-        (tmp_path / "wgan-gp" / name).parent.mkdir(parents=True, exist_ok=True)
-        with open(tmp_path / "wgan-gp" / name, "a", encoding="utf-8") as file:
-            file.write("\n\n" + text)
+def test_who_follows_the_tutorial_has_a_tidy_package_that_pip_installs_and_whose_tests_pass(followed, tmp_path):
     quiet = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--no-index")
     site = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
     for command in (
+        ("ruff", "check", "--no-cache", "wgan-gp"),
+        ("ruff", "format", "--check", "--no-cache", "wgan-gp"),
         ("pip", "install", *quiet, "--target", "site", "./wgan-gp"),
-        ("pytest", "-p", "no:cacheprovider", "-k", "not Promises", "wgan-gp"),
+        ("pytest", "-p", "no:cacheprovider", "wgan-gp/" + EQUATIONS),
     ):
         there = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": site, "OMP_NUM_THREADS": "1"}}
         done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, **there)

@@ -14,9 +14,8 @@ import pytest
 from conftest import ROOT, Gankit, contents, lines, read, refused
 
 from gankit import UserError
-from gankit.catalogue import Catalogue
 from gankit.cli import cli
-from gankit.scaffold import LONGEST, PARTS, create
+from gankit.scaffold import HOOKS, LONGEST, create
 from gankit.testing.check import check
 
 TINY = ("--image-size", 16, "--batch-size", 4, "--steps", 2, "--log-every", 1, "--out", "run")
@@ -54,7 +53,7 @@ def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
 
 
-@pytest.mark.parametrize("kind", PARTS)
+@pytest.mark.parametrize("kind", HOOKS)
 def test_a_new_package_is_installed_and_used_without_an_edit(
     gankit: Gankit, fresh: Path, monkeypatch, undrawn, kind: str
 ) -> None:
@@ -62,7 +61,7 @@ def test_a_new_package_is_installed_and_used_without_an_edit(
     assert said.code == 0
     assert "pip install -e fresh" in said.out
     written = [path.relative_to(fresh) for path in (fresh / "fresh").rglob("*.*") if path.is_file()]
-    assert len(written) == 4 + len(PARTS[kind])
+    assert len(written) == 5
     assert all(f"  {path}\n" in said.out for path in written)
     installed(fresh / "fresh", monkeypatch)
     command, shown = USED[kind]
@@ -71,13 +70,27 @@ def test_a_new_package_is_installed_and_used_without_an_edit(
     assert made.code == 0, made.err
     if shown:
         assert shown in lines(fresh / "run")[0]
-    offered = {name for items in (Catalogue().kind(k) for k in ("models", "losses", "diagnostics")) for name in items}
-    if kind == "model":
-        assert {"fresh", "fresh-r1", "fresh-spread"} <= offered
     if kind == "command":
         assert "loss/generator  " in gankit("fresh", "run").out
     if kind == "logger":
         assert (fresh / "run/fresh.csv").read_text().startswith("1,images,4\n")
+
+
+def test_parts_of_several_kinds_come_in_one_package_and_work_together(
+    gankit: Gankit, fresh: Path, monkeypatch, undrawn
+):
+    kinds = ("loss", "diagnostic", "model", "controller", "loss")
+    said = gankit("plugins", "new", "fresh", *(word for kind in kinds for word in ("--kind", kind)))
+    assert said.code == 0
+    assert "Change fresh/gankit_fresh/model.py into yours" in said.out
+    installed(fresh / "fresh", monkeypatch)
+    made = gankit("run", "fresh", "--data", "demo:60", "--set", "filters=4", "--loss", "fresh-r1=0.1", *TINY)
+    assert made.code == 0, made.err
+    assert {"fresh/margin", "term/fresh-r1"} <= lines(fresh / "run")[0].keys()
+    settled = read(fresh / "run" / "config.json")
+    assert {"fresh-warm-up", "fresh-spread"} <= {*settled["controllers"], *settled["diagnostics"]}
+    said = gankit("plugins", "check", "fresh", "--set", "filters=4")
+    assert said.code == 0, said.out
 
 
 @pytest.mark.parametrize("kind", ["model", "loss"])
@@ -122,22 +135,22 @@ def test_a_folder_that_is_no_plugin_is_refused_in_one_line(gankit: Gankit, tmp_p
     refused(gankit("run", "began", "--data", "demo", "--plugin", "empty"), "--plugin empty cannot be used", words)
 
 
-@pytest.mark.parametrize("kind", PARTS)
+@pytest.mark.parametrize("kind", HOOKS)
 @pytest.mark.parametrize("name", ["a", "my-first-gan", "-".join(["abcdef"] * 5)])
 def test_a_new_package_passes_its_own_linting_and_is_formatted(fresh: Path, kind: str, name: str) -> None:
     assert len("-".join(["abcdef"] * 5)) == LONGEST - 1
-    folder = create(name, kind, fresh)
+    folder = create(name, [kind], fresh)
     for command in (["check"], ["format", "--check"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(folder)]
         done = subprocess.run(ruff, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("kind", ["logger", *(pytest.param(kind, marks=pytest.mark.slow) for kind in PARTS)])
+@pytest.mark.parametrize("kind", ["logger", *(pytest.param(kind, marks=pytest.mark.slow) for kind in HOOKS)])
 def test_a_new_package_passes_its_own_tests_and_the_conformance_kit(
     fresh: Path, monkeypatch, gankit_cache, kind: str
 ) -> None:
-    folder = create("fresh", kind, fresh)
+    folder = create("fresh", [kind], fresh)
     installed(folder, monkeypatch)
     loaded = ["-p", "gankit.testing.plugin"] if not _by_entry_point() else []
     tests = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *loaded]
@@ -150,14 +163,14 @@ def test_a_new_package_passes_its_own_tests_and_the_conformance_kit(
 def test_a_new_package_is_checked_within_its_own_folder(gankit: Gankit, fresh: Path, monkeypatch) -> None:
     """Where its code's folder has the name of its module."""
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.chdir(create("fresh", "view", fresh))
+    monkeypatch.chdir(create("fresh", ["view"], fresh))
     said = gankit("plugins", "check", ".")
     assert said.code == 0, said.err + said.out
 
 
 @pytest.mark.parametrize("package", ["new", "examples/plugins/wgan-gp"])
 def test_a_package_is_published_without_the_runs_that_were_made_in_it(tmp_path: Path, package: str) -> None:
-    folder = create("fresh", "model", tmp_path) if package == "new" else tmp_path / "example"
+    folder = create("fresh", ["model"], tmp_path) if package == "new" else tmp_path / "example"
     if package != "new":
         shutil.copytree(ROOT / package, folder)
     (folder / "runs" / "fresh").mkdir(parents=True)
@@ -212,7 +225,7 @@ def test_a_name_that_cannot_be_is_refused_in_one_line(gankit: Gankit, tmp_path: 
 )
 def test_a_name_that_would_hide_another_is_refused(tmp_path: Path, name: str, kind: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        create(name, kind, tmp_path)
+        create(name, [kind], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -239,5 +252,5 @@ def test_a_package_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
         with pytest.raises(UserError, match="fresh cannot be written: No space left on device"):
-            create("fresh", "model", tmp_path)
+            create("fresh", ["model"], tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -34,26 +34,35 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-Loads = Callable[[Sequence[float]], list[int]]
+Loads = Callable[..., list[int]]
 
 
 @pytest.fixture
 def under(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> Loads:
     """The numbers of threads under other programs' loads, in cores of two: before the first step, then by window."""
 
-    def follow(loads: Sequence[float]) -> list[int]:
+    def follow(loads: Sequence[float], earlier: float = 0) -> list[int]:
         torch.set_num_threads(2)
         clock, busy = 0.0, 0.0
-        monkeypatch.setattr(module, "sleep", lambda seconds: None)
+
+        def passes(seconds: float) -> None:
+            nonlocal clock, busy
+            clock, busy = clock + seconds, busy + load * seconds
+
+        monkeypatch.setattr(module, "sleep", passes)
         monkeypatch.setattr(module, "perf_counter", lambda: clock)
         monkeypatch.setattr(Threads, "_cores", lambda self: [0, 1])
         monkeypatch.setattr(Threads, "_measured", lambda self: (clock, busy + clock, clock))
         watcher = Noticed()
-        threads, counts = Threads("cpu", watcher), []
-        for number, load in enumerate(loads):
-            clock += WINDOW
-            busy += load * WINDOW
-            threads.follow() if number else threads.begin()
+        threads, counts, load = Threads("cpu", watcher), [], earlier
+        passes(WINDOW)
+        for number, now in enumerate(loads):
+            load = now
+            if number:
+                passes(WINDOW + 0.1)
+                threads.follow()
+            else:
+                threads.begin()
             counts.append(torch.get_num_threads())
         follow.lines = watcher.lines  # type: ignore[attr-defined]
         return counts
@@ -72,6 +81,11 @@ def test_it_gives_way_within_a_window_and_comes_back_after_some_quiet_ones(under
     assert under([0, 0, 0.8, 0.9]) == [2, 2, 1, 1]
     assert under([0, 1] + [0] * QUIET) == [2, 1] + [1] * (QUIET - 1) + [2]
     assert under([0, 1] + [0] * (QUIET - 1) + [1] + [0] * (QUIET - 1)) == [2] + [1] * (2 * QUIET)
+
+
+def test_the_load_at_the_start_counts_and_none_before_it(under: Loads) -> None:
+    assert under([0], earlier=2) == [2]
+    assert under([1], earlier=0) == [1]
 
 
 def test_it_says_so_once(under: Loads) -> None:

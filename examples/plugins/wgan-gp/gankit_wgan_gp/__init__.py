@@ -1,4 +1,4 @@
-"""WGAN-GP as a gankit plugin."""
+"""The package's hooks for gankit. Every command imports this file, so import torch inside the hooks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ GANKIT_HOOKS = 2  # the version of gankit's hooks for this plugin
 
 @hookimpl
 def gankit_models() -> list[Any]:
-    from gankit_wgan_gp.model import WGANGP
+    from gankit_wgan_gp.model import WganGp
 
-    return [WGANGP]
+    return [WganGp]

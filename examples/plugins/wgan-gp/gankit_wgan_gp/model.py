@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+import gankit
 import torch
+from gankit import Judged, Losses, Model, NetworkPair, Step, UserError
 from pydantic import Field
 from torch import Tensor, nn
-
-import gankit
-from gankit import Judged, Losses, Model, NetworkPair, Step, UserError
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class WGANGP(Model):
+class WganGp(Model):
     """Wasserstein GAN with gradient penalty: it keeps the norm of the critic's gradient near 1."""
 
     name = "wgan-gp"
@@ -38,28 +37,28 @@ class WGANGP(Model):
         return [("discriminator",)] * self.settings.critic_updates + [("generator",)]
 
     def build_networks(self, pair: NetworkPair | None, seen: tuple[int, ...]) -> dict[str, nn.Module]:
-        """The critic has no batch normalisation, because the penalty needs the gradient at each picture separately."""
+        """z -> pictures, and what the discriminator sees -> a score each."""
         if len(self.shape) != 3 or self.shape[1] not in (16, 32, 64, 128, 256):
             raise UserError(f"model {self.name!r} draws pictures of side 16, 32, 64, 128 or 256, not {self.shape}")
         channels, side, _ = self.shape
         halvings = (side // 4).bit_length() - 1  # of the side, down to 4×4
         widths = [self.settings.filters * 2**i for i in range(halvings)]
-        critic: list[nn.Module] = []
+        discriminator: list[nn.Module] = []
         for a, b in zip([seen[0], *widths], widths, strict=False):
-            critic += [nn.Conv2d(a, b, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        critic += [nn.Flatten(), nn.Linear(widths[-1] * 16, 1), nn.Flatten(0)]
+            discriminator += [nn.Conv2d(a, b, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        discriminator += [nn.Flatten(), nn.Linear(widths[-1] * 16, 1), nn.Flatten(0)]
         generator = [nn.Linear(self.settings.latent, widths[-1] * 16), nn.Unflatten(1, (widths[-1], 4, 4))]
         for a, b in zip(widths[::-1], [*widths[-2::-1], channels], strict=True):
             generator += [nn.BatchNorm2d(a), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(a, b, 3, padding=1)]
         generator += [nn.Tanh()]
-        return {"generator": nn.Sequential(*generator), "discriminator": nn.Sequential(*critic)}
+        return {"generator": nn.Sequential(*generator), "discriminator": nn.Sequential(*discriminator)}
 
     def latents(self, n: int, device: torch.device) -> Tensor:
-        """z ~ N(0, 1)^N_z."""
+        """z ~ N(0, 1), (n, N_z)."""
         return torch.randn(n, self.settings.latent, device=device)
 
     def judge(self, networks: Mapping[str, Any], seen: Tensor, labels: Tensor | None) -> Judged:
-        """The score (B,), high for pictures that look real."""
+        """A score (B,), high for pictures that look real."""
         return Judged(output=networks["discriminator"](seen))
 
     def losses(self, step: Step) -> Losses:

@@ -2,8 +2,9 @@
 
 Planted streams (planted.py) and recorded ones (streams/, from recorded.py) go look by look through
 `ModeCollapse.read`, as in a training. The table also has the obvious alternatives. The streams for the choice of
-thresholds (seeds below 100, and marked streams) are separate from those of the report (other seeds). The
-report's are not fresh any more: the detector looks at places because of what it missed on them at first.
+thresholds (seeds below 100, and marked streams) are separate from those of the report: other seeds, drawn after the
+last change of the detector, which looks at places because of what it missed on seeds 101 to 107; and streams of a
+folder's pictures, of which nothing was ever chosen.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import planted  # noqa: E402
 from collapse_cost import costs  # noqa: E402
-from planted import EVERY, KINDS, LEVELS, Stream  # noqa: E402
+from planted import DEMO_KINDS, EVERY, FOLDER_KINDS, LEVELS, LONG, Stream  # noqa: E402
 from recorded import recorded  # noqa: E402
 from speed import commit, machine  # noqa: E402
 
 from gankit import Judged, Snapshot  # noqa: E402
 from gankit.builtin.mode_collapse import ONE_COLOUR, OPEN, WARM_UP, ModeCollapse  # noqa: E402
 
-TUNE, REPORT = (0,), (101, 102)
-HEALTHY = {"tune": (0, 1), "report": tuple(range(101, 108))}  # seeds at each level: 21 stretches are reported
+TUNE, REPORT = (0,), (201, 202)
+HEALTHY = {"tune": (0, 1), "report": tuple(range(201, 208))}  # seeds at each level: 21 stretches are reported
 NO_MODEL: Any = None  # the detector does not use it
 WITHIN = 3  # an alarm is in time within these looks from the first collapsed one: a delay of two intervals at most
 
@@ -47,6 +48,7 @@ WITHIN = 3  # an alarm is in time within these looks from the first collapsed on
 class Seen:
     """The measurements of a stream, look by look."""
 
+    group: str  # "demo", "folder", "long" or "recorded"
     name: str
     kind: str
     steps: Sequence[int]
@@ -63,14 +65,16 @@ class Seen:
         Every training starts collapsed, and a recorded one may stay so: then the alarm is due after warm-up.
         """
         lost = [i for i, lost in enumerate(self.collapsed) if lost]
-        if self.kind == "recorded":
+        if self.group == "recorded":
             return next((i for i in lost if self.steps[i] >= WARM_UP), None)
         return max(i for i, lost in enumerate(self.collapsed) if lost is False) + 1 if lost else None
 
 
-def watch(stream: Stream) -> Seen:
+def watch(group: str, stream: Stream) -> Seen:
     """Send a stream through the detector and the alternatives."""
-    seen = Seen(stream.name, stream.kind, stream.steps, [None if c is None else bool(c) for c in stream.collapsed])
+    seen = Seen(
+        group, stream.name, stream.kind, stream.steps, [None if c is None else bool(c) for c in stream.collapsed]
+    )
     shown: tuple[Tensor, Tensor] = stream.looks[0]()
     count = len(shown[0])
     detector = ModeCollapse(ModeCollapse.Options(pictures=count))
@@ -140,14 +144,21 @@ def ms_ssim(pictures: Tensor, pairs: int = 64) -> float:
     return float(found.mean())
 
 
-def streams(which: str, illustrations: str | None) -> Iterator[Stream]:
-    """The streams for tuning or for the report."""
-    for kind in KINDS:
+def streams(which: str, illustrations: str | None) -> Iterator[tuple[str, Stream]]:
+    """The streams for tuning or for the report, each with its group."""
+    for kind in DEMO_KINDS:
         seeds = HEALTHY[which] if kind == "healthy" else TUNE if which == "tune" else REPORT
         for level in LEVELS:
             for seed in seeds:
-                yield planted.planted(kind, level, seed)
-    yield from recorded(HERE / "streams", which, illustrations)
+                yield "demo", planted.planted(kind, level, seed)
+    if which == "report":
+        for level in LEVELS:
+            for seed in REPORT:
+                yield "long", planted.planted("healthy", level, seed, length=LONG)
+                for kind in FOLDER_KINDS if illustrations else ():
+                    yield "folder", planted.planted(kind, level, seed, planted.folder(illustrations))
+    for stream in recorded(HERE / "streams", which, illustrations):
+        yield "recorded", stream
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
@@ -170,7 +181,7 @@ def watched(which: str, index: int, illustrations: str | None) -> tuple[str, See
     """The work of a process. It builds the stream itself: a stream has functions, which cannot be sent."""
     torch.set_num_threads(1)
     with torch.no_grad():
-        return which, watch(next(islice(streams(which, illustrations), index, None)))
+        return which, watch(*next(islice(streams(which, illustrations), index, None)))
 
 
 def alarmed(stream: Seen, score: str, threshold: float) -> list[int]:
@@ -202,7 +213,7 @@ def judge(seen: Sequence[Seen], score: str, threshold: float, kind: str | None =
         healthy = [
             i
             for i, lost in enumerate(stream.collapsed)
-            if (lost is False if stream.kind == "recorded" else onset is None or i < onset)
+            if (lost is False if stream.group == "recorded" else onset is None or i < onset)
         ]
         found.false += len([i for i in raised if i in healthy])
         found.steps += EVERY * len(healthy)
@@ -243,10 +254,31 @@ def table(tune: Sequence[Seen], report: Sequence[Seen]) -> str:
     return "\n".join(rows)
 
 
+def of(seen: Sequence[Seen], *groups: str) -> list[Seen]:
+    return [stream for stream in seen if stream.group in groups]
+
+
+def false_alarms(seen: Sequence[Seen]) -> str:
+    """Markdown: the alarms without a loss, by quality and length of the stream."""
+    rows = ["| healthy streams | steps each | streams | warnings | critical alarms |", "|---|---|---|---|---|"]
+    healthy = [stream for stream in seen if stream.group != "recorded" and stream.onset is None]
+    for length in sorted({stream.steps[-1] for stream in healthy}):
+        for group in dict.fromkeys(s.group for s in healthy):
+            for level in LEVELS:
+                some = [s for s in of(healthy, group) if s.steps[-1] == length and f", {level}," in s.name]
+                raised = [alarm for s in some for alarms in s.alarms for alarm in alarms]
+                critical = sum("(critical)" in alarm for alarm in raised)
+                name = "the folder" if group == "folder" else "demo data"
+                if some:
+                    cells = (f"{name}, {level}", f"{length:,}", f"{len(some)}", len(raised) - critical, critical)
+                    rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows)
+
+
 def told(seen: Sequence[Seen]) -> str:
     """Markdown: the alarms on recorded streams, with their steps."""
     rows = ["| recorded | called collapsed, steps | called healthy | said |", "|---|---|---|---|"]
-    for stream in (s for s in seen if s.kind == "recorded"):
+    for stream in of(seen, "recorded"):
         spans = []
         for truth in (True, False):
             steps = [step for step, lost in zip(stream.steps, stream.collapsed, strict=True) if lost is truth]
@@ -282,11 +314,14 @@ def main() -> None:
     if chosen.keep:
         kept: dict[str, Any] = {which: [asdict(seen) for seen in some] for which, some in found.items()}
         chosen.keep.write_text(json.dumps(kept))
+    folder = of(found["report"], "folder")
     parts = (
         f"# Collapse, {date.today()}",
         f"{machine()}. Commit: {measured}.",
         EXPLAINED,
-        table(found["tune"], found["report"]),
+        table(found["tune"], of(found["report"], "demo", "recorded")),
+        *(["Of the folder's pictures, by cluster:", table(found["tune"], folder)] if folder else []),
+        false_alarms(found["report"]),
         told(found["report"]),
         "For tuning:",
         told(found["tune"]),
@@ -304,9 +339,9 @@ collapsed almost from the start: their delay counts from step {WARM_UP:,}, the e
 own; an alternative raises one at two looks in a row above the highest score of a healthy look among the streams for
 tuning. A false alarm comes at a look without a loss.
 
-Planted streams have 2 seeds × 3 levels of quality for each kind, and 21 healthy ones. Recorded streams are few, their
-labels come from one look at the sheets, and only they have "loss fall". A "slow" loss is spread over eight looks: its
-delay counts from the first, its AUC from the look that has lost 60 %."""
+Planted streams have 2 seeds × 3 levels of quality for each kind, and 21 healthy ones, 6 of the folder. Recorded streams
+are few, their labels come from one look at the sheets, and only they have "loss fall". A "slow" loss is spread over
+eight looks: its delay counts from the first, its AUC from the look that has lost 60 %."""
 
 
 if __name__ == "__main__":

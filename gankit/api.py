@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gankit.catalogue import Catalogue
-from gankit.config.amend import amend, current_form
+from gankit.config.amend import amend, current_form, refuse_other_form
 from gankit.config.file import read_file
 from gankit.config.request import RESUMED, RunRequest, by_home
 from gankit.config.resolve import resolve
@@ -279,6 +279,13 @@ def _opened_again(run: Run, resolved: RunConfig, catalogue: Catalogue, watcher: 
             f"warning: the pictures of {resolved.data} have changed since the run began; "
             "it goes on with those there are now"
         )
+    before = run.data.get("labels", [])
+    if list(data.classes) != before:
+        were, are = (", ".join(map(str, names[:8])) or "none" for names in (before, data.classes))
+        watcher.notice(
+            f"warning: the classes of {resolved.data} were {were} when the run began, and are {are}: a model that uses "
+            "classes goes on with the new ones under the old numbers"
+        )
     return data
 
 
@@ -293,6 +300,7 @@ def _resumed(
     nproc: int,
 ) -> Run:
     stored = run.config
+    refuse_other_form(stored)
     if out is None:  # then this process holds the lock
         run.clear_unfinished()
     catalogue = Catalogue(plugins, made_with=stored.get("plugins", ()))

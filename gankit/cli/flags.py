@@ -83,6 +83,7 @@ def _option(name: str, resumed: bool, defaults: Mapping[str, Any]) -> Decorator:
     elif name in TABLES:
         more |= {"multiple": True}
     elif field and field.annotation is bool:
+        spelled = f"{spelled}/--no-{spelled[2:]}"  # off, beside a file that switches it on
         more |= {"is_flag": True, "default": None}
     elif field:
         more |= {"type": _type(field, flag.read, flag.auto and not resumed)}

@@ -101,6 +101,10 @@ def refuse_numbers(**numbers: Any) -> None:
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that are not empty; a settings file has its absolute path."""
     settled = {key: value for key, value in options.items() if value not in (None, (), {})}
+    if not isinstance(settled.get("losses", {}), Mapping):
+        raise UserError(
+            f"losses is {settled['losses']!r}: it must be a table of weights by name, such as {{'imle': 0.3}}"
+        )
     if settled.get("config_file"):
         settled["config_file"] = os.path.abspath(settled["config_file"])
     return settled
@@ -119,15 +123,20 @@ def flags(options: Mapping[str, Any]) -> list[str]:
     """Options as command-line flags: {"steps": 9, "set": {"gamma": 0.7}} is --steps 9 --set gamma=0.7."""
     typed: list[str] = []
     for key, value in options.items():
-        if value is None or value is False or value == () or value == {}:
+        if value is None or value == () or value == {} or (value is False and key not in FLAGS):
             continue
         flag = f"--{NAMES.get(key) or key.replace('_', '-')}"
-        if key in ("set", "losses"):
+        if key == "losses":
+            for name, one in value.items():
+                table = dict(one) if isinstance(one, Mapping) else {"weight": one}
+                typed += [flag, f"{name}={as_typed(table.pop('weight', 1))}"]
+                typed += [part for field, own in table.items() for part in ("--set", f"{name}.{field}={as_typed(own)}")]
+        elif key == "set":
             typed += [part for name, one in value.items() for part in (flag, f"{name}={as_typed(one)}")]
         elif isinstance(value, list | tuple):
             typed += [part for one in value for part in (flag, str(one))]
-        elif value is True:
-            typed.append(flag)
+        elif isinstance(value, bool):
+            typed.append(flag if value else f"--no-{flag[2:]}")
         else:
             typed += [flag, as_typed(value)]
     return typed

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gankit.catalogue import Catalogue
-from gankit.config.request import RunRequest, merge
+from gankit.config.request import RunRequest, merge, names_in, nested
 from gankit.config.resolve import resolve
 from gankit.config.schema import TABLES, RunConfig
+from gankit.errors import UserError
 
 
 def current_form(old: Mapping[str, Any], catalogue: Catalogue) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -41,6 +42,20 @@ def current_form(old: Mapping[str, Any], catalogue: Catalogue) -> tuple[dict[str
                 if kept.get("background") == old.get("background"):
                     kept.pop("background", None)
     return new | {"model": settings}, dropped
+
+
+def refuse_other_form(config: Mapping[str, Any]) -> None:
+    """Raise UserError unless a run's config.json has the form that gankit writes: a person may have edited it."""
+    model, history = config.get("model"), config.get("history", [])
+    sound = isinstance(model, Mapping) and isinstance(model.get("name"), str)
+    sound = sound and all(nested(config.get(kind) or {}) for kind in TABLES)
+    sound = sound and names_in(config.get("plugins")) is not None and isinstance(config.get("gankit"), str)
+    sound = sound and isinstance(config.get("requested"), Mapping) and isinstance(config.get("data"), str)
+    if not sound or not isinstance(history, list) or not all(isinstance(entry, Mapping) for entry in history):
+        raise UserError(
+            "config.json has not the form that gankit writes: bring the file back as it was (the options of a loss, "
+            "for one, are a table), and change settings by the flags of gankit resume"
+        )
 
 
 def amend(

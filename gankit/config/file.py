@@ -42,6 +42,8 @@ def read_file(
         table["model"] = {"name": table["model"]}
     own = table.get("model")
     named = own.get("name") if isinstance(own, Mapping) else None
+    if not isinstance(named, str | None):
+        raise UserError(f"--config {path}: model.name is {named!r}, and must be the name of a model, such as began")
     if model and named and named != model:
         raise UserError(f"--config {path} is for model {named!r}, and the model is {model!r}")
     name = model or named or (default() if default else None)
@@ -56,6 +58,8 @@ def read_file(
 
 def _read(path: str | Path) -> tuple[dict[str, Any], bool]:
     """The file's table, and whether it is JSON."""
+    if os.path.isdir(os.path.expanduser(path)):
+        raise UserError(f"--config {path} is a folder: give a TOML file, or the config.json of a run folder")
     try:
         with ordinary(os.path.expanduser(path)) as file:
             text = file.read(OBJECT).decode()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr, Strict
 
 from gankit.config.values import Colour, colour, duration
 from gankit.options import Options
@@ -60,11 +60,11 @@ class RunConfig(Options):
     background: Annotated[Colour, Flag("COLOUR")] = Field(
         "white", description="colour behind transparency and in the padding"
     )
-    mirror: Annotated[bool, Flag()] = Field(False, description="mirror pictures at random")
+    mirror: Annotated[bool, Flag(), Strict()] = Field(False, description="mirror pictures at random")
     holdout: Annotated[float, Flag("SHARE")] = Field(
         0.1, ge=0, lt=1, description="share of the pictures held out from training"
     )
-    stream: Annotated[bool, Flag()] = Field(
+    stream: Annotated[bool, Flag(), Strict()] = Field(
         False, description="decode pictures while training, and keep no cache of them: for more than the disk can hold"
     )
     log_every: Annotated[int, Flag("N")] = Field(50, ge=1, description="steps between lines of metrics.jsonl")

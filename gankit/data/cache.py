@@ -88,11 +88,18 @@ def root() -> Path:
     return Path(os.environ.get("GANKIT_CACHE") or platformdirs.user_cache_dir("gankit")).expanduser()
 
 
-def fetch(settings: Mapping[str, Any], identity: Any, size: int, build: Callable[[Writer], Notes]) -> Entry:
+def fetch(
+    settings: Mapping[str, Any],
+    identity: Any,
+    size: int,
+    build: Callable[[Writer], Notes],
+    outdated: Callable[[Entry], bool] = lambda entry: False,
+) -> Entry:
     """Return the cached pictures of `identity` (the files) under `settings` (everything that alters pixels).
 
     Both must be JSON-serialisable. If they are not in the cache, `build` adds every picture, (size, size, 3), to the
-    writer. Raises `UserError` if the cache folder is not writable, and whatever `build` raises.
+    writer; once more if what is there is `outdated`. Raises `UserError` if the cache folder is not writable, and
+    whatever `build` raises.
     """
     place = root() / "pictures"
 
@@ -104,7 +111,11 @@ def fetch(settings: Mapping[str, Any], identity: Any, size: int, build: Callable
         finally:
             writer.close()
 
-    return kept(place / hashed([_FORMAT, settings, identity])[:32], _load, fill)
+    folder = place / hashed([_FORMAT, settings, identity])[:32]
+    if outdated(entry := kept(folder, _load, fill)):
+        shutil.rmtree(folder, ignore_errors=True)
+        entry = kept(folder, _load, fill)
+    return entry
 
 
 def kept(folder: Path, load: Callable[[Path], Kept | None], build: Callable[[Path], None]) -> Kept:

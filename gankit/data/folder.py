@@ -7,12 +7,13 @@ import re
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 from gankit.data import cache, shards
 from gankit.data.places import Place
-from gankit.data.scan import File, scan
+from gankit.data.scan import File, scan, shown
 from gankit.data.source import Data, DataSource, Request
 from gankit.errors import UserError, nearest
 from gankit.files import ordinary
@@ -50,6 +51,7 @@ class Folder(DataSource):
             place.identity,
             request.image_size,
             lambda writer: _build(place, request, writer),
+            lambda entry: _readable_by_now(place, entry.skipped),
         )
         return entry.as_data(str(argument), request.holdout, place.problems)
 
@@ -110,6 +112,17 @@ def _any_picture(folder: Path, files: Iterator[File]) -> bool:
                 return True
         except Exception:  # Pillow's readers raise many kinds of errors
             continue
+    return False
+
+
+def _readable_by_now(place: Place, skipped: list[dict[str, str]]) -> bool:
+    """Whether a file that could not be read for a passing reason (its owner, too many open files) can be."""
+    unread = {note["file"] for note in skipped if note["reason"].startswith("cannot be read")}
+    for file in place.files if unread else ():
+        if shown(file.path) in unread:
+            with suppress(OSError, UserError), ordinary(place.root / file.path) as content:
+                content.read(1)
+                return True
     return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import statistics
 import warnings
@@ -72,6 +73,7 @@ def inspect(data: str, request: Request, catalogue: Catalogue) -> Inspection:
 
     Raises `UserError` as `gankit run` does, and for points.
     """
+    data = data if os.path.lexists(data) else data.removeprefix("folder:")  # the name of the source is optional
     opened = open_source(data, request, catalogue)
     if len(opened.shape) != 3:
         raise UserError(f"{data} gives points, and only pictures can be looked at")
@@ -85,7 +87,9 @@ def inspect(data: str, request: Request, catalogue: Catalogue) -> Inspection:
             raise UserError(f"no usable pictures among {len(chosen):,} of {opened.name} at random")
         some = to_float(torch.from_numpy(pictures[np.random.default_rng(0).permutation(len(pictures))]))
     else:
-        formats, sides, long = _headers(look(data).items()) if not catalogue.source_of(data) else ({}, None, 0.0)
+        left_out = {note["file"] for note in opened.skipped}
+        items = () if catalogue.source_of(data) else look(data).items()
+        formats, sides, long = _headers(item for item in items if item.name not in left_out)
         some = to_float(torch.from_numpy(opened.train[chosen]))
     colour = ground_colour(edge(some))
     rows = per_picture(some, colour)

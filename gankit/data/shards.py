@@ -15,6 +15,7 @@ from gankit.data.scan import File, shown
 from gankit.errors import UserError
 
 SUFFIXES = (".parquet", ".arrow", ".tar")
+KEPT = re.compile(r"cache-[0-9a-f]{16}.*\.arrow")  # beside a stored data set: results that 🤗 datasets keeps
 PICTURES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif")  # suffixes
 LARGEST = 1 << 27  # bytes of one picture in a shard, which is read into memory at once
 _MOST = 100_000  # shards that a pattern may name
@@ -34,8 +35,7 @@ class Item(NamedTuple):
 
 
 def is_shard(path: str) -> bool:
-    # Beside a stored data set lie results that 🤗 datasets keeps: cache-0123456789abcdef.arrow.
-    return path.lower().endswith(SUFFIXES) and not os.path.basename(path).startswith("cache-")
+    return path.lower().endswith(SUFFIXES) and not KEPT.match(os.path.basename(path))
 
 
 def named(argument: str) -> tuple[Path, list[File], list[dict[str, str]]] | None:

@@ -108,6 +108,8 @@ def summary(plan: Mapping[str, Any]) -> list[str]:
 
 def _spread(plan: Mapping[str, Any], order: Sequence[Mapping[str, Any]]) -> str:
     """What the seeds say of the difference between the best trial and the others."""
+    from scipy.special import stdtrit  # Student's quantiles
+
     seeds, best = plan["asked"]["seeds"], order[0]
     lucky = "The best of several trials is also the luckiest, so expect somewhat less of a new training."
     if seeds == 1:
@@ -116,7 +118,8 @@ def _spread(plan: Mapping[str, Any], order: Sequence[Mapping[str, Any]]) -> str:
             f"chance. {lucky} The comparison on fresh seeds below tells more."
         )
     spread = deviation(plan) or 0.0
-    near = 2 * spread * math.sqrt(2 / seeds)
+    freedom = (seeds - 1) * sum(trial["spread"] is not None for trial in order)
+    near = float(stdtrit(max(freedom, 1), 0.975)) * spread * math.sqrt(2 / seeds)
     like = [trial["number"] for trial in order[1:] if abs(trial["value"] - best["value"]) <= near]
     said = f"Seeds of one trial differ by {shown(spread)} (standard deviation, over all trials)."
     if like:
@@ -184,7 +187,9 @@ def best_command(plan: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
     order = ranked(plan)
     if not order:
         return ""
-    options = together(shared, options_of(order[0]["values"])) | {"seed": plan["asked"]["seed"] or None}
+    seed = plan["asked"]["seed"]
+    options = together(shared, options_of(order[0]["values"]))
+    options["seed"] = seed if seed or options.get("config_file") else None  # a file may have another one
     return shlex.join(["gankit", "run", plan["model"], *flags(options)])
 
 

@@ -83,7 +83,8 @@ def sweep(
     `vary`: "NAME=a,b,c" and the like, or {"gamma": [0.3, 0.5], "learning_rate": "loguniform:1e-5,4e-4"}. `ray`: where
     the runs are trained, "local" or the address of a Ray cluster. The other options are those of `gankit.run`.
     Returns the content of sweep.json, and its "folder".
-    Raises UserError before anything is written. A trial that collapses or fails is a result.
+    Raises UserError before anything is written, and if no run gives the goal. A trial that collapses or fails is a
+    result.
     """
     watcher = watcher or Watcher()
     plugins = [os.path.abspath(name) if os.path.exists(name) else name for name in plugins]
@@ -195,9 +196,16 @@ def _checked(model: str, plan: Plan, shared: Mapping[str, Any], seed: int, catal
         )
 
     for parameter in plan.space:
+        trainings: dict[str, Any] = {}
         for value in parameter.samples():
             try:
-                resolved(start_at | {parameter.name: value})
+                config = resolved(start_at | {parameter.name: value})
+                same = trainings.setdefault(config.model_dump_json(exclude={"requested"}), value)
+                if same is not value:
+                    raise UserError(
+                        f"{as_typed(same)} and {as_typed(value)} are the same training here, because of the other "
+                        "settings: leave one out"
+                    )
             except UserError as error:
                 try:
                     resolved({})
@@ -214,10 +222,9 @@ def _goal(goal: str, training: Training, data: Data, stop_early: bool) -> dict[s
     looks = {one: diagnostic.every for one, diagnostic in training.diagnostics.items()}
     if name == SCORE:
         if len(data.shape) != 3 or len(data.train) < JUDGED:
-            what = "points have" if len(data.shape) != 3 else f"{len(data.train)} training pictures are too few for"
-            raise UserError(
-                f"{training.config.data}: {what} no score: name another goal, such as --goal min:loss/generator"
-            )
+            few = f"{len(data.train)} training pictures are too few for a score"
+            what = "points have no score" if len(data.shape) != 3 else few
+            raise UserError(f"{training.config.data}: {what}: name another goal, such as --goal min:loss/generator")
         every = max(looks.get(one, every) for one in SEES)
     elif name.partition("/")[0] in looks:
         every = looks[name.partition("/")[0]]

@@ -189,7 +189,10 @@ def refuse_inside(out: str | Path | None, data: str | Path) -> None:
     """Raise `UserError` if the run folder would lie inside the pictures' folder, or for a name that is not UTF-8."""
     refuse_unwritable("--data", data)
     refuse_unwritable("--out", out or "")
-    pictures = os.path.realpath(os.path.expanduser(data))
+    there = os.path.expanduser(data)
+    if "#" in there and not os.path.lexists(there):
+        there = there.rpartition("#")[0]  # DIR#COLUMNS
+    pictures = os.path.realpath(there)
     folder = Path(os.path.realpath(os.path.expanduser(out or "runs")))
     if os.path.isdir(pictures) and folder.is_relative_to(pictures):
         where = f"--out {out}" if out else "the new run's folder under runs/"

@@ -45,6 +45,16 @@ def test_a_plain_folder_is_counted_and_nothing_speaks_against_it(gankit: Gankit,
     assert found["advice"] == ["nothing speaks against a training: gankit run began --data all"]
 
 
+def test_files_that_are_left_out_count_in_no_figure(gankit: Gankit, tmp_path: Path) -> None:
+    drawn(tmp_path / "all", [noise(n) for n in range(30)])
+    Image.fromarray(noise(999, 80)).save(tmp_path / "all/cut.png")
+    whole = (tmp_path / "all/cut.png").read_bytes()
+    (tmp_path / "all/cut.png").write_bytes(whole[: len(whole) // 3])
+    found = told(gankit, "folder:all")
+    assert [note["file"] for note in found["skipped"]] == ["cut.png"]
+    assert (found["pictures"], found["formats"], found["sides"]) == (30, {"PNG": 30}, [48, 48, 48])
+
+
 def test_copies_that_differ_a_little_are_look_alikes_and_others_are_not(gankit: Gankit, tmp_path: Path) -> None:
     pictures = [noise(n) for n in range(60)]
     rng = np.random.default_rng(0)

@@ -135,6 +135,7 @@ def test_a_file_spells_a_setting_as_people_do(tmp_path, text: str, asked: dict[s
         ("image-size = 64\nimage_size = 32", "image_size is given twice, once as 'image_size'"),
         ("gama = 0.5", "unknown option 'gama'"),
         ('model = "begn"', "did you mean 'began'?"),
+        ("model = {name = 5}", "model.name is 5"),
         ("[3", "is no TOML file"),
         ('{"model": "began"}', "is no config.json of a run"),
         ('{"model": {"name": "began"}, "losses": 3}', "is no config.json of a run"),

@@ -494,6 +494,23 @@ def test_an_unreadable_file_is_skipped(folder: Path, monkeypatch: pytest.MonkeyP
     assert load(folder).skipped == [{"file": "001.png", "reason": "cannot be read: permission denied"}]
 
 
+def test_a_file_that_could_not_be_read_once_is_there_at_the_next_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder, 2)
+
+    def full(path: Any) -> Any:
+        if str(path).endswith("001.png"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return ordinary(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "ordinary", full)
+        assert load(folder).skipped == [{"file": "001.png", "reason": "cannot be read: too many open files"}]
+    assert load(folder).skipped == []
+    assert len(everything(load(folder))) == 2
+
+
 def test_a_file_made_readable_is_noticed(folder: Path) -> None:
     fill(folder, 2)
     (folder / "001.png").chmod(0o000)

@@ -101,6 +101,13 @@ def saved(folder: Path) -> Path:
     return folder
 
 
+def test_a_shard_may_be_called_cache(tmp_path: Path) -> None:
+    pq.write_table(table(end=13), tmp_path / "cache-photos.parquet")
+    for place in (tmp_path, tmp_path / "cache-photos.parquet"):
+        data = load(place)
+        assert len(data.train) + len(data.held_out) == 13
+
+
 def parquet(folder: Path, **more: Any) -> Path:
     folder.mkdir(parents=True)
     (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
@@ -379,3 +386,8 @@ def test_without_pyarrow_one_line_says_what_to_install(gankit: Gankit, tmp_path:
     parquet(tmp_path / "hub")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     refused(gankit("run", "began", "--data", "hub", *TRAIN), "pip install 'gankit[parquet]'")
+
+
+def test_a_run_within_shards_with_a_named_column_is_refused(gankit: Gankit, tmp_path: Path) -> None:
+    parquet(tmp_path / "ds")
+    refused(gankit("run", "began", "--data", "ds#image", "--out", "ds/run"), "would lie inside the pictures of ds#image")

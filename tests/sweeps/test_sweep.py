@@ -118,6 +118,7 @@ def test_choices_may_be_numbers_words_or_lists() -> None:
         ("filters=2,4", ("given and varied",)),
         ("lam.floor=0.1,0.2", ("no component 'lam'",)),
         ("loss.immle=0.1,0.2", ("immle", "did you mean")),
+        ("mirror=yes,no", ("--vary mirror=yes,no", "true or false")),
     ],
 )
 def test_what_cannot_be_varied_is_refused_in_one_line_before_anything_is_written(
@@ -125,6 +126,30 @@ def test_what_cannot_be_varied_is_refused_in_one_line_before_anything_is_written
 ) -> None:
     refused(gankit("sweep", *SWEPT, "--vary", asked, "--search", "random", "--out", "s"), *words)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "asked"),
+    [('preset = "paper"', "preset=none,paper"), ('views = ["augment"]', "view=none,augment")],
+)
+def test_choices_that_are_one_training_because_of_the_settings_file_are_refused(
+    file: str, asked: str, gankit: Gankit, tmp_path: Path
+) -> None:
+    (tmp_path / "shared.toml").write_text(file)
+    swept = (*SWEPT, "--config", "shared.toml", "--vary", asked, "--out", "s")
+    refused(gankit("sweep", *swept), f"--vary {asked}", "the same training")
+
+
+def test_a_switch_that_is_varied_is_switched_off_as_well_as_on(gankit: Gankit, tmp_path: Path, quick: None) -> None:
+    (tmp_path / "shared.toml").write_text("mirror = true\nseed = 5")
+    said = gankit("sweep", *SWEPT, "--config", "shared.toml", "--vary", "mirror=true,false", "--out", "s")
+    assert said.code == 0, said.err
+    trials = {n: read(tmp_path / f"s/runs/trial-00{n}-seed-0/config.json") for n in (1, 2)}
+    assert [one["mirror"] for one in trials.values()] == [True, False]
+    found = swept_in(tmp_path / "s")
+    assert gankit(*shlex.split(found["best_command"])[1:], "--out", "again").code == 0
+    again = read(tmp_path / "again/config.json")
+    assert {**again, "requested": 0} == {**trials[found["best"]], "requested": 0, "on_alarm": "stop"}
 
 
 @pytest.mark.parametrize(
@@ -138,7 +163,7 @@ def test_what_cannot_be_varied_is_refused_in_one_line_before_anything_is_written
         ((*TWO, "--goal", "began/convergance"), ("did you mean 'began/convergence'",)),
         ((*TWO, "--goal", "mode-collapse/variety"), ("first measured at step 500", "6 steps")),
         ((*TWO, "--goal", "score", "--stop-early"), ("--stop-early", "every 500 steps")),
-        ((*TWO, "--goal", "score", "--data", "demo:40"), ("too few",)),
+        ((*TWO, "--goal", "score", "--data", "demo:40"), ("are too few for a score: name",)),
     ],
 )
 def test_a_sweep_that_could_not_tell_anything_is_refused(
@@ -313,6 +338,8 @@ def test_from_python_it_has_the_same_words(tmp_path: Path, monkeypatch: pytest.M
     assert Path(found["folder"]).parent == Path("runs")
     with pytest.raises(UserError, match="jobs 0"):
         package.sweep("began", "demo:120", vary={"gamma": [0.3, 0.7]}, jobs=0)
+    with pytest.raises(UserError, match="a table of weights by name"):
+        package.sweep("began", "demo:120", vary={"gamma": [0.3, 0.7]}, losses=["imle"])
     with pytest.raises(UserError, match="grids"):
         package.sweep("began", "demo:120", vary={"gamma": [0.3, 0.7]}, search="grids")
 
@@ -341,6 +368,10 @@ def test_the_summary_says_what_the_seeds_can_tell() -> None:
     words = " ".join(results.summary(of_trials(near, vary, seeds=2)))
     assert "Seeds of one trial differ by 0.0200" in words
     assert "trial 2 may be as good" in words
+    pair = [trial(1, {"gamma": 0.5}, 0.45, 0.02), trial(2, {"gamma": 0.4}, 0.40, 0.02)]
+    assert "ahead" not in " ".join(
+        results.summary(of_trials(pair, vary, seeds=2))
+    )  # Student's 4.3 × 0.02, not 2 × 0.02
     far = [trial(1, {"gamma": 0.699}, 0.40, 0.01), trial(2, {"gamma": 0.4}, 0.1, 0.01)]
     words = " ".join(results.summary(of_trials(far, vary, seeds=2)))
     assert "ahead of all others" in words

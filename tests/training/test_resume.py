@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import gankit_began.model
+import numpy as np
 import pytest
 from conftest import TINY, Gankit, checkpoints, contents, lines, read, refused, timeless, weights
+from PIL import Image
 
 from gankit.builtin import vitals
 
@@ -201,6 +203,33 @@ def test_a_plain_resume_changes_no_setting(gankit: Gankit, run: Path) -> None:
     before = read(run / "config.json")
     assert gankit("resume", run).code == 0
     assert read(run / "config.json") == before
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("losses", {"imle": 0.2}), ("model", {"name": 5}), ("history", {}), ("requested", None), ("plugins", 3)],
+)
+def test_a_config_json_of_another_form_is_refused_in_one_line(
+    place: str, value: Any, gankit: Gankit, run: Path
+) -> None:
+    (run / "config.json").write_text(json.dumps(read(run / "config.json") | {place: value}))
+    before = contents(run)
+    refused(gankit("resume", run, "--steps", 10), "config.json has not the form that gankit writes")
+    assert contents(run) == before
+
+
+def test_classes_that_have_changed_are_told(gankit: Gankit, tmp_path: Path) -> None:
+    for n in range(40):
+        path = tmp_path / "pets" / ("cats" if n % 2 else "dogs") / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(n).integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    assert gankit("run", "began", *TINY, "--data", "pets", "--out", "pet-run").code == 0
+    (tmp_path / "pets/cats").rename(tmp_path / "pets/zebras")
+    said = gankit("resume", "pet-run", "--steps", 9)
+    assert said.code == 0
+    assert "the classes of" in said.err + said.out
+    assert "were cats, dogs when the run began, and are dogs, zebras" in said.err + said.out
 
 
 def test_every_start_is_told_in_environment_json(gankit: Gankit, run: Path) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from planted import Stream, reference
 from pydantic import Field
 from torch import Tensor
 
@@ -28,6 +27,9 @@ from gankit import Diagnostic, Reading, Snapshot, hookimpl
 from gankit.data.batches import to_float
 from gankit.data.folder import Folder
 from gankit.data.source import Request
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # as a plugin it is loaded by its path
+from planted import Stream, reference
 
 SIDE = 32
 COUNT, COLUMNS = 256, 64  # pictures of each generator that are kept of a look, and how many abreast

@@ -67,8 +67,9 @@ def label(row: list[str]) -> tuple[str, ...]:
 
 
 def same(told: str, found: str) -> bool:
-    """Whether a figure is another one, rounded to as many decimals."""
-    return f"{float(found):.{len(told.partition('.')[2])}f}" == told
+    """Whether a figure is another one, rounded to as many decimals or fewer."""
+    kept = len(told.partition(".")[2])
+    return kept <= len(found.partition(".")[2]) and f"{float(found):.{kept}f}" == told
 
 
 def wrong(table: Table) -> list[str]:

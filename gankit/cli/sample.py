@@ -9,7 +9,21 @@ import click
 
 from gankit.cli import RUN, AnyPath, from_option, out_option, plugin_option, say, scale_options
 
-PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".mp4")  # no name of a folder
+PICTURES = (
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".mp4",
+    ".svg",
+    ".avif",
+    ".heic",
+    ".jxl",
+    ".pdf",
+)  # no name of a folder
 
 
 @click.command("sample")

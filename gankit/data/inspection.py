@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shlex
 import statistics
@@ -10,8 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +25,6 @@ from gankit.data.shards import Item
 from gankit.data.source import Request
 from gankit.data.stream import Streamed
 from gankit.errors import UserError
-from gankit.files import ordinary
 from gankit.metrics.cleanliness import edge, ground_colour, per_picture
 from gankit.metrics.features import pixels
 from gankit.runs.verdict import FEW, JUDGED
@@ -130,7 +127,7 @@ def _headers(items: Iterable[Item]) -> tuple[dict[str, int], tuple[int, int, int
         warnings.simplefilter("ignore")
         for item in items:
             try:
-                with _content(item) as content, decode.opened(content) as picture:
+                with item.opened() as content, decode.opened(content) as picture:
                     formats[picture.format or "?"] += 1
                     sides.append(min(picture.size))
                     long += max(picture.size) > LONG * min(picture.size)
@@ -139,10 +136,6 @@ def _headers(items: Iterable[Item]) -> tuple[dict[str, int], tuple[int, int, int
     if not sides:
         return {}, None, 0.0
     return dict(formats.most_common()), (min(sides), int(statistics.median(sides)), max(sides)), long / len(sides)
-
-
-def _content(item: Item) -> BinaryIO:
-    return ordinary(item.content) if isinstance(item.content, Path) else io.BytesIO(item.content or b"")
 
 
 def _nearest(rows: Tensor) -> tuple[Tensor, Tensor]:

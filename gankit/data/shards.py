@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import glob
+import io
 import itertools
 import os
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from gankit.data.scan import File, shown
 from gankit.errors import UserError
+from gankit.files import ordinary
 
 SUFFIXES = (".parquet", ".arrow", ".tar")
 KEPT = re.compile(r"cache-[0-9a-f]{16}.*\.arrow")  # beside a stored data set: results that 🤗 datasets keeps
@@ -32,6 +34,10 @@ class Item(NamedTuple):
     at: int  # bytes of the data up to here, roughly
     place: int = 0  # where a shard has it: in a tar the offset, in a table the group of rows (of a stream, its offset)
     extent: int = 0  # in a tar the bytes, in a table the row of the group
+
+    def opened(self) -> BinaryIO:
+        """The file, or the bytes of a shard as one. Raises as `gankit.files.ordinary` does."""
+        return ordinary(self.content) if isinstance(self.content, Path) else io.BytesIO(self.content or b"")
 
 
 def is_shard(path: str) -> bool:

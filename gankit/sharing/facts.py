@@ -40,6 +40,7 @@ def facts(story: Story, rebuilt: Rebuilt, credit: str | None) -> Facts:
     about = words.pictures(story)
     name = about["name"].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or "pictures"
     generator = rebuilt.networks["generator"]
+    averaged = ", averaged over the steps" if getattr(rebuilt.model.settings, "ema", 0) else ""
     copies = copies_of(story.run)
     held_out = f"; {about['held_out']} held out" if about["held_out"] else ""
     rows = [
@@ -47,7 +48,7 @@ def facts(story: Story, rebuilt: Rebuilt, credit: str | None) -> Facts:
         ("Learnt from", f"{name}: {about['used']} of {about['form']}{held_out}"),
         ("Real pictures by", (credit or "").strip()),
         ("Training", f"step {rebuilt.step:,}; {rebuilt.step * rebuilt.config.batch_size:,} pictures shown"),
-        ("Generator", f"{sum(weight.numel() for weight in generator.parameters()):,} weights, averaged over the steps"),
+        ("Generator", f"{sum(weight.numel() for weight in generator.parameters()):,} weights{averaged}"),
         ("Copies", _copies(copies)),
         ("Alarms", "; ".join(_history(story)) or "none"),
         ("Started", words.moment(story.environment.get("started"))),

@@ -180,6 +180,7 @@ class _Comparison:
         points = fake, real, other = self.points(SIDE)
         measures = self._neighbours(points, f"pixels-{SIDE}")
         cells = bins(real, max(2, min(CELLS, len(real) // PER_CELL)))
+        fake = fake[: len(other)]  # as many as the ceiling has: fewer pictures have fewer significant bins
         different = different_bins(cells, fake), different_bins(cells, other)
         measures["different-bins"] = self._measure(
             (different[0], None), different[1], "lower", f"pixels-{SIDE}", (len(real), len(fake))

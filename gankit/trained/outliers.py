@@ -100,7 +100,8 @@ def write(ranked: Ranked, path: Path) -> None:
         table = csv.writer(file)
         table.writerow(COLUMNS)
         for n, (name, error, energy) in enumerate(zip(ranked.names, ranked.errors, energies, strict=True), start=1):
-            table.writerow((n, name, f"{error:.6f}", "" if energy is None else f"{energy:.6f}"))
+            plain = name if name[:1] not in tuple("=+-@") else f"./{name}"  # no formula of a spreadsheet
+            table.writerow((n, plain, f"{error:.6f}", "" if energy is None else f"{energy:.6f}"))
 
 
 def _read(rebuilt: Rebuilt, data: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, np.ndarray, bool]]:

@@ -6,9 +6,10 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,7 +105,7 @@ def collect(
     if isinstance(run_or_folder, RunFolder):
         return _of_run(run_or_folder, data, step, n, averaged, plugins, catalogue)
     folder = Path(os.path.expanduser(run_or_folder))
-    if (folder / "config.json").is_file():
+    if (folder / "config.json").is_file() and isinstance(RunFolder(folder).config.get("model"), Mapping):
         return _of_run(RunFolder(folder), data, step, n, averaged, plugins, catalogue)
     if not folder.is_dir():
         raise UserError(f"{folder} is neither a run folder nor a folder of pictures{near(folder)}: give one of the two")
@@ -152,7 +153,7 @@ def _of_run(
         "step": rebuilt.step,
         "generator": "averaged" if averaged else "bare",
     }
-    own = averaged and (data is None or opened.digest == run.data.get("digest"))
+    own = averaged and opened.digest == run.data.get("digest")
     scored = of_run(rebuilt, opened, own)
     return replace(_against(samples, opened, scored, of, notes), mirror=rebuilt.config.mirror)
 
@@ -218,15 +219,14 @@ def _of_folder(folder: Path, data: str, n: int, catalogue: Catalogue) -> Picture
 
 
 def _side(folder: Path) -> int:
-    """The most common longer side among the folder's first 200 files."""
-
+    """The most common longer side among the folder's first 200 pictures."""
     from gankit.data.decode import opened
-    from gankit.data.scan import scan
+    from gankit.data.folder import look
 
     sides: Counter[int] = Counter()
-    for file in scan(folder)[0][:200]:
+    for item in islice(look(str(folder)).items(), 200):
         try:
-            with opened(folder / file.path) as picture:
+            with item.opened() as content, opened(content) as picture:
                 sides[max(picture.size)] += 1
         except Exception:  # no picture: opening the folder reports it
             continue

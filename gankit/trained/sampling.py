@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,10 @@ def rebuild(
 
     Raises `UserError` if the run has no checkpoint, or needs a plugin that is not in `plugins` or installed.
     """
+    if not isinstance(run.config.get("model"), Mapping):
+        raise UserError(
+            f"{run.folder} is no run folder: its config.json is an export's or another program's; give the run folder"
+        )
     config = validate(RunConfig, run.config, f"{run.folder}/config.json", "option", flags=True)
     data = run.data
     shape, labels = data.get("shape"), data.get("labels") or []

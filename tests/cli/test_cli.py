@@ -241,6 +241,7 @@ def test_sample_without_a_place_puts_the_grid_into_the_run(gankit: Gankit, run: 
         (("--seed", -1), ("--seed",)),
         (("--grid", "a.jpg"), ("a.jpg", ".png")),
         (("--out", "a.jpg"), ("a.jpg", ".png")),
+        (("--out", "a.svg"), ("a.svg", ".png")),
         (("--scale", 0), ("--scale",)),
         (("--grid", "a.png", "--out", "b"), ("--grid", "--out")),
         (("--from", 7), ("7", "4, 6, 8")),

@@ -52,6 +52,12 @@ def test_the_folder_draws_without_gankit_and_holds_the_same_networks(gankit: Gan
         text = (out / file).read_text()
         assert not re.search("kim-lee|<script|/tmp|" + re.escape(str(ROOT)), text)
     assert r"\[me\]\(javascript:x\)" in card
+    assert "averaged over the steps" in card
+    config = read(run / "config.json")
+    (run / "config.json").write_text(json.dumps(config | {"model": config["model"] | {"ema": 0}}))
+    assert gankit("export", run, "-o", "bare").code == 0
+    assert "averaged over the steps" not in (tmp_path / "bare/README.md").read_text()
+    (run / "config.json").write_text(json.dumps(config))
     before = contents(out)
     refused(gankit("export", run, "-o", "out"), "out exists", "name a new folder")
     assert contents(out) == before

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -569,12 +570,30 @@ def test_other_data_than_the_run_s_own_are_told(trained: Path) -> None:
 def test_a_folder_that_changed_since_the_training_is_told(gankit: Gankit, tmp_path: Path) -> None:
     folder = folder_of(people(480)[:60], tmp_path / "pictures")
     assert gankit("run", "began", "--data", folder, *TINY[2:], "--out", "run").code == 0
+    assert evaluate("run", n=20).of["score"] == "measured"  # too short a training to have recorded one
+    last = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
+    recorded = {"score": 0.9, "mode-collapse/variety": 1, "mode-collapse/form": 1, "mode-collapse/colours": 1}
+    with (tmp_path / "run/metrics.jsonl").open("a") as lines:
+        lines.write(json.dumps(last | recorded) + "\n")
     (folder / "0003.png").unlink()
     found = evaluate("run", n=20)
+    assert found.of["score"] == "measured"  # that of the training was against other pictures
     assert any("have changed since the run began" in note for note in found.notes)
     shutil.move(folder, tmp_path / "elsewhere")
     refused(gankit("evaluate", "run", "--n", 20), "not at hand", "--data")
     assert gankit("evaluate", "run", "--n", 20, "--data", "elsewhere").code == 0
+
+
+def test_a_folder_of_shards_has_the_size_of_its_pictures_and_an_export_is_no_run(gankit: Gankit, run, tmp_path) -> None:
+    folder_of(people(480)[:30], tmp_path / "plain")
+    (tmp_path / "packed").mkdir()
+    with tarfile.open(tmp_path / "packed/all.tar", "w") as archive:
+        archive.add(tmp_path / "plain", ".")
+    plain, packed = (evaluate(tmp_path / name, data=REAL).of for name in ("plain", "packed"))
+    assert packed["image_size"] == plain["image_size"] == SIZE
+    (tmp_path / "plain/config.json").write_text('{"model_type": "gankit"}')
+    assert evaluate(tmp_path / "plain", data=REAL).of["n"] == 30
+    refused(gankit("sample", "plain"), "plain is no run folder")
 
 
 # Bad requests.

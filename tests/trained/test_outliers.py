@@ -69,6 +69,13 @@ def test_it_takes_what_a_training_takes(gankit: Gankit, run: Path, folder: Path,
     assert len((tmp_path / "demo.csv").read_text().splitlines()) == 21
 
 
+def test_it_makes_the_folder_and_writes_no_formula(gankit: Gankit, run: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "=cmd.png").write_bytes((folder / "more/noise.png").read_bytes())
+    assert gankit("score", run, folder, "-o", "new/s.csv").code == 0
+    rows = list(csv.DictReader((tmp_path / "new/s.csv").open()))
+    assert "./=cmd.png" in [row["picture"] for row in rows]
+
+
 def test_it_writes_over_nothing_of_the_user_s(gankit: Gankit, run: Path, folder: Path, tmp_path: Path) -> None:
     for name in ("mine.csv", "other.png"):
         (tmp_path / name).write_text("my own")

@@ -36,17 +36,9 @@ class EBGAN(Model):
             letter="m", note="The energy above which the discriminator no longer pushes generated pictures up."
         )
     }
-    presets = {
-        "paper": {
-            "model": {
-                **{"energy": "norm", "hinge": "picture", "pull_away": 0.1, "updates": "alternating"},
-                **{"output": "linear", "learning_rate": 1e-4},
-            }
-        }
-    }
+    presets = {"paper": {"model": {"energy": "norm", "hinge": "picture", "pull_away": 0.1, "updates": "alternating"}}}
 
     class Settings(gankit.Settings):
-        learning_rate: float = Field(3e-4, gt=0, le=1e30, description="Adam's learning rate")
         energy: Literal["norm", "rms", "mse"] = Field(
             "rms", description="norm of the error as in the paper, the root of its mean square, or its mean square"
         )
@@ -54,7 +46,7 @@ class EBGAN(Model):
             "auto", description="m, in the unit of `energy`; auto: follows the real energy as it falls"
         )
         hinge: Literal["batch", "picture"] = Field(
-            "picture", description="on each picture's energy, as in the paper, or on the batch's mean"
+            "batch", description="on the batch's mean energy, or on each picture's, as in the paper"
         )
         pull_away: float = Field(
             0.1, ge=0, le=1e30, description="weight of the pulling-away term beside the norm; 0: plain EBGAN"
@@ -71,8 +63,9 @@ class EBGAN(Model):
             "with two it was seen to draw one picture",
         )
         output: Literal["linear", "opacity"] = Field(
-            "opacity",
-            description="colours and an opacity over the background, or plain numbers (strided-autoencoder)",
+            "linear",
+            description="plain numbers, or colours and an opacity over the background (strided-autoencoder), "
+            "with which EBGAN was not measured",
         )
         networks: str = Field("strided-autoencoder", description="the generator/discriminator pair, by name")
 
@@ -111,8 +104,8 @@ class EBGAN(Model):
     def losses(self, step: Step) -> Losses:
         """L_D = D(x) + [m − D(G(z))]⁺, L_G = D(G(z)) + pull_away · f_PT(Enc(G(z))): sections 2.1 and 2.4.
 
-        The hinge is the paper's (equation 1), the mean of [m − D(G(z))]⁺ over the pictures; with hinge=batch it is
-        [m − mean D(G(z))]⁺, which lets go of all pictures at once.
+        With hinge=picture it is the paper's (equation 1), the mean of [m − D(G(z))]⁺ over the pictures; with batch, the
+        default, [m − mean D(G(z))]⁺, which lets go of all pictures at once.
         """
         m = step.knobs["margin"]
         D_x = step.energy_real
@@ -135,7 +128,7 @@ class EBGAN(Model):
 class MarginOptions(gankit.Options):
     now_written = {"fixed": "margin=0.5"}
 
-    ratio: float = Field(2.5, gt=1, le=1e30, description="the margin in real energies")
+    ratio: float = Field(1.5, gt=1, le=1e30, description="the margin in real energies")
     memory: int = Field(100, ge=1, description="steps that the running mean remembers")
 
 

@@ -279,8 +279,8 @@ def _opened_again(run: Run, resolved: RunConfig, catalogue: Catalogue, watcher: 
             f"warning: the pictures of {resolved.data} have changed since the run began; "
             "it goes on with those there are now"
         )
-    before = run.data.get("labels", [])
-    if list(data.classes) != before:
+    before = run.data.get("labels")
+    if isinstance(before, list) and list(data.classes) != before:
         were, are = (", ".join(map(str, names[:8])) or "none" for names in (before, data.classes))
         watcher.notice(
             f"warning: the classes of {resolved.data} were {were} when the run began, and are {are}: a model that uses "

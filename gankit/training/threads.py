@@ -35,7 +35,7 @@ class Threads:
         self.used = {self.most}  # all numbers so far
         self.steady = device != "cpu" or not alone or self.most == 1 or "OMP_NUM_THREADS" in os.environ
         self.process, self.quiet = psutil.Process(), 0
-        self.last = self._measured()
+        self.last = (0.0, 0.0, 0.0)  # what was measured last
 
     def begin(self) -> None:
         """Before the first step, or after a wait: choose the number of threads."""

@@ -237,16 +237,18 @@ def a_step(**settings: Any) -> tuple[EBGAN, Step]:
 # The hinge and its margin.
 
 
-def the_hinge_is_on_the_batch_s_energy(losses: Callable[[EBGAN, Step], Losses]) -> None:
+def the_hinge_is_on_each_picture_s_energy(losses: Callable[[EBGAN, Step], Losses]) -> None:
     for energy in ("norm", "rms", "mse"):
         model, step = a_step(energy=energy)
         assert step.judged_fake.energy is not None
         each = step.judged_fake.energy.detach()
         for margin in (0.5 * each.min(), each.mean(), 0.5 * (each.mean() + each.max()), 2 * each.max()):
             step.knobs = {"margin": margin}
-            expected = step.energy_real + max(0.0, float(margin - each.mean()))
+            expected = step.energy_real + (margin - each).clamp(min=0).mean()
             got = losses(model, step).by_network["discriminator"]
-            promised(torch.allclose(got, expected), f"{energy}: D(x) + [m − D(G(z))]⁺ at m = {float(margin):.3g}")
+            promised(
+                torch.allclose(got, expected), f"{energy}: D(x) + the mean of [m − D(G(z))]⁺ at m = {float(margin):.3g}"
+            )
 
 
 def hinged(value: Callable[[Step], Tensor]) -> Callable[[EBGAN, Step], Losses]:
@@ -592,11 +594,11 @@ MISTAKES: dict[str, tuple[Callable[[Any], None], Any, Any]] = {
         on_pixels,
     ),
     "a hinge on each pixel (buriburisuri/ebgan)": (
-        the_hinge_is_on_the_batch_s_energy,
+        the_hinge_is_on_each_picture_s_energy,
         EBGAN.losses,
         hinged(per_pixel),
     ),
-    "no hinge (shekkizh/EBGAN.tensorflow)": (the_hinge_is_on_the_batch_s_energy, EBGAN.losses, hinged(no_hinge)),
+    "no hinge (shekkizh/EBGAN.tensorflow)": (the_hinge_is_on_each_picture_s_energy, EBGAN.losses, hinged(no_hinge)),
     **{
         f"a margin of 20 whatever the energy (1Konny/EBGAN-pytorch), {energy}": (
             partial(the_margin_is_of_the_size_of_the_real_energy, energy),

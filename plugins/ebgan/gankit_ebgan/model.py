@@ -46,7 +46,7 @@ class EBGAN(Model):
             "auto", description="m, in the unit of `energy`; auto: follows the real energy as it falls"
         )
         hinge: Literal["batch", "picture"] = Field(
-            "batch", description="on the batch's mean energy, or on each picture's, as in the paper"
+            "picture", description="on each picture's energy, as in the paper, or on the batch's mean"
         )
         pull_away: float = Field(
             0.1, ge=0, le=1e30, description="weight of the pulling-away term beside the norm; 0: plain EBGAN"
@@ -104,8 +104,8 @@ class EBGAN(Model):
     def losses(self, step: Step) -> Losses:
         """L_D = D(x) + [m − D(G(z))]⁺, L_G = D(G(z)) + pull_away · f_PT(Enc(G(z))): sections 2.1 and 2.4.
 
-        With hinge=picture it is the paper's (equation 1), the mean of [m − D(G(z))]⁺ over the pictures; with batch, the
-        default, [m − mean D(G(z))]⁺, which lets go of all pictures at once.
+        The hinge is the paper's (equation 1), the mean of [m − D(G(z))]⁺ over the pictures; with hinge=batch it is
+        [m − mean D(G(z))]⁺, which lets go of all pictures at once.
         """
         m = step.knobs["margin"]
         D_x = step.energy_real

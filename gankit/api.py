@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gankit.catalogue import Catalogue
-from gankit.config.amend import amend, current_form, refuse_other_form
+from gankit.config.amend import amend, current_form, of_this_form
 from gankit.config.file import read_file
 from gankit.config.request import RESUMED, RunRequest, by_home
 from gankit.config.resolve import resolve
@@ -299,8 +299,7 @@ def _resumed(
     command: str | None,
     nproc: int,
 ) -> Run:
-    stored = run.config
-    refuse_other_form(stored)
+    stored = of_this_form(run.config)
     if out is None:  # then this process holds the lock
         run.clear_unfinished()
     catalogue = Catalogue(plugins, made_with=stored.get("plugins", ()))

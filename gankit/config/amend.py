@@ -44,8 +44,8 @@ def current_form(old: Mapping[str, Any], catalogue: Catalogue) -> tuple[dict[str
     return new | {"model": settings}, dropped
 
 
-def refuse_other_form(config: Mapping[str, Any]) -> None:
-    """Raise UserError unless a run's config.json has the form that gankit writes: a person may have edited it."""
+def of_this_form(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's config.json, which a person may have edited. Raises UserError for another form than gankit's."""
     model, history = config.get("model"), config.get("history", [])
     sound = isinstance(model, Mapping) and isinstance(model.get("name"), str)
     sound = sound and all(nested(config.get(kind) or {}) for kind in TABLES)
@@ -56,6 +56,7 @@ def refuse_other_form(config: Mapping[str, Any]) -> None:
             "config.json has not the form that gankit writes: bring the file back as it was (the options of a loss, "
             "for one, are a table), and change settings by the flags of gankit resume"
         )
+    return config
 
 
 def amend(

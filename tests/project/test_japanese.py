@@ -142,7 +142,7 @@ def test_the_japanese_start_has_commands_and_figures_of_the_english_pages():
         ("5 GB", "6 GB"),
         ("4 分", "2 分"),
         ("0.50 と 0.52", "0.50 と 0.53"),
-        ("2.69 倍", "2.68 倍"),
+        ("1.7 倍", "1.8 倍"),
         ("2 つのシード", "5 つのシード"),
         ("--steps 40000", "--steps 30000"),
         ("gankit runs ", "gankit list "),
@@ -176,7 +176,7 @@ def test_a_change_of_the_japanese_start_alone_is_seen(here: str, there: str):
     assert start_against(PAGES["docs/start.ja.md"].replace(here, there, 1)) != []
 
 
-@pytest.mark.parametrize("number", ["0.89", "2.15"])
+@pytest.mark.parametrize("number", ["0.89", "0.66"])
 def test_a_figure_that_changes_in_english_alone_is_seen(number: str, monkeypatch):
     monkeypatch.setitem(PAGES, "README.md", PAGES["README.md"].replace(number, "0.99"))
     assert number in readme_against(PAGES["README.ja.md"])

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, SMALL, refused
@@ -45,8 +46,12 @@ NETWORKS, LOSSES = "    def build_networks", "    def losses"  # the lines befor
 
 
 @pytest.fixture
-def written(tmp_path, gankit_cache):
+def written(tmp_path, gankit_cache, monkeypatch):
     """What `gankit plugins new wgan-gp` writes."""
+    # Another test of this process may have loaded the example, whose name would be taken then.
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if Path(place).resolve() != EXAMPLE])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gankit_wgan_gp"]:
+        monkeypatch.delitem(sys.modules, name)
     return create("wgan-gp", ["model"], tmp_path)
 
 

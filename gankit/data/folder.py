@@ -60,9 +60,7 @@ def look(argument: str | None) -> Place:
     """What lies at a path. Raises `UserError` if there is nothing, or nothing that could hold pictures."""
     if not argument:
         raise UserError("no data folder given; say which, for example --data ./pictures")
-    path, hash_sign, columns = argument.rpartition("#")
-    if not hash_sign or "/" in columns or os.path.exists(os.path.expanduser(argument)):
-        path, columns = argument, ""
+    path, columns = parted(argument)
     if (found := shards.named(path)) is not None:
         return Place(argument, *found, packed=True, columns=columns)
     folder = _existing(path)
@@ -80,6 +78,14 @@ def look(argument: str | None) -> Place:
     if columns:
         raise UserError(f"{argument}: #{columns} names a column of tables, and {path} is a folder of pictures")
     return Place(argument, folder, files, problems, packed=False)
+
+
+def parted(argument: str) -> tuple[str, str]:
+    """The path of PATH#COLUMNS and the columns of its tables, "" without any; a "#" may be part of a path's name."""
+    path, hash_sign, columns = argument.rpartition("#")
+    if not hash_sign or "/" in columns or os.path.exists(os.path.expanduser(argument)):
+        return argument, ""
+    return path, columns
 
 
 def _existing(argument: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -124,9 +123,7 @@ def _read(rebuilt: Rebuilt, data: str, skipped: list[tuple[str, str]]) -> Iterat
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's: `decode` handles their causes
                 picture = decode.read(item.content, request)[0]
-                with decode.opened(
-                    io.BytesIO(item.content) if isinstance(item.content, bytes) else item.content
-                ) as one:
+                with item.opened() as content, decode.opened(content) as one:
                     small = max(one.size) < side
         except Unusable as reason:
             skipped.append((item.name, str(reason)))

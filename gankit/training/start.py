@@ -14,6 +14,7 @@ from gankit.catalogue import Catalogue
 from gankit.config.request import RunRequest
 from gankit.config.schema import RunConfig
 from gankit.data.batches import Batches
+from gankit.data.folder import parted
 from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.device import describe
@@ -189,10 +190,7 @@ def refuse_inside(out: str | Path | None, data: str | Path) -> None:
     """Raise `UserError` if the run folder would lie inside the pictures' folder, or for a name that is not UTF-8."""
     refuse_unwritable("--data", data)
     refuse_unwritable("--out", out or "")
-    there = os.path.expanduser(data)
-    if "#" in there and not os.path.lexists(there):
-        there = there.rpartition("#")[0]  # DIR#COLUMNS
-    pictures = os.path.realpath(there)
+    pictures = os.path.realpath(os.path.expanduser(parted(os.fspath(data))[0]))
     folder = Path(os.path.realpath(os.path.expanduser(out or "runs")))
     if os.path.isdir(pictures) and folder.is_relative_to(pictures):
         where = f"--out {out}" if out else "the new run's folder under runs/"

@@ -6,7 +6,7 @@ resumes interrupted ones.
 
 The protocol is PacGAN's (Lin, Khetan, Fanti, Oh 2018, arXiv 1712.04086; their published code): 2,500 samples; one is
 good within 3σ of its nearest mode; one good sample catches a mode; reverse KL compares the good samples' modes with
-the uniform distribution.
+the uniform distribution. D's energies at the modes and half-way between them say how well it tells the two apart.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import gankit
+from gankit.trained.sampling import rebuild
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -68,6 +70,8 @@ class Measured:
     modes: int  # with at least one good sample
     good: float  # share of samples within 3σ of their nearest mode, 0..1
     reverse_kl: float  # nats, of the good samples' modes against the uniform distribution; nan without a good one
+    at_modes: float = math.nan  # D's mean energy of points of the mixture
+    between: float = math.nan  # and half-way between a mode and its nearest neighbours
 
 
 def measure(points: np.ndarray, centres: np.ndarray, sigma: float) -> Measured:
@@ -78,6 +82,28 @@ def measure(points: np.ndarray, centres: np.ndarray, sigma: float) -> Measured:
     shares = counts[counts > 0] / max(counts.sum(), 1)
     reverse_kl = float((shares * np.log(shares * len(centres))).sum()) if good.any() else math.nan
     return Measured(len(shares), float(good.mean()), reverse_kl)
+
+
+def midpoints(centres: np.ndarray) -> np.ndarray:
+    """The points (N, 2) half-way between neighbours among `centres` (M, 2), each once."""
+    distances = np.linalg.norm(centres[:, None] - centres[None], axis=2)
+    nearest = distances[distances > 0].min()
+    one, other = np.nonzero(np.triu(np.abs(distances - nearest) < 1e-6 * nearest))
+    return (centres[one] + centres[other]) / 2
+
+
+@torch.no_grad()
+def energies(run: gankit.Run, mixture: type[Mixture], count: int = 2000) -> tuple[float, float]:
+    """D's mean energy of `count` points around the modes, and of as many around the points half-way between them."""
+    rebuilt, random = rebuild(run, plugins=[PLUGIN]), np.random.default_rng(0)
+
+    def mean(places: np.ndarray) -> float:
+        chosen = places[random.integers(0, len(places), count)] + random.normal(0, mixture.sigma, (count, 2))
+        energy = rebuilt.judge(torch.from_numpy(chosen.astype(np.float32)), None).energy
+        assert energy is not None
+        return float(energy.mean())
+
+    return mean(mixture.centres), mean(midpoints(mixture.centres))
 
 
 def train(model: str, mixture: type[Mixture], seed: int, steps: int, folder: Path) -> gankit.Run:
@@ -127,12 +153,14 @@ def rows(measured: Mapping[str, Sequence[tuple[Measured, float]]], mixture: type
             mean_and_deviation([one.modes for one in found], 1),
             mean_and_deviation([one.good for one in found], 1, 100),
             mean_and_deviation([one.reverse_kl for one in found], 2),
+            mean_and_deviation([one.at_modes for one in found], 3),
+            mean_and_deviation([one.between for one in found], 3),
             mean_and_deviation([seconds for _, seconds in of_seeds], 0),
         )
         lines.append(f"| {mixture.name} of {total} | {model} | " + " | ".join(cells) + " |")
     for model, published in PUBLISHED.items():
         modes, good, reverse_kl = published[mixture.name]
-        lines.append(f"| {mixture.name} of {total} | {model}, published | {modes} | {good} | {reverse_kl:.2f} | |")
+        lines.append(f"| {mixture.name} of {total} | {model}, published | {modes} | {good} | {reverse_kl:.2f} | | | |")
     return lines
 
 
@@ -165,10 +193,12 @@ def bench(out: Path, seeds: int, steps: int, figure: Path | None, say: Callable[
         points = run.sample(SAMPLES, seed=seed, plugins=[PLUGIN]).numpy()
         shown.setdefault((mixture.name, model), points)
         found = measure(points, mixture.centres, mixture.sigma)
+        at_modes, between = energies(run, mixture)
+        found = replace(found, at_modes=at_modes, between=between)
         measured[mixture.name][model].append((found, run.result["seconds"]))
         print(f"{mixture.name}, {model}, seed {seed}: {found}", file=sys.stderr, flush=True)
-    say("| mixture | model | modes caught | good samples, % | reverse KL | training, s |")
-    say("|---|---|---|---|---|---|")
+    say("| mixture | model | modes caught | good samples, % | reverse KL | energy at modes | between | training, s |")
+    say("|---|---|---|---|---|---|---|---|")
     for mixture in MIXTURES:
         for line in rows(measured[mixture.name], mixture):
             say(line)

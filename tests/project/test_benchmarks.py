@@ -64,6 +64,14 @@ def test_unequal_modes_by_hand():
     assert found.reverse_kl == pytest.approx(0.75 * math.log(0.75 * 8) + 0.25 * math.log(0.25 * 8))
 
 
+def test_the_points_between_modes_are_half_way_between_neighbours():
+    """Of the ring eight at radius cos(π/8); of the grid 40, each with one odd and one even coordinate."""
+    assert np.linalg.norm(two_dimensional.midpoints(Ring.centres), axis=1) == pytest.approx([math.cos(math.pi / 8)] * 8)
+    between = two_dimensional.midpoints(Grid.centres)
+    assert len({tuple(point) for point in between}) == 40
+    assert (between.sum(axis=1) % 2 == 1).all()
+
+
 def test_the_benchmark_goes_on_where_it_was(tmp_path, undrawn, monkeypatch):
     """A second start trains nothing, and gives the same table."""
     monkeypatch.setattr(two_dimensional, "MODELS", {"EBGAN": two_dimensional.MODELS["EBGAN"]})

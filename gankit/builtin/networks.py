@@ -100,9 +100,12 @@ class _Normalised(nn.BatchNorm1d):
     """Batch normalisation of features (B, N); a batch of one uses the running statistics, as it has no variance."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and len(x) == 1:
+        try:
+            return super().forward(x)
+        except ValueError:  # torch's, for a batch of one. A part of one picture, of several processes, is none
+            if not self.training or len(x) > 1:
+                raise
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(x)
 
 
 def _widths(size: int, filters: int) -> list[int]:

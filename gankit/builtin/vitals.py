@@ -12,7 +12,14 @@ from gankit.options import Options
 
 EXPLODED = 20.0  # an energy so many times its first reading has exploded: far above what any run of docs/evidence had
 VANISHED = 0.01  # a learning rate of this share of its first: from there nothing changed, docs/evidence/collapse.md
+LOST = "not-finite"
 SCORE = 0.1  # an untrained network's output below this is a score around 0, not an energy
+
+
+def lost(what: str, snapshot: Snapshot, many: bool = False) -> Alarm:
+    """The alarm that `what`, in words, is no longer finite."""
+    told = f"{what} {'are' if many else 'is'} no longer finite: the weights are lost."
+    return Alarm(LOST, "critical", f"{told} The checkpoints from before are kept.", snapshot.advice(LOST))
 
 
 class VitalsOptions(Options):
@@ -45,15 +52,7 @@ class Vitals(Diagnostic[VitalsOptions]):
     def _not_finite(self, snapshot: Snapshot) -> Alarm | None:
         values = {name: value for name, value in snapshot.line.items() if name.startswith(DECISIVE)}
         broken = [name for name, value in values.items() if not math.isfinite(value)]
-        if not broken:
-            return None
-        return Alarm(
-            "not-finite",
-            "critical",
-            f"{', '.join(broken)} {'is' if len(broken) == 1 else 'are'} no longer finite: the weights are lost. "
-            "The checkpoints from before are kept.",
-            snapshot.advice("not-finite"),
-        )
+        return lost(", ".join(broken), snapshot, many=len(broken) > 1) if broken else None
 
     def _exploded(self, snapshot: Snapshot) -> Alarm | None:
         for name in ("energy/real", "energy/fake"):

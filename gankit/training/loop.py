@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gankit.builtin.vitals import LOST, lost
 from gankit.components import Continue, Return, Stop
 from gankit.data.batches import Batches, seed_of
 from gankit.data.places import PicturesGone
@@ -254,7 +255,8 @@ def train(
         session.ranks.go_on(False)
     reason = reason or "steps"
     if training.number > first:
-        _keep_last(session, readings, saves.last, reason)
+        late = _keep_last(session, readings, saves.last, reason, decided)
+        decided, reason = late.after(decided), _reason(late, None, False) or reason
     else:  # a process that was killed after its last checkpoint has left the older ones
         checkpoint.tidy(session.recorder.run, training)
     if gone is not None:
@@ -274,13 +276,17 @@ def _reason(decided: Decided, signal: str | None, late: bool) -> str:
             return signal or ("time" if late else "")
 
 
-def _keep_last(session: Session, readings: Mapping[str, Tensor], saved: int, reason: str) -> None:
-    """Log, save and sample the last step, at whatever multiple."""
-    training, recorder = session.training, session.recorder
+def _keep_last(session: Session, readings: Mapping[str, Tensor], saved: int, reason: str, decided: Decided) -> Decided:
+    """Log, save and sample the last step, at whatever multiple. Returns what is decided if its numbers are lost."""
+    training, recorder, late = session.training, session.recorder, Decided()
     if not scheduled(training, training.number):  # then no diagnostic is due
         session.observe(readings)
-    if saved != training.number and reason not in ("alarm", "rescue") and sound(training, readings):
-        session.showing.settle()
-        checkpoint.save(recorder.run, training)
+    if saved != training.number and reason not in ("alarm", "rescue"):
+        if sound(training, readings):
+            session.showing.settle()
+            checkpoint.save(recorder.run, training)
+        elif decided.alarm is None or decided.alarm.kind != LOST:  # vitals may not have looked since
+            late = session.watch.react([("vitals", lost("a loss or a weight", session.watch.snapshot({})))])
     if not recorder.run.sample_path(training.number).exists():
         recorder.sample(session.showing)
+    return late

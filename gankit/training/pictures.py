@@ -21,30 +21,34 @@ SETTLING = 1024  # pictures of the averaged generator that give its batch statis
 @contextmanager
 def looking(training: Training, *stream: int) -> Iterator[None]:
     """Eval mode, no gradients and a separate random stream; the end restores everything."""
-    modules = [*training.networks.values(), training.averaged]
-    modes = [module.training for module in modules]
+    networks = [*training.networks.values(), training.averaged]
+    modes = [(part, part.training) for network in networks for part in network.modules()]
     cuda = [training.device] if training.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), torch.no_grad():
         torch.manual_seed(seed_of(training.config.seed, *stream))
         try:
-            for module in modules:
-                module.eval()
+            for network in networks:
+                network.eval()
             yield
         finally:
-            for module, mode in zip(modules, modes, strict=True):
-                module.train(mode)
+            for part, mode in modes:  # each its own: a plugin may have frozen one
+                part.training = mode
 
 
 def real_pictures(data: Data, n: int, held_out: bool = False) -> Tensor:
     """At most `n` real pictures in [-1, 1], evenly spaced in the set."""
     source = data.held_out if held_out else data.train
-    step = max(1, len(source) // max(n, 1))
-    return to_float(torch.from_numpy(source[: n * step : step].copy()))
+    return to_float(torch.from_numpy(source[_spread(len(source), n)]))
 
 
 def spread_labels(labels: np.ndarray, n: int) -> Tensor:
     """`n` of the labels (N,), evenly spaced in the set; too few are repeated."""
-    return torch.from_numpy(np.resize(labels[:: max(1, len(labels) // n)], n))
+    return torch.from_numpy(np.resize(labels[_spread(len(labels), n)], n))
+
+
+def _spread(count: int, n: int) -> np.ndarray:
+    """At most `n` of the places 0 .. count − 1, evenly spaced from the first to the last."""
+    return np.linspace(0, max(count - 1, 0), min(n, count)).astype(int)
 
 
 class Showing:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from conftest import TINY, weights
 
+from gankit import Data
 from gankit.data.batches import seed_of
 from gankit.testing import training as prepare
 from gankit.training.loop import step_once
-from gankit.training.pictures import SETTLING, Showing
+from gankit.training.pictures import SETTLING, Showing, looking, real_pictures, spread_labels
 from gankit.training.state import STANDING
 
 OPTIONS = {"data": "demo:64", "image_size": 16, "batch_size": 8, "steps": 0, "set": {"filters": 4, "latent": 8}}
@@ -84,3 +85,32 @@ def test_training_goes_the_same_way_with_and_without(
     assert gankit("run", "began", *TINY, *often, "--out", "without").code == 0
     assert networks("with") == networks("without")
     assert weights(tmp_path / "with", 6) != weights(tmp_path / "without", 6)
+
+
+def test_a_look_leaves_each_part_of_a_network_in_its_own_mode() -> None:
+    """A plugin may have frozen one part, such as a pretrained encoder."""
+    training, _ = prepare("began", [], OPTIONS)
+    encoder = training.networks["discriminator"].encoder
+    encoder.eval()
+    before = [part.training for network in training.networks.values() for part in network.modules()]
+    with looking(training, 12):
+        assert not any(part.training for network in training.networks.values() for part in network.modules())
+    assert [part.training for network in training.networks.values() for part in network.modules()] == before
+    assert not encoder.training
+
+
+@pytest.mark.parametrize(("count", "n"), [(1000, 756), (1000, 1000), (1000, 64), (10, 64), (100, 99), (1, 1)])
+def test_real_pictures_are_chosen_from_the_first_to_the_last(count: int, n: int) -> None:
+    """A folder is often in the order of its classes: the first three quarters are no sample of it."""
+    numbers = np.arange(count, dtype=np.int64)
+    pictures = np.zeros((count, 16, 16, 1), np.uint8)
+    pictures[:, 0, 0, 0], pictures[:, 0, 1, 0] = numbers // 250, numbers % 250
+    data = Data(name="numbers", train=pictures, held_out=pictures[:0], digest="")
+    shown = ((real_pictures(data, n) + 1) * 127.5).round().int()[:, 0, 0]
+    places = (250 * shown[:, 0] + shown[:, 1]).tolist()
+    assert len(places) == min(n, count)
+    assert (places[0], places[-1]) == (0, count - 1)
+    gaps = np.diff(places)
+    assert not len(gaps) or gaps.max() - gaps.min() <= 1
+    assert spread_labels(numbers, min(n, count)).tolist() == places
+    assert len(spread_labels(numbers, n)) == n

@@ -52,8 +52,8 @@ def buffers(training):
 
 told = []
 for model, plugins, options in cases:
-    config, data, alone = prepare(model, "demo:40", plugins=plugins, image_size=16, batch_size=8, precision="fp32",
-                                  device="cpu", **options)
+    config, data, alone = prepare(model, "demo:40", plugins=plugins, image_size=16, precision="fp32", device="cpu",
+                                  **{"batch_size": 8, **options})
     (alone, batches), (divided, _) = (assemble(config, data, Catalogue(plugins)) for _ in range(2))
     values, slopes = [], []
     for _ in range(3):
@@ -76,6 +76,7 @@ CASES = {
         {"filters": 4, "losses": {"pulling-away": 0.1, "energy-distance": 1, "imle": 1}, "views": ["augment"]},
     ),
     "ebgan": ("ebgan", [], {"filters": 4}),
+    "parts of one picture": ("began", [], {"filters": 4, "batch_size": 3}),
     "penalties on slopes": ("r3gan", [str(ROOT / "examples/plugins/r3gan")], {}),
     "a penalty on a slope between": ("wgan-gp", [str(ROOT / "examples/plugins/wgan-gp")], {}),
 }

@@ -496,10 +496,27 @@ def test_numbers_that_are_not_finite_end_in_an_alarm(gankit: Gankit, tmp_path: P
     assert alarm["advice"][0] in said.out
 
 
+@pytest.mark.parametrize(
+    ("reaction", "code", "outcome"), [("stop", 3, "stopped"), ("warn", 0, "finished"), ("rescue", 3, "stopped")]
+)
+def test_a_length_that_no_diagnostic_looks_at_hides_no_lost_weights(
+    gankit: Gankit, tmp_path: Path, reaction: str, code: int, outcome: str
+) -> None:
+    """The vitals look every 50 steps, and this training ends before."""
+    said = gankit("run", "began", *TINY, "--steps", 9, "--set", "learning_rate=1e30", "--on-alarm", reaction)
+    assert (said.code, said.err) == (code, "")
+    run = only(tmp_path)
+    assert read(run / "result.json")["outcome"] == outcome
+    alarms = lines(run, "alarms.jsonl")
+    assert {(alarm["step"], alarm["kind"], alarm["severity"]) for alarm in alarms} == {(9, "not-finite", "critical")}
+    assert alarms[-1]["message"] in said.out
+    assert checkpoints(run) == [0]
+
+
 def test_weights_that_are_not_finite_are_never_saved(gankit: Gankit, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    assert gankit("run", "began", *TINY, "--set", "learning_rate=1e12", "--checkpoint-every", 1).code == 0
+    assert gankit("run", "began", *TINY, "--set", "learning_rate=1e12", "--checkpoint-every", 1).code == 3
     run = only(tmp_path)
     assert lines(run)[-1]["energy/real"] is None
     assert checkpoints(run)
@@ -521,8 +538,9 @@ def test_weights_that_a_finite_loss_has_ruined_are_not_saved_either(gankit: Gank
         "    return [Root]\n"
     )
     options = ("--plugin", "roots.py", "--loss", "root=1", "--checkpoint-every", 1, "--steps", 3)
-    assert gankit("run", "began", *TINY, *options).code == 0
+    assert gankit("run", "began", *TINY, *options).code == 3
     assert all(value is not None for value in lines(only(tmp_path))[-1].values())
+    assert [alarm["kind"] for alarm in lines(only(tmp_path), "alarms.jsonl")] == ["not-finite"]
     assert checkpoints(only(tmp_path)) == [0, 1, 2]
 
 

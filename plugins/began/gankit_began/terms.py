@@ -171,9 +171,10 @@ class ImplicitLikelihood(_OfCodes[ImplicitLikelihoodOptions]):
     summary = "every real picture pulls the nearest of the last samples, in code space (try a weight of 0.3)"
 
     def __call__(self, step: Step) -> Tensor:
-        """0-dim: 0 if every real code has an equal one, about 1 if its nearest is as far as another real code.
+        """0-dim. Of codes: 0 if every real code has an equal one, about 1 if its nearest is as far as another real one.
 
-        Also 0 if a generator with batch normalisation would draw one latent alone, as can be in a tiny batch.
+        `pixels` times the errors of pixels and edges, a mean over the batch, comes on top. 0 if a generator with batch
+        normalisation would draw one latent alone, as can be in a tiny batch.
         """
         fake, real = self.codes(step)
         together = len(step.noise) // len(fake)  # latents for one code: several with a view that stacks items

@@ -16,7 +16,10 @@ def pulling_away(codes: Tensor) -> Tensor:
     """
     n = len(codes)
     if n < 2:
-        raise UserError("the pulling-away term compares the pictures of a batch, and here a batch gives a single code")
+        raise UserError(
+            "the pulling-away term compares the pictures of a batch, and here a batch gives a single code: take a "
+            "larger --batch-size, or leave it out with --pull-away 0 (where it is a term: --loss pulling-away=0)"
+        )
     directions = F.normalize(codes.flatten(1))
     cosines = directions @ directions.T
     others = 1 - torch.eye(n, device=codes.device)

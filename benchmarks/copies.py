@@ -64,7 +64,8 @@ COPIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def row(title: str, found: list[Copies]) -> str:
-    return f"| {title} | " + " | ".join(f"{one.share:.3f}{'*' * one.beyond_chance}" for one in found) + " |"
+    cells = [f"{one.share:.3f}{'*' * one.beyond_chance}" for one in found]
+    return f"| {title} | " + " | ".join([*["–"] * (len(SHARES) - len(cells)), *cells]) + " |"
 
 
 @click.command()
@@ -91,9 +92,9 @@ def main(folder: str, size: int, n: int) -> None:
         for kind, change in COPIES.items():
             if kind.startswith("mirrored") is not mirror and kind != "exact":
                 continue
-            for among, samples in others.items() if kind == "exact" else [("good", good)]:
+            for among, samples in others.items():
                 found = []
-                for share in SHARES:
+                for share in SHARES if kind == "exact" or among == "good" else SHARES[2:]:
                     count = round(share * n)
                     mixed = torch.cat([change(copied[:count]), samples[count:]])
                     found.append(copies(mixed, train, held_out, len(train), half, mirror))

@@ -9,8 +9,7 @@ precision, recall, coverage  Naeem et al. 2020, k = 5, of `n` samples against `n
                              averaged to 16×16 and by all pixels; `gankit evaluate` takes held-out ones
 grain, flat, ground, fine    gankit/metrics/cleanliness.py, over the real pictures' own: 1 is right
 KID                          by EfficientNet-Lite0 where it is installed, against the held-out pictures
-copies                       share of samples nearer to a training picture than 99 % of the held-out pictures, by all
-                             pixels; 0.01 without copies
+copies                       as `gankit evaluate` counts them, near copies too (gankit/trained/memorisation.py)
 
 `--raw` takes the bare generator and not the averaged one, `--bare-statistics` the averaged weights with the batch
 statistics of the bare generator (`gankit.training.pictures.Showing.settle` says why they are not shown).
@@ -19,7 +18,6 @@ statistics of the bare generator (`gankit.training.pictures.Showing.settle` says
 from __future__ import annotations
 
 import click
-import torch
 from torch import Tensor
 
 from gankit import Run
@@ -30,6 +28,7 @@ from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import neighbours
 from gankit.metrics.spaces import Space, deep
 from gankit.trained.evaluation import NEIGHBOURS, SIDE
+from gankit.trained.memorisation import copies
 from gankit.trained.real_and_generated import Real, generated, open_for
 from gankit.trained.sampling import rebuild
 
@@ -43,15 +42,14 @@ class Table:
     """Training and held-out pictures, with values that are computed once."""
 
     def __init__(self, train: Real, held_out: Real, n: int, space: Space) -> None:
-        self.everything, self.real, held = train[: len(train)], train[:n], held_out[: len(held_out)]
+        self.train, self.held_out, self.real, held = train, held_out, train[:n], held_out[: len(held_out)]
         self.space, self.features = space, space.features(held)
         self.colour = cleanliness.ground_colour(cleanliness.edge(self.real))
         self.clean = cleanliness.cleanliness(self.real, self.colour)
-        self.close = torch.quantile(nearest(held, self.everything), 0.01)
 
-    def row(self, samples: Tensor, real: Tensor | None = None, others: Tensor | None = None) -> str:
-        """The cells after run and step; against `real` and with copies of `others` if given."""
-        real = self.real if real is None else real
+    def row(self, samples: Tensor, half: int | None = None) -> str:
+        """The cells after run and step; with `half` only of the first so many training pictures."""
+        real = self.real if half is None else self.train[:half]
         cells: list[str] = []
         for by in (lambda some: pixels(some, SIDE), lambda some: some.flatten(1)):
             found = neighbours(by(real), by(samples), NEIGHBOURS)
@@ -59,14 +57,8 @@ class Table:
         clean = cleanliness.over_real(cleanliness.cleanliness(samples, self.colour), self.clean)
         cells += [f"{clean[name].value:.2f}" if name in clean else "–" for name in ("grain", "flat", "ground", "fine")]
         cells.append(f"{kernel_distance(self.features, self.space.features(samples)).value:.3f}")
-        near = nearest(samples, self.everything if others is None else others)
-        return " | ".join([*cells, f"{float((near < self.close).float().mean()):.3f}"])
-
-
-def nearest(pictures: Tensor, others: Tensor) -> Tensor:
-    """(N,): each picture's distance to the nearest of the others, by all pixels."""
-    flat = others.flatten(1)
-    return torch.cat([torch.cdist(some.flatten(1), flat).min(1).values for some in pictures.split(500)])
+        found = copies(samples, self.train, self.held_out, half or len(self.train), len(self.held_out))
+        return " | ".join([*cells, f"{found.share:.3f}"])
 
 
 @click.command()
@@ -83,10 +75,9 @@ def main(
     train, held_out = Real(data.train), Real(data.held_out)
     table = Table(train, held_out, min(n, len(train)), deep(data.shape[0]))
     half = min(n, len(train) // 2)
-    a, b = train[:half], train[half : 2 * half]
     print("| " + " | ".join(HEAD) + " |")
     print("|" + "---|" * len(HEAD))
-    print(f"| real against real, {half:,} | | {table.row(b, a, a)} |", flush=True)
+    print(f"| real against real, {half:,} | | {table.row(train[half : 2 * half], half)} |", flush=True)
     for name in runs:
         run = Run(name)
         for step in run.checkpoints():

@@ -53,6 +53,7 @@ def planted(train: Tensor, other: Tensor) -> dict[str, Tensor]:
         "means of two pictures": (chosen[:PICTURES] + chosen[PICTURES:]) / 2,
         "half noise, half real": torch.cat([noise[: PICTURES // 2], other[: PICTURES // 2]]),
         "30 % copies": torch.cat([chosen[: round(0.3 * PICTURES)], other[: PICTURES - round(0.3 * PICTURES)]]),
+        "half of them one picture": torch.cat([other[: PICTURES // 2], (other[:1] + 0.02 * noise)[PICTURES // 2 :]]),
         "one picture": other[:1] + 0.02 * noise,
         "grey": 0.02 * noise,
         "uniform noise": noise,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 RISK = 0.05  # of any "better" or "worse" in a comparison of models without a difference
-ROUNDING = 1e-9  # of the values: differences that are nearer to one another are equal
+ROUNDING = 1e-6  # of the values, shares in float32 among them: differences nearer to one another are equal
 
 
 @dataclass(frozen=True)

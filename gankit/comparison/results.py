@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from itertools import combinations
+from statistics import fmean
 from typing import Any
 
 from gankit.comparison import paired
@@ -23,8 +24,9 @@ COST = {  # measures that need no pictures
 EXACT = {"peak_memory"}  # the same for every seed on one machine
 WORTH = dict.fromkeys(("images_per_second", "seconds_to_coverage", "peak_memory"), 0.01)  # less does not matter
 # Shown and not compared: a density above 1 says that samples are in the crowd, and `clipped-density` is its calibrated
-# form. `clipped-coverage` says what `coverage` does, and each measure more makes the others harder to tell from chance.
-SHOWN = {"density", "density-native", "clipped-coverage", "clipped-coverage-native"}
+# form. `coverage` says less than `clipped-coverage`, which sees that one picture has taken the place of many, and each
+# measure more makes the others harder to tell from chance.
+SHOWN = {"density", "density-native", "coverage", "coverage-native"}
 # Events that some runs never reach. The runs that reach one are a biased choice, so no difference is given.
 REACHED = {"seconds_to_coverage": "reached it", "collapse_step": "collapsed"}
 FIXED = ("arm", "seed", "folder", "outcome", "steps", "images", "alarm_step", "alarm")  # columns of the CSV
@@ -231,12 +233,16 @@ def _note(entry: Mapping[str, Any]) -> str:
 
 def _sentence(entry: Mapping[str, Any], these: str, others: str, difference: paired.Difference, verdict: str) -> str:
     name, seeds = entry["name"], f"{difference.pairs} seed{'s' * (difference.pairs > 1)}"
+    sides = (entry["arms"][arm]["values"] for arm in (these, others))
+    pairs = [pair for pair in zip(*sides, strict=True) if len(paired.known(pair)) == 2]
+    plain = [shown(name, fmean(side)) for side in zip(*pairs, strict=True)]  # over the pairs, as the interval is
+    counted = [shown(name, value) for value in (difference.of, difference.less)]
     values = " against ".join(
-        shown(name, value) for value in (difference.of, difference.less)
-    )  # means over the pairs, as the interval is
-    whose = "the difference's"
+        a if a == b else f"{a}, which counts as {b}," for a, b in zip(plain, counted, strict=True)
+    )
+    values, whose = values.rstrip(","), "the difference's"
     if entry["better"] == "nearer":
-        values = f"on average {values} away from the real pictures' {shown(name, entry['ceiling'])}"
+        values = f"on average {' against '.join(counted)} away from the real pictures' {shown(name, entry['ceiling'])}"
         whose = "their difference's"
     if verdict == "not distinguishable":
         which = "this one seed" if difference.pairs == 1 else f"these {seeds}"

@@ -34,8 +34,6 @@ def neighbours(
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"{len(real)} real and {len(fake)} generated: at least {k + 1} of each are needed")
-    if not (bool(real.isfinite().all()) and bool(fake.isfinite().all())):
-        raise ValueError("a feature is not finite: compare pictures without NaN")  # NaN would lie in no ball, unseen
     between = distances(real, fake) if between is None else between
     real_reach = reach(real, k) if real_reach is None else real_reach
     in_real = between <= real_reach[:, None]
@@ -100,7 +98,12 @@ def covered(real: int, most: int, k: int) -> Tensor:
 
 
 def distances(real: Tensor, fake: Tensor) -> Tensor:
-    """(N, D), (M, D) -> (N, M), in double precision: in single those within a collapsed set are lost."""
+    """(N, D), (M, D) -> (N, M), in double precision: in single those within a collapsed set are lost.
+
+    Raises ValueError where a number is not finite: it would lie in no ball, unseen.
+    """
+    if not (bool(real.isfinite().all()) and bool(fake.isfinite().all())):
+        raise ValueError("a feature is not finite: compare pictures without NaN")
     return torch.cdist(real.double(), fake.double())
 
 

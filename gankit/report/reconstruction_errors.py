@@ -81,8 +81,11 @@ def _quotients(rows: list[dict[str, float]], above: str, below: str) -> list[flo
 
 
 def _by_chance(row: dict[str, float]) -> bool:
-    """Whether the samples lie no further apart than two halves of the real errors. Older runs do not know that."""
-    return "empirical-w2" in row and row["empirical-w2"] <= row.get("real-halves", -1)
+    """Whether the samples lie no further apart than two halves of the real errors. Older runs do not know that.
+
+    It is NaN of fewer than 4 pictures, whose distances say nothing.
+    """
+    return "empirical-w2" in row and not row["empirical-w2"] > row.get("real-halves", -1)
 
 
 def _answer(rows: list[dict[str, float]], apart: list[dict[str, float]]) -> str:

@@ -138,6 +138,10 @@
     ];
   };
 
+  const few = ({ series }) => { // whole steps, where a chart has only some
+    const steps = series.flatMap(({ line }) => line ? [line[0][0], line[0][line[0].length - 1]] : []);
+    return steps.length > 0 && Math.max(...steps) - Math.min(...steps) < 8;
+  };
   const layout = (panel, colour) => {
     const [ink, muted, grid] = ["--ink", "--muted", "--line"].map(colour);
     const vertical = (step, color, dash) => ({
@@ -154,10 +158,10 @@
       hoverlabel: { bgcolor: colour("--raised"), bordercolor: grid, font: { color: ink, size: 12 } },
       modebar: { orientation: "h", bgcolor: "rgba(0,0,0,0)", color: muted, activecolor: ink },
       showlegend: named, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
-      xaxis: { ...axis, spikecolor: muted, spikethickness: -1, spikedash: "dot", hoverformat: ",d", tickformat: "~s", unifiedhovertitle: { text: "step %{x:,d}" } },
+      xaxis: { ...axis, spikecolor: muted, spikethickness: -1, spikedash: "dot", hoverformat: ",d", tickformat: "~s", ...(few(panel) ? { dtick: 1 } : {}), unifiedhovertitle: { text: "step %{x:,d}" } },
       yaxis: {
         ...axis, type: panel.log ? "log" : "linear", zeroline: panel.zero, zerolinecolor: muted, nticks: 6,
-        ...(panel.kind === "rates" && panel.log ? { tickformat: "~e", dtick: "D2" } : { tickformat: ".4~g" }),
+        ...(panel.kind === "rates" && panel.log ? { tickformat: "~e", dtick: "D1" } : { tickformat: ".4~g" }),
         ...(low === 0 ? { rangemode: "tozero" } : {}),
         autorangeoptions: { ...(low ? { clipmin: low } : {}), ...(high !== null ? { clipmax: high } : {}) },
       },

@@ -16,11 +16,12 @@ from gankit.report.reconstruction_errors import Laboratory, laboratory
 from gankit.report.story import Story, listing, mapping, read
 from gankit.runs.folder import RunFolder
 from gankit.runs.score import SCORE, best
-from gankit.runs.verdict import verdict
+from gankit.runs.verdict import of_copies, verdict
 
 GRIDS = 6  # alarms to show with their grids
 NAMED = 20  # skipped or warned files to list by name
 INTERPOLATION = 600_000  # bytes of the page, at most
+SHEET = 64  # pictures of real.png
 COLUMNS = 5  # steps in the table that stands for a chart where scripts do not run
 THEORY = ("losses", "energies", "control", "rates")  # kinds of panels that are folded; "judged" is not
 
@@ -93,6 +94,9 @@ def _context(story: Story) -> dict[str, Any]:
             for key in s.keys or (s.key,)
         ],
         "neighbours": near,
+        "copies": of_copies(near),
+        "aside": bool(story.samples) and story.samples[-1][0] < words.steps_done(story) and story.run.attempt > 1,
+        "all_real": isinstance(count := story.data.get("train"), int) and count <= SHEET,
         "animation_gif": story.run.animation_path.is_file(),
         "errors": errors,
         "latest_errors": [(key, words.number(value), step) for key, value, step in errors.latest] if errors else [],
@@ -212,7 +216,7 @@ def _files(story: Story, name: str) -> dict[str, Any]:
 
 def _about_data(story: Story) -> list[tuple[str, str]]:
     labels = [str(label) for label in listing(story.data.get("labels"))]
-    shown = ", ".join(labels[:NAMED]) + (f" and {len(labels) - NAMED:,} more" if len(labels) > NAMED else "")
+    shown = "; ".join(labels[:NAMED]) + (f" and {len(labels) - NAMED:,} more" if len(labels) > NAMED else "")
     digest = str(story.data.get("digest") or "")
     streamed = story.data.get("streamed") is True
     rows = [

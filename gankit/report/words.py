@@ -57,7 +57,7 @@ def ending(story: Story) -> str:
         case "interrupted":
             return _with(f"It was interrupted at {at} and can go on from there.", message)
         case "failed":
-            return _with(f"It failed at {at}.", message)
+            return _with(f"It failed at {at}.", message.rstrip(".") + "; traceback.txt says where." if message else "")
         case "ended":
             return _with(f"It ended at {at}: {result.get('outcome') or 'result.json does not say how'}.", message)
     written = _last_written(story)
@@ -85,8 +85,8 @@ def tiles(story: Story) -> list[tuple[str, str, str]]:
     critical = sum(alarm.get("severity") == "critical" for alarm in story.alarms)
     return [
         ("Steps", f"{steps_done(story):,}", f"of {goal:,}" if isinstance(goal, int) else "no limit set"),
-        ("Time", duration(seconds), f"limit {duration(limit)}" if finite(limit) is not None else "trained"),
-        ("Speed", f"{speed:,.0f}" if finite(speed) is not None else "unknown", "images a second"),
+        ("Time", duration(seconds), f"limit {duration(limit)} a start" if finite(limit) is not None else "trained"),
+        ("Speed", f"{speed:,.0f}" if finite(speed) is not None else "unknown", "images a second, of the last start"),
         ("Alarms", f"{len(story.alarms):,}", f"{critical:,} critical" if story.alarms else "were raised"),
     ]
 

@@ -2,7 +2,8 @@
 
     score = (variety · form · clean)^(1/3), each at most 1
 
-variety  `mode-collapse/variety`: coverage and recall at a glance (4×4 averages)
+variety  `mode-collapse/variety`: coverage and recall at a glance (4×4 averages), less the share of samples above 5 %
+         that repeat another one (`mode-collapse/duplicates`): one picture a hundred times leaves both as they are
 form     `mode-collapse/form`: coverage and recall in a fixed random network's features, which see form and texture
 clean    the geometric mean of min(r, 1/r) over the ratios r of `cleanliness`: grain, flat, ground, fine
 
@@ -21,6 +22,7 @@ from typing import Any
 from gankit.files import finite
 
 SCORE = "score"  # its name in metrics.jsonl
+REPEATED = 0.05  # share of samples that repeat another one, by chance: of real pictures some 1 %
 CLEAN = ("grain", "flat", "ground", "fine")  # of `cleanliness`
 READ_WHOLE = (SCORE, "mode-collapse/", "cleanliness/", "reconstruction-errors/")  # beginnings of keys, of `Looks`
 
@@ -32,8 +34,12 @@ def parts(line: Mapping[str, Any]) -> dict[str, float] | None:
     variety, form = (_number(line.get(f"mode-collapse/{name}")) for name in ("variety", "form"))
     if not closeness or variety is None or form is None:
         return None
+    repeated = max(0.0, min(1.0, _number(line.get("mode-collapse/duplicates")) or 0.0) - REPEATED)
     clean = math.prod(closeness) ** (1 / len(closeness))
-    return {name: min(1.0, value) for name, value in (("variety", variety), ("form", form), ("clean", clean))}
+    return {
+        name: min(1.0, value)
+        for name, value in (("variety", min(1.0, variety) * (1 - repeated)), ("form", form), ("clean", clean))
+    }
 
 
 def score(line: Mapping[str, Any]) -> float | None:

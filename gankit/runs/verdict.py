@@ -5,10 +5,12 @@ The report, the terminal and `gankit runs` show the same one. It needs no torch.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 from gankit.errors import UserError
@@ -59,7 +61,7 @@ def verdict(
         return Verdict("Not judged: its config.json is damaged", "damaged", (), "")
     scored = [line for line in recorded(metrics).values() if parts(line)]
     alarm = open_alarm(run, result, alarms, until)
-    because = [*_score(scored, run.scores(metrics)), *_copies(copies or {})]
+    because = [*_score(scored, run.scores(metrics)), of_copies(copies or {})]
     because.append(_alarms(alarms, bool(config.get("diagnostics"))))
     if plugins is None and (names := named(config.get("plugins"))):
         because.append(names)
@@ -80,9 +82,9 @@ def verdict(
         return Verdict("Not judged: too few pictures", "not judged", (why, *because), shown)
     if not scored:
         return Verdict("Not judged yet", "not judged yet", (_unjudged(count, metrics), *because), following)
-    word, (share, chance) = _words(parts(scored[-1]) or {}), _shares(copies or {})
+    word, (share, _, beyond) = _words(parts(scored[-1]) or {}), _shares(copies or {})
     current = counts(step := (copies or {}).get("step"), 0) and step >= scored[-1]["step"]
-    if current and share is not None and share >= COPIES and share > chance:
+    if current and beyond and share >= COPIES:
         word = f"{share:.0%} copies, {word}"
     begun = _only_begun(scored[-1]["step"], config.get("steps"), result)
     headline = f"{word[0].upper()}{word[1:]}: score {scored[-1][SCORE]:.2f}, where other real pictures have 1"
@@ -149,25 +151,35 @@ def _score(scored: Sequence[Mapping[str, Any]], saved: Mapping[int, float]) -> l
         "know what a picture shows, so look at the samples."
     ]
     first = best(saved)
-    if first is not None:
+    if first is not None and saved[first] > 0:  # of nothing but zeros the first is no better
         sentences.append(f"The best checkpoint is step {first:,}, score {saved[first]:.2f}: --from best takes it.")
     return sentences
 
 
-def _shares(copies: Mapping[str, Any]) -> tuple[float | None, float]:
-    """The share of copies, and the one up to which chance explains it; an older neighbours.json has only the first."""
-    count, of, chance = copies.get("copies"), copies.get("samples"), finite(copies.get("chance"))
-    share = count / of if isinstance(count, int) and isinstance(of, int) and of > 0 else None
-    return share, 0.01 if chance is None else chance
+def _shares(copies: Mapping[str, Any]) -> tuple[float, float, bool]:
+    """The share of copies, the one up to which chance explains it, and whether it is beyond: Wilson's 95 % interval.
+
+    The share is NaN where nobody looked. An older neighbours.json does not say what chance explains.
+    """
+    count, of, known = copies.get("copies"), copies.get("samples"), finite(copies.get("chance"))
+    chance = 0.01 if known is None else known
+    if not (isinstance(count, int) and isinstance(of, int) and 0 <= count <= of and of > 0):
+        return math.nan, chance, False
+    share, z = count / of, NormalDist().inv_cdf(0.975)
+    least = (share + z**2 / (2 * of) - z * math.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))) / (1 + z**2 / of)
+    return share, chance, least > chance
 
 
-def _copies(copies: Mapping[str, Any]) -> list[str]:
-    share, chance = _shares(copies)
-    if share is None:
-        return ["Nobody looked for copies of training pictures yet."]
+def of_copies(copies: Mapping[str, Any]) -> str:
+    """What neighbours.json says of copies, in a sentence; {} where nobody looked."""
+    share, chance, beyond = _shares(copies)
+    if math.isnan(share):
+        if counts(copies.get("step"), 0) and counts(copies.get("held_out"), 0):
+            return "Too few pictures are held out to judge whether samples are copies: look at the pairs."
+        return "Nobody looked for copies of training pictures yet."
     at = f" of step {copies['step']:,}" if counts(copies.get("step"), 0) else ""
     found = f"{copies['copies']:,} of {copies['samples']:,} samples{at} are as near to a training picture as a copy"
-    return [f"{found}; up to {chance:.0%} chance explains."]
+    return f"{found}: {'more' if beyond else 'no more'} than chance explains (up to {chance:.0%})."
 
 
 def _alarms(alarms: Sequence[Mapping[str, Any]], watched: bool) -> str:
@@ -216,7 +228,7 @@ def _next(
     done = metrics[-1]["step"] if metrics else 0
     if result.get("reason") != "steps":
         return resume
-    highest = best({line["step"]: line[SCORE] for line in scored})
+    highest = best({line["step"]: line[SCORE] for line in scored if line[SCORE] > 0})
     if highest is None or highest > RECENT * done:
         return f"{resume} --steps {max(2 * done, 1)}"
     return _sample(run, plugins, "--from", "best")

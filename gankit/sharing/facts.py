@@ -5,14 +5,13 @@ The run folder is not trusted: who shows these texts escapes them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gankit.report import words
 from gankit.report.story import Story, listing
 from gankit.runs.score import SCORE, parts, recorded
-from gankit.runs.verdict import copies_of
+from gankit.runs.verdict import copies_of, of_copies
 from gankit.trained.sampling import Rebuilt
 
 REAL = 1.0  # what other real pictures reach in each of the measures: they are ratios
@@ -46,10 +45,10 @@ def facts(story: Story, rebuilt: Rebuilt, credit: str | None) -> Facts:
     rows = [
         ("Model", f"{story.model}: {type(rebuilt.model).summary}".rstrip(": ")),
         ("Learnt from", f"{name}: {about['used']} of {about['form']}{held_out}"),
-        ("Real pictures by", (credit or "").strip()),
+        ("Credit", (credit or "").strip()),
         ("Training", f"step {rebuilt.step:,}; {rebuilt.step * rebuilt.config.batch_size:,} pictures shown"),
         ("Generator", f"{sum(weight.numel() for weight in generator.parameters()):,} weights{averaged}"),
-        ("Copies", _copies(copies)),
+        ("Copies", of_copies(copies)),
         ("Alarms", "; ".join(_history(story)) or "none"),
         ("Started", words.moment(story.environment.get("started"))),
         ("Written by", f"gankit {story.environment.get('gankit') or ''}".strip()),
@@ -70,14 +69,6 @@ def _measures(story: Story, step: int) -> list[tuple[str, float, float, str]]:
         return []
     values = {SCORE: float(line[SCORE])} | (parts(line) or {})
     return [(name, value, REAL, MEASURES[name]) for name, value in values.items()]
-
-
-def _copies(copies: Mapping[str, Any]) -> str:
-    try:
-        count, samples, step = (int(copies[name]) for name in ("copies", "samples", "step"))
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return "nobody looked"
-    return f"{count:,} of {samples:,} samples of step {step:,} are as near to a training picture as a copy"
 
 
 def _history(story: Story) -> list[str]:

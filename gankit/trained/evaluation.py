@@ -279,20 +279,27 @@ class _Comparison:
         return {"diversity": Measure(value, ceiling, "nearer", space, "training", *sizes, _error(fake))}
 
     def copies(self, mirror: bool) -> dict[str, Measure]:
-        """The share of samples that are nearer to a training picture than 99 % of the held-out pictures are."""
-        if len(self.held_out) < FEWEST:
-            self.notes.append(
-                f"whether samples are copies of training pictures is not measured: {len(self.held_out)} pictures are "
-                f"held out, and it takes {FEWEST}"
-            )
-            return {}
+        """The share of samples that are nearer to a training picture than 99 % of the held-out pictures are.
+
+        With too few held-out pictures for that, a note counts the samples that equal a training picture.
+        """
         looked, compared = (DECODED, DECODED) if self.train.streamed else (LOOKED, COMPARED)
         found = copies(self.samples, self.train, self.held_out, looked, compared, mirror)
-        self.own.append(str(found))
+        if found.held_out:
+            self.own.append(str(found))
+        else:
+            equal = int(found.same.sum())
+            self.notes.append(
+                f"{equal:,} of {len(self.samples):,} samples equal a training picture, maybe moved by a pixel or two; "
+                f"whether others are near copies is not measured: {len(self.held_out)} pictures are held out, and it "
+                f"takes {FEWEST}"
+            )
         if found.looked < len(self.train):
             self.notes.append(f"copies are looked for among {found.looked:,} of {len(self.train):,} training pictures")
         worst = found.score.argsort(stable=True)[:CLOSEST]
         self.closest = beside(self.samples[worst], self.train, found.place[worst], found.mirrored[worst])
+        if not found.held_out:
+            return {}
         sizes = found.held_out, len(self.samples)
         space = "shifted-windows"
         return {"copies": Measure(found.share, found.chance, "lower", space, "held-out", *sizes, None, found.interval)}

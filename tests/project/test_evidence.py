@@ -7,7 +7,9 @@ with `but LABEL; LABEL` for rows that are from elsewhere.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -23,12 +25,13 @@ RULE = re.compile(r"\|[-| :]+\|")
 
 
 class Table(NamedTuple):
-    """A table of a page: what stands above it, by the headings that it lies under, and its rows."""
+    """A table of a page: what stands above it, by the headings that it lies under, its own heading, and its rows."""
 
     page: str
     line: int
     above: str
     mark: re.Match[str] | None
+    head: list[str]
     rows: list[list[str]]
 
 
@@ -47,7 +50,7 @@ def tables(page: str, text: str) -> Iterator[Table]:
                 if not row.startswith("|"):
                     break
                 body.append(cells(row))
-            yield Table(page, n + 1, "".join(under.values()), MARK.search(before), body)
+            yield Table(page, n + 1, "".join(under.values()), MARK.search(before), cells(lines[n - 1]), body)
 
 
 def cells(row: str) -> list[str]:
@@ -60,12 +63,6 @@ def numbers(text: str) -> list[str]:
     return [number.replace(",", "") for number in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", text)]
 
 
-def label(row: list[str]) -> tuple[str, ...]:
-    """The cells before the first one that is a figure."""
-    figure = next((n for n, cell in enumerate(row) if n and re.match(r"[\d−+(]", cell)), len(row))
-    return tuple(row[:figure])
-
-
 def same(told: str, found: str) -> bool:
     """Whether a figure is another one, rounded to as many decimals or fewer."""
     kept = len(told.partition(".")[2])
@@ -76,31 +73,56 @@ def wrong(table: Table) -> list[str]:
     """The rows of a marked table that are not in its result file."""
     assert table.mark
     names, but = table.mark.groups()
-    files = [RESULTS / name.strip() for name in names.split(",")]
-    told = [row for row in table.rows if row[0] not in [one.strip() for one in (but or "").split(";")]]
-    stored = [cells(line) for file in files for line in file.read_text().splitlines() if line.startswith("|")]
-    labels = {label(row) for row in stored}
+    elsewhere = [one.strip() for one in (but or "").split(";")]
+    stored = [
+        (one, row)
+        for name in names.split(",")
+        for one in tables(name, (RESULTS / name.strip()).read_text(encoding="utf-8"))
+        if not Counter(table.head) - Counter(one.head)
+        for row in one.rows
+    ]
+    known = {row[0] for _, row in stored}
     return [
-        " ".join(label(row))
-        for row in told
-        if not any(holds(row, other) for other in stored if label(row) not in labels or label(other) == label(row))
+        " ".join(row)
+        for row in table.rows
+        if row[0] not in elsewhere
+        and not any(
+            holds(row, under(table.head, one.head, other))
+            for one, other in stored
+            if row[0] == other[0] or row[0] not in known  # a page may have a better name for a row
+        )
     ]
 
 
+def under(head: list[str], other: list[str], row: list[str]) -> list[str]:
+    """The cells of a row under a heading `other`, in the order of `head`; of equal names the first is the first."""
+    places: list[int] = []
+    for name in head:
+        places.append(next(n for n, found in enumerate(other) if found == name and n not in places))
+    return [row[n] if n < len(row) else "" for n in places]
+
+
 def holds(row: list[str], stored: list[str]) -> bool:
-    """Whether each figure of a row is one of a row of the result file, each of those taken once."""
-    left = [number for cell in stored[len(label(stored)) :] for number in numbers(cell)]
-    for cell in row[len(label(row)) :]:
-        for number in numbers(cell):
-            found = next((one for one in left if same(number, one)), None)
-            if found is None:
-                return False
-            left.remove(found)
+    """Whether each cell but the first says what the stored one does: its figures in their order, or its words."""
+    for told, found in zip(row[1:], stored[1:], strict=True):
+        left = iter(numbers(found))
+        if not all(any(same(number, one) for one in left) for number in numbers(told)):
+            return False
+        if not numbers(told) and told not in ("", found):
+            return False
     return True
 
 
-EVERY = [table for page in PAGES for table in tables(page.name, page.read_text(encoding="utf-8"))]
-MARKED = [table for table in EVERY if table.mark]
+def of(page: Path) -> list[Table]:
+    return list(tables(page.name, page.read_text(encoding="utf-8")))
+
+
+EVERY = [table for page in PAGES for table in of(page)]
+MARKED = [table for table in [*EVERY, *of(ROOT / "docs" / "measures.md")] if table.mark]
+KEPT = {  # tables of each page that a result file holds, so that no comment is lost
+    "collapse.md": 4, "ebgan.md": 2, "measures.md": 3, "models.md": 2, "pictures.md": 3, "speed.md": 3, "sweep.md": 2,
+    "two-dimensional.md": 1,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("table", MARKED, ids=lambda table: f"{table.page}:{table.line}")
@@ -108,24 +130,31 @@ def test_the_figures_of_a_table_are_those_of_its_result_file(table: Table) -> No
     assert wrong(table) == []
 
 
+def test_no_table_loses_its_result_file() -> None:
+    assert Counter(table.page for table in MARKED) == KEPT
+
+
 def test_a_figure_that_is_another_one_is_seen() -> None:
-    """Each figure of each marked table, with its last digit changed."""
-    assert {table.page for table in MARKED} >= {"speed.md", "two-dimensional.md", "models.md", "collapse.md"}
+    """Each figure of each marked table with its last digit changed, and each pair of neighbours exchanged."""
     tried, unseen = 0, []
     for table in MARKED:
         but = table.mark[2] or "" if table.mark else ""
-        for n, row in enumerate(table.rows):
-            first = len(label(row))
-            for place in range(first, len(row)):
-                digits = [match for match in re.finditer(r"\d+(?:,\d{3})*(?:\.\d+)?", row[place])]
-                for match in digits if row[0] not in but else ():
+        for row in table.rows:
+            if row[0] in but:
+                continue
+            changes = []
+            for place in range(1, len(row)):
+                for match in re.finditer(r"\d+(?:,\d{3})*(?:\.\d+)?", row[place]):
                     other = f"{match[0][:-1]}{(int(match[0][-1]) + 3) % 10}"
                     cell = row[place][: match.start()] + other + row[place][match.end() :]
-                    changed = [*row[:place], cell, *row[place + 1 :]]
-                    tried += 1
-                    if not wrong(table._replace(rows=[*table.rows[:n], changed])):
-                        unseen.append((table.page, row, other))
-    assert tried > 100
+                    changes.append([*row[:place], cell, *row[place + 1 :]])
+                if place > 1 and numbers(row[place - 1]) != numbers(row[place]) and numbers(row[place - 1]):
+                    changes.append([*row[: place - 1], row[place], row[place - 1], *row[place + 1 :]])
+            for changed in changes:
+                tried += 1
+                if not wrong(table._replace(rows=[changed])):
+                    unseen.append((table.page, row, changed))
+    assert tried > 1000
     assert unseen == []
 
 

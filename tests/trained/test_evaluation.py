@@ -372,6 +372,9 @@ BAD = {
     "blurred": lambda seed: torch.nn.functional.avg_pool2d(floats(people(200, seed)), 3, 1, 1, count_include_pad=False),
     "copies": lambda seed: torch.cat([floats(people(200, seed))[:140], floats(TRAIN[60 * (seed % 9) :][:60])]),
     "half": half_of_the_modes,
+    "one picture, half of the time": lambda seed: torch.cat(
+        [floats(people(200, seed))[:100], floats(people(1, seed)).expand(100, -1, -1, -1)]
+    ),
 }
 
 

@@ -153,7 +153,7 @@ def test_one_model_with_several_settings_and_losses(gankit: Gankit, tmp_path: Pa
     assert "weights of the generator" in listed
     # Three pairs, each with a sentence.
     differences = {entry["name"]: len(entry["differences"]) for entry in found["measures"]}
-    assert differences == dict.fromkeys(differences, 3) | {"density": 0, "clipped-coverage": 0}  # they are shown alone
+    assert differences == dict.fromkeys(differences, 3) | {"density": 0, "coverage": 0}  # they are shown alone
 
 
 @pytest.mark.usefixtures("quick")
@@ -538,8 +538,8 @@ def test_where_a_run_kept_an_earlier_step_the_page_says_which_one_is_measured() 
 
 def test_equal_differences_are_no_matter_of_many_tests() -> None:
     values = {"a": [0.6, 0.7, 0.8], "b": [0.5, 0.6, 0.7]}
-    rows = [ended(arm, seed, measures={"coverage": values[arm][seed]}) for arm, seed in product("ab", range(3))]
-    (entry,) = results.table(["a", "b"], rows, {"coverage": {"better": "higher"}})
+    rows = [ended(arm, seed, measures={"clipped-coverage": values[arm][seed]}) for arm, seed in product("ab", range(3))]
+    (entry,) = results.table(["a", "b"], rows, {"clipped-coverage": {"better": "higher"}})
     sentence = entry["differences"][0]["sentence"]
     assert entry["differences"][0]["p"] == 0.25
     assert "the same for all seeds, so only its sign counts" in sentence
@@ -549,12 +549,12 @@ def test_equal_differences_are_no_matter_of_many_tests() -> None:
 def test_a_sentence_tells_the_means_of_the_pairs_that_its_interval_is_of() -> None:
     """With the third seed, which b lacks, the means would contradict the interval."""
     values = {"a": [0.30, 0.32, 0.95], "b": [0.50, 0.53, None]}
-    rows = [ended(arm, seed, measures={"coverage": values[arm][seed]}) for arm, seed in product("ab", range(3))]
-    (entry,) = results.table(["a", "b"], rows, {"coverage": {"better": "higher"}})
+    rows = [ended(arm, seed, measures={"clipped-coverage": values[arm][seed]}) for arm, seed in product("ab", range(3))]
+    (entry,) = results.table(["a", "b"], rows, {"clipped-coverage": {"better": "higher"}})
     (one,) = entry["differences"]
     assert entry["arms"]["a"]["mean"] > entry["arms"]["b"]["mean"]
     assert one["mean"] == pytest.approx(-0.205)
-    assert one["sentence"].startswith("coverage: a is worse than b (0.3100 against 0.5150; ")
+    assert one["sentence"].startswith("clipped-coverage: a is worse than b (0.3100 against 0.5150; ")
 
 
 def test_of_what_is_right_where_real_pictures_have_it_the_nearer_one_is_better_from_either_side() -> None:
@@ -737,41 +737,41 @@ def test_intervals_cover_the_true_difference_as_often_as_they_say(seeds: int) ->
 def test_an_interval_without_0_that_is_no_verdict_says_why() -> None:
     """t = 5.77 with 2 degrees of freedom: p = 0.029 alone, and 0.058 at least beside another."""
     rows = [
-        ended(arm, seed, measures={"coverage": values[seed], "recall": 0.5 + 0.1 * (arm == "a") * (-1) ** seed})
+        ended(arm, seed, measures={"clipped-coverage": values[seed], "recall": 0.5 + 0.1 * (arm == "a") * (-1) ** seed})
         for arm, values in {"a": [0.53, 0.52, 0.53], "b": [0.40, 0.45, 0.43]}.items()
         for seed in range(3)
     ]
-    about = {name: {"better": "higher", "ceiling": 1.0} for name in ("coverage", "recall")}
+    about = {name: {"better": "higher", "ceiling": 1.0} for name in ("clipped-coverage", "recall")}
     entries = results.table(["a", "b"], rows, about)
     told = {entry["name"]: entry["differences"][0] for entry in entries if entry["name"] in about}
-    low, high = told["coverage"]["interval"]
+    low, high = told["clipped-coverage"]["interval"]
     assert 0 < low < high
-    assert told["coverage"]["verdict"] == "not distinguishable"
-    assert told["coverage"]["p"] < 0.05 < told["coverage"]["p_corrected"]
-    assert f"{low:.4f} to {high:.4f}, leaves 0 out" in told["coverage"]["sentence"]
-    assert f"p is {told['coverage']['p_corrected']:.2g}" in told["coverage"]["sentence"]
+    assert told["clipped-coverage"]["verdict"] == "not distinguishable"
+    assert told["clipped-coverage"]["p"] < 0.05 < told["clipped-coverage"]["p_corrected"]
+    assert f"{low:.4f} to {high:.4f}, leaves 0 out" in told["clipped-coverage"]["sentence"]
+    assert f"p is {told['clipped-coverage']['p_corrected']:.2g}" in told["clipped-coverage"]["sentence"]
     assert "leaves 0 out" not in told["recall"]["sentence"]
     summary = results.summary({"arms": [{"name": name} for name in "ab"], "measures": entries, "runs": rows})
-    assert any(line.startswith("coverage: the interval") for line in summary)
+    assert any(line.startswith("clipped-coverage: the interval") for line in summary)
 
 
 def test_a_table_says_better_worse_and_open_in_words() -> None:
     coverage = {"a": [0.80, 0.82, 0.81], "b": [0.30, 0.33, 0.29], "c": [0.7, 0.2, 0.5]}
     kid = {"a": [0.10, 0.11, 0.12], "b": [0.02, 0.031, 0.04], "c": [0.1, 0.05, 0.3]}
     rows = [
-        {"arm": arm, "seed": seed, "measures": {"coverage": coverage[arm][seed], "kid": kid[arm][seed]}}
+        {"arm": arm, "seed": seed, "measures": {"clipped-coverage": coverage[arm][seed], "kid": kid[arm][seed]}}
         for arm, seed in product("abc", range(3))
     ]
-    about = {"coverage": {"better": "higher", "ceiling": 0.9}, "kid": {"better": "lower", "ceiling": 0.0}}
+    about = {"clipped-coverage": {"better": "higher", "ceiling": 0.9}, "kid": {"better": "lower", "ceiling": 0.0}}
     table = results.table(list("abc"), rows, about)
     verdicts = {(d["of"], d["less"], e["name"]): d["verdict"] for e in table for d in e["differences"]}
-    assert verdicts["a", "b", "coverage"] == "better"
+    assert verdicts["a", "b", "clipped-coverage"] == "better"
     assert verdicts["a", "b", "kid"] == "worse"
-    assert verdicts["a", "c", "coverage"] == "not distinguishable"
+    assert verdicts["a", "c", "clipped-coverage"] == "not distinguishable"
     whole = [ended(**row) for row in rows]
     whole[0] |= {"alarm_step": 1200, "alarm": "mode-collapse"}
     told = results.summary({"arms": [{"name": name} for name in "abc"], "measures": table, "runs": whole})
-    assert told[0] == "a is better in coverage and worse in kid than b with these 3 seeds."
+    assert told[0] == "a is better in clipped-coverage and worse in kid than b with these 3 seeds."
     assert "a and c are not distinguishable with these 3 seeds in any of the 2 measures" in told[1]
     assert "a had a critical alarm in 1 of 3 runs, the earliest at step 1,200 (mode-collapse, seed 0)." in told
 

@@ -441,13 +441,22 @@ def test_the_page_says_of_copies_what_the_terminal_says_and_of_older_samples_onl
         return said.headline + " ".join(said.because)
 
     explained = both()
-    assert "5 of 64 samples of step 1,000 are as near to a training picture as a copy; up to 9% chance" in explained
+    assert (
+        "5 of 64 samples of step 1,000 are as near to a training picture as a copy: no more than chance explains (up "
+        "to 9%)" in explained
+    )
     assert "8% copies" not in explained
+    assert "copies, " not in both(
+        copies=9, chance=0.1135
+    )  # 14 %, and the interval from 7.6 % holds what chance explains
     assert both(chance=0.02).startswith("8% copies, ")
     older = both(chance=0.02, step=500)  # of samples that were there before a resume
     assert "copies," not in older
     assert "5 of 64 samples of step 500 are" in older
-    assert "5 of 64 samples are nearer to a training picture" in report(run).text  # also without the pairs' picture
+    assert "more than chance explains (up to 2%). Look at the pairs." in report(run).text  # without their picture too
+    few = both(copies=None, held_out=5)
+    assert "Too few pictures are held out to judge whether samples are copies" in few
+    assert "obody looked" not in few
 
 
 def test_a_report_up_to_a_step_tells_the_alarm_that_held_there(tmp_path: Path) -> None:

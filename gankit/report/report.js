@@ -151,7 +151,7 @@
     const axis = { gridcolor: grid, zeroline: false, linecolor: grid, tickfont: { color: muted, size: 11 }, automargin: true };
     const [low, high] = panel.bounds;
     const named = panel.series.length > 1;
-    const rows = touch && named ? 54 : 30; // above the plot: on a phone, buttons and names need two rows
+    const rows = named && (touch || panel.series.length > 2) ? 54 : 30; // above the plot: buttons, and names in one row or two
     return {
       uirevision: "keep", height: 242 + rows, margin: { l: 48, r: 8, t: rows, b: 34 }, hovermode: "x unified", dragmode: touch ? false : "zoom",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 12, color: ink },
@@ -161,7 +161,7 @@
       xaxis: { ...axis, spikecolor: muted, spikethickness: -1, spikedash: "dot", hoverformat: ",d", tickformat: "~s", ...(few(panel) ? { dtick: 1 } : {}), unifiedhovertitle: { text: "step %{x:,d}" } },
       yaxis: {
         ...axis, type: panel.log ? "log" : "linear", zeroline: panel.zero, zerolinecolor: muted, nticks: 6,
-        ...(panel.kind === "rates" && panel.log ? { tickformat: "~e", dtick: "D1" } : { tickformat: ".4~g" }),
+        ...(panel.kind === "rates" && panel.log ? { tickformat: "~e", dtick: "D1" } : { tickformat: ".4~g", ...(panel.log ? { dtick: "D2" } : {}) }),
         ...(low === 0 ? { rangemode: "tozero" } : {}),
         autorangeoptions: { ...(low ? { clipmin: low } : {}), ...(high !== null ? { clipmax: high } : {}) },
       },

@@ -68,9 +68,10 @@ def laboratory(story: Story) -> Laboratory | None:
 
 
 def _row(line: dict[str, Any]) -> dict[str, float]:
-    """The finite readings of a line, by short name."""
+    """The finite readings of a line, by short name; a `real-halves` that could not be measured is NaN."""
     numbers = {key.partition("/")[2]: finite(value) for key, value in line.items() if key.startswith(f"{NAME}/")}
-    return {key: value for key, value in numbers.items() if value is not None}
+    unknown = {"real-halves": math.nan} if "real-halves" in numbers else {}
+    return unknown | {key: value for key, value in numbers.items() if value is not None}
 
 
 # Words.

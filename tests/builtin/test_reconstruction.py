@@ -365,6 +365,14 @@ def laboratory_of(run: Any, draw: Callable[[], np.ndarray], other: Callable[[], 
     return section.answer
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_too_few_errors_for_two_halves_get_no_verdict(count: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    run = make_run(tmp_path / "run", samples=0)
+    answer = laboratory_of(run, lambda: rng.normal(0.2, 0.02, count), lambda: rng.normal(0.2, 0.02, count))
+    assert answer.startswith("There is no answer")
+
+
 @pytest.mark.parametrize("law", ["normal", "gamma", "lognormal"])
 def test_errors_of_one_distribution_get_no_verdict_and_those_that_differ_do(law: str, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", samples=0)

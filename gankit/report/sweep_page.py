@@ -54,7 +54,6 @@ def _context(folder: Path, sweep: Mapping[str, Any], order: Sequence[Mapping[str
         "best": recorded(sweep["best_command"])[0],
         "check": recorded(sweep["check_command"])[0],
         "goal": goal["name"],
-        "seeds": asked["seeds"],
         "direction": "highest" if goal["maximise"] else "lowest",
         "tiles": [
             ("Best", results.shown(best["value"]) if best else "none yet", goal["name"]),

@@ -255,8 +255,8 @@ def train(
         session.ranks.go_on(False)
     reason = reason or "steps"
     if training.number > first:
-        late = _keep_last(session, readings, saves.last, reason, decided)
-        decided, reason = late.after(decided), _reason(late, None, False) or reason
+        decided = _keep_last(session, readings, saves.last, reason, decided)
+        reason = _reason(decided, None, False) or reason
     else:  # a process that was killed after its last checkpoint has left the older ones
         checkpoint.tidy(session.recorder.run, training)
     if gone is not None:
@@ -277,8 +277,8 @@ def _reason(decided: Decided, signal: str | None, late: bool) -> str:
 
 
 def _keep_last(session: Session, readings: Mapping[str, Tensor], saved: int, reason: str, decided: Decided) -> Decided:
-    """Log, save and sample the last step, at whatever multiple. Returns what is decided if its numbers are lost."""
-    training, recorder, late = session.training, session.recorder, Decided()
+    """Log, save and sample the last step, at whatever multiple. Decides again if its numbers are lost."""
+    training, recorder = session.training, session.recorder
     if not scheduled(training, training.number):  # then no diagnostic is due
         session.observe(readings)
     if saved != training.number and reason not in ("alarm", "rescue"):
@@ -286,7 +286,7 @@ def _keep_last(session: Session, readings: Mapping[str, Tensor], saved: int, rea
             session.showing.settle()
             checkpoint.save(recorder.run, training)
         elif decided.alarm is None or decided.alarm.kind != LOST:  # vitals may not have looked since
-            late = session.watch.react([("vitals", lost("a loss or a weight", session.watch.snapshot({})))])
+            decided = session.watch.react([("vitals", lost("a loss or a weight", session.watch.snapshot({})))])
     if not recorder.run.sample_path(training.number).exists():
         recorder.sample(session.showing)
-    return late
+    return decided

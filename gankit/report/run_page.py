@@ -95,7 +95,8 @@ def _context(story: Story) -> dict[str, Any]:
         ],
         "neighbours": near,
         "copies": of_copies(near),
-        "aside": bool(story.samples) and story.samples[-1][0] < words.steps_done(story) and story.run.attempt > 1,
+        "aside": bool(story.result and story.samples and story.run.attempt > 1)
+        and story.samples[-1][0] < words.steps_done(story),
         "all_real": isinstance(count := story.data.get("train"), int) and count <= SHEET,
         "animation_gif": story.run.animation_path.is_file(),
         "errors": errors,

@@ -162,8 +162,8 @@ def _shares(copies: Mapping[str, Any]) -> tuple[float, float, bool]:
     The share is NaN where nobody looked. An older neighbours.json does not say what chance explains.
     """
     count, of, known = copies.get("copies"), copies.get("samples"), finite(copies.get("chance"))
-    chance = 0.01 if known is None else known
-    if not (isinstance(count, int) and isinstance(of, int) and 0 <= count <= of and of > 0):
+    chance = known if known is not None and 0 <= known <= 1 else 0.01
+    if not (counts(count, 0) and counts(of, 1) and count <= of):
         return math.nan, chance, False
     share, z = count / of, NormalDist().inv_cdf(0.975)
     least = (share + z**2 / (2 * of) - z * math.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))) / (1 + z**2 / of)
@@ -174,7 +174,7 @@ def of_copies(copies: Mapping[str, Any]) -> str:
     """What neighbours.json says of copies, in a sentence; {} where nobody looked."""
     share, chance, beyond = _shares(copies)
     if math.isnan(share):
-        if counts(copies.get("step"), 0) and counts(copies.get("held_out"), 0):
+        if counts(copies.get("step"), 0) and copies.get("held_out") == 0:  # fewer than 20, which judge nothing
             return "Too few pictures are held out to judge whether samples are copies: look at the pairs."
         return "Nobody looked for copies of training pictures yet."
     at = f" of step {copies['step']:,}" if counts(copies.get("step"), 0) else ""

@@ -454,9 +454,12 @@ def test_the_page_says_of_copies_what_the_terminal_says_and_of_older_samples_onl
     assert "copies," not in older
     assert "5 of 64 samples of step 500 are" in older
     assert "more than chance explains (up to 2%). Look at the pairs." in report(run).text  # without their picture too
-    few = both(copies=None, held_out=5)
+    few = both(copies=None, held_out=0)
     assert "Too few pictures are held out to judge whether samples are copies" in few
     assert "obody looked" not in few
+    for odd in ({"copies": 1, "samples": 10**400}, {"copies": True, "samples": True}, {"copies": 9, "samples": 4}):
+        assert "Nobody looked for copies of training pictures yet." in both(**odd)
+    assert "(up to 1%)" in both(copies=0, samples=100, chance=-5.0)
 
 
 def test_a_report_up_to_a_step_tells_the_alarm_that_held_there(tmp_path: Path) -> None:

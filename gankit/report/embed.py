@@ -74,9 +74,7 @@ def neighbours(run: RunFolder) -> dict[str, Any]:
     try:
         stored = run.neighbours
         numbers: dict[str, Any] = {key: int(stored[key]) for key in ("step", "looked", "train", "held_out")}
-        numbers |= dict.fromkeys(("copies", "samples"))  # an older gankit did not count copies
-        if stored.get("copies") is not None:
-            numbers |= {"copies": int(stored["copies"]), "samples": int(stored["samples"])}
+        numbers |= {name: stored.get(name) for name in ("copies", "samples")}  # an older gankit did not count copies
     except (OSError, UserError, KeyError, TypeError, ValueError, OverflowError):
         return {}
     pairs = still(run, (numbers["step"], run.neighbours_path))

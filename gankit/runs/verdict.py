@@ -163,7 +163,7 @@ def _shares(copies: Mapping[str, Any]) -> tuple[float, float, bool]:
     """
     count, of, known = copies.get("copies"), copies.get("samples"), finite(copies.get("chance"))
     chance = known if known is not None and 0 <= known <= 1 else 0.01
-    if not (counts(count, 0) and counts(of, 1) and count <= of):
+    if not (isinstance(count, int) and isinstance(of, int) and counts(count, 0) and counts(of, 1) and count <= of):
         return math.nan, chance, False
     share, z = count / of, NormalDist().inv_cdf(0.975)
     least = (share + z**2 / (2 * of) - z * math.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))) / (1 + z**2 / of)

@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     metavar="K",
     help="Runs of each model, paired by seed.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", show_default=True, help="The first seed.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    show_default=True,
+    help="The first seed; a file of --config does not set it.",
+)
 @click.option("--images", type=click.IntRange(1), metavar="N", help="Pictures to show to each run, instead of --steps.")
 @click.option("--budget", metavar="10m", help="Training time of each run, instead of --steps.")
 @click.option(

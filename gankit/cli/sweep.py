@@ -41,7 +41,14 @@ LISTED = 20  # trials in the terminal; the page has all
     metavar="K",
     help="Runs of each trial; their mean counts.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="The first seed.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="The first seed; a file of --config does not set it.",
+)
 @click.option(
     "--goal",
     default="score",

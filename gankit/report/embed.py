@@ -13,7 +13,7 @@ from typing import Any
 from gankit.errors import UserError
 from gankit.files import finite, opened
 from gankit.report.story import evenly, picture
-from gankit.runs.folder import RunFolder
+from gankit.runs.folder import RunFolder, counts
 
 LARGEST = 1 << 27  # pixels of a grid
 GRIDS = 60  # in the slider, at most
@@ -75,6 +75,8 @@ def neighbours(run: RunFolder) -> dict[str, Any]:
         stored = run.neighbours
         numbers: dict[str, Any] = {key: int(stored[key]) for key in ("step", "looked", "train", "held_out")}
         numbers |= {name: stored.get(name) for name in ("copies", "samples")}  # an older gankit did not count copies
+        if numbers["copies"] is not None and not counts(numbers["copies"], 0):
+            return {}
     except (OSError, UserError, KeyError, TypeError, ValueError, OverflowError):
         return {}
     pairs = still(run, (numbers["step"], run.neighbours_path))

@@ -12,7 +12,7 @@ import click
 
 from gankit.cli import complete, out_option, plugin_option, say
 from gankit.cli.evaluate import fid_option
-from gankit.cli.flags import SettingsCommand, config_option, flags, jobs_option, ray_option
+from gankit.cli.flags import SettingsCommand, config_option, flags, jobs_option, ray_option, seed_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,14 +34,7 @@ if TYPE_CHECKING:
     metavar="K",
     help="Runs of each model, paired by seed.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    metavar="N",
-    show_default=True,
-    help="The first seed; a file of --config does not set it.",
-)
+@seed_option
 @click.option("--images", type=click.IntRange(1), metavar="N", help="Pictures to show to each run, instead of --steps.")
 @click.option("--budget", metavar="10m", help="Training time of each run, instead of --steps.")
 @click.option(

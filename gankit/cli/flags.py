@@ -47,6 +47,14 @@ ray_option = click.option(
     metavar="local|ADDRESS",
     help="Train on a Ray cluster: HOST:PORT, ray://HOST:PORT, or one of this machine; needs gankit[ray].",
 )
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="The first seed; a file of --config does not set it.",
+)
 config_option = click.option(
     "--config", "config_file", type=AnyPath(), metavar="FILE", help="Settings in TOML, or a run's config.json."
 )

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from gankit.cli import out_option, plugin_option, say
-from gankit.cli.flags import SettingsCommand, config_option, flags, jobs_option, ray_option
+from gankit.cli.flags import SettingsCommand, config_option, flags, jobs_option, ray_option, seed_option
 
 LISTED = 20  # trials in the terminal; the page has all
 
@@ -41,14 +41,7 @@ LISTED = 20  # trials in the terminal; the page has all
     metavar="K",
     help="Runs of each trial; their mean counts.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="The first seed; a file of --config does not set it.",
-)
+@seed_option
 @click.option(
     "--goal",
     default="score",

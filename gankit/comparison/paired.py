@@ -77,12 +77,18 @@ def p_value(differences: Sequence[float], exact: bool = False, size: float = 0.0
     return 2 * float(stdtr(len(differences) - 1, -abs(t)))
 
 
+def pairs(these: Sequence[float | None], others: Sequence[float | None]) -> list[tuple[float, float]]:
+    """The values of both sides, seed by seed, without pairs that have an unknown value."""
+    known_ones = (known(pair) for pair in zip(these, others, strict=True))
+    return [(float(pair[0]), float(pair[1])) for pair in known_ones if len(pair) == 2]
+
+
 def difference(these: Sequence[float | None], others: Sequence[float | None], exact: bool = False) -> Difference | None:
     """`these` minus `others`, seed by seed, without pairs that have an unknown value; None if no pair is left."""
-    pairs = [(a, b) for a, b in zip(these, others, strict=True) if len(known((a, b))) == 2]
-    if not pairs:
+    both = pairs(these, others)
+    if not both:
         return None
-    of, less = ([float(value) for value in side] for side in zip(*pairs, strict=True))
+    of, less = zip(*both, strict=True)
     differences = [a - b for a, b in zip(of, less, strict=True)]
     p = p_value(differences, exact, max(map(abs, [*of, *less])))
     return Difference(fmean(differences), interval(differences), p, len(differences), fmean(of), fmean(less))

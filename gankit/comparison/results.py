@@ -233,9 +233,8 @@ def _note(entry: Mapping[str, Any]) -> str:
 
 def _sentence(entry: Mapping[str, Any], these: str, others: str, difference: paired.Difference, verdict: str) -> str:
     name, seeds = entry["name"], f"{difference.pairs} seed{'s' * (difference.pairs > 1)}"
-    sides = (entry["arms"][arm]["values"] for arm in (these, others))
-    pairs = [pair for pair in zip(*sides, strict=True) if len(paired.known(pair)) == 2]
-    plain = [shown(name, fmean(side)) for side in zip(*pairs, strict=True)]  # over the pairs, as the interval is
+    pairs = paired.pairs(*(entry["arms"][arm]["values"] for arm in (these, others)))  # as of the interval
+    plain = [shown(name, fmean(side)) for side in zip(*pairs, strict=True)]
     counted = [shown(name, value) for value in (difference.of, difference.less)]
     values = " against ".join(
         a if a == b else f"{a}, which counts as {b}," for a, b in zip(plain, counted, strict=True)

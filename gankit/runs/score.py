@@ -36,10 +36,7 @@ def parts(line: Mapping[str, Any]) -> dict[str, float] | None:
         return None
     repeated = max(0.0, min(1.0, _number(line.get("mode-collapse/duplicates")) or 0.0) - REPEATED)
     clean = math.prod(closeness) ** (1 / len(closeness))
-    return {
-        name: min(1.0, value)
-        for name, value in (("variety", min(1.0, variety) * (1 - repeated)), ("form", form), ("clean", clean))
-    }
+    return {"variety": min(1.0, variety) * (1 - repeated), "form": min(1.0, form), "clean": min(1.0, clean)}
 
 
 def score(line: Mapping[str, Any]) -> float | None:

@@ -285,21 +285,19 @@ class _Comparison:
         """
         looked, compared = (DECODED, DECODED) if self.train.streamed else (LOOKED, COMPARED)
         found = copies(self.samples, self.train, self.held_out, looked, compared, mirror)
-        if found.held_out:
-            self.own.append(str(found))
-        else:
+        if found.looked < len(self.train):
+            self.notes.append(f"copies are looked for among {found.looked:,} of {len(self.train):,} training pictures")
+        worst = found.score.argsort(stable=True)[:CLOSEST]
+        self.closest = beside(self.samples[worst], self.train, found.place[worst], found.mirrored[worst])
+        if not found.held_out:
             equal = int(found.same.sum())
             self.notes.append(
                 f"{equal:,} of {len(self.samples):,} samples equal a training picture, maybe moved by a pixel or two; "
                 f"whether others are near copies is not measured: {len(self.held_out)} pictures are held out, and it "
                 f"takes {FEWEST}"
             )
-        if found.looked < len(self.train):
-            self.notes.append(f"copies are looked for among {found.looked:,} of {len(self.train):,} training pictures")
-        worst = found.score.argsort(stable=True)[:CLOSEST]
-        self.closest = beside(self.samples[worst], self.train, found.place[worst], found.mirrored[worst])
-        if not found.held_out:
             return {}
+        self.own.append(str(found))
         sizes = found.held_out, len(self.samples)
         space = "shifted-windows"
         return {"copies": Measure(found.share, found.chance, "lower", space, "held-out", *sizes, None, found.interval)}

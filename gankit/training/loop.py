@@ -286,7 +286,7 @@ def _keep_last(session: Session, readings: Mapping[str, Tensor], saved: int, rea
             session.showing.settle()
             checkpoint.save(recorder.run, training)
         elif decided.alarm is None or decided.alarm.kind != LOST:  # vitals may not have looked since
-            decided = session.watch.react([("vitals", lost("a loss or a weight", session.watch.snapshot({})))])
+            decided = session.watch.react([("vitals", lost("A loss or a weight", session.watch.snapshot({})))])
     if not recorder.run.sample_path(training.number).exists():
         recorder.sample(session.showing)
     return decided

@@ -51,7 +51,8 @@ class ResizeConvolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # bf16 would round before the sum
-            kernel = (self.weight.flatten(2) @ self.at_four_places).unflatten(2, (4, 4)).transpose(0, 1)
+            rows = self.weight.permute(2, 3, 1, 0).flatten(2).flatten(0, 1)  # (9, C_in · C)
+            kernel = (self.at_four_places.T @ rows).view(4, 4, -1, len(self.weight)).permute(2, 3, 0, 1)
         return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
 
 

@@ -112,7 +112,9 @@ def step_once(training: Training, batches: Batches, ranks: Ranks | None = None) 
     knobs = ranks.share_knobs(training.knobs()) if ranks else training.knobs()
     readings: dict[str, Tensor] = {}
     for which in range(len(training.updates)):
-        readings |= update(training, batches, number, which, knobs, ranks)
+        # Around the update, so that autocast rounds each weight to bf16 once for all passes.
+        with torch.autocast(training.device.type, enabled=False):
+            readings |= update(training, batches, number, which, knobs, ranks)
     average(training, number, knobs.get("ema"))
     own: dict[str, Tensor] = {}
     for name, controller in training.controllers.items() if ranks is None or ranks.first else ():

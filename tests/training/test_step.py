@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import ROOT, STRANGER, refused, timeless, weights
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import gankit as public
 from gankit import Run, UserError
@@ -820,3 +821,41 @@ def test_bf16_computes_the_networks_in_bf16_and_the_energies_in_fp32():
         assert readings[name] != close[name]
         torch.testing.assert_close(readings[name], close[name], rtol=0.02, atol=0.0)
         assert readings[name] != readings[name].bfloat16(), "the mean over pixels is taken in fp32"
+
+
+def test_in_bf16_an_update_rounds_each_weight_once_for_all_its_passes():
+    training, batches = prepare("began", [], PICTURES | {"precision": "bf16", "set": SMALL, "losses": {}})
+    weights = {p.data_ptr(): name for name, net in training.networks.items() for p in net.parameters()}
+    rounded = dict.fromkeys(weights, 0)
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten._to_copy.default and args[0].data_ptr() in rounded:
+                rounded[args[0].data_ptr()] += 1
+            return func(*args, **(kwargs or {}))
+
+    with Count():
+        step_once(training, batches)
+    assert set(rounded.values()) <= {0, 1}  # 0: a batch normalisation's, which stays in float32
+    assert {name for at, name in weights.items() if rounded[at]} == {"generator", "discriminator", "critic"}
+
+
+def test_in_bf16_a_look_without_gradient_takes_none_from_the_weights(monkeypatch):
+    """Autocast keeps the rounded weights, and a model may run a network for its own eyes first."""
+
+    def trained() -> dict[str, Tensor]:
+        training, batches = prepare("ebgan", [], PICTURES | {"precision": "bf16", "set": SMALL})
+        step_once(training, batches)
+        networks = training.networks.items()
+        return {name: p for network, module in networks for name, p in module.named_parameters(prefix=network)}
+
+    plain, model = trained(), type(prepare(*EBGAN)[0].model)
+    losses = model.losses
+
+    def looking(self: Any, step: Any) -> Any:
+        with torch.no_grad():
+            step.networks["discriminator"](step.networks["generator"](step.noise))
+        return losses(self, step)
+
+    monkeypatch.setattr(model, "losses", looking)
+    assert same(trained(), plain)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from conftest import Gankit, lines
 from gankit_began.balance import Balance, Halving, Pace, ProportionalIntegral
 from gankit_began.model import BEGAN
-from gankit_began.networks import BeganAutoencoder, Convolutions, elu, reconstruction_error
+from gankit_began.networks import BeganAutoencoder, Convolutions, elu, pixel_error, reconstruction_error
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -368,6 +368,13 @@ def test_carry_falls_from_1_to_0_over_16_000_steps_in_both_networks():
             for convolution in convolutions:
                 convolution.at_step(number)
             assert [float(m.carry) for m in convolutions] == pytest.approx([carry] * len(convolutions))
+
+
+@pytest.mark.parametrize("edges", [0.5, 2])
+def test_the_error_with_edges_has_its_first_and_second_derivatives(edges):
+    error = torch.randn(3, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda e: pixel_error(e, edges=edges), error)
+    assert torch.autograd.gradgradcheck(lambda e: pixel_error(e, edges=edges).square(), error)
 
 
 def test_our_elu_is_elu_with_its_first_and_second_derivatives():

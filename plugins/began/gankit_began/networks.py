@@ -195,6 +195,33 @@ class BeganAutoencoder(NetworkPair[BeganAutoencoderOptions]):
         return networks
 
 
+class _WithEdges(torch.autograd.Function):
+    """mean |e| + w (mean |∂_x e| + mean |∂_y e|) of e (B, C, S, S): (B,). Autograd alone takes twice as long back."""
+
+    @staticmethod
+    def forward(ctx: Any, error: Tensor, edges: float) -> Tensor:
+        parts = error, error.diff(dim=-1), error.diff(dim=-2)
+        ctx.save_for_backward(*parts)
+        ctx.edges = edges
+        at, across, down = (part.abs().flatten(1).mean(1) for part in parts)
+        return at + edges * (across + down)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        parts = ctx.saved_tensors
+        weights = 1.0, ctx.edges, ctx.edges
+        slopes = [
+            part.sgn() * (grads[0] * (weight / part[0].numel())).view(-1, 1, 1, 1)
+            for part, weight in zip(parts, weights, strict=True)
+        ]
+        slope, across, down = slopes
+        slope[..., 1:] += across
+        slope[..., :-1] -= across
+        slope[..., 1:, :] += down
+        slope[..., :-1, :] -= down
+        return slope, None
+
+
 def pixel_error(error: Tensor, eta: int = 1, edges: float = 0) -> Tensor:
     """|e|^η + w |∂_x e|^η + w |∂_y e|^η for `edges` w, each a mean over its pixels: (B, C, S, S) -> (B,).
 
@@ -208,6 +235,8 @@ def pixel_error(error: Tensor, eta: int = 1, edges: float = 0) -> Tensor:
 
     if not edges or error.ndim != 4:
         return size(error)
+    if eta == 1:
+        return _WithEdges.apply(error, edges)
     return size(error) + edges * (size(error.diff(dim=-1)) + size(error.diff(dim=-2)))
 
 

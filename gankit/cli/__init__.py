@@ -324,4 +324,10 @@ def after_restart(folder: str | None, **told: Any) -> Run | None:
     run = Run(folder)
     if not of_this_job(run):
         return None
-    return run if run.result.get("outcome") in ("finished", "stopped") else resume(run, **told)
+    if run.result.get("outcome") not in ("finished", "stopped"):
+        return resume(run, **told)
+    from gankit.training.ranks import leave, started_by_torchrun
+
+    if started_by_torchrun():
+        leave()
+    return run

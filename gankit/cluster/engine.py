@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import re
 import secrets
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gankit.cluster.connection import LOCAL, connected
 from gankit.cluster.transfer import Stamp, changed, received
-from gankit.cluster.worker import Trainer, objection, sees
+from gankit.cluster.worker import Trainer, objection, others, sees, versions
 from gankit.config.schema import RunConfig
 from gankit.errors import UserError
 from gankit.files import below, opened
@@ -65,15 +63,14 @@ class Cluster(Here):
 
     def agree(self, configs: Sequence[RunConfig], digest: str, jobs: int | None) -> int:
         jobs = self._divide(jobs, gpus=configs[0].requested.get("device") != "cpu")
-        self.terms["gpus"] = self.resources["num_gpus"] > 0
+        self.terms |= {"gpus": self.resources["num_gpus"] > 0, "versions": versions()}
         self.terms |= {"configs": [config.model_dump(mode="json") for config in configs], "digest": digest}
         if self.alone:
             return jobs
-        mine = _versions()
         for name, theirs in self._ask(_versions_there(), ANSWER):
-            other = [f"{one} {theirs[one] or 'missing'} (here {mine[one]})" for one in mine if theirs[one] != mine[one]]
+            other = others(theirs, self.terms["versions"])
             if other:
-                raise UserError(f"--ray: machine {name} has {', '.join(other)}: install the same versions on all")
+                raise UserError(f"--ray: machine {name} has {other}: install the same versions on all")
         for name, against in self._ask(objection, LOOK, self.terms):
             if against:
                 raise UserError(f"--ray: machine {name} cannot train the same: {against}")
@@ -211,7 +208,7 @@ class Remote:
             for name in gone:
                 self.known.pop(name, None)  # a worker may name what never came
         ended = time.monotonic()
-        self.next = ended + max(ASKED, RESTS * (ended - began))
+        self.next = 0.0 if self.signal else ended + max(ASKED, RESTS * (ended - began))
         if code is not None:
             with suppress(self.ray.exceptions.RayError):
                 self.ray.get(self.actor.end.remote(), timeout=ANSWER)
@@ -231,12 +228,8 @@ class Remote:
         self.ray.kill(self.actor)
 
 
-def _versions() -> Mapping[str, str]:
-    return {"Python": platform.python_version(), "gankit": version("gankit"), "torch": version("torch")}
-
-
 def _versions_there() -> Any:
-    """`_versions` as a function that travels whole: a machine without gankit has no module to look it up in."""
+    """`worker.versions` as a function that travels whole: a machine without gankit has no module to look it up in."""
 
     def versions() -> dict[str, str]:
         from contextlib import suppress

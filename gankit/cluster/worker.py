@@ -7,6 +7,7 @@ are brought back (`transfer`).
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,11 @@ def objection(terms: Mapping[str, Any]) -> str:
     """Why this machine cannot train the same runs as the driver, in one line; or "".
 
     `terms`: the "plugins", the "configs" of the runs as the driver settles them, the "digest" of the pictures, and
-    whether runs have "gpus".
+    whether runs have "gpus"; and its "versions".
     """
+    unlike = others(versions(), terms["versions"])
+    if unlike:
+        return f"it has {unlike}"
     if terms["gpus"] and not os.environ.get("CUDA_VISIBLE_DEVICES"):  # Ray hides them from a task that books none
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     from gankit.catalogue import Catalogue  # these import torch, which an actor does not need
@@ -57,6 +62,18 @@ def objection(terms: Mapping[str, Any]) -> str:
     except (UserError, TrainingError) as error:
         return str(error)
     return ""
+
+
+def versions() -> dict[str, str]:
+    """Those that all machines must have alike."""
+    return {"Python": platform.python_version(), "gankit": version("gankit"), "torch": version("torch")}
+
+
+def others(there: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """The versions of a machine that are not the driver's, in words, or ""."""
+    return ", ".join(
+        f"{name} {there[name] or 'missing'} (not {here[name]})" for name in here if there[name] != here[name]
+    )
 
 
 def sees(folder: str, token: str) -> bool:

@@ -116,7 +116,10 @@ class Comparison(Work):
                 goal = steps_of(arm, self.plan["images"])
                 pace = means.get(arm.name, sum(means.values()) / len(means))
                 left += max(goal - steps, 0) * arm.pictures_a_step * pace
-        unmeasured = sum("measures" not in row and "unmeasured" not in row for row in self.plan["runs"])
+        unmeasured = sum(
+            row.get("outcome") != "failed" and "measures" not in row and "unmeasured" not in row
+            for row in self.plan["runs"]
+        )
         return left / self.jobs + unmeasured * self.measuring
 
     def _done(self, row: Row) -> tuple[int, float]:

@@ -6,8 +6,10 @@ Gradio draws the page. What it shows is worked out here and in the modules that 
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gankit.data.source import Data
-from gankit.errors import UserError
+from gankit.errors import UserError, in_one_line
 from gankit.metrics.features import pixels
 from gankit.metrics.neighbours import nearest, reach
 from gankit.report.sample_grid import VISIBLE, enlarged, factor, grid
@@ -164,8 +166,11 @@ def serve(runs: Sequence[Rebuilt], data: str | None, port: int | None, ready: Ca
         except OSError as error:
             raise UserError(f"--port {port or 7860}: {error}; give another one") from None
         try:
+            over = Event()
+            with suppress(ValueError):  # not in the main thread; else the folder with the pictures would stay
+                signal.signal(signal.SIGTERM, lambda *_: over.set())
             ready(address)
-            Event().wait()
+            over.wait()
         except KeyboardInterrupt:
             pass
         finally:
@@ -208,18 +213,22 @@ def _looks(rebuilt: Rebuilt, sheet: Path) -> Callable[[str | None], tuple[str | 
             return None, "choose a picture first"
         try:
             return str(sheet), look(rebuilt, picture, sheet)
-        except UserError as error:
-            return None, str(error)
+        except Exception as error:  # a stranger's weights, or too large for the memory: the page stays
+            return None, _said(error)
 
     return answer
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else in_one_line(error)
 
 
 def _maps(rebuilt: Rebuilt, data: str | None) -> Callable[[], tuple[Any, str, Any]]:
     def answer() -> tuple[Any, str, Any]:
         try:
             found = modes(rebuilt, _pictures(rebuilt, data))
-        except UserError as error:
-            return None, str(error), None
+        except Exception as error:
+            return None, _said(error), None
         if not len(found.holes):
             return figure(found), str(found), None
         shown = enlarged(found.holes, factor(found.holes.shape[-1], VISIBLE // 2))

@@ -15,7 +15,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -29,8 +28,9 @@ from torch.overrides import TorchFunctionMode
 
 from gankit.data.batches import seed_of
 from gankit.errors import UserError
-from gankit.model import Judged, Networks
+from gankit.model import Networks
 from gankit.training.checkpoint import apart
+from gankit.training.state import on_tensors
 
 PATIENCE = timedelta(minutes=30)  # for a process that looks at its samples, or that a network has lost
 OPENING = timedelta(days=2)  # for process 0 to open the pictures
@@ -43,15 +43,13 @@ class Ranks:
         """Join the group of a store, or by default the one that torchrun's environment names."""
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         if store is None:
-            store, rank, count = next(dist.rendezvous("env://", timeout=OPENING))
-            if os.environ.get("GROUP_WORLD_SIZE") == "1":
-                # After a restart torchrun keeps its store, with the addresses of the processes that are gone. On
-                # several machines the counts of restarts differ.
-                store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+            store, rank, count = _of_torchrun()
         if rank == 0:
             store.set("opened", "")
         else:  # process 0 comes once it has opened the pictures, which may take hours the first time
             store.wait(["opened"], OPENING)
+            if store.check(["over"]):
+                raise Over
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
 
@@ -200,21 +198,24 @@ class _Divided:
 
     def __call__(self, *inputs: Tensor) -> Any:
         n, ranks = len(inputs[0]), self.ranks
+
+        def together(part: Tensor) -> Tensor:
+            own = ranks.sizes(n)[ranks.rank]
+            if part.ndim == 0 or len(part) != own:
+                raise UserError(
+                    f"a network makes a tensor of shape {tuple(part.shape)} of {own} items: several processes need one "
+                    "row for each item in all that it gives; train in one process"
+                )
+            return _Whole.apply(part, ranks, n)
+
         if n < ranks.count:
             raise UserError(f"{n} items cannot be divided among {ranks.count} processes: use fewer, or a larger batch")
-        parts = [_Part.apply(whole, ranks) for whole in inputs]
+        parts = [_Part.apply(whole, ranks) if isinstance(whole, Tensor) and whole.ndim else whole for whole in inputs]
         device = inputs[0].device
         # Random numbers inside a network, such as dropout's, are this process's own; the common stream stays common.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _Normalising():
             torch.manual_seed(seed_of(*self.stream, next(self.calls)))
-            return self._together(self.network(*parts), n)
-
-    def _together(self, out: Any, n: int) -> Any:
-        if isinstance(out, Judged):
-            return Judged(**{field.name: self._together(getattr(out, field.name), n) for field in fields(out)})
-        if isinstance(out, tuple):
-            return tuple(self._together(part, n) for part in out)
-        return _Whole.apply(out, self.ranks, n) if isinstance(out, Tensor) else out
+            return on_tensors(self.network(*parts), together)
 
 
 class _Normalising(TorchFunctionMode):
@@ -256,6 +257,32 @@ def _batch_norm(
     if bias is not None:
         out = out + bias.float().view(form)
     return out.to(x.dtype)
+
+
+class Over(Exception):
+    """Process 0 has found nothing left to train."""
+
+
+def leave() -> None:
+    """As process 0 of torchrun, let the others leave: the run is over."""
+    store, _, _ = _of_torchrun()
+    for name in ("over", "opened"):
+        store.set(name, "")
+
+
+def _of_torchrun() -> tuple[dist.Store, int, int]:
+    """The store that its environment names, this process's rank, and how many there are."""
+    store, rank, count = next(dist.rendezvous("env://", timeout=OPENING))
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":
+        # After a restart torchrun keeps its store, with the addresses of the processes that are gone. On several
+        # machines the counts of restarts differ.
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    return store, rank, count
+
+
+def of_others(error: BaseException) -> bool:
+    """Whether an error says that other processes are gone, and not that this one has failed by itself."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "Connection" in str(error))
 
 
 def started_by_torchrun() -> bool:

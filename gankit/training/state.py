@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -115,15 +115,25 @@ class Autocast:
 
     def __call__(self, *inputs: Tensor) -> Any:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-            return _single(self.module(*inputs))
+            return on_tensors(self.module(*inputs), _single)
 
 
-def _single(out: Any) -> Any:
+def on_tensors(out: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """What a network gave, with each tensor changed: in a `Judged`, tuples (named ones too), lists and dicts."""
+    if isinstance(out, Tensor):
+        return change(out)
     if isinstance(out, Judged):
-        return Judged(_single(out.output), _single(out.code), _single(out.energy))
-    if isinstance(out, tuple):
-        return tuple(_single(part) for part in out)
-    return out.float() if isinstance(out, Tensor) and out.dtype in (torch.bfloat16, torch.float16) else out
+        return Judged(**{one.name: on_tensors(getattr(out, one.name), change) for one in fields(out)})
+    if isinstance(out, dict):
+        return {name: on_tensors(part, change) for name, part in out.items()}
+    if isinstance(out, list | tuple):
+        parts = [on_tensors(part, change) for part in out]
+        return parts if isinstance(out, list) else type(out)(*parts) if hasattr(out, "_fields") else tuple(parts)
+    return out
+
+
+def _single(out: Tensor) -> Tensor:
+    return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
 
 
 class Views:

@@ -29,7 +29,7 @@ from gankit.errors import TrainingError, UserError, in_one_line
 from gankit.runs.launch import end_with
 from gankit.training import checkpoint
 from gankit.training.loop import step_once
-from gankit.training.ranks import Ranks, started_by_torchrun
+from gankit.training.ranks import Over, Ranks, of_others, started_by_torchrun
 from gankit.training.start import assemble, open_data, quiet_random
 from gankit.training.state import Training
 from gankit.training.watcher import Watcher
@@ -184,8 +184,10 @@ def serve(device: str | None = None) -> None:
         ranks = Ranks(device, store, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
         _ignore("SIGTERM")  # before the training it ends this process: torchrun sends it where process 0 refuses
         _Worker(ranks).work()
+    except Over:
+        return
     except Exception as error:
-        if not isinstance(error, dist.DistError) and "Connection" not in str(error):  # process 0 is not simply gone
+        if not of_others(error):
             logging.getLogger(__name__).error("gankit: process %s: %s", os.environ["RANK"], in_one_line(error))
         os._exit(1)  # at once: process 0 waits for this process
 

@@ -116,7 +116,8 @@ def terms(folder: Path, **changed: Any) -> dict[str, Any]:
 
     config = resolve("began", RunRequest(data=str(folder), image_size=16, batch_size=4, precision="fp32"), Catalogue())
     digest = open_data(config, Catalogue(), Watcher()).digest
-    return {"plugins": [], "gpus": False, "configs": [config.model_dump(mode="json") | changed], "digest": digest}
+    configs = [config.model_dump(mode="json") | changed]
+    return {"plugins": [], "gpus": False, "configs": configs, "digest": digest, "versions": worker.versions()}
 
 
 @pytest.fixture
@@ -134,12 +135,25 @@ def test_a_machine_says_why_it_cannot_train_the_same(pictures: Path) -> None:
     asked = terms(pictures)
     assert worker.objection(asked) == ""
     assert "precision = fp32, which depend on the machine" in worker.objection(terms(pictures, precision="bf16"))
+    older = {**worker.versions(), "torch": "1.0"}  # of the driver: a machine may join after its look at the versions
+    assert worker.objection(asked | {"versions": older}) == f"it has torch {worker.versions()['torch']} (not 1.0)"
     shutil.copy(pictures / "3.png", pictures / "9.png")
     (pictures / "0.png").unlink()
     assert worker.objection(asked) == f"it finds other pictures in {pictures}"
     shutil.rmtree(pictures)
     assert str(pictures) in worker.objection(asked)
     assert "gone.py" in worker.objection(asked | {"plugins": ["/nowhere/gone.py"]})
+
+
+def test_a_signal_does_not_wait_for_the_pause_that_a_slow_answer_sets() -> None:
+    """The answer is under way when the signal comes; the next question, which carries it, comes at once."""
+    run = engine.Remote.__new__(engine.Remote)
+    run.signal, run.next = 0, 0.0
+    run._told(None, {}, [])
+    assert run.next > time.monotonic()
+    run.signal = signal.SIGINT
+    run._told(None, {}, [])
+    assert run.next == 0
 
 
 @pytest.mark.parametrize(

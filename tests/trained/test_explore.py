@@ -108,6 +108,27 @@ def test_a_picture_has_its_errors_and_energies_and_a_sheet(began: Rebuilt, data:
     assert f"energy {float(found):.4f}, of G(z) " in said
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(UserError("no map"), "no map"), (torch.OutOfMemoryError("too large"), "OutOfMemoryError: too large")],
+)
+def test_an_answer_that_fails_is_told_on_the_page(
+    error: Exception, said: str, began: Rebuilt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    for name in ("look", "modes", "_pictures"):
+        monkeypatch.setattr(explore, name, fail)
+    (sheet, words), (plot, also, holes) = (
+        explore._looks(began, tmp_path / "s.png")("one.png"),
+        explore._maps(began, None)(),
+    )
+    assert (sheet, plot, holes) == (None, None, None)
+    assert words.startswith(said)
+    assert also.startswith(said)
+
+
 # The command.
 
 

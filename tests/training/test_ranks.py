@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -12,12 +13,15 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+import torch
 from conftest import DATA, SMALL, STRANGER, TINY, Gankit, contents, lines, process, read, refused
+from torch import Tensor
 
-from gankit import api
+from gankit import UserError, api
+from gankit.training.ranks import _Divided
 from gankit.training.workers import ProcessGone
 
 pytestmark = [
@@ -107,6 +111,72 @@ def test_a_step_of_several_processes_is_that_of_one_to_1e_5(count: int, tmp_path
         for values, slopes in differences.values():
             assert values < 1e-5, differences
             assert slopes < 1e-3, differences  # a critic's is the small difference of large ones
+
+
+class Alike:
+    """Process 0 of two that compute the same."""
+
+    rank, count = 0, 2
+
+    def sizes(self, n: int) -> list[int]:
+        return [n // 2] * 2
+
+    def part(self, whole: Tensor) -> Tensor:
+        return whole[: len(whole) // 2].clone()
+
+    def whole(self, part: Tensor, n: int) -> Tensor:
+        return torch.cat([part, part])
+
+
+class Pair(NamedTuple):
+    score: Tensor
+    code: Tensor | None
+
+
+def divided(network: Callable[..., Any]) -> Callable[..., Any]:
+    return _Divided(network, Alike(), (0,), itertools.count())  # type: ignore[arg-type]
+
+
+def test_all_that_a_network_gives_is_put_together_whatever_holds_it() -> None:
+    x = torch.arange(8.0).view(4, 2)
+    both = torch.cat([x[:2], x[:2]])
+    found = divided(lambda items, label: {"maps": [items, Pair(2 * items, label)], "n": 3})(x, None)
+    assert torch.equal(found["maps"][0], both)
+    assert torch.equal(found["maps"][1].score, 2 * both)
+    assert (found["maps"][1].code, found["n"]) == (None, 3)
+
+
+@pytest.mark.parametrize("network", [lambda x: torch.cat([x, -x]), lambda x: [x.mean()]], ids=["two rows", "none"])
+def test_what_has_no_row_for_each_item_is_refused(network: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match="of 2 items: several processes need one row for each item"):
+        divided(network)(torch.zeros(4, 2))
+
+
+FAILS = """
+import gankit
+
+class Fails(gankit.LossTerm):
+    name, summary, network = "fails", "it fails at step 3", "generator"
+
+    def __call__(self, step):
+        if step.number == 3:
+            raise RuntimeError("mat1 and mat2 do not fit")
+        return step.fake.mean()
+
+@gankit.hookimpl
+def gankit_losses():
+    return [Fails]
+"""
+
+
+def test_an_error_of_a_plugin_is_no_loss_of_a_process(gankit: Gankit, tmp_path: Path) -> None:
+    """It comes in every process, so that new processes would only meet it again."""
+    (tmp_path / "fails.py").write_text(FAILS)
+    said = gankit("run", "began", *TINY, "--nproc", 2, "--plugin", "fails.py", "--loss", "fails=1", "--out", "run")
+    assert (said.code, "new ones" in said.out) == (1, False)
+    (line,) = said.err.splitlines()
+    assert "the training failed after step 2: RuntimeError: mat1 and mat2 do not fit" in line
+    assert "mat1 and mat2" in (tmp_path / "run/traceback.txt").read_text()
 
 
 def test_a_run_of_two_processes_has_one_writer_and_the_numbers_of_one(gankit: Gankit, tmp_path: Path) -> None:
@@ -217,6 +287,27 @@ def test_torchrun_goes_on_from_the_last_checkpoint_after_the_loss_of_a_process(t
     assert [line["step"] for line in lines(tmp_path / "run")] == list(range(1, 61))
     assert read(tmp_path / "run/result.json")["outcome"] == "finished"
     assert "killed" not in out  # the restart is torchrun's to tell
+
+
+ENDS = """
+import os
+import gankit
+
+@gankit.hookimpl
+def gankit_run_finished(run, result):
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
+        os._exit(9)
+"""
+
+
+@pytest.mark.slow
+def test_a_restart_by_torchrun_of_a_run_that_is_finished_ends(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(ENDS)
+    command = ["-m", "gankit", "run", "began", *map(str, TINY), "--plugin", "ends.py", "--out", "run"]
+    torchrun = [sys.executable, *TORCHRUN, "--max-restarts", "1", *command]
+    done = subprocess.run(torchrun, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert read(tmp_path / "run/result.json")["outcome"] == "finished"
 
 
 @pytest.fixture

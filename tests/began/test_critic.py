@@ -29,7 +29,7 @@ def asked(term: Critic, critic: Scores, real: Tensor, fake: Tensor, number: int 
 
 def drawn(**options: float) -> tuple[Critic, Scores, Tensor, Tensor]:
     torch.manual_seed(0)
-    term = Critic(Critic.Options(filters=3, **options))
+    term = Critic(Critic.Options(**{"filters": 3, "translation": 0} | options))
     real, fake = torch.randn(2, 3, 2, 8, 8, dtype=torch.double)
     return term, term.build((2, 8, 8)).double(), real, fake
 
@@ -59,6 +59,36 @@ def test_the_penalties_are_those_of_r3gan_by_finite_differences(monkeypatch):
     for number, value in {3: expected, 4: plain, 5: plain, 6: expected}.items():
         found = float(term.own_loss(asked(term, critic, real, fake, number)).detach())
         assert found == pytest.approx(value, rel=1e-6)
+
+
+def test_it_sees_both_batches_moved_alike_each_step_by_no_more_than_its_share():
+    """All moves of up to two of 16 pixels come, with the border repeated; a step's number alone decides."""
+    term, rows, columns = drawn(translation=1 / 8)[0], 16, 24
+    real, fake = torch.randn(2, 2, 1, rows, columns)
+    taken = []
+    for number in range(1, 301):
+        seen: list[np.ndarray] = []
+        step = asked(term, lambda x, to=seen: to.append(x.numpy()) or x.sum((1, 2, 3)), real, fake, number)  # type: ignore[arg-type]
+        term.scores(step), term.scores(step)
+        assert len(seen) == 2, "once a step"
+        moves = [
+            {
+                (down, right)
+                for down in range(-2, 3)
+                for right in range(-3, 4)
+                if (
+                    np.pad(before, ((0, 0), (0, 0), (2, 2), (3, 3)), mode="edge")[
+                        :, :, 2 - down : 2 - down + rows, 3 - right : 3 - right + columns
+                    ]
+                    == after
+                ).all()
+            }
+            for before, after in zip((real.numpy(), fake.numpy()), seen, strict=True)
+        ]
+        assert moves[0] == moves[1]
+        assert len(moves[0]) == 1
+        taken += moves[0]
+    assert len(set(taken)) == 5 * 7
 
 
 @pytest.mark.parametrize("side", [8, 12, 16, 32, 50, 64])

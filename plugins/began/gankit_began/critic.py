@@ -6,6 +6,8 @@ keeps the variety and the balance; the critic decides which of two pictures look
 
 from __future__ import annotations
 
+import random
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -44,10 +46,22 @@ class Scores(nn.Module):
         return self.layers(pictures).squeeze(1)
 
 
+def moved(pictures: Tensor, down: int, right: int) -> Tensor:
+    """Pictures (B, C, S, S) moved by whole pixels; the border is repeated where they leave."""
+    for dim, by in ((2, down), (3, right)):
+        if by:
+            places = torch.arange(pictures.shape[dim], device=pictures.device) - by
+            pictures = pictures.index_select(dim, places.clamp(0, pictures.shape[dim] - 1))
+    return pictures
+
+
 class CriticOptions(gankit.Options):
     now_constant = {"every": EVERY}
 
     filters: int = Field(16, ge=1, description="of the critic's first convolution")
+    translation: float = Field(
+        0, ge=0, lt=1, description="by how much of their side both batches are moved at most, anew at each step"
+    )
     penalty: float = Field(1, ge=0, le=1e30, description="γ of both gradient penalties; 0: none")
     learning_rate: float = Field(3e-4, gt=0, le=1e30, description="the critic's, of Adam")
 
@@ -59,7 +73,10 @@ class Critic(LossTerm[CriticOptions]):
     for pairs of a real and a generated picture: the relativistic pairing and both gradient penalties of Huang,
     Gokaslan, Kuleshov, Tompkin 2024, "The GAN is dead; long live the GAN!" (R3GAN; NeurIPS, arXiv 2501.05441). The
     penalties are computed every eighth step with eight times their weight, as in StyleGAN2 (Karras and others 2019,
-    arXiv 1912.04958). C has the discriminator's input. Measured in docs/evidence/pictures.md.
+    arXiv 1912.04958). With a `translation` C sees the discriminator's input moved a little, both batches alike and
+    differently at each step, so that it asks less for pixels at places of its own (Zhao, Liu, Lin, Zhu, Han 2020,
+    "Differentiable Augmentation for Data-Efficient GAN Training", arXiv 2006.10738; here the border is repeated, and a
+    step has one move). Measured in docs/evidence/pictures.md.
     """
 
     name = "critic"
@@ -93,8 +110,11 @@ class Critic(LossTerm[CriticOptions]):
     def scores(self, step: Step) -> tuple[Tensor, Tensor]:
         """The scores of the real and of the generated batch, (B,) each, computed once a step."""
         if self.name not in step.shared:
-            critic = step.networks[self.name]
-            step.shared[self.name] = critic(step.seen_real), critic(step.seen_fake)
+            critic, seen = step.networks[self.name], (step.seen_real, step.seen_fake)
+            drawn = random.Random(step.number)  # so that all processes of a training move alike
+            most = [round(self.options.translation * side) for side in seen[0].shape[2:]]
+            down, right = (drawn.randint(-one, one) for one in most)
+            step.shared[self.name] = tuple(critic(moved(pictures, down, right)) for pictures in seen)
         return step.shared[self.name]
 
     def slope(self, step: Step, seen: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ evidence: install  ## slower proofs, minutes each, hours together; fails where a
 	$(BIN)/python docs/figures.py build/slow.xml build/attacks.xml
 
 # Where gankit meets other packages: commands, pictures, pages, ONNX.
-MEETINGS := tests/cli/test_cli.py tests/data tests/report/test_report.py tests/sharing/test_share.py tests/sharing/test_export.py
+MEETINGS := tests/cli/test_cli.py tests/training/test_step.py tests/data tests/report/test_report.py tests/sharing/test_share.py tests/sharing/test_export.py
 
 lowest:  ## these tests with the oldest packages that pyproject.toml allows, in build/lowest
 	$(PYTHON) -m venv --clear build/lowest

@@ -166,7 +166,7 @@ def serve(runs: Sequence[Rebuilt], data: str | None, port: int | None, ready: Ca
         except OSError as error:
             raise UserError(f"--port {port or 7860}: {error}; give another one") from None
         try:
-            over = Event()
+            over, before = Event(), signal.getsignal(signal.SIGTERM)
             with suppress(ValueError):  # not in the main thread; else the folder with the pictures would stay
                 signal.signal(signal.SIGTERM, lambda *_: over.set())
             ready(address)
@@ -174,6 +174,8 @@ def serve(runs: Sequence[Rebuilt], data: str | None, port: int | None, ready: Ca
         except KeyboardInterrupt:
             pass
         finally:
+            with suppress(ValueError):
+                signal.signal(signal.SIGTERM, before)
             page.close(verbose=False)
 
 
@@ -227,12 +229,12 @@ def _maps(rebuilt: Rebuilt, data: str | None) -> Callable[[], tuple[Any, str, An
     def answer() -> tuple[Any, str, Any]:
         try:
             found = modes(rebuilt, _pictures(rebuilt, data))
+            if not len(found.holes):
+                return figure(found), str(found), None
+            shown = enlarged(found.holes, factor(found.holes.shape[-1], VISIBLE // 2))
+            return figure(found), str(found), grid(shown).numpy()
         except Exception as error:
             return None, _said(error), None
-        if not len(found.holes):
-            return figure(found), str(found), None
-        shown = enlarged(found.holes, factor(found.holes.shape[-1], VISIBLE // 2))
-        return figure(found), str(found), grid(shown).numpy()
 
     return answer
 

@@ -28,7 +28,6 @@ from gankit.training.diagnose import Decided, Watch
 from gankit.training.interrupts import Interrupts
 from gankit.training.loop import Ending, Session, train
 from gankit.training.pictures import Showing
-from gankit.training.ranks import of_others
 from gankit.training.record import Recorder
 from gankit.training.rescue import amended, outcome
 from gankit.training.resume import find_best
@@ -187,7 +186,7 @@ def go(
     for line in catalogue.notify("gankit_run_finished", run=run, result=result):
         watcher.notice(line)
     if failure is not None:
-        gone = team.lost() if team and of_others(failure) else ""
+        gone = team.lost(failure) if team and isinstance(failure, RuntimeError) else ""
         if gone and run.checkpoints():
             raise ProcessGone(gone) from failure
         _raise(failure, run, attempts.now.training)

@@ -54,16 +54,17 @@ def update(
     for parameter in still:  # compute no gradient for weights that this update does not move
         parameter.requires_grad_(False)
 
-    # The model's losses and the extra terms.
-    losses: Losses = model.losses(step)
-    for term_name, (weight, term) in training.terms.items():
-        if term.network in names:
-            value = term(step)
-            weighted = knobs.get(f"weight/{term_name}", weight) * value
-            losses.by_network[term.network] = losses.by_network[term.network] + weighted
-            losses.readings[f"term/{term_name}"] = value
-            if term_name in names:  # it has a network of its own
-                losses.by_network[term_name] = term.own_loss(step)
+    # The model's losses and the extra terms, in one region: autocast rounds each weight to bf16 once for all passes.
+    with torch.autocast(training.device.type, enabled=False):
+        losses: Losses = model.losses(step)
+        for term_name, (weight, term) in training.terms.items():
+            if term.network in names:
+                value = term(step)
+                weighted = knobs.get(f"weight/{term_name}", weight) * value
+                losses.by_network[term.network] = losses.by_network[term.network] + weighted
+                losses.readings[f"term/{term_name}"] = value
+                if term_name in names:  # it has a network of its own
+                    losses.by_network[term_name] = term.own_loss(step)
 
     # The gradient of each loss for its own network only, then the optimizers.
     for place, name in enumerate(names):
@@ -112,9 +113,7 @@ def step_once(training: Training, batches: Batches, ranks: Ranks | None = None) 
     knobs = ranks.share_knobs(training.knobs()) if ranks else training.knobs()
     readings: dict[str, Tensor] = {}
     for which in range(len(training.updates)):
-        # Around the update, so that autocast rounds each weight to bf16 once for all passes.
-        with torch.autocast(training.device.type, enabled=False):
-            readings |= update(training, batches, number, which, knobs, ranks)
+        readings |= update(training, batches, number, which, knobs, ranks)
     average(training, number, knobs.get("ema"))
     own: dict[str, Tensor] = {}
     for name, controller in training.controllers.items() if ranks is None or ranks.first else ():

@@ -282,7 +282,9 @@ def _of_torchrun() -> tuple[dist.Store, int, int]:
 
 def of_others(error: BaseException) -> bool:
     """Whether an error says that other processes are gone, and not that this one has failed by itself."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "Connection" in str(error))
+    words = ("connection", "broken pipe", "closed", "closure", "timed out", "timeout")  # gloo's and the system's
+    told = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    return told or isinstance(error, dist.DistError)
 
 
 def started_by_torchrun() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gankit.components import Controller, Diagnostic, LossTerm, View
 from gankit.config.schema import RunConfig
-from gankit.model import Judged, Model, Networks
+from gankit.model import Model, Networks
 
 # Separate random streams: SeedSequence(seed, stream, …).
 WEIGHTS, UPDATES, LATENTS, LOOKING, STANDING = 10, 11, 12, 13, 14
@@ -114,16 +114,17 @@ class Autocast:
         self.module, self.device, self.bf16 = module, device, bf16
 
     def __call__(self, *inputs: Tensor) -> Any:
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+        kept = torch.is_grad_enabled()  # older versions of torch keep a copy without its graph, too
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16, cache_enabled=kept):
             return on_tensors(self.module(*inputs), _single)
 
 
 def on_tensors(out: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """What a network gave, with each tensor changed: in a `Judged`, tuples (named ones too), lists and dicts."""
+    """What a network gave, with each tensor changed: in dataclasses (a `Judged`), tuples, lists and dicts."""
     if isinstance(out, Tensor):
         return change(out)
-    if isinstance(out, Judged):
-        return Judged(**{one.name: on_tensors(getattr(out, one.name), change) for one in fields(out)})
+    if is_dataclass(out) and not isinstance(out, type):
+        return replace(out, **{one.name: on_tensors(getattr(out, one.name), change) for one in fields(out)})
     if isinstance(out, dict):
         return {name: on_tensors(part, change) for name, part in out.items()}
     if isinstance(out, list | tuple):

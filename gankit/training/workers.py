@@ -69,11 +69,13 @@ class Team:
         told = {"config": training.config.model_dump(mode="json"), "state": checkpoint.state_of(training)}
         self.ranks.share_state(told, checkpoint.tensors_of(training))
 
-    def lost(self) -> str:
-        """What ended one of the processes, in words, or ""."""
+    def lost(self, failure: BaseException | None = None) -> str:
+        """What ended one of the processes, in words, or "". After a `failure` here: what that failure comes from."""
         for rank, worker in enumerate(self.workers, 1):
             with suppress(subprocess.TimeoutExpired):
                 code = worker.wait(timeout=2)
+                if failure and code >= 0 and not of_others(failure):
+                    continue  # it has met the same error
                 how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
                 return f"process {rank} of {self.ranks.count} ended ({how})"
         return ""

@@ -453,6 +453,20 @@ def test_a_row_tells_the_first_critical_alarm_and_the_rescues(run: Path) -> None
     assert (row["steps"], row["images"], row["outcome"]) == (8, 32, "finished")
 
 
+def test_a_failed_run_has_nothing_left_to_be_measured(tmp_path: Path) -> None:
+    ended = {"arm": "began", "steps": 200, "seconds": 20.0}
+    rows = [
+        ended | {"folder": "a", "outcome": "finished", "measures": {}},
+        ended | {"folder": "b", "outcome": "failed"},
+    ]
+    arm: Any = SimpleNamespace(name="began", pictures_a_step=1)
+    comparison = Comparison(tmp_path, {"budget": 60, "runs": rows}, [arm], {}, (), Watcher(), work.Here())
+    comparison.measuring, comparison.jobs = 60.0, 1
+    assert comparison.left() == 0
+    rows[1]["outcome"] = "finished"
+    assert comparison.left() == 60
+
+
 def test_what_is_damaged_in_a_run_is_unknown_or_left_out(run: Path, tmp_path: Path) -> None:
     result = {"outcome": 1, "reason": [], "message": None, "steps": "8", "seconds": 10**400, "peak_memory": True}
     (run / "result.json").write_text(json.dumps(result))

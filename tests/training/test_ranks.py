@@ -20,8 +20,8 @@ import torch
 from conftest import DATA, SMALL, STRANGER, TINY, Gankit, contents, lines, process, read, refused
 from torch import Tensor
 
-from gankit import UserError, api
-from gankit.training.ranks import _Divided
+from gankit import Judged, UserError, api
+from gankit.training.ranks import _Divided, of_others
 from gankit.training.workers import ProcessGone
 
 pytestmark = [
@@ -140,16 +140,33 @@ def divided(network: Callable[..., Any]) -> Callable[..., Any]:
 def test_all_that_a_network_gives_is_put_together_whatever_holds_it() -> None:
     x = torch.arange(8.0).view(4, 2)
     both = torch.cat([x[:2], x[:2]])
-    found = divided(lambda items, label: {"maps": [items, Pair(2 * items, label)], "n": 3})(x, None)
-    assert torch.equal(found["maps"][0], both)
-    assert torch.equal(found["maps"][1].score, 2 * both)
-    assert (found["maps"][1].code, found["n"]) == (None, 3)
+    found = divided(lambda items, label: {"maps": [items, Pair(2 * items, label), Judged(3 * items)], "n": 3})(x, None)
+    same, pair, judged = found["maps"]
+    assert torch.equal(same, both)
+    assert torch.equal(pair.score, 2 * both)
+    assert torch.equal(judged.output, 3 * both)
+    assert (pair.code, judged.code, found["n"]) == (None, None, 3)
 
 
 @pytest.mark.parametrize("network", [lambda x: torch.cat([x, -x]), lambda x: [x.mean()]], ids=["two rows", "none"])
 def test_what_has_no_row_for_each_item_is_refused(network: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match="of 2 items: several processes need one row for each item"):
         divided(network)(torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[../third_party/gloo/pair.cc:547] Connection closed by peer [127.0.0.1]:4999",
+        "writev [127.0.0.1]:4999: Broken pipe",
+        "Timed out waiting 1800000ms for recv operation to complete",
+        "Application timeout caused pair closure",
+    ],
+)
+def test_what_gloo_says_of_a_lost_process_is_told_from_an_error_of_ones_own(words: str) -> None:
+    assert of_others(RuntimeError(words))
+    assert not of_others(RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"))
+    assert not of_others(ValueError(words))
 
 
 FAILS = """

@@ -6,6 +6,7 @@ keeps the variety and the balance; the critic decides which of two pictures look
 
 from __future__ import annotations
 
+import math
 import random
 
 import torch
@@ -60,7 +61,7 @@ class CriticOptions(gankit.Options):
 
     filters: int = Field(16, ge=1, description="of the critic's first convolution")
     translation: float = Field(
-        0, ge=0, lt=1, description="by how much of their side both batches are moved at most, anew at each step"
+        0, ge=0, le=0.5, description="by how much of their side both batches are moved at most, anew at each step"
     )
     penalty: float = Field(1, ge=0, le=1e30, description="γ of both gradient penalties; 0: none")
     learning_rate: float = Field(3e-4, gt=0, le=1e30, description="the critic's, of Adam")
@@ -76,7 +77,8 @@ class Critic(LossTerm[CriticOptions]):
     arXiv 1912.04958). With a `translation` C sees the discriminator's input moved a little, both batches alike and
     differently at each step, so that it asks less for pixels at places of its own (Zhao, Liu, Lin, Zhu, Han 2020,
     "Differentiable Augmentation for Data-Efficient GAN Training", arXiv 2006.10738; here the border is repeated, and a
-    step has one move). Measured in docs/evidence/pictures.md.
+    step has one move, which depends on its number alone). The penalties are those of the pictures as they are.
+    Measured in docs/evidence/pictures.md.
     """
 
     name = "critic"
@@ -112,7 +114,7 @@ class Critic(LossTerm[CriticOptions]):
         if self.name not in step.shared:
             critic, seen = step.networks[self.name], (step.seen_real, step.seen_fake)
             drawn = random.Random(step.number)  # so that all processes of a training move alike
-            most = [round(self.options.translation * side) for side in seen[0].shape[2:]]
+            most = [math.ceil(self.options.translation * side) for side in seen[0].shape[2:]]
             down, right = (drawn.randint(-one, one) for one in most)
             step.shared[self.name] = tuple(critic(moved(pictures, down, right)) for pictures in seen)
         return step.shared[self.name]

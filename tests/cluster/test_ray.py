@@ -255,7 +255,7 @@ def test_half_a_checkpoint_does_not_travel(run: Path, monkeypatch: pytest.Monkey
 
 def test_a_worker_may_name_a_file_as_gone_that_never_came(run: Path) -> None:
     remote = object.__new__(engine.Remote)
-    remote.path, remote.known = run, {f"{run.name}/metrics.jsonl": (1, 1)}
+    remote.path, remote.known, remote.signal = run, {f"{run.name}/metrics.jsonl": (1, 1)}, 0
     remote._told(None, {}, [f"{run.name}/invented.png", f"{run.name}/metrics.jsonl"])
     assert remote.known == {}
 

@@ -178,6 +178,19 @@ def test_two_runs_look_at_a_picture_and_draw_their_maps_and_nothing_else_is_aske
     assert "asked" not in (tmp_path / "said").read_text()
 
 
+@pytest.mark.skipif(find_spec("gradio") is None, reason="no gradio: pip install 'gankit[explore]'")
+def test_a_page_that_is_ended_by_sigterm_leaves_no_pictures_behind(finished: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "gankit", "explore", str(finished)]
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as server:
+        assert server.stdout is not None
+        assert "http://127.0.0.1:" in server.stdout.readline()
+        assert list(tmp_path.glob("gankit-explore-*"))
+        server.terminate()
+        assert server.wait(60) == 0
+    assert list(tmp_path.glob("gankit-explore-*")) == []
+
+
 def _click(page: Any, address: str, folder: Path) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

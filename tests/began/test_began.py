@@ -111,6 +111,19 @@ def test_losses_balance_and_convergence_are_equations_3_and_4_and_m_global(real,
     )
 
 
+@pytest.mark.parametrize("k", [0, 1e-6])
+def test_at_k_0_the_discriminator_s_loss_costs_no_backward_pass_through_generated_pictures(k):
+    made = step_with(model(), [1, 2], [3, 4], k)
+    made.judged_fake.energy.requires_grad_()
+    made.judged_real.energy.requires_grad_()
+    loss = model().losses(made).by_network["discriminator"]
+    real, fake = torch.autograd.grad(
+        loss, [made.judged_real.energy, made.judged_fake.energy], allow_unused=True, materialize_grads=False
+    )
+    assert real.tolist() == [0.5, 0.5]
+    assert fake is None if k == 0 else fake.tolist() == [-k / 2, -k / 2]
+
+
 @given(balances=balances, lambda_k=st.floats(1e-4, 0.1), floor=st.sampled_from([0, 0, 0.0625, 0.5]))
 @settings(deadline=None)
 def test_k_follows_equation_5_and_stays_between_its_floor_and_1(balances, lambda_k, floor):

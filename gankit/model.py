@@ -139,6 +139,11 @@ class Step:
         answer = judged.output if judged.energy is None else judged.energy
         return torch.autograd.grad(answer.sum(), seen, create_graph=True)[0]
 
+    def at_zero(self, knob: str) -> bool:
+        """Whether a knob is 0, so that a loss can leave out what it multiplies; on a GPU, to know is to wait: False."""
+        value = self.knobs[knob]
+        return value.device.type == "cpu" and not value
+
     def redraw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         """G(z), (B, *shape), for latents (B, N_z) other than this step's.
 
@@ -223,9 +228,7 @@ class NetworkPair(Component[OptionsT]):
     """
 
     sizes: ClassVar[Sequence[int]] = ()  # supported picture sides; empty: any
-    gives: ClassVar[frozenset[str]] = (
-        frozenset()
-    )  # what D answers: of "score", "reconstruction", "code"; empty: unknown
+    gives: ClassVar[frozenset[str]] = frozenset()  # D's answers, of "score", "reconstruction", "code"; empty: unknown
     for_comparison: ClassVar[bool] = False  # whether it is the default pair of all models in `gankit compare`
 
     @abstractmethod
@@ -315,9 +318,7 @@ class Model(ABC):
     controllers: ClassVar[Sequence[str]] = ()  # names of the default controllers
     diagnostics: ClassVar[Sequence[str]] = ()  # names of the default diagnostics, besides the core's
     terms: ClassVar[Mapping[str, float]] = {}  # default loss terms, if a plugin offers them: name -> weight
-    needs: ClassVar[frozenset[str]] = (
-        frozenset()
-    )  # what D must answer, as `NetworkPair.gives`; empty: as its own pair's
+    needs: ClassVar[frozenset[str]] = frozenset()  # what D must answer, as `NetworkPair.gives`; empty: as its own pair
     shown: ClassVar[Mapping[str, str]] = {}  # for the progress line: short label -> metric name
     curves: ClassVar[Mapping[str, Curve]] = {}  # metric name -> its curve; overrides those of components
     knobs: ClassVar[Sequence[str]] = ()  # settings with a number that controllers may drive; read them in `step.knobs`

@@ -346,6 +346,8 @@ def _several(kind: str, classes: list[Any]) -> list[Any]:
 
 def _checked(kind: str, item: Any) -> Any:
     """The item; raises TypeError or ValueError if it is not of that kind or its name is invalid."""
+    from gankit import options  # pydantic is slow to import, and most commands need no component
+
     module, _, base_name = KINDS[kind][1].partition(":")
     base = getattr(importlib.import_module(module), base_name)
     if kind == "commands":
@@ -359,11 +361,8 @@ def _checked(kind: str, item: Any) -> Any:
         raise ValueError(f"{item.__name__}.name is {name!r}: it must be lower-case words joined by hyphens")
     if not isinstance(summary := getattr(item, "summary", None), str):
         raise TypeError(f"{item.__name__}.summary is {summary!r}: it must be one line of text")
-    _refuse_collisions(item, "Settings" if kind == "models" else "Options")
-    if hasattr(base, "curves"):
-        from gankit.options import refuse_other_curves
-
-        refuse_other_curves(item)
+    options.refuse_collisions(item, "Settings" if kind == "models" else "Options")
+    options.refuse_other_forms(item)
     _refuse_ended_forms(kind, item, base)
     for missing in sorted(getattr(item, "__abstractmethods__", ())):
         own = [word for word in vars(item) if not word.startswith("_")]
@@ -380,21 +379,3 @@ def _refuse_ended_forms(kind: str, item: Any, base: type) -> None:
                 f"{item.__name__}.{form.attribute} has its form of before version {form.version} of gankit's "
                 f"hooks; {form.instead}"
             )
-
-
-def _refuse_collisions(item: Any, settings: str) -> None:
-    """Raise ValueError for a field of a component's settings that hides another name."""
-    import pydantic
-
-    cls: Any = getattr(item, settings)
-    needed = getattr(importlib.import_module("gankit"), settings)
-    fits = inspect.isclass(cls) and issubclass(cls, needed)
-    if not fits:
-        raise TypeError(f"{item.__name__}.{settings} is {cls!r}: it must be a subclass of gankit.{settings}")
-    taken = {"name": "the model's name in config.json"} if settings == "Settings" else {}
-    if hasattr(item, "network"):  # a loss term
-        taken = {"weight": "the term's weight in config.json"}
-    for field in cls.model_fields:
-        if field in taken or hasattr(pydantic.BaseModel, field):
-            what = taken.get(field, f"pydantic's BaseModel.{field}")
-            raise ValueError(f"{item.__name__}.{settings} has a field {field!r}, which collides with {what}: rename it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from abc import ABC
 from collections.abc import Mapping
@@ -97,8 +98,39 @@ class Curve(BaseModel):
         return self
 
 
-def refuse_other_curves(item: Any) -> None:
-    """Raise TypeError for a component's `curves` of another form; a training reads them as it writes its folder."""
+def refuse_collisions(item: Any, settings: str) -> None:
+    """Raise ValueError for a field of a component's settings that hides another name, or has two."""
+    cls: Any = getattr(item, settings)
+    needed = getattr(importlib.import_module("gankit"), settings)
+    fits = inspect.isclass(cls) and issubclass(cls, needed)
+    if not fits:
+        raise TypeError(f"{item.__name__}.{settings} is {cls!r}: it must be a subclass of gankit.{settings}")
+    taken = {"name": "the model's name in config.json"} if settings == "Settings" else {}
+    if hasattr(item, "network"):  # a loss term
+        taken = {"weight": "the term's weight in config.json"}
+    for field, written in cls.model_fields.items():
+        if written.alias or written.validation_alias:
+            raise ValueError(f"{item.__name__}.{settings}: its field {field!r} has an alias: give it that name alone")
+        if field in taken or hasattr(BaseModel, field):
+            what = taken.get(field, f"pydantic's BaseModel.{field}")
+            raise ValueError(f"{item.__name__}.{settings} has a field {field!r}, which collides with {what}: rename it")
+
+
+def refuse_other_forms(item: Any) -> None:
+    """Raise TypeError for a class attribute of a component of another form: a text for a tuple, a tuple for a set."""
+    for name in ("needs", "gives"):
+        told: Any = getattr(item, name, frozenset())
+        if not isinstance(told, set | frozenset):
+            raise TypeError(f'{item.__name__}.{name} is {told!r}: it must be a set of words, as frozenset({{"code"}})')
+    for name in ("drives", "follows", "knobs", "sizes", "updates"):
+        if isinstance(told := getattr(item, name, ()), str):
+            raise TypeError(f"{item.__name__}.{name} is the text {told!r}: it must be a tuple, as ({told!r},)")
+    if hasattr(item, "curves"):
+        _refuse_other_curves(item)
+
+
+def _refuse_other_curves(item: Any) -> None:
+    """A training reads them as it writes its folder."""
     told = item.curves
     if not isinstance(told, Mapping) or not all(isinstance(name, str) for name in told):
         raise TypeError(

@@ -135,7 +135,7 @@ def settings_of(options: Any) -> Rows:
     """Each setting as NAME=DEFAULT, with its description and its range."""
     rows = []
     for name, field in options.model_fields.items():
-        default = field.get_default()
+        default = "… (no default)" if field.is_required() else field.get_default(call_default_factory=True)
         shown = "none" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
         limits = allowed(field)
         rows.append((f"{name}={shown}", f"{field.description or ''}{f' [{limits}]' if limits else ''}"))

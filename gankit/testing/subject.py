@@ -86,7 +86,8 @@ class Subject:
             f"gankit run refuses it ({'; '.join(refusals) or 'there is no model to try it on'})",
             f"mend what the refusal names; where it needs an argument, give one: --data {self.name}:ARGUMENT"
             if self.kind == "datasets"
-            else "mend what the refusal names; where only another model takes it, name that (`model`, or --model)",
+            else "mend what the refusal names; where only another model takes it, name that (`model`, or "
+            "--model), and where a setting has no default, give one (--set)",
         )
 
     def config(self, **more: Any) -> RunConfig:

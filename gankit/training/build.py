@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +21,8 @@ from gankit.errors import UserError, nearest
 from gankit.model import Model
 from gankit.options import validate
 from gankit.training.state import RATE, WEIGHTS, Displaced, Training, Views
+
+NETWORK = re.compile(r"[A-Za-z0-9_-]+")  # a checkpoint's keys are NETWORK/WEIGHT
 
 
 def build_model(
@@ -42,10 +46,35 @@ def build_model(
     ]
     torch.manual_seed(seed_of(config.seed, WEIGHTS))
     networks = model.build_networks(pairs[0] if pairs else None, views.shape(shape))
-    if "generator" not in networks:
-        there = ", ".join(map(repr, networks)) or "none"
-        raise UserError(f"model {name!r}: build_networks gives no network 'generator', which samples need, but {there}")
+    _refuse_other_networks(model, networks)
     return model, networks, views
+
+
+def _refuse_other_networks(model: Model, networks: Any) -> None:
+    """Raise `UserError` for networks, or updates of them, that a training cannot use."""
+    whose = f"model {model.name!r}"
+    if not isinstance(networks, dict) or not all(isinstance(one, nn.Module) for one in networks.values()):
+        raise UserError(f"{whose}: build_networks returns {networks!r:.80}: it must be a dict from names to modules")
+    there = ", ".join(map(repr, networks)) or "none"
+    if "generator" not in networks:
+        raise UserError(f"{whose}: build_networks gives no network 'generator', which samples need, but {there}")
+    for name in (name for name in networks if not isinstance(name, str) or not NETWORK.fullmatch(name)):
+        raise UserError(f"{whose} has a network {name!r}: its name must be of letters, digits, '_' and '-'")
+    told: Any = model.updates
+    listed = isinstance(told, list | tuple) and all(isinstance(names, list | tuple) and names for names in told)
+    if not listed or not told:
+        raise UserError(
+            f"{whose}: its `updates` is {told!r}: it must be a tuple with a tuple of networks for each update, as "
+            "(('discriminator',), ('generator',))"
+        )
+    for names in told:
+        for name in names:
+            if name not in networks:
+                raise UserError(
+                    f"{whose}: its `updates` names a network {name!r}{nearest(str(name), networks)}. There are: {there}"
+                )
+            if names.count(name) > 1:
+                raise UserError(f"{whose}: its `updates` names the network {name!r} twice in one update: {names!r}")
 
 
 def refuse_too_large(
@@ -90,8 +119,8 @@ def build(config: RunConfig, shape: tuple[int, ...], catalogue: Catalogue, class
         # weights where a gradient's strides differ from its weight's.
         network.to(memory_format=torch.channels_last)
     optimizers = {
-        name: terms[name][1].optimizer(parameters) if name in terms else model.optimizer(name, parameters)
-        for name, parameters in ((name, list(network.parameters())) for name, network in networks.items())
+        name: _optimizer(terms[name][1].optimizer if name in terms else partial(model.optimizer, name), name, network)
+        for name, network in networks.items()
     }
     model.initial = _initial(model, optimizers, terms)
     controllers, displaced = _controllers(config, model, catalogue)
@@ -120,6 +149,17 @@ def paced(networks: Iterable[torch.nn.Module]) -> list[Any]:
     return [module for network in networks for module in network.modules() if hasattr(module, "at_step")]
 
 
+def _optimizer(make: Callable[[list[nn.Parameter]], Any], name: str, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a network's weights."""
+    parameters = list(network.parameters())
+    if not parameters:
+        raise UserError(f"the network {name!r} has no weights to train: call it where it is used, as no network")
+    made = make(parameters)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise UserError(f"`optimizer` gives {made!r:.80} for the network {name!r}: it must return a torch optimizer")
+    return made
+
+
 class _Knobs(dict[str, float]):
     """Knobs by name; an unknown one is refused with the nearest."""
 
@@ -133,7 +173,7 @@ def _initial(
     """The value of every knob that needs no controller, by name."""
     knobs = _Knobs()
     for name, optimizer in optimizers.items():
-        knobs[f"{RATE}{name}"] = optimizer.defaults["lr"] if name in terms else model.learning_rate(name)
+        knobs[f"{RATE}{name}"] = float(optimizer.defaults["lr"] if name in terms else model.learning_rate(name))
         for one, decay in enumerate(optimizer.defaults.get("betas") or (), 1):
             knobs[f"beta{one}/{name}"] = decay
     knobs |= {f"weight/{name}": weight for name, (weight, _) in terms.items()} | {"ema": model.settings.ema}
@@ -141,7 +181,7 @@ def _initial(
         value = getattr(model.settings, name, None)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"model {model.name!r}: {name!r} is among its knobs and is no setting with a number")
-        knobs[name] = value
+        knobs[name] = float(value)  # a whole number would be a tensor of another type
     return knobs
 
 
@@ -177,4 +217,7 @@ def _controllers(
 
 def _component(catalogue: Catalogue, kind: str, name: str | None, table: Mapping[str, Any]) -> Any:
     cls = catalogue.get(kind, name or "")
-    return cls(cls.Options(**table))
+    made = cls(cls.Options(**table))
+    if not hasattr(made, "options"):
+        raise UserError(f"{cls.__name__}.__init__ must call super().__init__(options) first")
+    return made

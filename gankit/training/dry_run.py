@@ -20,6 +20,8 @@ from gankit.training.pictures import looking
 from gankit.training.record import COLUMNS
 from gankit.training.state import LOOKING, Training
 
+NAMESPACES = ("loss", "energy", "term", "weight")  # of readings and knobs that are not a component's
+
 
 class _RecordedKnobs(dict[str, Tensor]):
     """The knobs, with a record of those that the model reads."""
@@ -66,6 +68,9 @@ def refuse_misfits(training: Training, batches: Batches) -> None:
                 f"model {training.model.name!r} has a reading {name!r}, and each line of metrics.jsonl has gankit's "
                 f"own of that name: call it {training.model.name}/{name}"
             )
+    for name in (*training.controllers, *training.diagnostics):
+        if name in NAMESPACES:
+            raise UserError(f"{name!r} is no name for a controller or a diagnostic: gankit's own readings are {name}/…")
     training.start = training.rates | {name: float(value.detach()) for name, value in readings.items()}
     used = knobs.read | (training.model.initial.keys() - set(training.model.knobs))
     for name, controller in training.controllers.items():

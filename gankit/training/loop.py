@@ -79,6 +79,8 @@ def update(
     for name in names:
         _set(training.optimizers[name], name, knobs)
         training.optimizers[name].step()
+    for _, term in training.terms.values():  # a part of the graph in a memory would keep that of all steps
+        term.memory.update({key: kept.detach() for key, kept in term.memory.items() if kept.requires_grad})
     for parameter in still:
         parameter.requires_grad_(True)
     readings = {f"loss/{name}": losses.by_network[name] for name in names} | losses.readings

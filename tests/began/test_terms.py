@@ -256,3 +256,20 @@ def test_what_a_term_remembers_begins_with_the_first_step():
     assert not term.memory  # the step that looks for misfits left nothing
     step_once(training, batches)
     assert len(term.memory["codes"]) == training.config.batch_size
+
+
+def test_what_a_term_keeps_of_generated_pictures_keeps_no_graph():
+    """Regression: the graphs of all steps were kept, each step took longer, and a resume had other numbers."""
+    training, batches = prepare("began", [], PICTURES | {"set": SMALL, "losses": {}})
+    _, term = training.terms["imle"]
+    compute = type(term).__call__
+
+    class Keeping(type(term)):
+        def __call__(self, step: Step) -> torch.Tensor:
+            self.memory["mean"] = self.memory.get("mean", 0) + step.fake.mean()
+            return compute(self, step) + self.memory["mean"]
+
+    term.__class__ = Keeping
+    for _ in range(2):
+        step_once(training, batches)
+        assert not any(kept.requires_grad for kept in term.memory.values())

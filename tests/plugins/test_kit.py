@@ -179,6 +179,19 @@ def test_a_model_that_breaks_a_promise_is_found_and_one_that_keeps_them_is_not(s
     assert failed.value.do
 
 
+@pytest.mark.parametrize(
+    "optimizer", ["AdamW(parameters, 0.1)", "Adagrad(parameters)", "Adam(parameters, amsgrad=True)"]
+)
+def test_what_torch_s_optimizers_read_on_the_host_is_no_waiting(subject, optimizer):
+    own = f"    def optimizer(self, network, parameters):\n        return torch.optim.{optimizer}\n\n    def judge("
+    checks.waits_for_no_device(subject(MODEL.replace("    def judge(", own), "models", "small"))
+
+
+def test_a_loss_may_ask_whether_a_knob_is_0(subject):
+    asks = "        assert not step.at_zero('learning_rate/generator')\n        real, fake = "
+    checks.waits_for_no_device(subject(MODEL.replace("        real, fake = ", asks), "models", "small"))
+
+
 PARTS = '''
 """A diagnostic, a controller, a view, a reaction, an artifact, a data source and a command, sound."""
 

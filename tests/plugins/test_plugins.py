@@ -25,6 +25,7 @@ import gankit as public
 from gankit import TrainingError, UserError, api, hookspecs
 from gankit.catalogue import KINDS, Catalogue
 from gankit.cli import cli
+from gankit.cli.model_help import settings_of
 from gankit.config.request import RunRequest
 from gankit.config.resolve import resolve
 from gankit.options import validate
@@ -1004,6 +1005,7 @@ def gankit_{kind}():
 """
 SOURCE = "def open(self, argument, request): "
 LOOK = "def read(self, snapshot): return gankit.Reading()\n    "
+TERM = "def __call__(self, step): return step.fake.mean()\n    "
 ODD_LOSSES = """def losses(self, step):
         losses = super().losses(step)
         losses.{}[{!r}] = step.fake.mean()
@@ -1079,6 +1081,36 @@ REFUSED = [  # kind, what its class has, what the line says
         + "        return super().build_networks(pair, seen) | {'third': torch.nn.Linear(1, 1)}",
         "a loss for the network 'third', and none of its `updates` names it, so its weights would not move: let the",
     ),
+    *(
+        ("models", f"updates = {updates}", f"model 'mine': its `updates` {words}")
+        for updates, words in (
+            ("[]", "is []: it must be a tuple with a tuple of networks for each update"),
+            ("[('generator'), ('discriminator')]", "is ['generator', 'discriminator']: it must be"),
+            ("[('generator', 'discriminatr')]", "names a network 'discriminatr' (did you mean 'discriminator'?)"),
+            ("[('generator', 'generator')]", "names the network 'generator' twice in one update"),
+        )
+    ),
+    *(
+        (
+            "models",
+            f"def build_networks(self, pair, seen):\n        made = super().build_networks(pair, seen)\n        {more}",
+            words,
+        )
+        for more, words in (
+            ("return list(made)", "build_networks returns ['generator', 'discriminator']: it must be a dict"),
+            ("return made | {'generator/2': torch.nn.Linear(1, 1)}", "a network 'generator/2': its name must be of"),
+            ("return made | {'idle': torch.nn.Identity()}", "the network 'idle' has no weights to train"),
+        )
+    ),
+    ("models", "def optimizer(self, network, parameters): pass", "`optimizer` gives None for the network 'generator'"),
+    ("diagnostics", f"{LOOK}needs = 'energy'", "Mine.needs is 'energy': it must be a set of words, as frozenset"),
+    ("losses", "needs = ('code',)", "Mine.needs is ('code',): it must be a set of words"),
+    ("losses", f"{TERM}def __init__(self, options): pass", "Mine.__init__ must call super().__init__(options) first"),
+    (
+        "diagnostics",
+        "class Options(gankit.Options):\n        a: int = Field(1, description='one', alias='b')",
+        "Mine.Options: its field 'a' has an alias: give it that name alone",
+    ),
 ]
 
 
@@ -1117,6 +1149,28 @@ def test_a_setting_s_fault_is_told_as_it_is(fields, values, words):
     with pytest.raises(UserError, match=f"^{re.escape(words)}"):
         validate(cls, values, "mine", "setting")
     assert validate(create_model("Own", flag=(bool, False)), {"flag": True}, "mine", "setting").flag
+
+
+@pytest.mark.parametrize("name", ["loss", "energy", "term", "weight"])
+def test_a_diagnostic_with_the_name_of_gankit_s_readings_is_refused(tmp_path, name):
+    """Regression: its readings took the place of the losses in metrics.jsonl."""
+    code = MINE.format(base="gankit.Diagnostic", body=LOOK, kind="diagnostics").replace('"mine"', f'"{name}"')
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    with pytest.raises(UserError, match=f"'{name}' is no name for a controller or a diagnostic"):
+        api.prepare("began", **QUICK, diagnostics=[name], plugins=[str(tmp_path / "mine.py")])
+
+
+def test_a_whole_number_among_a_model_s_knobs_is_a_float_in_a_step(tmp_path):
+    body = "knobs = ('gamma', 'pull')\n    class Settings(BEGAN.Settings):\n        pull: int = Field(3, description='how much')"
+    (tmp_path / "mine.py").write_text(MINE.format(base="BEGAN", body=body, kind="models"), encoding="utf-8")
+    *_, training = api.prepare("mine", **QUICK, plugins=[str(tmp_path / "mine.py")])
+    assert training.knobs()["pull"].dtype == torch.float32
+    assert isinstance(training.model.initial["pull"], float)
+
+
+def test_a_setting_without_a_default_is_shown_as_one():
+    cls = create_model("Own", __base__=public.Settings, width=(int, Field(description="units")))
+    assert ("width=… (no default)", "units") in [(name, said[:5]) for name, said in settings_of(cls)]
 
 
 def test_options_of_a_data_source_and_of_a_reaction_are_set_by_flag(gankit, tmp_path, undrawn):

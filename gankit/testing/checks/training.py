@@ -121,7 +121,7 @@ def survives_a_checkpoint(subject: Subject) -> None:
         tensors(whole),
         tensors(again),
         "after a resume {} is another",
-        "keep all that is remembered between steps in buffers (register_buffer) or in weights: only those are saved",
+        "keep all that is remembered between steps in buffers (register_buffer), in weights, or in a term's memory",
     )
 
 

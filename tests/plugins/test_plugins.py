@@ -1161,7 +1161,10 @@ def test_a_diagnostic_with_the_name_of_gankit_s_readings_is_refused(tmp_path, na
 
 
 def test_a_whole_number_among_a_model_s_knobs_is_a_float_in_a_step(tmp_path):
-    body = "knobs = ('gamma', 'pull')\n    class Settings(BEGAN.Settings):\n        pull: int = Field(3, description='how much')"
+    body = (
+        "knobs = ('gamma', 'pull')\n    "
+        "class Settings(BEGAN.Settings):\n        pull: int = Field(3, description='how much')"
+    )
     (tmp_path / "mine.py").write_text(MINE.format(base="BEGAN", body=body, kind="models"), encoding="utf-8")
     *_, training = api.prepare("mine", **QUICK, plugins=[str(tmp_path / "mine.py")])
     assert training.knobs()["pull"].dtype == torch.float32

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from markupsafe import Markup
 
 from gankit import report
 from gankit.errors import UserError
-from gankit.files import ordinary, replacing
+from gankit.files import refuse_foreign, replacing
 from gankit.report.page import digest
 from gankit.report.story import read
 from gankit.runs.folder import RunFolder
@@ -32,7 +31,7 @@ from gankit.trained.sampling import Rebuilt, rebuild
 
 HERE, REPORT = Path(__file__).parent, Path(report.__file__).parent
 RUNTIME = HERE / "runtime"  # README.md there says where it comes from
-OURS = b'<meta name="generator" content="gankit share">'
+OURS = '<meta name="generator" content="gankit share">'
 GRID = 24  # pictures that the page draws at a time
 INVISIBLE = 60.0  # dB: rounding to the 256 levels of a screen leaves 59
 
@@ -64,7 +63,7 @@ def write_shared(
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--out {path}: the name must end in .html")
     onnx.refuse_without_packages()
-    _refuse_foreign(path)
+    refuse_foreign(path, OURS, "`gankit share`")
     rebuilt = rebuild(run, step, plugins)
     _refuse_others(rebuilt)
     generator, latents, found = onnx.generator(rebuilt), onnx.latents(rebuilt), directions(rebuilt)
@@ -91,19 +90,6 @@ def write_shared(
     }
     size = _write(path, about, said, parts)
     return Shared(path, size, psnr if half else None)
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Raise `UserError` where something is at `path` that is no page of `gankit share`."""
-    if not os.path.lexists(path):
-        return
-    try:
-        with ordinary(path) as file:
-            ours = OURS in file.read(1000)
-    except (OSError, UserError):
-        ours = False
-    if not ours:
-        raise UserError(f"--out {path} exists, and `gankit share` did not write it: give another name")
 
 
 def _refuse_others(rebuilt: Rebuilt) -> None:
@@ -150,7 +136,7 @@ def _write(path: Path, about: dict[str, Any], said: Facts, parts: dict[str, Mark
         script=Markup(script),
         licence=(RUNTIME / "LICENSE").read_text(encoding="utf-8"),
     )
-    with replacing(path) as beside:
+    with replacing(path, folders=True) as beside:
         beside.write_text(page, encoding="utf-8", errors="replace")
         return beside.stat().st_size
 

@@ -68,7 +68,8 @@ def write_shared(
     _refuse_others(rebuilt)
     generator, latents, found = onnx.generator(rebuilt), onnx.latents(rebuilt), directions(rebuilt)
     halved = onnx.halved(generator)
-    psnr = _difference(rebuilt, generator, halved)
+    classes = list(rebuilt.model.classes) if conditional(rebuilt) else []
+    psnr = _difference(rebuilt, generator, halved, bool(classes))
     half = not full and psnr >= INVISIBLE
     story = read(run)
     said = facts(story, rebuilt, credit)
@@ -81,7 +82,7 @@ def write_shared(
         "steps": _rounded(found.steps),
         "low": _rounded(found.low),
         "high": _rounded(found.high),
-        "classes": list(rebuilt.model.classes) if conditional(rebuilt) else [],
+        "classes": classes,
     }
     parts = {
         "wasm": _text((RUNTIME / "ort-wasm-simd-threaded.wasm.gz").read_bytes()),
@@ -100,12 +101,12 @@ def _refuse_others(rebuilt: Rebuilt) -> None:
         raise UserError(f"{rebuilt.run.folder} makes {what}: a page needs pictures in grey or colour")
 
 
-def _difference(rebuilt: Rebuilt, one: bytes, other: bytes) -> float:
-    """PSNR in dB between 64 pictures of two ONNX forms of the generator."""
+def _difference(rebuilt: Rebuilt, one: bytes, other: bytes, told: bool) -> float:
+    """PSNR in dB between 64 pictures of two ONNX forms of the generator, which may be told a class."""
     with rebuilt.stream(3):
         inputs = {"z": rebuilt.latents(64).numpy()}
     labels = rebuilt.labels(64)
-    if labels is not None and conditional(rebuilt):
+    if labels is not None and told:
         inputs["label"] = labels.numpy()
     return onnx.psnr(onnx.run(one, **inputs)[0], onnx.run(other, **inputs)[0])
 

@@ -29,6 +29,8 @@ except ImportError:  # on Windows
 
 OBJECT, LINE = 64 << 20, 16 << 20  # bytes: more has no JSON file and no line of gankit's
 HOLES = 200  # a file with less than this part of its size on the disk is sparse: no file system compresses so well
+MARK = "drawn by gankit"  # in the pictures and films that gankit draws, whose place the next ones may take
+EDGE = 4096  # bytes at either end of a file, where such a mark stands
 _FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # O_NONBLOCK, because opening a named pipe would wait.
 _FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -39,15 +41,30 @@ class Unreachable(UserError):
     """A file below a folder that gankit does not open: a link leads to it, or it is no ordinary file."""
 
 
+def refuse_foreign(path: Path, mark: str = MARK, by: str = "gankit") -> None:
+    """Raise UserError where something is at `path` that has no `mark` of gankit's, and so is the user's."""
+    if not os.path.lexists(path):
+        return
+    ours = False
+    with suppress(OSError, UserError), ordinary(path) as file:
+        ours = mark.encode() in file.read(EDGE)
+        file.seek(-EDGE, os.SEEK_END)
+        ours = ours or mark.encode() in file.read(EDGE)
+    if not ours:
+        raise UserError(f"--out {path} exists, and {by} did not write it: give another name")
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, folders: bool = False) -> Iterator[Path]:
     """Yield a temporary file beside `path` (with its suffix) to write to; without an error it then replaces `path`.
 
-    A link at `path` is replaced, not followed. The folder must be there: a run's may have been deleted, and is not made
-    anew. Raises UserError for an OSError.
+    A link at `path` is replaced, not followed. The folder must be there, or `folders` makes it: a run's may have been
+    deleted, and is not made anew. Raises UserError for an OSError.
     """
     beside = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
+        if folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o666))
         yield beside
         with open(beside, "rb") as written:  # on the disk before the rename

@@ -51,9 +51,12 @@ def command(
     --out draws the samples that are nearest to a training picture, each with that picture to its right.
     """
     from gankit.errors import UserError
+    from gankit.files import refuse_foreign
 
     if out and Path(out).suffix.lower() != ".png":
         raise UserError(f"--out {out}: the name must end in .png")
+    if out:
+        refuse_foreign(Path(out))
     from gankit.report.sample_grid import save_grid
     from gankit.runs.folder import json_text
     from gankit.trained.evaluation import evaluate
@@ -61,17 +64,16 @@ def command(
     if sys.stderr is not None and sys.stderr.isatty():
         say(f"measuring {n:,} pictures of {what}: this takes a minute or two on a CPU", err=True)
     evaluation = evaluate(what, data=data, step=from_step, n=n, averaged=not raw, fid=fid, plugins=plugins)
-    drawn = out if evaluation.closest is not None else None
-    if out and evaluation.closest is not None:
+    if out:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         save_grid(evaluation.closest, Path(out), columns=4, scale=None)
     if as_json:
-        say(json_text(evaluation.model_dump() | ({"saved": drawn} if out else {})))
+        say(json_text(evaluation.model_dump() | ({"saved": out} if out else {})))
         return
     for line in table(evaluation):
         say(line)
     if out:
-        say(drawn or f"{out} is not drawn: no copies were looked for")
+        say(out)
 
 
 def table(evaluation: Evaluation) -> list[str]:

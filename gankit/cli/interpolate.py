@@ -62,6 +62,7 @@ def command(
     path = Path(out) if out else run_folder.folder / "interpolation.gif"
     strip = path.suffix.lower() == ".png"
     from gankit.errors import UserError
+    from gankit.files import refuse_foreign
     from gankit.report.animation import background, refuse_name
 
     if path.suffix.lower() not in (".gif", ".mp4", ".png"):
@@ -78,6 +79,8 @@ def command(
             say(line)
 
     refuse_input(path, [*(name for pair in between for name in pair), *mirror])
+    if out:
+        refuse_foreign(path)
     rebuilt = rebuild(run_folder, from_step, plugins, choose_device("auto"))
     shown, ends = ways(rebuilt, between, mirror, frames or (COLUMNS if strip else FRAMES), seed, tell)
     if strip:

@@ -45,6 +45,7 @@ def command(
     learnt to draw that picture.
     """
     from gankit.errors import UserError
+    from gankit.files import refuse_foreign
     from gankit.runs.folder import RunFolder
 
     run_folder = RunFolder(run)
@@ -57,6 +58,8 @@ def command(
     from gankit.trained.sampling import rebuild
 
     refuse_input(path, images)
+    if out:
+        refuse_foreign(path)
     rebuilt = rebuild(run_folder, from_step, plugins, choose_device("auto"))
     inversion = invert(rebuilt, read_pictures(rebuilt, images), starts, steps, seed)
     missing = draw_inversion(inversion, [Path(name).name for name in images], path, scale, smooth)

@@ -53,6 +53,7 @@ def command(
 ) -> None:
     """Draw N pictures with the averaged generator of RUN."""
     from gankit.errors import UserError
+    from gankit.files import refuse_foreign
     from gankit.runs.folder import RunFolder
 
     if grid and out:
@@ -65,6 +66,8 @@ def command(
     if wrong in PICTURES or (grid and wrong != ".png"):
         raise UserError(f"--out {grid or out}: the name of one picture must end in .png")
     run_folder = RunFolder(run)
+    if grid:
+        refuse_foreign(Path(grid))
     from gankit.report.sample_grid import save_grid
     from gankit.trained.sampling import sample, save_each
 

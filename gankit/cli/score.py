@@ -46,7 +46,6 @@ def command(
     path = Path(out) if out else run_folder.folder / "scores.csv"
     if path.suffix.lower() != ".csv":
         raise UserError(f"--out {path}: the name must end in .csv")
-    path.parent.mkdir(parents=True, exist_ok=True)
     from gankit.device import choose_device
     from gankit.report.sheets import draw_ranked
     from gankit.trained.outliers import rank, refuse_foreign, write

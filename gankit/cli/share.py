@@ -35,7 +35,6 @@ def command(
     run_folder = RunFolder(run)
     from gankit.sharing.page import write_shared
 
-    Path(out or ".").parent.mkdir(parents=True, exist_ok=True)
     shared = write_shared(run_folder, Path(out) if out else None, from_step, plugins, credit, full)
     kind = "single precision" if shared.psnr is None else f"half precision: {shared.psnr:.0f} dB from single"
     say(f"{shared.path} ({shared.size / 1e6:.1f} MB, {kind}): open it in a browser, or send it to somebody")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
-from gankit.files import replacing
+from gankit.files import MARK, refuse_foreign, replacing
 from gankit.report.story import evenly, picture
 from gankit.runs.folder import RunFolder
 
@@ -38,11 +38,13 @@ def animate(
 
     At most `frames` samples, evenly in training steps, in `seconds`; the last one stays two seconds longer.
     The grids are `scale` times as large, by default at least WIDTH pixels wide, in sharp squares or `smooth`.
-    Returns the path. Raises UserError if the run has no samples, for another suffix, for `frames` or `seconds` out of
-    range, and for an MP4 without imageio-ffmpeg.
+    Returns the path. Raises UserError if the run has no samples, for another suffix, for a file that gankit did not
+    draw, for `frames` or `seconds` out of range, and for an MP4 without imageio-ffmpeg.
     """
     path = Path(path) if path else run.animation_path
     refuse_name(path)
+    if path != run.animation_path:
+        refuse_foreign(path)
     if frames < 1 or not seconds > 0:
         raise UserError(f"an animation needs at least 1 frame and more than 0 seconds, not {frames} and {seconds}")
     pictures = _pictures(run, frames)
@@ -181,7 +183,8 @@ def _write_gif(
     # GIF counts hundredths of a second, and browsers slow down frames shorter than two.
     shown = max(20, round(pause * 100) * 10)
     durations = [shown] * (len(pictures) - 1) + [shown + round(hold * 1000)]
-    first.save(path, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0, optimize=False)
+    options: dict[str, Any] = {"save_all": True, "append_images": frames, "duration": durations, "loop": 0}
+    first.save(path, format="GIF", optimize=False, comment=MARK, **options)
 
 
 def _indexed(
@@ -267,6 +270,7 @@ def _write_mp4(path: Path, pictures: list[np.ndarray], pause: float, hold: float
     shades = _shades()
     # The usual pixel format keeps one colour for 2×2 pixels, and needs even sides.
     options: dict[str, Any] = {"fps": rate, "quality": 8, "macro_block_size": 2}
+    options["output_params"] = ["-metadata", f"comment={MARK}"]
     writer: Any = imageio.get_writer(path, format="FFMPEG", mode="I", **options)
     with writer:
         for n, picture in enumerate(pictures):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gankit.files import replacing
+from gankit.files import MARK, replacing
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
     from torch import Tensor
 
 COLUMNS, PADDING = 8, 2  # of a sample grid
@@ -34,13 +35,26 @@ def factor(side: int, least: int) -> int:
 
 
 def enlarged(pictures: Tensor, scale: int, smooth: bool = False) -> Tensor:
-    """Pictures (n, C, H, W) in [-1, 1] at `scale` times their size: each pixel as a square, or bicubic if `smooth`."""
+    """Pictures (n, C, H, W) in [-1, 1] at `scale` times their size: each pixel as a square, or bicubic if `smooth`.
+
+    The last of 2 or 4 channels is an opacity. Colours count by it, so that none shows of what it hides.
+    """
+    import torch
     from torch.nn.functional import interpolate
 
     if scale == 1:
         return pictures
-    mode = "bicubic" if smooth else "nearest-exact"
-    return interpolate(pictures.float(), scale_factor=scale, mode=mode).clamp(-1, 1)
+    pictures = pictures.float()
+    if not smooth:
+        return interpolate(pictures, scale_factor=scale, mode="nearest-exact")
+    if pictures.shape[1] not in (2, 4):
+        return interpolate(pictures, scale_factor=scale, mode="bicubic").clamp(-1, 1)
+    opacity = (pictures[:, -1:] + 1) / 2
+    weighed = torch.cat([pictures[:, :-1] * opacity, opacity], 1)
+    weighed = interpolate(weighed, scale_factor=scale, mode="bicubic")
+    opacity = weighed[:, -1:]
+    colours = torch.where(opacity > 0, weighed[:, :-1] / opacity, 0.0)
+    return torch.cat([colours, opacity * 2 - 1], 1).clamp(-1, 1)
 
 
 def taken_apart(sheet: np.ndarray, side: int) -> np.ndarray:
@@ -63,26 +77,35 @@ def save_grid(
 
     `scale` and `smooth` as `enlarged` has them; None enlarges a picture to at least VISIBLE pixels.
     """
-    from PIL import Image
+    from PIL.Image import fromarray
 
     if pictures.ndim == 4:
         pictures = enlarged(pictures, scale or factor(pictures.shape[-2], VISIBLE), smooth)
-        picture = Image.fromarray(grid(pictures, columns).numpy())
+        picture = fromarray(grid(pictures, columns).numpy())
     else:
         picture = _scatter(pictures)
     with replacing(path) as beside:
-        picture.save(beside, format="PNG")
+        save_png(picture, beside)
 
 
-def _scatter(points: Tensor) -> Image.Image:  # type: ignore[name-defined]  # noqa: F821
+def save_png(picture: Image, path: Path) -> None:
+    """Write a PNG that says that gankit drew it."""
+    from PIL.PngImagePlugin import PngInfo
+
+    told = PngInfo()
+    told.add_text("Software", MARK)
+    picture.save(path, format="PNG", pnginfo=told)
+
+
+def _scatter(points: Tensor) -> Image:
     import io
 
     from matplotlib.figure import Figure
-    from PIL import Image
+    from PIL.Image import open as opened
 
     figure = Figure(figsize=(3, 3), dpi=96)
     axes = figure.add_subplot(aspect="equal")
     axes.plot(*points[:, :2].float().cpu().T, ".", markersize=3)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    return Image.open(buffer, formats=["PNG"]).convert("RGB")
+    return opened(buffer, formats=["PNG"]).convert("RGB")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UserError
 from gankit.files import replacing
-from gankit.report.sample_grid import PADDING, enlarged, factor
+from gankit.report.sample_grid import PADDING, enlarged, factor, save_png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -209,6 +209,5 @@ def _short(text: str, width: int) -> str:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as beside:
-        picture.save(beside, format="PNG")
+    with replacing(path, folders=True) as beside:
+        save_png(picture, beside)

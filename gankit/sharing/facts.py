@@ -36,8 +36,8 @@ class Facts:
 
 def facts(story: Story, rebuilt: Rebuilt, credit: str | None) -> Facts:
     """The facts of a run's generator at the step of `rebuilt`. `credit`: a line on who made the real pictures."""
-    about = words.pictures(story)
-    name = about["name"].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or "pictures"
+    about, items = words.pictures(story), "pictures" if rebuilt.makes_pictures else "points"
+    name = about["name"].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or items
     generator = rebuilt.networks["generator"]
     averaged = ", averaged over the steps" if getattr(rebuilt.model.settings, "ema", 0) else ""
     copies = copies_of(story.run)
@@ -46,7 +46,7 @@ def facts(story: Story, rebuilt: Rebuilt, credit: str | None) -> Facts:
         ("Model", f"{story.model}: {type(rebuilt.model).summary}".rstrip(": ")),
         ("Learnt from", f"{name}: {about['used']} of {about['form']}{held_out}"),
         ("Credit", (credit or "").strip()),
-        ("Training", f"step {rebuilt.step:,}; {rebuilt.step * rebuilt.config.batch_size:,} pictures shown"),
+        ("Training", f"step {rebuilt.step:,}; {rebuilt.step * rebuilt.config.batch_size:,} {items} shown"),
         ("Generator", f"{sum(weight.numel() for weight in generator.parameters()):,} weights{averaged}"),
         ("Copies", of_copies(copies)),
         ("Alarms", "; ".join(_history(story)) or "none"),

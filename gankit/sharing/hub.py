@@ -57,14 +57,16 @@ def export(
         forms["discriminator"] = onnx.discriminator(rebuilt)
     latents = onnx.latents(rebuilt)
     forms["latents"] = latents.model
+    classes = list(rebuilt.model.classes) if conditional(rebuilt) else []
     try:
         with making(folder) as beside:
             for name, form in forms.items():
                 (beside / f"{name}.onnx").write_bytes(form)
             _weights(rebuilt, beside)
             _samples(rebuilt, beside / "samples.png")
-            write_json(beside / "config.json", _config(rebuilt, latents))
-            (beside / "README.md").write_text(_card(run, rebuilt, latents, credit), encoding="utf-8", errors="replace")
+            write_json(beside / "config.json", _config(rebuilt, latents, classes))
+            card = _card(run, rebuilt, latents, classes, credit)
+            (beside / "README.md").write_text(card, encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"--out {folder} cannot be written: {error.strerror or error}") from None
     return folder
@@ -82,11 +84,11 @@ def _weights(rebuilt: Rebuilt, folder: Path) -> None:
 @torch.no_grad()
 def _samples(rebuilt: Rebuilt, path: Path) -> None:
     with rebuilt.stream(0):
-        items = rebuilt.generate(rebuilt.latents(SAMPLES), rebuilt.labels(SAMPLES))
-    save_grid(items.clamp(-1, 1) if items.ndim == 4 else items, path, scale=None)
+        items = rebuilt.draw(rebuilt.latents(SAMPLES), rebuilt.labels(SAMPLES))
+    save_grid(items, path, scale=None)
 
 
-def _config(rebuilt: Rebuilt, latents: onnx.Latents) -> dict[str, Any]:
+def _config(rebuilt: Rebuilt, latents: onnx.Latents, classes: list[str]) -> dict[str, Any]:
     config = rebuilt.config.model_dump(mode="json")
     return {
         "model_type": rebuilt.config.model["name"],
@@ -94,12 +96,12 @@ def _config(rebuilt: Rebuilt, latents: onnx.Latents) -> dict[str, Any]:
         "step": rebuilt.step,
         "shape": list(rebuilt.model.shape),
         "latent": {"uniform": latents.uniform, "normal": latents.normal},
-        "classes": list(rebuilt.model.classes) if conditional(rebuilt) else [],
+        "classes": classes,
         "training": {name: config[name] for name in TOLD if name in config},
     }
 
 
-def _card(run: RunFolder, rebuilt: Rebuilt, latents: onnx.Latents, credit: str | None) -> str:
+def _card(run: RunFolder, rebuilt: Rebuilt, latents: onnx.Latents, classes: list[str], credit: str | None) -> str:
     """README.md. What comes from the run folder is shown as plain text."""
     story = read(run)
     environment = Environment(
@@ -111,8 +113,10 @@ def _card(run: RunFolder, rebuilt: Rebuilt, latents: onnx.Latents, credit: str |
         facts=facts(story, rebuilt, credit),
         settings=[(name, words.setting(value)) for name, value in settings.items()],
         shape=rebuilt.model.shape,
+        items="pictures" if rebuilt.makes_pictures else "points",
         latents=latents,
-        classes=rebuilt.model.classes if conditional(rebuilt) else (),
+        unconditional=rebuilt.makes_pictures and not classes,
+        classes=classes,
         judged="discriminator" in rebuilt.networks,
     )
 

@@ -13,8 +13,9 @@ import math
 import re
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gankit.errors import UserError, place
-from gankit.trained.latents import conditional
+from gankit.trained.latents import conditional, told_apart
 from gankit.trained.sampling import Rebuilt
 
 OPSET = 18
@@ -53,30 +54,40 @@ def refuse_without_packages() -> None:
 
 
 def generator(rebuilt: Rebuilt) -> bytes:
-    """G in ONNX: `z` (n, N_z), and `label` (n,) int64 if it is told a class -> `picture` (n, *shape), clipped."""
-    told = conditional(rebuilt)
+    """G in ONNX: `z` (n, N_z), and `label` (n,) int64 if it is told a class -> `picture` (n, *shape), clipped.
+
+    Of a model of points: -> `point` (n, D), as they are.
+    """
     with rebuilt.stream(0):
         z = rebuilt.latents(COMPARED)
-    labels = torch.arange(COMPARED) % max(1, len(rebuilt.model.classes))
-    inputs = {"z": z} | ({"label": labels} if told else {})
-    return _exported(_Generator(rebuilt), inputs, ["picture"], _Named(rebuilt, "generator"))
+    labels = _some_classes(rebuilt)
+    inputs = {"z": z} | ({"label": labels} if labels is not None and conditional(rebuilt) else {})
+    outputs = ["picture" if rebuilt.makes_pictures else "point"]
+    drawn = partial(rebuilt.draw, z, labels)
+    return _exported(_Generator(rebuilt), inputs, outputs, _Named(rebuilt, "generator"), drawn)
 
 
 def discriminator(rebuilt: Rebuilt) -> bytes:
     """D in ONNX: `seen` (n, *seen), and `label` if it is told a class -> what it gives of `output`, `code`, `energy`.
 
-    `seen` is what the views of the run make of pictures in [-1, 1].
+    `seen` is what the views of the run make of pictures in [-1, 1], or of points.
     """
     with rebuilt.stream(0):
         seen = torch.rand(COMPARED, *rebuilt.view.shape(rebuilt.model.shape)) * 2 - 1
-    judge, classes = _Discriminator(rebuilt), len(rebuilt.model.classes)
+    labels = _some_classes(rebuilt)
+
+    def judged(items: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        return _Discriminator.given(rebuilt.judge(items, labels))
+
+    def together(labels: Tensor) -> Tensor:
+        parts = judged(seen[:1].expand(len(labels), *seen.shape[1:]), labels).values()
+        return torch.cat([part.flatten() for part in parts])
+
     with torch.no_grad():
-        given = judge.given(rebuilt.judge(seen, torch.zeros(COMPARED, dtype=torch.long) if classes else None))
-        told = classes > 1 and not torch.equal(
-            judge(seen)[0], rebuilt.judge(seen, torch.ones(COMPARED, dtype=torch.long)).output
-        )
-    inputs = {"seen": seen} | ({"label": torch.arange(COMPARED) % classes} if told else {})
-    return _exported(judge, inputs, list(given), _Named(rebuilt, "discriminator"))
+        outputs = list(judged(seen, labels))
+    inputs = {"seen": seen} | ({"label": labels} if labels is not None and told_apart(rebuilt, together) else {})
+    named = _Named(rebuilt, "discriminator")
+    return _exported(_Discriminator(rebuilt), inputs, outputs, named, lambda: tuple(judged(seen, labels).values()))
 
 
 def latents(rebuilt: Rebuilt) -> Latents:
@@ -88,7 +99,8 @@ def latents(rebuilt: Rebuilt) -> Latents:
     inputs = {name: _drawn(name, size) for name, size in counted.used.items() if size}
     if not inputs:
         raise UserError(f"{named}: they hold no random number, so every picture is the same")
-    model = _exported(_Latents(rebuilt, named), inputs, ["z"], named, rows=1)
+    drawing = _Latents(rebuilt, named)
+    model = _exported(drawing, inputs, ["z"], named, lambda: drawing(**inputs), rows=1)
     return Latents(model, counted.used["uniform"], counted.used["normal"])
 
 
@@ -139,7 +151,8 @@ class _Generator(nn.Module):
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         label = _some_class(self.model, z) if label is None else label
-        return self.model.generate(self.networks, z, label).clamp(-1, 1)  # type: ignore[arg-type]
+        items = self.model.generate(self.networks, z, label)  # type: ignore[arg-type]
+        return items.clamp(-1, 1) if len(self.model.shape) == 3 else items
 
 
 class _Discriminator(nn.Module):
@@ -155,6 +168,12 @@ class _Discriminator(nn.Module):
     def given(judged: Any) -> dict[str, Tensor]:
         parts = {"output": judged.output, "code": judged.code, "energy": judged.energy}
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def _some_classes(rebuilt: Rebuilt) -> Tensor | None:
+    """Labels from the first class to the last, (COMPARED,), or None without classes."""
+    classes = len(rebuilt.model.classes)
+    return torch.linspace(0, classes - 1, COMPARED).round().long() if classes else None
 
 
 def _some_class(model: Any, items: Tensor) -> Tensor | None:
@@ -240,10 +259,16 @@ class _Named:
 
 
 def _exported(
-    module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], named: _Named, rows: int | None = None
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: Sequence[str],
+    named: _Named,
+    drawn: Callable[[], Tensor | tuple[Tensor, ...]],
+    rows: int | None = None,
 ) -> bytes:
-    """The module in ONNX, equal to PyTorch's numbers, and without the names of this machine's files.
+    """The module in ONNX, without the names of this machine's files.
 
+    For `inputs` it gives what gankit itself gives in PyTorch, `drawn`, or this raises `UserError`.
     `rows`: the number of rows of all inputs, if it is fixed.
     """
     module.eval()
@@ -260,7 +285,7 @@ def _exported(
         plain = _plain(program.model_proto)
         try:
             model = _folded(plain)
-            expected = module(**inputs)
+            expected = drawn()
         except Exception as error:
             raise UserError(_why_not(error, named)) from None
     expected = expected if isinstance(expected, tuple) else (expected,)

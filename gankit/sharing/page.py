@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from markupsafe import Markup
 
 from gankit import report
 from gankit.errors import UserError
-from gankit.files import ordinary, replacing
+from gankit.files import refuse_foreign, replacing
 from gankit.report.page import digest
 from gankit.report.story import read
 from gankit.runs.folder import RunFolder
@@ -32,7 +31,7 @@ from gankit.trained.sampling import Rebuilt, rebuild
 
 HERE, REPORT = Path(__file__).parent, Path(report.__file__).parent
 RUNTIME = HERE / "runtime"  # README.md there says where it comes from
-OURS = b'<meta name="generator" content="gankit share">'
+OURS = '<meta name="generator" content="gankit share">'
 GRID = 24  # pictures that the page draws at a time
 INVISIBLE = 60.0  # dB: rounding to the 256 levels of a screen leaves 59
 
@@ -64,12 +63,13 @@ def write_shared(
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--out {path}: the name must end in .html")
     onnx.refuse_without_packages()
-    _refuse_foreign(path)
+    refuse_foreign(path, OURS, "`gankit share`")
     rebuilt = rebuild(run, step, plugins)
     _refuse_others(rebuilt)
     generator, latents, found = onnx.generator(rebuilt), onnx.latents(rebuilt), directions(rebuilt)
     halved = onnx.halved(generator)
-    psnr = _difference(rebuilt, generator, halved)
+    classes = list(rebuilt.model.classes) if conditional(rebuilt) else []
+    psnr = _difference(rebuilt, generator, halved, bool(classes))
     half = not full and psnr >= INVISIBLE
     story = read(run)
     said = facts(story, rebuilt, credit)
@@ -82,7 +82,7 @@ def write_shared(
         "steps": _rounded(found.steps),
         "low": _rounded(found.low),
         "high": _rounded(found.high),
-        "classes": list(rebuilt.model.classes) if conditional(rebuilt) else [],
+        "classes": classes,
     }
     parts = {
         "wasm": _text((RUNTIME / "ort-wasm-simd-threaded.wasm.gz").read_bytes()),
@@ -93,19 +93,6 @@ def write_shared(
     return Shared(path, size, psnr if half else None)
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Raise `UserError` where something is at `path` that is no page of `gankit share`."""
-    if not os.path.lexists(path):
-        return
-    try:
-        with ordinary(path) as file:
-            ours = OURS in file.read(1000)
-    except (OSError, UserError):
-        ours = False
-    if not ours:
-        raise UserError(f"--out {path} exists, and `gankit share` did not write it: give another name")
-
-
 def _refuse_others(rebuilt: Rebuilt) -> None:
     """Raise `UserError` unless the run draws pictures in grey or colour."""
     shape = rebuilt.model.shape
@@ -114,12 +101,12 @@ def _refuse_others(rebuilt: Rebuilt) -> None:
         raise UserError(f"{rebuilt.run.folder} makes {what}: a page needs pictures in grey or colour")
 
 
-def _difference(rebuilt: Rebuilt, one: bytes, other: bytes) -> float:
-    """PSNR in dB between 64 pictures of two ONNX forms of the generator."""
+def _difference(rebuilt: Rebuilt, one: bytes, other: bytes, told: bool) -> float:
+    """PSNR in dB between 64 pictures of two ONNX forms of the generator, which may be told a class."""
     with rebuilt.stream(3):
         inputs = {"z": rebuilt.latents(64).numpy()}
     labels = rebuilt.labels(64)
-    if labels is not None and conditional(rebuilt):
+    if labels is not None and told:
         inputs["label"] = labels.numpy()
     return onnx.psnr(onnx.run(one, **inputs)[0], onnx.run(other, **inputs)[0])
 
@@ -150,7 +137,7 @@ def _write(path: Path, about: dict[str, Any], said: Facts, parts: dict[str, Mark
         script=Markup(script),
         licence=(RUNTIME / "LICENSE").read_text(encoding="utf-8"),
     )
-    with replacing(path) as beside:
+    with replacing(path, folders=True) as beside:
         beside.write_text(page, encoding="utf-8", errors="replace")
         return beside.stat().st_size
 

@@ -69,11 +69,9 @@ class Evaluation:
 
     of: dict[str, Any]
     measures: dict[str, Measure]
-    notes: list[str] = field(default_factory=list)
-    own: list[str] = field(default_factory=list)  # the notes on these samples, and not on the measuring
-    closest: Tensor | None = field(
-        default=None, repr=False, compare=False
-    )  # (m, C, S, 2S): beside() of those most like a copy
+    notes: list[str]
+    own: list[str]  # the notes on these samples, and not on the measuring
+    closest: Tensor = field(repr=False, compare=False)  # (m, C, S, 2S): beside() of those most like a copy
 
     def model_dump(self) -> dict[str, Any]:
         """The evaluation as strict JSON values."""
@@ -123,7 +121,7 @@ class _Comparison:
         self.samples, self.train, self.held_out = pictures.samples, pictures.train, pictures.held_out
         self.notes: list[str] = []
         self.own: list[str] = []
-        self.closest: Tensor | None = None
+        self.closest: Tensor  # set by `copies`
         self.sides = self._sides(ENOUGH)
         real = self.sides.real.stop - self.sides.real.start
         if self.sides.against == "training":

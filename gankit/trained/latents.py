@@ -55,7 +55,7 @@ def invert(
     of the model's own latents ([−1, 1] for the paper's z ~ U[−1, 1]), because the generator has not learnt others.
     Raises `UserError` if G does not generate square colour pictures, or needs a class besides z.
     """
-    refuse_points(rebuilt)
+    refuse_uncoloured(rebuilt)
     if conditional(rebuilt):
         raise UserError(
             f"{rebuilt.run.folder}: its generator is told a class besides z, and a picture's class is not looked for; "
@@ -103,8 +103,8 @@ def _descend(
 def interpolate(rebuilt: Rebuilt, a: Tensor, b: Tensor, frames: int) -> Tensor:
     """G(z) on the straight line from each z of `a` (n, N_z) to that of `b`: (n, frames, C, S, S) in [-1, 1].
 
-    The frames include both ends. With classes, row i has class i, as in `gankit sample`. Raises `UserError` if G does
-    not generate square colour pictures.
+    The frames include both ends. With classes, row i has class i, as in `gankit sample`. Raises `UserError` for a run
+    of points.
     """
     refuse_points(rebuilt)
     rebuilt.refuse_many(len(a) * frames)
@@ -156,7 +156,7 @@ def read_pictures(rebuilt: Rebuilt, paths: Sequence[str | Path]) -> Tensor:
     from gankit.data.colour import Unusable
     from gankit.data.source import Request
 
-    refuse_points(rebuilt)
+    refuse_uncoloured(rebuilt)
     config = rebuilt.config
     request = Request(rebuilt.model.shape[-1], config.fit, config.background_rgb)
     read = []
@@ -182,11 +182,16 @@ def mirrored(pictures: Tensor, last: int) -> Tensor:
 
 
 def refuse_points(rebuilt: Rebuilt) -> None:
-    """Raise `UserError` unless the run generates square colour pictures."""
-    shape = rebuilt.model.shape
-    if len(shape) == 1:
+    """Raise `UserError` unless the run generates pictures."""
+    if not rebuilt.makes_pictures:
         raise UserError(f"{rebuilt.run.folder} makes points, not pictures: give a run that was trained on pictures")
-    if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
+
+
+def refuse_uncoloured(rebuilt: Rebuilt) -> None:
+    """Raise `UserError` unless the run generates square colour pictures, as picture files are read."""
+    refuse_points(rebuilt)
+    shape = rebuilt.model.shape
+    if shape[0] != 3 or shape[1] != shape[2]:
         raise UserError(
             f"{rebuilt.run.folder} makes items of shape {shape}: give a run of square colour pictures (3, S, S)"
         )
@@ -194,15 +199,32 @@ def refuse_points(rebuilt: Rebuilt) -> None:
 
 def conditional(rebuilt: Rebuilt) -> bool:
     """Whether the class changes G(z)."""
-    if len(rebuilt.model.classes) < 2:
-        return False
     with rebuilt.stream(0):
         z = rebuilt.latents(1)
-    pictures = []
-    for label in range(2):
-        with rebuilt.stream(0), torch.no_grad():
-            pictures.append(rebuilt.generate(z, torch.full((1,), label, device=rebuilt.device)))
-    return not torch.equal(*pictures)
+    return told_apart(rebuilt, lambda labels: rebuilt.generate(z.expand(len(labels), -1), labels))
+
+
+def told_apart(rebuilt: Rebuilt, given: Callable[[Tensor], Tensor]) -> bool:
+    """Whether any class changes what `given` makes of labels (n,) and n equal items.
+
+    All classes are tried: one without a picture in the data has learnt nothing of its own.
+    """
+    classes = len(rebuilt.model.classes)
+    if classes < 2:
+        return False
+
+    def made(labels: Tensor) -> Tensor:
+        with rebuilt.stream(0), torch.no_grad():  # one stream, for a network that draws random numbers
+            return given(labels)
+
+    first: dict[int, Tensor] = {}  # of the first class, by the number of items
+    for labels in torch.arange(classes, device=rebuilt.device).split(BATCH):
+        n = len(labels)
+        if n not in first:
+            first[n] = made(torch.zeros_like(labels))
+        if not torch.equal(made(labels), first[n]):
+            return True
+    return False
 
 
 def no_class(rebuilt: Rebuilt, n: int) -> Tensor | None:

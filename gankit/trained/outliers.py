@@ -24,7 +24,7 @@ from gankit.data.open import open_source
 from gankit.data.source import Request
 from gankit.errors import UserError
 from gankit.files import ordinary, replacing
-from gankit.trained.latents import refuse_points
+from gankit.trained.latents import refuse_uncoloured
 from gankit.trained.sampling import BATCH, Rebuilt
 
 READINGS = "reconstruction-errors/"
@@ -49,7 +49,7 @@ def rank(rebuilt: Rebuilt, data: str | Path, first: int = 48) -> Ranked:
     Keeps the `first` pictures. Raises `UserError` unless the discriminator is an autoencoder of one picture, and
     for data without a usable picture.
     """
-    refuse_points(rebuilt)
+    refuse_uncoloured(rebuilt)
     skipped: list[tuple[str, str]] = []
     small = 0
     names, errors, energies = list[str](), list[float](), list[float]()
@@ -95,7 +95,7 @@ def refuse_foreign(path: Path, sheet: Path) -> None:
 def write(ranked: Ranked, path: Path) -> None:
     """All pictures as CSV, the largest error first."""
     energies: Sequence[float | None] = ranked.energies or [None] * len(ranked.names)
-    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+    with replacing(path, folders=True) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
         for n, (name, error, energy) in enumerate(zip(ranked.names, ranked.errors, energies, strict=True), start=1):
@@ -107,14 +107,13 @@ def _read(rebuilt: Rebuilt, data: str, skipped: list[tuple[str, str]]) -> Iterat
     """Names and pictures, one at a time, and whether one is smaller than the run's pictures."""
     side = rebuilt.model.shape[-1]
     request = Request(side, rebuilt.config.fit, rebuilt.config.background_rgb, holdout=0)
-    source = rebuilt.catalogue.source_of(data)
-    if source not in (None, "folder"):
+    if rebuilt.catalogue.source_of(data):
         opened = open_source(data, request, rebuilt.catalogue)
         if opened.shape != tuple(rebuilt.model.shape):
             raise UserError(f"{data} has items of shape {opened.shape}, and the run makes {rebuilt.model.shape}")
         yield from ((f"{opened.name} {n}", opened.train[n], False) for n in range(len(opened.train)))
         return
-    place = look(data.partition(":")[2] if source else data)
+    place = look(data)
     skipped += [(entry["file"], entry["reason"]) for entry in place.problems]
     for item in place.items():
         try:

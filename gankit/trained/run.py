@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import html
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
+from gankit.errors import UserError
 from gankit.runs.folder import RunFolder
 from gankit.runs.overview import standing_for
 from gankit.runs.score import SCORE, recorded
@@ -34,6 +38,7 @@ class Run(RunFolder):
 
         None where it recorded none.
         """
+        from_step = _checkpoint(from_step)
         looks = {step: float(line[SCORE]) for step, line in recorded(self.looks()).items()}
         if from_step is None:
             return next(reversed(looks.values()), None)
@@ -51,7 +56,8 @@ class Run(RunFolder):
         """
         from gankit.trained.sampling import sample
 
-        return sample(self, n, seed=seed, step=from_step, plugins=plugins)
+        n, seed = _whole("n", n, 1), _whole("seed", seed, 0)
+        return sample(self, n, seed=seed, step=_checkpoint(from_step), plugins=plugins)
 
     def evaluate(
         self,
@@ -70,11 +76,12 @@ class Run(RunFolder):
         """
         from gankit.trained.evaluation import evaluate
 
-        return evaluate(self, data=data, step=from_step, n=n, averaged=not raw, fid=fid, plugins=plugins)
+        n, step = _whole("n", n, 20), _checkpoint(from_step)
+        return evaluate(self, data=data, step=step, n=n, averaged=not raw, fid=fid, plugins=plugins)
 
     def invert(
         self,
-        images: Sequence[str | Path],
+        images: str | Path | Sequence[str | Path],
         *,
         starts: int = 4,
         steps: int = 300,
@@ -82,21 +89,25 @@ class Run(RunFolder):
         plugins: Sequence[str] = (),
         from_step: int | Literal["best"] | None = None,
     ) -> Any:
-        """The latents whose pictures are nearest to the picture files `images`.
+        """The latents whose pictures are nearest to the picture files `images`, or to one file.
 
         The result has `z` (n, N_z), `generated` (n, 3, S, S) in [-1, 1] and `error` (n,), the mean |x − G(z)|.
         """
         from gankit.trained.latents import invert, read_pictures
 
+        starts, steps, seed = _whole("starts", starts, 1), _whole("steps", steps, 1), _whole("seed", seed, 0)
+        files = _files("images", images)
+        if not files:
+            raise UserError("images is empty: give at least one picture file")
         rebuilt = self._rebuilt(from_step, plugins)
-        return invert(rebuilt, read_pictures(rebuilt, images), starts, steps, seed)
+        return invert(rebuilt, read_pictures(rebuilt, files), starts, steps, seed)
 
     def interpolate(
         self,
         *,
         frames: int = 9,
         between: Sequence[tuple[str | Path, str | Path]] = (),
-        mirror: Sequence[str | Path] = (),
+        mirror: str | Path | Sequence[str | Path] = (),
         seed: int = 0,
         plugins: Sequence[str] = (),
         from_step: int | Literal["best"] | None = None,
@@ -108,13 +119,16 @@ class Run(RunFolder):
         """
         from gankit.trained.latents import ways
 
-        return ways(self._rebuilt(from_step, plugins), between, mirror, frames, seed)[0]
+        frames, seed, alone = _whole("frames", frames, 2), _whole("seed", seed, 0), _files("mirror", mirror)
+        pairs = [_pair(pair) for pair in (between if isinstance(between, Iterable) else [between])]
+        return ways(self._rebuilt(from_step, plugins), pairs, alone, frames, seed)[0]
 
     def animate(self, out: str | Path | None = None, *, scale: int | None = None, smooth: bool = False) -> Path:
         """Write the samples as a .gif or .mp4, by default animation.gif in the run; return its path."""
         from gankit.report import animate
 
-        return animate(self, Path(out) if out else None, scale=scale, smooth=smooth)
+        scale = None if scale is None else _whole("scale", scale, 1, 32)
+        return animate(self, _place(out), scale=scale, smooth=smooth)
 
     def report(self) -> Path:
         """Rewrite losses.png and report.html; return the latter's path."""
@@ -142,7 +156,7 @@ class Run(RunFolder):
         """
         from gankit.sharing.page import write_shared
 
-        return write_shared(self, Path(out) if out else None, from_step, plugins, credit, full).path
+        return write_shared(self, _place(out), _checkpoint(from_step), plugins, credit, full).path
 
     def export(
         self,
@@ -158,29 +172,69 @@ class Run(RunFolder):
         """
         from gankit.sharing.hub import export
 
-        return export(self, Path(out) if out else None, from_step, plugins, credit)
+        return export(self, _place(out), _checkpoint(from_step), plugins, credit)
 
     def _rebuilt(self, step: int | Literal["best"] | None, plugins: Sequence[str]) -> Any:
         from gankit.device import choose_device
         from gankit.trained.sampling import rebuild
 
-        return rebuild(self, step, plugins, choose_device("auto"))
+        return rebuild(self, _checkpoint(step), plugins, choose_device("auto"))
 
     def __dir__(self) -> list[str]:
         return [*PUBLIC]
 
     def __repr__(self) -> str:
-        result = self.result
-        state = f"{result['outcome']} at step {result['steps']}" if result else "not ended"
-        return f"Run({str(self.folder)!r}: {self.config['model']['name']}, {state})"
+        result, model = self.result, self.config.get("model")  # anybody's: a run is handed on
+        name = model.get("name") if isinstance(model, Mapping) else None
+        state = f"{result.get('outcome')} at step {result.get('steps')}" if result else "not ended"
+        return f"Run({str(self.folder)!r}: {name}, {state})"
 
     def _repr_html_(self) -> str:
         samples = self.samples()
         if not samples:
-            return f"<p>{self!r}: no samples yet</p>"
+            return f"<p>{html.escape(repr(self))}: no samples yet</p>"
         step, path = samples[-1]
         picture = base64.b64encode(self.read(path)).decode()
         return (
             f'<figure><img alt="samples at step {step}" style="image-rendering:pixelated;min-width:512px" '
-            f'src="data:image/png;base64,{picture}"><figcaption>{self!r}</figcaption></figure>'
+            f'src="data:image/png;base64,{picture}"><figcaption>{html.escape(repr(self))}</figcaption></figure>'
         )
+
+
+# The ranges of the commands, in the words of Python.
+
+
+def _whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """A whole number in a range, also numpy's. Raises `UserError` for any other value."""
+    if isinstance(value, Integral) and not isinstance(value, bool) and least <= value <= (most or value):
+        return int(value)
+    bound = f"of at least {least}" if most is None else f"from {least} to {most}"
+    raise UserError(f"{name}={value!r}: give a whole number {bound}")
+
+
+def _checkpoint(step: Any) -> int | Literal["best"] | None:
+    if step is None or step == "best":
+        return step
+    if isinstance(step, str):
+        raise UserError(f'from_step={step!r}: give the step of a checkpoint as a number, "best", or None for the last')
+    return _whole("from_step", step, 0)
+
+
+def _files(name: str, files: Any) -> list[str | Path]:
+    """The paths of files; one path stands for a list of one."""
+    alone = isinstance(files, str | os.PathLike) or not isinstance(files, Iterable)
+    paths = [files] if alone else [*files]
+    if not all(isinstance(path, str | os.PathLike) for path in paths):
+        raise UserError(f"{name}={files!r}: give the path of a picture file, or a list of them")
+    return paths
+
+
+def _pair(pair: Any) -> tuple[str | Path, str | Path]:
+    files = [] if isinstance(pair, str | os.PathLike) else _files("between", pair)
+    if len(files) != 2:
+        raise UserError(f'between has {pair!r}: give pairs of picture files, such as [("a.png", "b.png")]')
+    return files[0], files[1]
+
+
+def _place(out: str | Path | None) -> Path | None:
+    return Path(os.path.expanduser(out)) if out else None

@@ -79,6 +79,16 @@ class Rebuilt:
             ]
         )
 
+    def draw(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """G(z) as gankit shows it: pictures clipped to [-1, 1], points as they are."""
+        items = self.generate(z, labels)
+        return items.clamp(-1, 1) if self.makes_pictures else items
+
+    @property
+    def makes_pictures(self) -> bool:
+        """Whether the items are pictures (C, S, S), and not points."""
+        return len(self.model.shape) == 3
+
     def judge(self, seen: Tensor, labels: Tensor | None) -> Judged:
         """D's output for its input `seen`."""
         return self.model.judge(self._callables(), seen, labels)
@@ -145,8 +155,7 @@ def sample(
     for part in opacities:
         part.register_forward_hook(_parts)
     with rebuilt.stream(seed), torch.no_grad():
-        items = rebuilt.generate(rebuilt.latents(n), rebuilt.labels(n))
-    return items.clamp(-1, 1) if items.ndim == 4 else items
+        return rebuilt.draw(rebuilt.latents(n), rebuilt.labels(n))
 
 
 def _parts(part: Opacity, inputs: tuple[Tensor], _: Tensor) -> Tensor:
@@ -164,7 +173,7 @@ def save_each(pictures: Tensor, folder: Path, scale: int = 1, smooth: bool = Fal
     from gankit.report.sample_grid import enlarged, grid
 
     if pictures.ndim != 4:
-        raise UserError(f"--out {folder} is for pictures, and this run makes points: draw them with --grid")
+        raise UserError(f"--out {folder} is for pictures, and this run makes points: give --out FILE.png")
     with making(folder) as beside:
         for place, picture in enumerate(pictures):
             large = enlarged(picture[None], scale, smooth)

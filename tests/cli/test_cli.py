@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -202,6 +206,26 @@ def test_the_former_names_of_what_is_written_still_work(gankit: Gankit, run: Pat
     assert (tmp_path / "film.gif").exists()
 
 
+def test_a_file_of_the_user_s_is_never_overwritten_and_gankit_s_own_may_be(gankit: Gankit, run: Path, tmp_path: Path):
+    photo = Image.new("RGB", (16, 16), "navy")
+    for name in ("mine.png", "mine.gif", "seen.png"):
+        photo.save(tmp_path / name)
+    (tmp_path / "mine.mp4").write_bytes(b"my own")
+    films = ["mine.gif"] + ["mine.mp4"] * (importlib.util.find_spec("imageio_ffmpeg") is not None)
+    before = contents(tmp_path)
+    drawn = (("sample", run), ("invert", run, "seen.png"), ("interpolate", run), ("evaluate", run, "--n", 20))
+    asked = [(command, "mine.png") for command in drawn]
+    asked += [((command, run), name) for command in ("animate", "interpolate") for name in films]
+    for command, name in asked:
+        refused(gankit(*command, "-o", name), f"--out {name} exists", "gankit did not write it", "another name")
+    with pytest.raises(package.UserError, match=r"mine\.gif exists"):
+        package.Run(run).animate("mine.gif")
+    assert contents(tmp_path) == before
+    for command, name in (*((command, "own.png") for command in drawn), (("animate", run), "own.gif")):
+        for _ in range(2):
+            assert gankit(*command, "-o", name).code == 0
+
+
 def test_sample_writes_one_file_a_picture_into_a_new_folder(gankit: Gankit, run: Path, tmp_path: Path):
     assert gankit("sample", run, "-n", 3, "--out", "pictures").code == 0
     assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == ["00000.png", "00001.png", "00002.png"]
@@ -221,6 +245,29 @@ def test_sample_alpha_leaves_the_ground_out_and_over_white_is_the_same_picture(g
             assert alone.getchannel("A").getextrema() != (255, 255)
             laid = Image.alpha_composite(Image.new("RGBA", alone.size, "white"), alone).convert("RGB")
             assert np.abs(np.asarray(laid, int) - np.asarray(over.convert("RGB"), int)).max() <= 2
+
+
+def test_smooth_colours_take_nothing_from_what_lies_under_transparent_pixels():
+    import torch
+
+    from gankit.report.sample_grid import enlarged
+
+    y, x = torch.meshgrid(torch.linspace(0, 3, 12), torch.linspace(0, 3, 12), indexing="ij")
+    colours = torch.stack([0.5 * torch.sin(x), 0.5 * torch.cos(y), 0.3 * torch.sin(x + y)])[None]
+    opacity, ground = (0.5 + 0.3 * torch.cos(x - y))[None, None], torch.tensor([0.9, -0.4, 0.1]).view(1, 3, 1, 1)
+
+    def laid(picture: torch.Tensor) -> torch.Tensor:
+        weight = (picture[:, -1:] + 1) / 2
+        return picture[:, :-1] * weight + ground * (1 - weight)
+
+    picture = torch.cat([colours, opacity * 2 - 1], 1)
+    whole = enlarged(laid(picture), 4, smooth=True)
+    assert torch.allclose(laid(enlarged(picture, 4, smooth=True)), whole, atol=1e-4)
+    disc = (torch.hypot(x - 1.5, y - 1.5) < 1).float()[None, None]
+    hidden = [torch.cat([colours * disc + place * (1 - disc), disc * 2 - 1], 1) for place in (-1, 1)]
+    one, other = (enlarged(picture, 4, smooth=True) for picture in hidden)
+    assert torch.equal(one, other)
+    assert one[:, -1].max() == 1
 
 
 def test_sample_alpha_is_refused_where_the_pictures_have_a_ground(gankit: Gankit, run: Path):
@@ -454,6 +501,71 @@ def test_a_run_has_the_words_of_the_commands_and_no_other_public_names(gankit: G
     assert whole.report() == run / "report.html"
     assert (run / "report.html").exists()
     assert Image.open(whole.animate(run / "film.gif", scale=1)).width == 146
+
+
+ASKED = [
+    (lambda run: run.sample(0), "n=0: give a whole number of at least 1"),
+    (lambda run: run.sample(-1), "n=-1"),
+    (lambda run: run.sample(True), "n=True"),
+    (lambda run: run.sample(2, seed=-1), "seed=-1"),
+    (lambda run: run.sample(2, seed=2.5), "seed=2.5: give a whole number"),
+    (lambda run: run.sample(2, from_step="bets"), "from_step='bets': give the step of a checkpoint"),
+    (lambda run: run.score("20"), "from_step='20': give the step of a checkpoint"),
+    (lambda run: run.evaluate(n=19), "n=19: give a whole number of at least 20"),
+    (lambda run: run.interpolate(frames=0), "frames=0: give a whole number of at least 2"),
+    (lambda run: run.interpolate(between=("a.png", "b.png")), "between has 'a.png': give pairs"),
+    (lambda run: run.interpolate(mirror=[7]), "mirror=[7]: give the path of a picture file"),
+    (lambda run: run.invert([]), "images is empty"),
+    (lambda run: run.invert(None), "images=None: give the path of a picture file"),
+    (lambda run: run.invert("a.png", starts=0), "starts=0"),
+    (lambda run: run.invert("a.png", steps=0), "steps=0"),
+    (lambda run: run.invert("a.png"), "there is no file a.png"),
+    (lambda run: run.interpolate(mirror="a.png"), "there is no file a.png"),
+    (lambda run: run.animate(scale=33), "scale=33: give a whole number from 1 to 32"),
+    (lambda run: run.share(from_step=-1), "from_step=-1"),
+    (lambda run: run.export(from_step=0.5), "from_step=0.5"),
+]
+
+
+@pytest.mark.parametrize(("ask", "said"), ASKED, ids=[said for _, said in ASKED])
+def test_python_has_the_ranges_of_the_commands(finished: Path, ask: Callable[[package.Run], object], said: str):
+    with pytest.raises(package.UserError, match=re.escape(said)):
+        ask(package.Run(finished))
+
+
+def test_numbers_of_numpy_are_numbers(finished: Path):
+    run = package.Run(finished)
+    assert run.sample(np.int64(2), seed=np.int32(1), from_step=np.int64(4)).shape == (2, 3, 16, 16)
+
+
+def test_python_writes_below_the_home_folder(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert package.Run(run).animate("~/new/film.gif") == tmp_path / "new/film.gif"
+    monkeypatch.setattr("gankit.sharing.hub.export", lambda run, folder, *more: folder)
+    assert package.Run(run).export("~/out") == tmp_path / "out"
+    assert not Path("~").exists()
+
+
+def test_a_stranger_s_run_is_text_in_a_notebook(run: Path):
+    config = read(run / "config.json")
+    config["model"]["name"] = "<img src=x onerror=alert(1)>"
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "result.json").write_text(json.dumps({"outcome": "<script>alert(2)</script>", "steps": 8}))
+    for _ in range(2):
+        shown = package.Run(run)._repr_html_()
+        assert "&lt;img src=x" in shown
+        assert "&lt;script&gt;alert(2)" in shown
+        assert not re.search("<script|<img src=x", shown)
+        shutil.rmtree(run / "samples", ignore_errors=True)
+
+
+def test_a_run_with_little_in_its_files_is_shown_too(run: Path):
+    (run / "result.json").write_text('{"outcome": "finished"}')
+    assert repr(package.Run(run)) == f"Run({str(run)!r}: began, finished at step None)"
+    for config in ({"x": 1}, {"model": 3}):
+        (run / "config.json").write_text(json.dumps(config))
+        assert "finished" in repr(package.Run(run))
+        assert "samples at step" in package.Run(run)._repr_html_()
 
 
 def test_python_compares_as_the_command_does(tmp_path: Path, monkeypatch):

@@ -93,12 +93,12 @@ def test_a_direction_changes_pictures_more_than_one_of_the_same_length_by_chance
 
 
 def test_a_page_holds_the_plugin_s_generator_and_is_written_again_but_over_nothing_else(
-    gankit: Gankit, dcgan: Path, tmp_path: Path
+    gankit: Gankit, dcgan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = gankit("share", dcgan, *DCGAN, "-o", "page.html", "--full", "--credit", "by <me>")
+    said = gankit("share", dcgan, *DCGAN, "-o", "new/page.html", "--full", "--credit", "by <me>")
     assert said.code == 0, said.err
     assert "page.html (5.0 MB, single precision)" in said.out
-    page = tmp_path / "page.html"
+    page = tmp_path / "new/page.html"
     rebuilt = rebuild(RunFolder(dcgan), plugins=DCGAN[1:])
     z = rebuilt.latents(3)
     (found,) = onnx.run(part(page, "generator"), z=z.numpy())
@@ -109,7 +109,8 @@ def test_a_page_holds_the_plugin_s_generator_and_is_written_again_but_over_nothi
     refused(gankit("share", dcgan, *DCGAN, "-o", "mine.html"), "mine.html exists", "did not write it")
     assert (tmp_path / "mine.html").read_text() == "my own"
     refused(gankit("share", dcgan, *DCGAN, "-o", "page.png"), "must end in .html")
-    assert Run(dcgan).share("page.html", plugins=DCGAN[1:]) == Path("page.html")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Run(dcgan).share("~/new/page.html", plugins=DCGAN[1:]) == page
     assert b"_stored" in part(page, "generator")  # in half precision
 
 

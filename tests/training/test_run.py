@@ -204,6 +204,44 @@ def test_data_json_lists_skipped_files_and_one_line_says_so(gankit: Gankit, tmp_
     assert any("notes.png" in line and "data.json" in line for line in said.out.splitlines())
 
 
+def test_a_line_on_odd_pictures_counts_each_reason_by_itself(gankit: Gankit, tmp_path: Path) -> None:
+    """Regression: "2 pictures, first clear.png: blank" where only one was blank."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for n in range(8):
+        Image.effect_noise((20, 16), 60 + n).save(folder / f"{n}.png")
+    Image.new("RGBA", (20, 16), (0, 0, 0, 0)).save(folder / "clear.png")
+    for name in ("copy.png", "double.png"):
+        (folder / name).write_bytes((folder / "3.png").read_bytes())
+    (folder / "alike.png").write_bytes((folder / "clear.png").read_bytes())  # the first of two by name
+    (folder / "notes.txt").write_text("no picture")
+    said = gankit("run", "began", *TINY, "--data", "pictures", "--steps", 0).out.splitlines()
+    assert (
+        "warning: 4 pictures: 3 copies, first clear.png: same bytes as alike.png; 2 blank, first alike.png: every "
+        "pixel is the same colour (fully transparent?) (all in data.json)"
+    ) in said
+    assert f"skipped 1 file of {folder}, first notes.txt: not a picture (all in data.json)" in said
+    (folder / "empty.png").touch()
+    said = gankit("run", "began", *TINY, "--data", "pictures", "--steps", 0, "--out", "again").out.splitlines()
+    assert (
+        f"skipped 2 files of {folder}: 1 an empty file, first empty.png; 1 not a picture, first notes.txt (all in "
+        "data.json)"
+    ) in said
+
+
+def test_to_hold_nothing_out_is_advised_only_where_it_helps(gankit: Gankit, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.effect_noise((20, 16), 60).save(folder / "0.png")
+    asked = ("run", "began", "--data", "pictures", "--image-size", 16, *SMALL, "--steps", 0)
+    said = gankit(*asked)
+    refused(said, "1 picture to train on", "add pictures")
+    assert "--holdout" not in said.err
+    Image.effect_noise((20, 16), 61).save(folder / "1.png")
+    refused(gankit(*asked), "1 picture to train on", "add pictures or --holdout 0")
+    assert gankit(*asked, "--holdout", 0).code == 0
+
+
 def test_result_says_how_it_ended(finished: Path) -> None:
     result = read(finished / "result.json")
     assert result["outcome"] == "finished"

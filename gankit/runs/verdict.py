@@ -227,8 +227,9 @@ def _next(
         return ""
     if result.get("reason") != "steps":
         return to_resume(run.folder, plugins)
-    steps = result.get("steps")
-    done = steps if counts(steps, 0) else metrics[-1]["step"] if metrics else 0
+    done: int = metrics[-1]["step"] if metrics else 0
+    if counts(result.get("steps"), 0):
+        done = result["steps"]
     highest = best({line["step"]: line[SCORE] for line in scored if line[SCORE] > 0})
     if highest is None or highest > RECENT * done:
         return to_train_further(run.folder, done, plugins)

@@ -44,8 +44,8 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
         count = len(data.skipped)
         watcher.notice(f"skipped {count:,} file{'s' * (count > 1)} of {resolved.data}{by_reason(data.skipped)}")
     if data.warned:
-        count = len({note["file"] for note in data.warned})  # one can be blank and a copy
-        watcher.notice(f"warning: {count:,} picture{'s' * (count > 1)}{by_reason(data.warned)}")
+        odd = len({note["file"] for note in data.warned})  # one can be blank and a copy
+        watcher.notice(f"warning: {odd:,} picture{'s' * (odd > 1)}{by_reason(data.warned)}")
     least = resolved.batch_size if "batch_size" in resolved.requested else 2
     if len(data.train) < least:
         count = f"{len(data.train)} picture{'s' * (len(data.train) != 1)}"

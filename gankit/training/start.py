@@ -41,8 +41,8 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
     )
     data = open_source(resolved.data, request, catalogue, resolved.datasets)
     if data.skipped:
-        count = len(data.skipped)
-        watcher.notice(f"skipped {count:,} file{'s' * (count > 1)} of {resolved.data}{by_reason(data.skipped)}")
+        out = len(data.skipped)
+        watcher.notice(f"skipped {out:,} file{'s' * (out > 1)} of {resolved.data}{by_reason(data.skipped)}")
     if data.warned:
         odd = len({note["file"] for note in data.warned})  # one can be blank and a copy
         watcher.notice(f"warning: {odd:,} picture{'s' * (odd > 1)}{by_reason(data.warned)}")

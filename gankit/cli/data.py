@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gankit.cli import aligned, complete, out_option, plugin_option, say
 
-SHOWN = 10  # skipped files in the terminal
+if TYPE_CHECKING:
+    from gankit.data.inspection import Inspection
+
+SHOWN = 10  # skipped files, and remarks, in the terminal
 
 
 @click.group("data")
@@ -61,25 +66,30 @@ def inspect_(
     if as_json:
         say(json.dumps(found.figures, ensure_ascii=False))
     else:
-        rows = [("pictures", f"{found.pictures:,}"), ("skipped", f"{len(found.skipped):,}")]
-        if found.sides:
-            low, middle, high = found.sides
-            rows += [("formats", ", ".join(f"{name} {count:,}" for name, count in found.formats.items()))]
-            rows += [("shorter side", f"{low:,} to {high:,} pixels, median {middle:,}")]
-        rows += [("labels", f"{len(found.labels):,}")] if found.labels else []
-        rows += [("look-alikes", f"{found.alike:,} of {found.looked:,}")]
-        rows += [("ground", f"{found.ground}, {found.ground_share:.0%} of the pixels" if found.ground else "none")]
-        rows += [("without colour", f"{found.grey:.0%} of the pictures")]
-        for line in aligned(rows):
+        for line in _lines(found):
             say(line)
-        for one in found.skipped[:SHOWN]:
-            say(f"skipped {one['file']}: {one['reason']}")
-        if len(found.skipped) > SHOWN:
-            say(f"and {len(found.skipped) - SHOWN:,} more")
-        for line in found.advice:
-            say(f"- {line}")
     if path:
         from gankit.report.data_page import write
 
         write(found, path)
         say(f"look at {path}", err=as_json)
+
+
+def _lines(found: Inspection) -> Iterator[str]:
+    """The inspection as the terminal shows it."""
+    rows = [("pictures", f"{found.pictures:,}"), ("skipped", f"{len(found.skipped):,}")]
+    if found.sides:
+        low, middle, high = found.sides
+        rows += [("formats", ", ".join(f"{name} {count:,}" for name, count in found.formats.items()))]
+        rows += [("shorter side", f"{low:,} to {high:,} pixels, median {middle:,}")]
+    rows += [("labels", f"{len(found.labels):,}")] if found.labels else []
+    rows += [("look-alikes", f"{found.alike:,} of {found.looked:,}")]
+    rows += [("ground", f"{found.ground}, {found.ground_share:.0%} of the pixels" if found.ground else "none")]
+    rows += [("without colour", f"{found.grey:.0%} of the pictures")]
+    yield from aligned(rows)
+    for what, notes in (("skipped", found.skipped), ("remark on", found.warned)):
+        for one in notes[:SHOWN]:
+            yield f"{what} {one['file']}: {one['reason']}"
+        if len(notes) > SHOWN:
+            yield f"and {len(notes) - SHOWN:,} more"
+    yield from (f"- {line}" for line in found.advice)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from gankit.cli import printable, say
-from gankit.runs.advice import to_resume
+from gankit.runs.advice import to_resume, to_train_further
 from gankit.runs.verdict import of
 from gankit.training.watcher import Watcher
 
@@ -134,9 +134,12 @@ class Progress(Watcher):
             self.say(f"the run folder {run.folder} is gone, and what was in it")
             return
         how = {"steps": "finished", "time": "stopped when its time was over", "alarm": "stopped by an alarm"}
+        steps, first = result["steps"], self.begun[1]
+        # The time is of all starts, and the speed of the last one that trained.
+        since = "" if not first else f" since step {first:,}" if first < steps else " in the start before"
         self.say(
-            f"{how.get(result['reason'], 'interrupted, saved')} at step {result['steps']:,} "
-            f"after {clock(result['seconds'])}, {result['images_per_second'] or 0:,.0f} images/s"
+            f"{how.get(result['reason'], 'interrupted, saved')} at step {steps:,} "
+            f"after {clock(result['seconds'])}, {result['images_per_second'] or 0:,.0f} images/s{since}"
         )
         plugins = run.config["plugins"]  # of this process's flags: the training wrote it
         verdict = of(run, plugins)
@@ -145,8 +148,8 @@ class Progress(Watcher):
         if result["reason"] == "alarm":  # resuming unchanged would end in the same alarm
             self.say(f"the last healthy checkpoint is that of step {result['healthy']:,}; the alarm says what to try")
             return
-        more = f" --steps {max(2 * result['steps'], 1)}" if result["reason"] == "steps" else ""
-        go_on = f"{to_resume(run.folder, plugins)}{more}"
+        finished = result["reason"] == "steps"
+        go_on = to_train_further(run.folder, steps, plugins) if finished else to_resume(run.folder, plugins)
         self.say(f"go on with: {go_on}")
         if verdict.next not in ("", go_on):
             self.say(f"or: {verdict.next}")

@@ -61,8 +61,6 @@ def command(words: tuple[str, ...], data: str | None, epochs: float | None, **op
     """
     if other_process(options["device"]):
         return 0
-    if not words and not data and not options["config_file"]:
-        raise click.UsageError("name a model: gankit run began --data DIR (`gankit plugins list` shows what there is)")
     model, data = _model_and_data(words, data, options["plugins"])
     options["data"] = data
     if epochs is not None:

@@ -16,7 +16,8 @@ from gankit.data.places import Place
 from gankit.data.scan import File, scan, shown
 from gankit.data.source import Data, DataSource, Request
 from gankit.errors import UserError, nearest
-from gankit.files import ordinary
+from gankit.files import ordinary, read_object
+from gankit.runs.advice import to_resume
 
 _BLANK = "blank: every pixel is the same colour (fully transparent?)"
 _KINDS = "PNG, JPEG, WebP, GIF, BMP or TIFF"
@@ -64,6 +65,11 @@ def look(argument: str | None) -> Place:
     if (found := shards.named(path)) is not None:
         return Place(argument, *found, packed=True, columns=columns)
     folder = _existing(path)
+    if _of_a_run(folder):
+        raise UserError(
+            f"{argument} is a run folder, and its pictures are samples and charts: go on with "
+            f"`{to_resume(Path(path))}`, or give the folder of the pictures"
+        )
     try:
         files, problems = scan(folder, leave_out=cache.root())
     except OSError as error:
@@ -106,6 +112,13 @@ def _existing(argument: str) -> Path:
             f"hf download {name} --repo-type dataset --local-dir DIR, then --data DIR"
         )
     raise UserError(f"no data folder {argument}{near or f' (looked for {folder})'}; check the path, or try --data demo")
+
+
+def _of_a_run(folder: Path) -> bool:
+    """Whether gankit made this folder for a run."""
+    with suppress(OSError, UserError, ValueError):
+        return (folder / "checkpoints").is_dir() and {"model", "data"} <= read_object(folder, "config.json").keys()
+    return False
 
 
 def _any_picture(folder: Path, files: Iterator[File]) -> bool:

@@ -165,7 +165,11 @@ def _advice(found: Inspection, request: Request) -> list[str]:
             "random, also what would be skipped; nobody looks for files that are equal"
         )
     if found.pictures < JUDGED:
-        advice.append(f"{found.pictures} pictures are too few to judge samples by: add pictures, to {FEW} at least")
+        few = "1 picture is" if found.pictures == 1 else f"{found.pictures} pictures are"
+        what = "to judge samples by"
+        if found.pictures < 3:
+            what = "for `gankit run`, which needs 2 to train on beside 1 that is held out"
+        advice.append(f"{few} too few {what}: add pictures, to {FEW} at least")
     elif found.pictures < FEW:
         advice.append(f"{found.pictures} pictures are few: a model learns them by heart. Add pictures, or use --mirror")
     if found.alike > 0.05 * found.looked:
@@ -184,7 +188,9 @@ def _advice(found: Inspection, request: Request) -> list[str]:
             f"{found.long:.0%} of the pictures are long or wide: look whether --fit {other} shows more of them"
         )
     if found.skipped:
-        advice.append(f"{len(found.skipped):,} files are no usable pictures: they are skipped, and listed below")
+        several = len(found.skipped) > 1
+        files = f"{len(found.skipped):,} files are no usable pictures" if several else "1 file is no usable picture"
+        advice.append(f"{files}: gankit run skips {'them' if several else 'it'}")
     if found.grey > 0.9:
         advice.append("the pictures have no colours: the samples will have none, and colours cannot be judged")
     return advice or [f"nothing speaks against a training: gankit run began --data {shlex.quote(found.data)}"]

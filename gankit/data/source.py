@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -76,6 +76,29 @@ class Data:
     def classes(self) -> tuple[str, ...]:
         """The names of the labels, in the order of their numbers; empty without labels."""
         return self.label_names if self.labels is not None else ()
+
+
+KINDS = 4  # of reasons, in a line
+
+
+def by_reason(notes: Sequence[Mapping[str, str]]) -> str:
+    """How a line on `skipped` or `warned` goes on: how many have each kind of reason, and the first of each kind."""
+    kinds: dict[str, list[Mapping[str, str]]] = {}
+    for note in notes:
+        kind = "copy" if note["reason"].startswith("same bytes as") else note["reason"].partition(":")[0]
+        kinds.setdefault(kind, []).append(note)
+    if len(kinds) == 1:
+        return f", first {notes[0]['file']}: {notes[0]['reason']} (all in data.json)"
+    parts = []
+    most = sorted(kinds.items(), key=lambda item: -len(item[1]))
+    for kind, those in most[:KINDS]:
+        file, reason = those[0]["file"], those[0]["reason"]
+        detail = reason if kind == "copy" else reason.partition(": ")[2]
+        name = "copies" if kind == "copy" and len(those) > 1 else kind
+        parts.append(f"{len(those):,} {name}, first {file}{': ' * bool(detail)}{detail}")
+    others = sum(len(those) for _, those in most[KINDS:])
+    parts += [f"{others:,} for other reasons"] if others else []
+    return f": {'; '.join(parts)} (all in data.json)"
 
 
 class DataSource(Component[OptionsT]):

@@ -23,7 +23,7 @@ from gankit.data import decode
 from gankit.data.cache import hashed
 from gankit.data.places import HELD, Index, PicturesGone, Place, index
 from gankit.data.shards import Item
-from gankit.data.source import Data, Request
+from gankit.data.source import Data, Request, by_reason
 from gankit.errors import UserError
 
 BYTES = 1 << 28  # of decoded pictures: the present window and the next
@@ -98,10 +98,9 @@ class _Told:
         for row in new:
             reason = known.get(row, "another process cannot decode it")
             self.skipped.append({"file": self.found.name(row), "reason": reason})
-        first = self.skipped[-len(new)]
         self.request.notice(
-            f"skipped {len(new):,} picture{'s' * (len(new) > 1)} of {self.found.place.argument}, "
-            f"first {first['file']}: {first['reason']} (all in data.json)"
+            f"skipped {len(new):,} picture{'s' * (len(new) > 1)} of {self.found.place.argument}"
+            f"{by_reason(self.skipped[-len(new) :])}"
         )
 
 

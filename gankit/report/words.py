@@ -11,7 +11,7 @@ from gankit.files import finite
 from gankit.report.curves import Panel
 from gankit.report.story import Story, listing
 from gankit.runs.advice import command as advice_command
-from gankit.runs.advice import recorded, to_resume
+from gankit.runs.advice import recorded, to_resume, to_train_further
 
 OUTCOMES = ("finished", "stopped", "interrupted", "failed")  # of result.json
 # Readings of the variety of the generated pictures, compared with the real ones.
@@ -166,11 +166,9 @@ def repeat(story: Story) -> str:
 
 def go_on(story: Story) -> str:
     """The command line that trains this run further."""
-    command = to_resume(story.run.folder)
     if state(story) != "finished":
-        return command
-    # A finished run needs a new goal.
-    return f"{command} --steps {2 * max(steps_done(story), 1)}"
+        return to_resume(story.run.folder)
+    return to_train_further(story.run.folder, steps_done(story))
 
 
 def advice(story: Story, alarm: dict[str, Any]) -> list[tuple[str, str]]:

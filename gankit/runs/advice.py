@@ -11,11 +11,17 @@ from gankit.runs.folder import RunFolder
 
 PLUGIN, RAY = "--plugin", "--ray"
 TRAINING = ("run", "resume", "compare", "sweep")
+FIRST_LOOK = 500  # step of the first look at the samples: nothing is measured before it
 
 
 def to_resume(folder: Path, plugins: Sequence[str] = ()) -> str:
     """The command line that resumes a run. `plugins`: those of this process's own flags, never of a file."""
     return shlex.join(["gankit", "resume", str(folder), *with_plugins(plugins)])
+
+
+def to_train_further(folder: Path, steps: int, plugins: Sequence[str] = ()) -> str:
+    """The command line that trains a finished run as long again, and to the first look at its samples at least."""
+    return f"{to_resume(folder, plugins)} --steps {max(2 * steps, FIRST_LOOK)}"
 
 
 def with_plugins(names: Sequence[str]) -> list[str]:

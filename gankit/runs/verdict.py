@@ -15,7 +15,7 @@ from typing import Any
 
 from gankit.errors import UserError
 from gankit.files import finite, read_object
-from gankit.runs.advice import command, named, to_resume, with_plugins
+from gankit.runs.advice import FIRST_LOOK, command, named, to_resume, to_train_further, with_plugins
 from gankit.runs.folder import RunFolder, counts
 from gankit.runs.score import SCORE, best, parts, recorded
 
@@ -78,8 +78,9 @@ def verdict(
     count = 0 if scored else _pictures(run)
     if 0 < count < JUDGED:
         why = f"{count} training pictures are too few to judge variety and form: look at the samples yourself."
-        shown = _sample(run, plugins) if run.checkpoints() else ""
-        return Verdict("Not judged: too few pictures", "not judged", (why, *because), shown)
+        if following and result.get("reason") == "steps":  # more steps would bring no verdict either
+            following = _sample(run, plugins)
+        return Verdict("Not judged: too few pictures", "not judged", (why, *because), following)
     if not scored:
         return Verdict("Not judged yet", "not judged yet", (_unjudged(count, metrics), *because), following)
     word, (share, _, beyond) = _words(parts(scored[-1]) or {}), _shares(copies or {})
@@ -211,7 +212,7 @@ def _unjudged(pictures: int, metrics: Sequence[Mapping[str, Any]]) -> str:
         return "The looks at the samples lack a part of the score: too few pictures, or a run of an earlier version."
     if not pictures:
         return "The score is for pictures."
-    return "Nothing was measured yet: the first look at the samples is at step 500."
+    return f"Nothing was measured yet: the first look at the samples is at step {FIRST_LOOK}."
 
 
 def _next(
@@ -224,13 +225,14 @@ def _next(
     """Go on while the score still grew or the run is not at its end, else look at the best pictures."""
     if not run.checkpoints():
         return ""
-    resume = to_resume(run.folder, plugins)
-    done = metrics[-1]["step"] if metrics else 0
     if result.get("reason") != "steps":
-        return resume
+        return to_resume(run.folder, plugins)
+    done: int = metrics[-1]["step"] if metrics else 0
+    if counts(result.get("steps"), 0):
+        done = result["steps"]
     highest = best({line["step"]: line[SCORE] for line in scored if line[SCORE] > 0})
     if highest is None or highest > RECENT * done:
-        return f"{resume} --steps {max(2 * done, 1)}"
+        return to_train_further(run.folder, done, plugins)
     return _sample(run, plugins, "--from", "best")
 
 

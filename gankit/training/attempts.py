@@ -73,7 +73,8 @@ class Attempts:
             checkpoint.save(self.run, training)
         if not self.run.sample_path(training.number).exists():
             recorder.sample(self.now.showing)
-        if "report" in recorder.artifacts and self.run.report_path.is_file():
+        done = training.config.steps is not None and training.number >= training.config.steps and not alarms
+        if not done and "report" in recorder.artifacts and self.run.report_path.is_file():
             self.watcher.notice(f"look at it while it trains: {self.run.report_path.resolve().as_uri()}")
         deadline = perf_counter() + (training.config.time or math.inf)
         self.watcher.begin(training)

@@ -16,7 +16,7 @@ from gankit.config.schema import RunConfig
 from gankit.data.batches import Batches
 from gankit.data.folder import parted
 from gankit.data.open import open_source
-from gankit.data.source import Data, Request
+from gankit.data.source import Data, Request, by_reason
 from gankit.device import describe
 from gankit.errors import TrainingError, UserError, in_one_line, nearest
 from gankit.runs.verdict import FEW, JUDGED
@@ -41,17 +41,11 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
     )
     data = open_source(resolved.data, request, catalogue, resolved.datasets)
     if data.skipped:
-        first = data.skipped[0]
-        watcher.notice(
-            f"skipped {len(data.skipped)} file{'s' * (len(data.skipped) > 1)} of {resolved.data}, "
-            f"first {first['file']}: {first['reason']} (all in data.json)"
-        )
+        out = len(data.skipped)
+        watcher.notice(f"skipped {out:,} file{'s' * (out > 1)} of {resolved.data}{by_reason(data.skipped)}")
     if data.warned:
-        first = data.warned[0]
-        watcher.notice(
-            f"warning: {len(data.warned)} picture{'s' * (len(data.warned) > 1)}, "
-            f"first {first['file']}: {first['reason']} (all in data.json)"
-        )
+        odd = len({note["file"] for note in data.warned})  # one can be blank and a copy
+        watcher.notice(f"warning: {odd:,} picture{'s' * (odd > 1)}{by_reason(data.warned)}")
     least = resolved.batch_size if "batch_size" in resolved.requested else 2
     if len(data.train) < least:
         count = f"{len(data.train)} picture{'s' * (len(data.train) != 1)}"
@@ -59,7 +53,7 @@ def open_data(resolved: RunConfig, catalogue: Catalogue, watcher: Watcher) -> Da
         raise UserError(
             f"{resolved.data} has {count} to train on"
             + (smaller if "batch_size" in resolved.requested else ", and a model learns from many: add pictures")
-            + (" or --holdout 0" if resolved.holdout else "")
+            + (" or --holdout 0" if least <= len(data.train) + len(data.held_out) else "")
         )
     return data
 

@@ -24,7 +24,8 @@ import gankit as package
 # Bad input: one line, exit code 2, nothing written.
 
 WRONG = [
-    (("run",), "name a model"),
+    (("run",), "no data named", "--data DIR"),
+    (("run", "--steps", 5), "no data named", "--data DIR"),  # the model has a default
     (("run", "began"), "--data"),
     (("run", "begn", "--data", "demo"), "did you mean 'began'", "ebgan"),
     (("rum", "began"), "did you mean 'run'"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Gankit, contents, refused
+from conftest import SMALL, Gankit, contents, refused
 from PIL import Image
 
 
@@ -71,9 +71,49 @@ def test_what_a_user_should_know_stands_in_the_advice(gankit: Gankit, tmp_path: 
     (tmp_path / "all/notes.txt").write_text("no picture")
     found = told(gankit, "all")
     words = " / ".join(found["advice"])
-    for one in ("too few to judge", "smaller than 32 pixels", "long or wide", "1 files are no usable", "no colours"):
+    for one in (
+        "too few to judge",
+        "smaller than 32 pixels",
+        "long or wide",
+        "1 file is no usable picture: gankit run skips it",
+        "no colours",
+    ):
         assert one in words
     assert found["skipped"] == [{"file": "notes.txt", "reason": "not a picture"}]
+
+
+def test_the_terminal_names_what_is_skipped_and_what_is_odd_as_the_page_does(gankit: Gankit, tmp_path: Path) -> None:
+    """Regression: blank pictures and copies were on the page alone."""
+    drawn(tmp_path / "all", [noise(n) for n in range(12)] + [np.full((48, 48, 3), 255, np.uint8)])
+    (tmp_path / "all/copy.png").write_bytes((tmp_path / "all/003.png").read_bytes())
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "all" / name).write_text("no picture")
+    said = gankit("data", "inspect", "all").out.splitlines()
+    listed = [line for line in said if line.startswith(("skipped a", "skipped b", "remark"))]
+    assert listed == [
+        "skipped a.txt: not a picture",
+        "skipped b.txt: not a picture",
+        "remark on 012.png: blank: every pixel is the same colour (fully transparent?)",
+        "remark on copy.png: same bytes as 003.png",
+    ]
+    assert "- 2 files are no usable pictures: gankit run skips them" in said
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (1, "1 picture is too few for `gankit run`, which needs 2 to train on"),
+        (2, "2 pictures are too few for `gankit run`, which needs 2 to train on beside 1 that is held out"),
+        (3, "3 pictures are too few to judge samples by"),
+    ],
+)
+def test_so_few_pictures_that_a_training_is_refused_are_told(
+    count: int, words: str, gankit: Gankit, tmp_path: Path
+) -> None:
+    drawn(tmp_path / "all", [noise(n) for n in range(count)])
+    assert any(line.startswith(words) for line in told(gankit, "all")["advice"])
+    code = gankit("run", "all", "--image-size", 16, *SMALL, "--steps", 0, "--out", "run").code
+    assert (code == 2) == ("gankit run" in words)
 
 
 def test_the_page_has_the_pictures_and_escapes_a_strangers_names(gankit: Gankit, tmp_path: Path) -> None:

@@ -140,6 +140,21 @@ def test_a_folder_is_trained_on_however_it_is_named(gankit: Gankit, undrawn, tmp
     assert (config["model"]["name"], config["data"]) == ("began", str(messy))
 
 
+def test_a_run_s_own_folder_is_no_folder_of_pictures(gankit: Gankit, undrawn, tmp_path: Path, run: Path):
+    """Regression: it trained on sample sheets and losses.png."""
+    (asked, before) = ("run", "began", *TRAINED, *SMALL), contents(run)
+    for words in ((*asked, "--data", run), ("run", run), ("data", "inspect", run), (*asked, "--data", f"folder:{run}")):
+        refused(gankit(*words), "is a run folder", f"gankit resume {run}")
+    assert contents(run) == before
+    mine = tmp_path / "mine"  # as somebody else's training may leave it
+    (mine / "checkpoints").mkdir(parents=True)
+    (mine / "config.json").write_text('{"architectures": ["Other"]}')
+    for n in range(8):
+        Image.new("RGB", (16, 16), (30 * n, 9, 200)).save(mine / f"{n}.png")
+    assert gankit(*asked, "--data", mine, "--out", "other").code == 0
+    assert gankit(*asked, "--data", run / "samples", "--batch-size", 2, "--holdout", 0, "--out", "sheets").code == 0
+
+
 def test_a_folder_with_a_model_s_name_is_no_data_unless_it_is_named_so(gankit: Gankit, tmp_path: Path, messy: Path):
     shutil.move(messy, tmp_path / "began")
     refused(gankit("run", "began", *TRAINED), "no data named")

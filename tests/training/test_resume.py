@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,24 @@ def test_seconds_go_on_from_where_they_were(gankit: Gankit, tmp_path: Path) -> N
     seconds = [line["seconds"] for line in lines(tmp_path / "run")]
     assert seconds == sorted(seconds)
     assert read(tmp_path / "run/result.json")["seconds"] > before
+
+
+def test_the_last_line_says_of_which_steps_the_speed_is(gankit: Gankit, undrawn: None) -> None:
+    """Regression: the time of all starts stood beside the speed of the last one as if both were of all."""
+    said = gankit("run", "began", *TINY, "--steps", 4, "--out", "run")
+    assert re.search(r"^finished at step 4 after \S+, \S+ images/s$", said.out, re.MULTILINE)
+    said = gankit("resume", "run", "--steps", 6)
+    assert re.search(r"^finished at step 6 after \S+, \S+ images/s since step 4$", said.out, re.MULTILINE)
+    said = gankit("resume", "run")
+    assert re.search(r"^finished at step 6 after \S+, \S+ images/s in the start before$", said.out, re.MULTILINE)
+
+
+def test_where_nothing_is_left_to_train_nobody_is_asked_to_look_while_it_trains(gankit: Gankit, run: Path) -> None:
+    assert (run / "report.html").is_file()
+    said = gankit("resume", run)
+    assert said.code == 0
+    assert "while it trains" not in said.out
+    assert "look at it while it trains: file://" in gankit("resume", run, "--steps", 9).out
 
 
 def test_the_same_alarm_is_not_told_again(gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,10 @@ from conftest import (
 from filelock import FileLock
 from PIL import Image
 
+from gankit.builtin.cleanliness import Cleanliness
+from gankit.builtin.mode_collapse import ModeCollapse
 from gankit.cli.progress import Progress
+from gankit.runs.advice import FIRST_LOOK, to_train_further
 from gankit.trained.run import Run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -199,6 +202,44 @@ def test_data_json_lists_skipped_files_and_one_line_says_so(gankit: Gankit, tmp_
     assert all(set(entry) == {"file", "reason"} for entry in [*data["skipped"], *data["warned"]])
     assert data["train"] == 8
     assert any("notes.png" in line and "data.json" in line for line in said.out.splitlines())
+
+
+def test_a_line_on_odd_pictures_counts_each_reason_by_itself(gankit: Gankit, tmp_path: Path) -> None:
+    """Regression: "2 pictures, first clear.png: blank" where only one was blank."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for n in range(8):
+        Image.effect_noise((20, 16), 60 + n).save(folder / f"{n}.png")
+    Image.new("RGBA", (20, 16), (0, 0, 0, 0)).save(folder / "clear.png")
+    for name in ("copy.png", "double.png"):
+        (folder / name).write_bytes((folder / "3.png").read_bytes())
+    (folder / "alike.png").write_bytes((folder / "clear.png").read_bytes())  # the first of two by name
+    (folder / "notes.txt").write_text("no picture")
+    said = gankit("run", "began", *TINY, "--data", "pictures", "--steps", 0).out.splitlines()
+    assert (
+        "warning: 4 pictures: 3 copies, first clear.png: same bytes as alike.png; 2 blank, first alike.png: every "
+        "pixel is the same colour (fully transparent?) (all in data.json)"
+    ) in said
+    assert f"skipped 1 file of {folder}, first notes.txt: not a picture (all in data.json)" in said
+    (folder / "empty.png").touch()
+    said = gankit("run", "began", *TINY, "--data", "pictures", "--steps", 0, "--out", "again").out.splitlines()
+    assert (
+        f"skipped 2 files of {folder}: 1 an empty file, first empty.png; 1 not a picture, first notes.txt (all in "
+        "data.json)"
+    ) in said
+
+
+def test_to_hold_nothing_out_is_advised_only_where_it_helps(gankit: Gankit, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.effect_noise((20, 16), 60).save(folder / "0.png")
+    asked = ("run", "began", "--data", "pictures", "--image-size", 16, *SMALL, "--steps", 0)
+    said = gankit(*asked)
+    refused(said, "1 picture to train on", "add pictures")
+    assert "--holdout" not in said.err
+    Image.effect_noise((20, 16), 61).save(folder / "1.png")
+    refused(gankit(*asked), "1 picture to train on", "add pictures or --holdout 0")
+    assert gankit(*asked, "--holdout", 0).code == 0
 
 
 def test_result_says_how_it_ended(finished: Path) -> None:
@@ -732,7 +773,31 @@ def test_the_last_lines_say_where_to_look_and_how_to_go_on(gankit: Gankit, tmp_p
     assert ended.startswith("finished at step 6 ")
     assert verdict == "verdict: Not judged yet"
     assert run in look
-    assert f"gankit resume {run} --steps 12" in on
+    assert f"gankit resume {run} --steps {FIRST_LOOK}" in on
+
+
+def test_to_go_on_is_as_long_again_and_to_the_first_look_at_the_samples_at_least() -> None:
+    """Regression: a run of 6 steps was told to go on to 12, where nothing is measured either."""
+    assert max(ModeCollapse.every, Cleanliness.every) == FIRST_LOOK
+    assert to_train_further(Path("r"), 6) == f"gankit resume r --steps {FIRST_LOOK}"
+    assert to_train_further(Path("r"), 8000) == "gankit resume r --steps 16000"
+
+
+def test_an_unfinished_run_of_too_few_pictures_is_told_to_go_on_by_terminal_and_report_alike(
+    gankit: Gankit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the report said only to sample."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "line", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        said = gankit("run", "began", *TINY, "--data", "demo:10", "--steps", 20000, "--out", "few")
+    assert said.code == 130
+    assert said.out.splitlines()[-1] == "go on with: gankit resume few"
+    assert gankit("report", "few").code == 0
+    page = re.sub(r"<[^>]*>", "", (tmp_path / "few/report.html").read_text(encoding="utf-8"))
+    assert re.search(r"Next:\s*gankit resume few\s", page)
+    assert "Not judged: too few pictures" in page
+    said = gankit("resume", "few", "--steps", 6)
+    assert said.out.splitlines()[-1] == "or: gankit sample few"  # more steps bring no verdict
 
 
 def test_too_few_pictures_are_said_to_be_too_few_for_a_verdict(gankit: Gankit, tmp_path: Path) -> None:
@@ -747,7 +812,7 @@ def test_the_command_to_go_on_can_be_pasted_as_it_is(gankit: Gankit, tmp_path: P
     said = gankit("run", "began", *TINY, "--plugin", plugin, "--out", "two words")
     command = said.out.splitlines()[-1].partition("gankit ")[2]
     assert f"--plugin {plugin}" in command
-    assert gankit(*shlex.split(command)).code == 0
+    assert gankit(*shlex.split(command), "--steps", 12).code == 0
     assert read(tmp_path / "two words" / "result.json")["steps"] == 12
 
 

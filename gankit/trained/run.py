@@ -206,8 +206,9 @@ class Run(RunFolder):
 
 def _whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     """A whole number in a range, also numpy's. Raises `UserError` for any other value."""
-    if isinstance(value, Integral) and not isinstance(value, bool) and least <= value <= (most or value):
-        return int(value)
+    whole = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+    if whole is not None and least <= whole <= (most or whole):
+        return whole
     bound = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise UserError(f"{name}={value!r}: give a whole number {bound}")
 

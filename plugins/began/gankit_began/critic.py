@@ -64,7 +64,7 @@ class CriticOptions(gankit.Options):
         0, ge=0, le=0.5, description="by how much of their side both batches are moved at most, anew at each step"
     )
     penalty: float = Field(1, ge=0, le=1e30, description="γ of both gradient penalties; 0: none")
-    learning_rate: float = Field(3e-4, gt=0, le=1e30, description="the critic's, of Adam")
+    learning_rate: float = Field(1e-3, gt=0, le=1e30, description="the critic's, of Adam")
 
 
 class Critic(LossTerm[CriticOptions]):

@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+NO_DATA = "no data named: give a folder of pictures with --data DIR, or try --data demo"
+
 
 class UserError(Exception):
     """The request is invalid: one line says what, where and what to do. The command line exits with 2."""

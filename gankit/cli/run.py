@@ -19,6 +19,7 @@ from gankit.cli import (
     say,
 )
 from gankit.cli.flags import SettingsCommand, config_option, flags
+from gankit.errors import NO_DATA
 
 FIRST = ("steps", "time", "preset", "set")  # the most used
 
@@ -61,6 +62,8 @@ def command(words: tuple[str, ...], data: str | None, epochs: float | None, **op
     """
     if other_process(options["device"]):
         return 0
+    if not words and not data and not options["config_file"]:
+        raise click.UsageError(NO_DATA)  # before torch is imported
     model, data = _model_and_data(words, data, options["plugins"])
     options["data"] = data
     if epochs is not None:

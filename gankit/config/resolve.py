@@ -18,7 +18,7 @@ from gankit.config.request import RunRequest
 from gankit.config.schema import COMPONENTS, PLAIN, SINGLE, SIZES, RunConfig
 from gankit.config.values import hexadecimal
 from gankit.device import choose_device, machine_of
-from gankit.errors import UserError, nearest, of_a_plugin
+from gankit.errors import NO_DATA, UserError, nearest, of_a_plugin
 from gankit.model import Machine, Model, NetworkPair
 from gankit.options import validate
 
@@ -97,7 +97,7 @@ def _values(request: RunRequest, pinned: Mapping[str, Any], machine: Machine, ca
     values |= {key: getattr(request, key) for key in PLAIN if getattr(request, key) is not None}
     values["background"] = hexadecimal(values.get("background", RunConfig.model_fields["background"].default))
     if not values.get("data"):
-        raise UserError("no data named: give a folder of pictures with --data DIR, or try --data demo")
+        raise UserError(NO_DATA)
     if catalogue.source_of(values["data"]) is None:  # an absolute path: a resume may start in another folder
         path = values["data"].removeprefix("folder:")  # the name of the data source is optional
         values["data"] = os.path.abspath(os.path.expanduser(path))

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class LossTerm(Component[OptionsT]):
     """An extra loss term for any model it fits: `--loss NAME=WEIGHT`, from the hook `gankit_losses`.
 
-    It keeps its state from step to step in `memory`, tensors by name, which the checkpoint saves; it is empty before
-    the first step. A term can train a network of its own (a critic, say) beside the model's: `build` and `own_loss`.
+    It keeps its state from step to step in `memory`, tensors by name, which the checkpoint saves and each update
+    detaches; it is empty before the first step. A term can train a network of its own (a critic, say) beside the
+    model's: `build` and `own_loss`.
 
     ```python
     import gankit

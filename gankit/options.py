@@ -122,7 +122,7 @@ def refuse_other_forms(item: Any) -> None:
         told: Any = getattr(item, name, frozenset())
         if not isinstance(told, set | frozenset):
             raise TypeError(f'{item.__name__}.{name} is {told!r}: it must be a set of words, as frozenset({{"code"}})')
-    for name in ("drives", "follows", "knobs", "sizes", "updates"):
+    for name in ("drives", "follows", "knobs", "sizes"):
         if isinstance(told := getattr(item, name, ()), str):
             raise TypeError(f"{item.__name__}.{name} is the text {told!r}: it must be a tuple, as ({told!r},)")
     if hasattr(item, "curves"):

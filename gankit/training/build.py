@@ -61,8 +61,7 @@ def _refuse_other_networks(model: Model, networks: Any) -> None:
     for name in (name for name in networks if not isinstance(name, str) or not NETWORK.fullmatch(name)):
         raise UserError(f"{whose} has a network {name!r}: its name must be of letters, digits, '_' and '-'")
     told: Any = model.updates
-    listed = isinstance(told, list | tuple) and all(isinstance(names, list | tuple) and names for names in told)
-    if not listed or not told:
+    if not _filled(told) or not all(map(_filled, told)):
         raise UserError(
             f"{whose}: its `updates` is {told!r}: it must be a tuple with a tuple of networks for each update, as "
             "(('discriminator',), ('generator',))"
@@ -75,6 +74,10 @@ def _refuse_other_networks(model: Model, networks: Any) -> None:
                 )
             if names.count(name) > 1:
                 raise UserError(f"{whose}: its `updates` names the network {name!r} twice in one update: {names!r}")
+
+
+def _filled(told: Any) -> bool:
+    return isinstance(told, list | tuple) and bool(told)
 
 
 def refuse_too_large(

@@ -213,7 +213,7 @@ class BEGAN(Model):
         L_x = step.energy_real
         L_Gz = step.energy_fake
         balance = gamma * L_x - L_Gz
-        # At k = 0, where most steps are, the gradient of k L(G(z)) is 0, and would cost a seventh of the step.
+        # At k = 0 the gradient of k L(G(z)) is 0, and would cost a seventh of the step.
         return Losses(
             {
                 "discriminator": L_x if step.at_zero("k") else L_x - k * L_Gz,  # (3)

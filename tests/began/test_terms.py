@@ -164,12 +164,12 @@ def asked(noise: np.ndarray, fake: np.ndarray, real: np.ndarray, labels: np.ndar
 def test_imle_draws_the_nearest_of_the_last_samples_again():
     random = np.random.default_rng(0)
     term = ImplicitLikelihood(ImplicitLikelihood.Options(remembered=7, pixels=0))
-    noises, fakes, reals = (random.normal(size=(3, 3, 4)) for _ in range(3))
+    noises, fakes, reals = (random.normal(size=(6, 3, 4)) for _ in range(3))
     for noise, fake, real in zip(noises, fakes, reals, strict=True):
         value = float(term(asked(noise, fake, real)))
-    latents, codes = noises.reshape(-1, 4)[-7:], fakes.reshape(-1, 4)[-7:]  # the two oldest are dropped
-    np.testing.assert_array_equal(term.memory["latents"][:, 0], latents)
-    np.testing.assert_array_equal(term.memory["codes"], codes)
+    latents, codes = noises.reshape(-1, 4)[-7:], fakes.reshape(-1, 4)[-7:]  # the eleven oldest are dropped
+    assert sorted(term.memory["latents"][:, 0].tolist()) == sorted(latents.tolist())
+    assert sorted(term.memory["codes"].tolist()) == sorted(codes.tolist())
     last = reals[-1]
     nearest = [min(range(7), key=lambda i, r=r: np.linalg.norm(codes[i] - r)) for r in last]
     expected = np.mean([np.linalg.norm(2 * latents[i] - r) ** 2 for i, r in zip(nearest, last, strict=True)])
@@ -177,6 +177,24 @@ def test_imle_draws_the_nearest_of_the_last_samples_again():
     for one in later:  # a running mean
         spread += 0.01 * (one - spread)
     assert value == pytest.approx(expected / spread**2)
+
+
+@pytest.mark.parametrize("later", [2, 5, 7, 9])
+def test_imle_keeps_the_last_samples_when_a_resume_remembers_fewer_or_more(later):
+    """Its memory is a ring once it is full, and of another length the oldest row must leave first all the same."""
+    random = np.random.default_rng(later)
+    term = ImplicitLikelihood(ImplicitLikelihood.Options(remembered=7, pixels=0))
+    noises, fakes, reals = (random.normal(size=(9, 3, 4)) for _ in range(3))
+    for number, (noise, fake, real) in enumerate(zip(noises, fakes, reals, strict=True), start=1):
+        if number == 5:
+            memory, term = term.memory, ImplicitLikelihood(ImplicitLikelihood.Options(remembered=later, pixels=0))
+            term.memory = memory
+        term(asked(noise, fake, real))
+        most = 7 if number < 5 else min(later, 7 + 3 * (number - 4))
+        last = slice(-most, None)
+        latents, codes = noises[:number].reshape(-1, 4)[last], fakes[:number].reshape(-1, 4)[last]
+        kept = zip(term.memory["latents"][:, 0].tolist(), term.memory["codes"].tolist(), strict=True)
+        assert sorted(kept) == sorted(zip(latents.tolist(), codes.tolist(), strict=True))
 
 
 def test_imle_adds_the_errors_of_the_pair_s_pixels_and_of_the_differences_between_neighbours():

@@ -62,7 +62,7 @@ class Cleanliness(Diagnostic[CleanlinessOptions]):
     fine     energy of the finest detail: below 1 blur, above 1 specks
 
     A training begins with blur and grain and loses them slowly. The alarms `grainy` and `blurred` therefore wait for
-    `warm_up` steps, and for `patience` steps without an improvement.
+    10,000 steps, and for 5,000 steps without an improvement.
     """
 
     name = "cleanliness"

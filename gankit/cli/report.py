@@ -18,11 +18,9 @@ def command(run: str, from_step: int | Literal["best"] | None) -> None:
 
     --from shows the run as it was at a checkpoint; without it the page is whole again.
     """
-    from gankit.report import draw_losses, write_report
     from gankit.report.comparison_page import write_comparison
-    from gankit.report.story import read
     from gankit.report.sweep_page import write_sweep
-    from gankit.runs.folder import RunFolder
+    from gankit.trained.run import Run
 
     folder = Path(run).expanduser()
     for what, write in (("comparison", write_comparison), ("sweep", write_sweep)):
@@ -31,17 +29,4 @@ def command(run: str, from_step: int | Literal["best"] | None) -> None:
                 raise click.UsageError(f"--from is for a run, and this is a {what}")
             say(str(write(folder)))
             return
-    run_folder = RunFolder(run)
-    until = None
-    if from_step is not None:
-        from gankit.training.checkpoint import choose
-
-        until = choose(run_folder, from_step)
-    story = read(run_folder, until)  # first: many lines and torch take much memory, and not at once
-    from gankit.trained.memorisation import draw_neighbours, draw_real
-
-    draw_neighbours(run_folder)
-    draw_real(run_folder)
-    if story.metrics:
-        draw_losses(run_folder, story)
-    say(str(write_report(run_folder, story=story)))
+    say(str(Run(run).report(from_step)))

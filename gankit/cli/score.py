@@ -47,12 +47,14 @@ def command(
     if path.suffix.lower() != ".csv":
         raise UserError(f"--out {path}: the name must end in .csv")
     from gankit.device import choose_device
+    from gankit.files import refuse_foreign
     from gankit.report.sheets import draw_ranked
-    from gankit.trained.outliers import rank, refuse_foreign, write
+    from gankit.trained.outliers import COLUMNS, rank, write
     from gankit.trained.sampling import rebuild
 
     sheet = path.with_suffix(".png")
-    refuse_foreign(path, sheet)
+    refuse_foreign(path, ",".join(COLUMNS), by="`gankit score`")
+    refuse_foreign(sheet, by="`gankit score`")
     ranked = rank(rebuild(run_folder, from_step, plugins, choose_device("auto")), data)
     write(ranked, path)
     draw_ranked(ranked, sheet, scale, smooth)
@@ -61,6 +63,8 @@ def command(
         say(line)
     for name, reason in ranked.skipped[:SHOWN]:
         say(f"skipped {name}: {reason}")
+    if more := len(ranked.skipped[SHOWN:]):
+        say(f"and {more:,} more skipped")
     for note in ranked.notes:
         say(f"note: {note}")
     say(f"{len(ranked.names):,} pictures in {path}, the first of them in {sheet}")

@@ -147,12 +147,19 @@ def _carried_out(
 def _on_networks(
     networks: str | None, arms: Sequence[Arm], shared: Mapping[str, Any], catalogue: Catalogue, watcher: Watcher
 ) -> tuple[list[Arm], str]:
-    """The arms with their configurations, and the networks: those of that name, or the usual ones, which are told."""
+    """The arms with their configurations, and the networks: those of that name, or the usual ones, which are told.
+
+    Raises UserError where a settings file has a time and the comparison no budget.
+    """
     if networks is None:
         networks, why = usual_networks(arms, shared, catalogue)
         if networks == OWN:  # otherwise `_before` says it
             watcher.notice(f"networks: {why}")
-    return resolve(arms, shared, networks, catalogue), networks
+    arms = resolve(arms, shared, networks, catalogue)
+    times = [time for time in (configuration(arm).time for arm in arms) if time is not None]
+    if times and shared["time"] is None:
+        raise UserError(f"the settings have a time, {times[0]:g} seconds: give --budget, and no other length")
+    return arms, networks
 
 
 def _opened(

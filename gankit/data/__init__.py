@@ -1,6 +1,6 @@
 """Pictures and points to train on: folders, the built-in demo, stacked digits, and the base class of data sources.
 
-Only `batches` imports torch.
+Only `batches` and `inspection` import torch.
 """
 
 from gankit.data.demo import Demo

@@ -82,9 +82,9 @@ def draw_strip(
     _save(_sheet(titles if ends is None else ["picture", *titles, "picture"], rows), path)
 
 
-def draw_ranked(ranked: Ranked, path: Path, scale: int | None = None, smooth: bool = False, columns: int = 6) -> None:
-    """Draw a PNG: the first pictures of a ranking, row by row, each with its error and its name."""
-    scale = scale or factor(ranked.worst.shape[-1], 96)
+def draw_ranked(ranked: Ranked, path: Path, scale: int | None = None, smooth: bool = False) -> None:
+    """Draw a PNG: the worst pictures of a ranking, six in a row, each with its error and its name."""
+    scale, columns = scale or factor(ranked.worst.shape[-1], 96), 6
     names = [f"{error:.3f} {Path(name).name}" for error, name in zip(ranked.errors, ranked.names, strict=True)]
     captions = [name if all(font for _, font in _parts(name)) else name.split()[0] for name in names]
     cells = list(zip(_pixels(ranked.worst, scale, smooth), captions, strict=False))

@@ -19,7 +19,7 @@ from gankit.errors import UserError
 from gankit.files import Unreachable
 from gankit.options import Curve
 from gankit.report.curves import Columns, Panel, Series, panels, series_of
-from gankit.runs.folder import RunFolder, is_alarm, record_of
+from gankit.runs.folder import RunFolder, record_of
 from gankit.runs.score import Looks
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def read(run: RunFolder, until: int | None = None) -> Story:
         series=series_of(columns, _curves(environment)),
         ends=columns.ends,
         metrics=looks.lines,
-        alarms=[line for line in up_to(read_lines(run, run.alarms_path, missing)) if is_alarm(line)],
+        alarms=list(up_to(read_lines(run, run.alarms_path, missing))),
         results=list(up_to(read_lines(run, run.rescues_path, missing))),
         readings=list(up_to(read_lines(run, run.readings_path, missing))),
         samples=[one for one in run.samples() if one[0] <= last],

@@ -174,7 +174,7 @@ def go_on(story: Story) -> str:
 def advice(story: Story, alarm: dict[str, Any]) -> list[tuple[str, str]]:
     """An alarm's advice: (text, command line or ""), from the nearest checkpoint that still exists."""
     remedies = [one for one in listing(alarm.get("remedies")) if isinstance(one, dict)]
-    if not remedies:  # from gankit 0.1, or written by hand
+    if not remedies:  # written by hand
         texts = alarm.get("advice")
         return [(str(one), "") for one in ([texts] if isinstance(texts, str) else listing(texts))]
     pairs = [(str(one.get("why", "")), advice_command(story.run, one, alarm.get("healthy"))) for one in remedies]

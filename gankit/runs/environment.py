@@ -102,7 +102,8 @@ def another_machine(run: RunFolder, resolved: RunConfig) -> str:
 def edited(run: RunFolder, resolved: RunConfig, catalogue: Catalogue) -> list[str]:
     """A warning for each plugin of others whose code has changed since the run's last start, if the run uses it."""
     old = run.environment
-    listed = [start.get("plugins") for start in (old, *(old.get("resumes") or ())) if isinstance(start, Mapping)]
+    starts = [start for start in (old, *(old.get("resumes") or ())) if isinstance(start, Mapping)]
+    listed = [start.get("plugins", old.get("plugins")) for start in starts]  # a resume's entry has what differs
     known: dict[Any, Any] = {}
     for entry in (entry for one in listed if isinstance(one, list) for entry in one if isinstance(entry, Mapping)):
         known[entry.get("name"), entry.get("distribution")] = entry.get("sha256")

@@ -1,4 +1,4 @@
-"""The run folder. Only this module knows its file names; reading needs neither the model nor torch.
+"""The run folder. Reading it needs neither the model nor torch.
 
 RUN/config.json  environment.json  data.json  result.json     one object each, written atomically
 RUN/metrics.jsonl  alarms.jsonl  readings.jsonl  rescues.jsonl  one object a line, appended
@@ -30,7 +30,10 @@ from gankit.runs.score import SCORE, Looks, best, recorded
 OBJECTS = ("config.json", "environment.json", "data.json", "result.json")
 LINES = ("metrics.jsonl", "alarms.jsonl", "readings.jsonl", "rescues.jsonl")
 _DRAWN = ("losses.png", "animation.gif", "report.html", "real.png", "neighbours.png", "neighbours.json")
-_OTHERS = ("metrics.csv", "interpolation.gif", "sample.png", "inversion.png", "traceback.txt")
+_OTHERS = (
+    *("metrics.csv", "interpolation.gif", "sample.png", "inversion.png", "traceback.txt"),
+    *("scores.csv", "scores.png", "share.html"),
+)
 UNFINISHED = re.compile(  # what `files.replacing` writes before it renames
     rf"[.][0-9a-f]{{8}}[.]({'|'.join(map(re.escape, (*OBJECTS, *LINES, *_DRAWN, *_OTHERS)))}|[0-9]{{6,18}}[.]png)"
 )
@@ -83,11 +86,6 @@ def record_of(line: bytes) -> dict[str, Any] | None:
 def counts(value: Any, least: int) -> bool:
     """Whether a value of JSON is a whole number of steps, at least so many."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < MOST_STEPS
-
-
-def is_alarm(line: Mapping[str, Any]) -> bool:
-    """Whether a line of alarms.jsonl is an alarm: gankit 0.1 also wrote the outcomes of rescues there, as `info`."""
-    return line.get("severity") != "info"
 
 
 def rescues(history: Any) -> list[Mapping[str, Any]]:
@@ -279,7 +277,7 @@ class RunFolder:
 
     def alarms(self) -> list[dict[str, Any]]:
         """The alarms, in order."""
-        return [line for line in read_lines(self.folder, "alarms.jsonl") if is_alarm(line)]
+        return list(read_lines(self.folder, "alarms.jsonl"))
 
     def rescues(self) -> list[dict[str, Any]]:
         """The outcomes of rescues, in order."""

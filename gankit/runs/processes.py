@@ -22,6 +22,7 @@ from gankit.config.schema import RunConfig
 from gankit.data.decode import cores
 from gankit.errors import UserError
 from gankit.files import below, fcntl, finite, opened, read, relative
+from gankit.runs.advice import with_plugins
 from gankit.runs.folder import RunFolder, write_json
 from gankit.runs.launch import launch, log_of
 from gankit.runs.lock import locked
@@ -196,7 +197,7 @@ class Work(ABC):
         path = self.path(row)
         begun = bool((path / "config.json").exists() and RunFolder(path).checkpoints())
         if begun:
-            arguments = ["resume", str(path), *(part for name in self.plugins for part in ("--plugin", name))]
+            arguments = ["resume", str(path), *with_plugins(self.plugins)]
             if self.seconds is not None:
                 arguments += ["--time", f"{max(self.seconds - RunFolder(path).trained(), 0.001):.3f}"]
         else:

@@ -201,8 +201,9 @@ def check_command(plan: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
     values = {name: value for name, value in order[0]["values"].items() if value is not None or name not in LISTS}
     arm = f"{plan['model']}:{','.join(f'{name}={as_typed(value)}' for name, value in values.items())}"
     options = dict(shared)
-    if options.get("time") is not None:
-        options["budget"] = f"{options.pop('time'):.12g}s"
+    options.pop("time", None)
+    if plan["config"]["time"] is not None:  # also a settings file's
+        options["budget"] = f"{plan['config']['time']:.12g}s"
     first = plan["asked"]["seed"] + plan["asked"]["seeds"] + FRESH
     command = ["gankit", "compare", plan["model"], arm, *flags(options)]
     return shlex.join([*command, "--networks", "own", "--seed", str(first), "--seeds", str(CHECKED)])

@@ -19,6 +19,7 @@ from gankit.errors import TrainingError, UserError
 from gankit.runs.folder import RunFolder, write_json
 from gankit.training import start
 from gankit.training.attempts import session
+from gankit.training.checkpoint import tensors_of
 from gankit.training.loop import Session
 from gankit.training.state import Training
 from gankit.training.threads import Threads
@@ -137,17 +138,7 @@ class Subject:
 
 
 def tensors(built: Training) -> dict[str, Tensor]:
-    """Copies of a training's whole state between two steps: weights, averages, moments, controllers."""
-    state = {
-        f"network {name}/{key}": value
-        for name, network in built.networks.items()
-        for key, value in network.state_dict().items()
-    }
-    state |= {f"averaged generator/{key}": value for key, value in built.averaged.state_dict().items()}
-    for name, optimizer in built.optimizers.items():
-        for index, moments in optimizer.state_dict()["state"].items():
-            state |= {f"optimizer {name}/{index}/{key}": value for key, value in moments.items()}
-    for name, controller in built.controllers.items():
-        state |= {f"controller {name}/{key}": value for key, value in controller.state_dict().items()}
+    """Copies of a training's whole state between two steps: what its checkpoint saves, and the knobs."""
+    state = {f"{file}/{key}": value for file, table in tensors_of(built).items() for key, value in table.items()}
     state |= {f"knob {name}": value for name, value in built.knobs().items()}
-    return {name: value.detach().clone() for name, value in state.items() if isinstance(value, Tensor)}
+    return {name: value.detach().clone() for name, value in state.items()}

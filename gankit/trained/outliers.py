@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,12 +21,13 @@ from gankit.data.folder import look
 from gankit.data.open import open_source
 from gankit.data.source import Request
 from gankit.errors import UserError
-from gankit.files import ordinary, replacing
-from gankit.trained.latents import refuse_uncoloured
+from gankit.files import replacing
+from gankit.trained.latents import no_class, refuse_uncoloured
 from gankit.trained.sampling import BATCH, Rebuilt
 
 READINGS = "reconstruction-errors/"
 COLUMNS = ("rank", "picture", "error", "energy")  # of the CSV file
+SHEET = 48  # pictures on the sheet
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,10 @@ class Ranked:
     notes: list[str]  # what the errors can and cannot be compared with
 
 
-def rank(rebuilt: Rebuilt, data: str | Path, first: int = 48) -> Ranked:
+def rank(rebuilt: Rebuilt, data: str | Path) -> Ranked:
     """The pictures of `data`, as of `--data`, in the run's size and on its background, by reconstruction error.
 
-    Keeps the `first` pictures. Raises `UserError` unless the discriminator is an autoencoder of one picture, and
+    Keeps the SHEET worst pictures. Raises `UserError` unless the discriminator is an autoencoder of one picture, and
     for data without a usable picture.
     """
     refuse_uncoloured(rebuilt)
@@ -66,7 +65,7 @@ def rank(rebuilt: Rebuilt, data: str | Path, first: int = 48) -> Ranked:
         names += some
         errors += error.tolist()
         energies += [] if energy is None else energy.tolist()
-        kept = sorted([*kept, *zip(error.tolist(), x.cpu(), strict=True)], key=lambda one: -one[0])[:first]
+        kept = sorted([*kept, *zip(error.tolist(), x.cpu(), strict=True)], key=lambda one: -one[0])[:SHEET]
     if not names:
         why = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise UserError(f"{data} has no usable picture ({len(skipped):,} files skipped{why})")
@@ -79,17 +78,6 @@ def rank(rebuilt: Rebuilt, data: str | Path, first: int = 48) -> Ranked:
         skipped=skipped,
         notes=_notes(rebuilt, small, len(names)),
     )
-
-
-def refuse_foreign(path: Path, sheet: Path) -> None:
-    """Raise `UserError` where `path` or `sheet` exists and is not of an earlier `gankit score`."""
-    ours = False
-    if os.path.lexists(path):
-        with suppress(OSError, UserError), ordinary(path) as file:
-            ours = file.readline(100).decode("utf-8", "replace").strip() == ",".join(COLUMNS)
-    for there in (path, sheet):
-        if os.path.lexists(there) and not ours:
-            raise UserError(f"{there} exists, and `gankit score` did not write it: give another name with --out")
 
 
 def write(ranked: Ranked, path: Path) -> None:
@@ -143,11 +131,10 @@ def _batches(
 @torch.no_grad()
 def _judged(rebuilt: Rebuilt, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """|x − D(x)| and the energy of each picture, (n,). The views of the run are left out: they change pictures."""
-    labels = torch.zeros(len(x), dtype=torch.long, device=x.device) if rebuilt.model.classes else None
     name = rebuilt.model.name
     if "discriminator" not in rebuilt.networks or rebuilt.view.together > 1:
         raise UserError(f"the discriminator of {rebuilt.run.folder} ({name}) does not look at one picture by itself")
-    judged = rebuilt.judge(x, labels)
+    judged = rebuilt.judge(x, no_class(rebuilt, len(x)))
     if judged.output.shape != x.shape:
         raise UserError(
             f"the discriminator of model {name!r} gives a score and no reconstruction, so its pictures have no "

@@ -130,15 +130,22 @@ class Run(RunFolder):
         scale = None if scale is None else _whole("scale", scale, 1, 32)
         return animate(self, _place(out), scale=scale, smooth=smooth)
 
-    def report(self) -> Path:
-        """Rewrite losses.png and report.html; return the latter's path."""
+    def report(self, from_step: int | Literal["best"] | None = None) -> Path:
+        """Rewrite report.html and its pictures, or as the run was at a checkpoint; return the path of the page."""
         from gankit.report import draw_losses, write_report
-        from gankit.trained.memorisation import draw_neighbours
+        from gankit.report.story import read
+        from gankit.training.checkpoint import choose
 
-        if self.has_metrics():
-            draw_losses(self)
+        from_step = _checkpoint(from_step)
+        until = None if from_step is None else choose(self, from_step)
+        story = read(self, until)  # first: many lines and torch's features take much memory, and not at once
+        from gankit.trained.memorisation import draw_neighbours, draw_real
+
         draw_neighbours(self)
-        return write_report(self)
+        draw_real(self)
+        if story.metrics:
+            draw_losses(self, story)
+        return write_report(self, story=story)
 
     def share(
         self,

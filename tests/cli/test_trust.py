@@ -964,6 +964,7 @@ def test_a_cache_that_is_cut_short_under_a_training_ends_it_in_one_line(
 @undrawn
 def test_what_killed_processes_left_half_written_is_removed_and_nothing_else(gankit: Gankit, run: Path) -> None:
     half = [run / ".0123abcd.config.json", run / ".89abcdef.report.html", run / "samples/.01234567.000004.png"]
+    half += [run / f".01234567.{name}" for name in ("share.html", "scores.csv", "scores.png")]
     kept = [run / ".0123abcd.thesis.txt", run / ".config.json", run / "samples/.hidden", run / "0123abcd.config.json"]
     for path in (*half, *kept):
         path.write_text("x")

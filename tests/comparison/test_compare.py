@@ -903,6 +903,15 @@ def test_a_wrong_request_is_refused_in_one_line_and_leaves_nothing(
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize("length", [(), ("--steps", 4), ("--images", 40)])
+def test_a_settings_file_with_a_time_needs_a_budget(length: tuple[Any, ...], gankit: Gankit, tmp_path: Path) -> None:
+    """Regression: a traceback, or runs of a length that nobody had asked for."""
+    (tmp_path / "t.toml").write_text('time = "20s"\n')
+    said = gankit("compare", *DATA, "began", "ebgan", "--config", "t.toml", *length, "--out", "c")
+    refused(said, "the settings have a time, 20 seconds", "--budget")
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

@@ -170,6 +170,9 @@ def test_a_resume_after_an_edit_of_the_plugin_says_that_its_code_has_changed(
     (tmp_path / plugin).write_text(TOGETHER.replace("self.options.pace", "2 * self.options.pace"), encoding="utf-8")
     assert warning in gankit("resume", "run", "--steps", 8, "--plugin", plugin).out
     assert warning not in gankit("resume", "run", "--steps", 9, "--plugin", plugin).out
+    (tmp_path / plugin).write_text(TOGETHER, encoding="utf-8")  # as at the first start
+    assert warning in gankit("resume", "run", "--steps", 10, "--plugin", plugin).out
+    assert warning not in gankit("resume", "run", "--steps", 11, "--plugin", plugin).out
 
 
 # D's gradient at the real batch.

@@ -473,6 +473,36 @@ def test_a_component_that_breaks_a_promise_is_found_and_one_that_keeps_them_is_n
     assert words in failed.value.what
 
 
+FORGETS = """
+import gankit
+import torch
+
+class Forgets(gankit.LossTerm):
+    "Counts in an attribute, and acts much later."
+
+    name = "forgets"
+    summary = "counts in an attribute"
+    count = 0
+
+    def __call__(self, step):
+        self.count += 1
+        self.memory["count"] = torch.tensor(float(self.count))
+        return step.fake.mean() * (self.count >= 1000)
+
+@gankit.hookimpl
+def gankit_losses():
+    return [Forgets]
+"""
+
+
+def test_a_term_whose_memory_begins_anew_after_a_resume_is_found_though_it_acts_much_later(subject):
+    options = {"set": {"filters": 4, "latent": 4}}
+    with pytest.raises(Failed, match="after a resume training/loss/forgets/count is another"):
+        checks.survives_a_checkpoint(subject(FORGETS, "losses", "forgets", model="began", options=options))
+    sound = FORGETS.replace("self.count += 1", 'self.count = int(self.memory.get("count", 0)) + 1')
+    checks.survives_a_checkpoint(subject(sound, "losses", "forgets", model="began", options=options))
+
+
 # The command.
 
 

@@ -83,6 +83,27 @@ def test_it_writes_over_nothing_of_the_user_s(gankit: Gankit, run: Path, folder:
         assert (tmp_path / name).read_text() == "my own"
 
 
+def test_each_of_its_two_files_vouches_for_itself_alone(
+    gankit: Gankit, run: Path, folder: Path, tmp_path: Path
+) -> None:
+    """Regression: gankit's CSV file beside a picture of the user's let the sheet replace it."""
+    assert gankit("score", run, folder, "-o", "faces.csv").code == 0
+    (tmp_path / "faces.csv").unlink()
+    assert gankit("score", run, folder, "-o", "faces.csv").code == 0
+    Image.new("RGB", (16, 16)).save(tmp_path / "faces.png")
+    mine = (tmp_path / "faces.png").read_bytes()
+    refused(gankit("score", run, folder, "-o", "faces.csv"), "faces.png exists", "`gankit score` did not write it")
+    assert (tmp_path / "faces.png").read_bytes() == mine
+
+
+def test_files_that_it_skips_are_all_counted(gankit: Gankit, run: Path, folder: Path) -> None:
+    for n in range(14):
+        (folder / f"broken-{n:02}.png").write_text("no picture")
+    said = gankit("score", run, folder, "-o", "s.csv")
+    assert said.out.count("\nskipped ") == 10
+    assert "\nand 5 more skipped\n" in said.out
+
+
 def test_energies_of_a_discriminator_that_learns_by_heart_are_told_to_be_incomparable(
     gankit: Gankit, run: Path, folder: Path
 ) -> None:

@@ -57,8 +57,8 @@ class ModeCollapse(Diagnostic[ModeCollapseOptions]):
     features-coverage                      the same coverage in a fixed random convolutional network's features
     different-bins                         NDB of Richardson and Weiss 2018 on the same 4×4, share of 20 cells
     diversity                              mean distance between two samples, over that of two real pictures
-    duplicates                             share of samples with a neighbour nearer than the 1 % quantile of real
-                                           pictures' nearest distances (a birthday test after Arora and Zhang 2017)
+    duplicates                             share of samples with a neighbour nearer than the 1 % quantile of different
+                                           real pictures' nearest distances (after Arora and Zhang 2017's birthday test)
     colours                                spread of the pictures' mean colours, over that of the real ones
     variety                                geometric mean of coverage and recall, over that of as many other real
                                            pictures
@@ -162,7 +162,8 @@ class Reference:
         self.features_reach = reach(self.features, 5)
         self.cells = bins(self.glance, min(CELLS, len(real) // 5))
         self.distance = max(mean_distance(self.glance), 1e-9)
-        self.double = float(reach(pixels(real), 1).quantile(0.01))
+        different = pixels(real).unique(dim=0)  # second copies among the real pictures would set it to 0
+        self.double = float(reach(different, 1).quantile(0.01)) if len(different) > 1 else 0.0
         self.background = real.transpose(0, 1).flatten(1)[:, ::7].mode(1).values.view(-1, 1, 1)
         self.places = Places(real)
         self.colours = self.spread(real)

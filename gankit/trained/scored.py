@@ -55,17 +55,22 @@ class Scale:
         """The number of real pictures that samples are compared with."""
         return 0 if self.variety.too_few else len(self.variety.glance)
 
-    def line(self, samples: Tensor) -> dict[str, float]:
-        """The readings of samples (n, C, S, S) by the names in metrics.jsonl."""
+    def line(self, samples: Tensor, clean: Tensor | None = None) -> dict[str, float]:
+        """The readings of samples (n, C, S, S) by the names in metrics.jsonl; those of cleanliness are of `clean`.
+
+        Variety and form are those of as many samples as there were other real pictures, because they depend on it.
+        """
         if self.variety.too_few:
             return {}
-        found = {f"mode-collapse/{name}": value for name, value in self.variety.compare(samples).items()}
-        return found | {f"cleanliness/{name}": value for name, value in self.clean.compare(samples).items()}
+        varied = self.variety.compare(samples[: self.variety.count])
+        found = {f"mode-collapse/{name}": value for name, value in varied.items()}
+        cleaned = self.clean.compare(samples if clean is None else clean)
+        return found | {f"cleanliness/{name}": value for name, value in cleaned.items()}
 
 
 def of_pictures(samples: Tensor, data: Data) -> Scored:
     """The score of the first `PICTURES` of the pictures (n, C, S, S)."""
-    return _measured(samples[:PICTURES], data)
+    return _measured(lambda n: samples[:n], min(PICTURES, len(samples)), data)
 
 
 def of_run(rebuilt: Rebuilt, data: Data, own: bool) -> Scored:
@@ -76,17 +81,18 @@ def of_run(rebuilt: Rebuilt, data: Data, own: bool) -> Scored:
     count = int(rebuilt.config.diagnostics.get("mode-collapse", {}).get("pictures", PICTURES))
     line = recorded(rebuilt.run.looks()).get(rebuilt.step) if own else None
     if line is None:
-        return _measured(_looked_at(rebuilt, data, count), data)
+        return _measured(partial(_looked_at, rebuilt, data), count, data)
     values = {SCORE: float(line[SCORE])} | (parts(line) or {})
-    return Scored(values, count, _compared(data, count), True)
+    return Scored(values, *_compared(data, count), True)
 
 
-def _measured(samples: Tensor, data: Data) -> Scored:
-    scale = Scale(partial(real_pictures, data), len(samples))
-    line = scale.line(samples)
+def _measured(samples: Callable[[int], Tensor], count: int, data: Data) -> Scored:
+    """`samples`: from a number to so many of them, at most `count`."""
+    scale = Scale(partial(real_pictures, data), count)
+    line = scale.line(samples(scale.variety.count), samples(count))
     whole = score(line)
     values = {} if whole is None else {SCORE: whole} | (parts(line) or {})
-    return Scored(values, len(samples), scale.real, False)
+    return Scored(values, scale.variety.count, scale.real, False)
 
 
 @torch.no_grad()
@@ -102,9 +108,10 @@ def _looked_at(rebuilt: Rebuilt, data: Data, n: int) -> Tensor:
         return rebuilt.generate(noise, labels).clamp(-1, 1).float().cpu()
 
 
-def _compared(data: Data, count: int) -> int:
-    """As `Scale.real`, without the pictures."""
+def _compared(data: Data, count: int) -> tuple[int, int]:
+    """How many samples `Reference.of` compares with how many real pictures, without the pictures."""
     if len(data.held_out) >= count:
-        return min(REAL, len(data.train))
+        return count, min(REAL, len(data.train))
     both = min(REAL + count, len(data.train))
-    return both - -(-both // 3)
+    other = -(-both // 3)
+    return min(other, count), both - other

@@ -15,13 +15,17 @@ from torch import Tensor
 
 from gankit.builtin.cleanliness import Cleanliness
 from gankit.builtin.mode_collapse import ModeCollapse, Reference
+from gankit.catalogue import Catalogue
 from gankit.data import Demo, Request
 from gankit.data.batches import to_float
+from gankit.data.open import open_source
 from gankit.metrics.cleanliness import cleanliness, edge, ground_colour, over_real
 from gankit.runs.folder import write_json
 from gankit.runs.score import parts, score
 from gankit.runs.verdict import of as verdict_of
 from gankit.trained.run import Run
+from gankit.trained.scored import of_pictures
+from gankit.training.pictures import real_pictures
 
 
 def line(variety: float, form: float, **ratios: float) -> dict[str, float]:
@@ -103,6 +107,17 @@ def test_pictures_with_a_fault_score_below_other_real_ones(kind: str, real: Tens
     assert of(make(other)) < bound
 
 
+def test_second_copies_among_the_real_pictures_do_not_hide_a_sample_that_is_repeated(real: Tensor) -> None:
+    """Regression: 4 % exact copies in a folder, and half of the samples could be one picture at no loss."""
+    compared, ceiling, other = real[:500].clone(), real[500:756], real[756:1012]
+    compared[480:] = compared[:20]
+    repeated = torch.cat([other[:128], other[:1].repeat(128, 1, 1, 1)])
+    reference = Reference(compared, ceiling)
+    assert reference.compare(repeated)["duplicates"] == pytest.approx(0.5, abs=0.05)
+    assert reference.compare(other)["duplicates"] < 0.05
+    assert Reference(compared[:1].repeat(40, 1, 1, 1), ceiling[:40]).double == 0  # nothing to compare with
+
+
 # The best checkpoint, and one figure everywhere
 
 
@@ -179,13 +194,13 @@ def test_a_run_shows_one_score_and_one_best_step_wherever_it_shows_them(gankit: 
         told = strict_json(gankit("evaluate", scored, "--json", *(options or ("--n", 60))).out)
         assert next(iter(told["measures"])) == "score"
         assert told["measures"]["score"]["value"] == SCORES[step]
-        assert told["measures"]["score"]["n"] == 256
+        assert told["measures"]["score"]["n"] == 36  # as many as there are other real pictures
         assert told["of"]["score"] == "recorded"
         seen = parts(next(line for line in lines(scored) if line["step"] == step))
         assert {name: told["measures"][name]["value"] for name in ("variety", "form", "clean")} == seen
     said = gankit("evaluate", scored, "--n", 60).out
     assert re.search(r"^measure .*\nscore +0\.4000 ", said, re.MULTILINE)
-    assert "recorded in the training from 256 samples" in said
+    assert "recorded in the training from 36 samples" in said
 
     (row,) = strict_json(gankit("runs", ".", "--json").out)["runs"]
     assert (row["score"], row["best"]) == (0.7, 8)
@@ -254,6 +269,18 @@ def test_a_look_between_checkpoints_has_a_score_in_the_list_of_runs_and_no_best_
     (row,) = strict_json(gankit("runs", ".", "--json").out)["runs"]
     assert (row["score"], row["best"]) == (0.7, None)
     assert "0.70" in gankit("runs", ".").out
+
+
+def test_on_few_pictures_it_takes_as_many_samples_as_there_are_other_real_ones() -> None:
+    """Regression: a score that was measured later took 256, and flattered the same pictures beside a recorded one."""
+    data = open_source("demo:300", Request(32), Catalogue(()))
+    train = real_pictures(data, 270)
+    mixed = (0.8 * train[torch.arange(256) % 270] + 0.2 * train[torch.arange(256).flip(0) % 270]).clamp(-1, 1)
+    many, few = of_pictures(mixed, data), of_pictures(mixed[:90], data)
+    assert (many.samples, many.real) == (90, 180)
+    assert {name: many.values[name] for name in ("variety", "form")} == {
+        name: few.values[name] for name in ("variety", "form")
+    }
 
 
 def test_where_no_score_was_recorded_it_is_the_same_measured_now(

@@ -23,6 +23,9 @@ def chroma(pictures: Tensor) -> Tensor:
 class RandomConvolutions(nn.Module):
     """Pictures (N, C, S, S), S ≥ 8 -> features (N, 448): three convolutions with random weights from a fixed seed.
 
+    Above S = 32 there are twice as many: those of the pictures averaged to 32, which show whole forms, then those at
+    their own size, without which blur could not be seen.
+
     Each filter's weights sum to 0, so that plain areas give nothing and edges everything; without that, blurred
     pictures look like sharp ones (benchmarks/score.py). The features are each channel's mean and standard deviation
     over the picture at each scale, so form and texture count and place counts little. Random convolutions tell pictures
@@ -41,7 +44,12 @@ class RandomConvolutions(nn.Module):
         )
 
     def forward(self, pictures: Tensor) -> Tensor:
-        x = F.adaptive_avg_pool2d(pictures, 32) if pictures.shape[-1] > 32 else pictures
+        if pictures.shape[-1] <= 32:
+            return self._seen(pictures)
+        own = torch.cat([self._seen(some) for some in pictures.split(64)])  # all at once would take gigabytes
+        return torch.cat([self._seen(F.adaptive_avg_pool2d(pictures, 32)), own], dim=1)
+
+    def _seen(self, x: Tensor) -> Tensor:
         features = []
         for weight in self.weights:
             x = F.relu(F.conv2d(x, weight, stride=2, padding=1))

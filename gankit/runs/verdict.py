@@ -19,8 +19,9 @@ from gankit.runs.advice import FIRST_LOOK, command, named, to_resume, to_train_f
 from gankit.runs.folder import RunFolder, counts
 from gankit.runs.score import SCORE, best, parts, recorded
 
-# Least values of a part and the words for it. benchmarks/score.py: blur of 3×3 has the form 0.54, one half of the modes
-# the variety 0.68 to 0.75.
+# Least values of a part, and the words for it. benchmarks/score.py: blur of 3×3 has the form 0.56; half of the modes,
+# cut where a glance sees it, the variety 0.66 to 0.74. Where it does not, modes can be lost beside the word "varied"
+# (docs/measures.md), and the sentence says so.
 VARIETY = ((0.8, "varied"), (0.5, "somewhat varied"), (0.0, "of little variety"))
 DETAIL = ((0.9, "clean"), (0.7, "rough in detail"), (0.4, "rough"), (0.0, "far from real in detail"))
 FEW = 300  # training pictures; docs/evidence: trainings learned 270 by heart in 2,000 to 7,000 steps
@@ -149,7 +150,7 @@ def _score(scored: Sequence[Mapping[str, Any]], saved: Mapping[int, float]) -> l
     sentences = [
         f"At step {last['step']:,} the samples reach {values['variety']:.0%} of the variety, {values['form']:.0%} of "
         f"the form and {values['clean']:.0%} of the cleanliness of other real pictures. These measures do not "
-        "know what a picture shows, so look at the samples."
+        "know what a picture shows, and do not miss kinds that look alike at a glance: look at the samples."
     ]
     first = best(saved)
     if first is not None and saved[first] > 0:  # of nothing but zeros the first is no better

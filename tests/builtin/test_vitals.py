@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ def model() -> BEGAN:
     return BEGAN(BEGAN.Settings(filters=4, latent=8), (3, 16, 16))
 
 
-def told(diagnostic: Any, lines: dict[int, dict[str, float]], start: float = 0.8) -> list[tuple[int, Alarm]]:
-    """Its alarms over a training with these lines."""
+def told(
+    diagnostic: Any, lines: dict[int, dict[str, float]], start: float = 0.8, since: int = 0
+) -> list[tuple[int, Alarm]]:
+    """Its alarms over a training with these lines, of an attempt since that step."""
 
     def nothing(*_: Any, **__: Any) -> torch.Tensor:
         raise AssertionError("it needs no pictures")
@@ -28,7 +31,7 @@ def told(diagnostic: Any, lines: dict[int, dict[str, float]], start: float = 0.8
     found = []
     for step, line in lines.items():
         began = model()
-        more = {"remedies": began.remedies, "start": {"energy/real": start, "energy/fake": 0.01}}
+        more = {"remedies": began.remedies, "start": {"energy/real": start, "energy/fake": 0.01}, "since": since}
         snapshot = Snapshot(step, HEALTHY | line, began, nothing, nothing, nothing, **more)
         found += [(step, alarm) for alarm in diagnostic.read(snapshot).alarms]
     return found
@@ -87,6 +90,26 @@ def test_fakes_that_fall_behind_while_a_floor_holds_k_are_told():
     assert alarm.kind == "outrun"
     assert step == pytest.approx(23_400 + 900 + 2_000, abs=300)  # 1.5 times, the mean's lag, the patience
     assert "--set balance.floor=0" in [remedy.flags for remedy in alarm.advice]
+    assert "1.5 times L(x) on average" in alarm.message
+
+
+def test_the_ratio_of_an_alarm_is_the_one_that_it_judges():
+    """Regression: three of four readings below 1.5, and the message said "more than 1.5 for 2,000 steps"."""
+    energies = over(100, 10_000, energy__real=0.1, energy__fake=lambda step: 0.3 if step // 100 % 4 == 0 else 0.12)
+    ((_, alarm),) = told(Equilibrium(Equilibrium.Options()), energies)
+    (mean,) = re.findall(r"running mean ([\d.]+);", alarm.message)
+    assert 1.5 < float(mean) < 1.9
+    assert "on average" in alarm.message
+
+
+def test_an_attempt_with_other_settings_is_judged_by_its_own_largest_k():
+    before = Equilibrium(Equilibrium.Options())
+    assert told(before, over(100, 9_900, began__k=0.8)) == []
+    after = Equilibrium(Equilibrium.Options())
+    after.restore(before.state())
+    later = {9_900 + step: line for step, line in over(100, 10_000, began__k=0.3).items()}
+    assert told(after, later, since=9_900) == []
+    assert [alarm.kind for _, alarm in told(before, later)] == ["k-sinks"]
 
 
 def test_a_k_that_passes_a_bound_is_no_alarm():

@@ -107,6 +107,16 @@ def test_pictures_with_a_fault_score_below_other_real_ones(kind: str, real: Tens
     assert of(make(other)) < bound
 
 
+def test_blur_costs_form_above_32_pixels_too() -> None:
+    """Regression: form saw pictures averaged to 32 pixels alone, and blurred ones of 128 scored 0.91."""
+    train = Demo(Demo.Options()).open("1020", Request(64, holdout=0)).train
+    pictures = to_float(torch.from_numpy(train.copy()))
+    reference = Reference(pictures[:500], pictures[500:756])
+    assert reference.compare(pictures[756:1012])["form"] > 0.9
+    assert reference.compare(blurred(pictures[756:1012]))["form"] < 0.7
+    assert reference.compare(blurred(blurred(pictures[756:1012])))["form"] < 0.3
+
+
 def test_second_copies_among_the_real_pictures_do_not_hide_a_sample_that_is_repeated(real: Tensor) -> None:
     """Regression: 4 % exact copies in a folder, and half of the samples could be one picture at no loss."""
     compared, ceiling, other = real[:500].clone(), real[500:756], real[756:1012]

@@ -40,11 +40,14 @@ class Equilibrium(Diagnostic[EquilibriumOptions]):
         self.ratio: float | None = None  # the running mean of L(G(z)) / L(x) over about ten readings
         self.since: dict[str, int] = {}  # condition -> the step since which it holds
         self.told: list[str] = []  # conditions with an alarm
+        self.begun = 0  # the attempt's first step: other settings have another largest k
 
     def read(self, snapshot: Snapshot) -> Reading:
         k, step = snapshot.line.get("began/k"), snapshot.number
         if k is None or not {"energy/real", "energy/fake"} <= snapshot.line.keys():
             return Reading()
+        if self.begun != snapshot.since:
+            self.most, self.ratio, self.since, self.told, self.begun = 0.0, None, {}, [], snapshot.since
         self.most = max(self.most, k)
         ratio = snapshot.line["energy/fake"] / max(snapshot.line["energy/real"], 1e-9)
         self.ratio = 0.9 * (ratio if self.ratio is None else self.ratio) + 0.1 * ratio
@@ -71,17 +74,17 @@ class Equilibrium(Diagnostic[EquilibriumOptions]):
             "k-at-1": f"k has been 1 for {steps} ({energies}): the discriminator reconstructs generated pictures "
             "better than γ asks for, and k can rise no further.",
             "k-sinks": f"k has sunk to {k:.3f} from {self.most:.3f} ({energies}): the discriminator becomes a better "
-            "autoencoder than the generator can answer. Samples narrow to smooth blobs in this state while every loss "
-            "looks better than before.",
-            "outrun": f"L(G(z)) has been more than {OUTRUN:g} times L(x) for {steps} ({energies}), "
-            f"and k is still {k:.3g}: the discriminator knows the pictures ever better, pushes the generator's away "
-            "faster than it can follow, and samples grow noisy. More steps will hardly help: the best samples may lie "
-            "behind.",
+            "autoencoder than the generator can answer. Samples often narrow to smooth blobs in this state while "
+            "every loss looks better than before.",
+            "outrun": f"L(G(z)) has been more than {OUTRUN:g} times L(x) on average for {steps} (running mean "
+            f"{self.ratio:.2f}; now {energies}), and k is still {k:.3g}: the discriminator knows the pictures ever "
+            "better, pushes the generator's away faster than it can follow, and samples grow noisy. More steps will "
+            "hardly help: the best samples may lie behind.",
         }[kind]
         return Alarm(kind, "warning", message, snapshot.advice(kind), {"k": k})
 
     def state(self) -> dict[str, Any]:
-        return {"most": self.most, "ratio": self.ratio, "since": self.since, "told": self.told}
+        return {"most": self.most, "ratio": self.ratio, "since": self.since, "told": self.told, "begun": self.begun}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)

@@ -150,7 +150,8 @@ def _score(scored: Sequence[Mapping[str, Any]], saved: Mapping[int, float]) -> l
     sentences = [
         f"At step {last['step']:,} the samples reach {values['variety']:.0%} of the variety, {values['form']:.0%} of "
         f"the form and {values['clean']:.0%} of the cleanliness of other real pictures. These measures do not "
-        "know what a picture shows, and do not miss kinds that look alike at a glance: look at the samples."
+        "know what a picture shows, and do not notice the loss of kinds that look alike at a glance: look at the "
+        "samples."
     ]
     first = best(saved)
     if first is not None and saved[first] > 0:  # of nothing but zeros the first is no better

@@ -134,10 +134,12 @@ class Run(RunFolder):
         """Rewrite report.html and its pictures, or as the run was at a checkpoint; return the path of the page."""
         from gankit.report import draw_losses, write_report
         from gankit.report.story import read
-        from gankit.training.checkpoint import choose
 
-        from_step = _checkpoint(from_step)
-        until = None if from_step is None else choose(self, from_step)
+        until = None
+        if (from_step := _checkpoint(from_step)) is not None:
+            from gankit.training.checkpoint import choose
+
+            until = choose(self, from_step)
         story = read(self, until)  # first: many lines and torch's features take much memory, and not at once
         from gankit.trained.memorisation import draw_neighbours, draw_real
 

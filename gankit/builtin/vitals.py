@@ -10,10 +10,13 @@ from gankit.components import Alarm, Diagnostic, Reading, Snapshot
 from gankit.model import DECISIVE
 from gankit.options import Options
 
-EXPLODED = 20.0  # an energy so many times its first reading has exploded: far above what any run of docs/evidence had
+EXPLODED = 20.0  # an energy so many times the size at first has exploded: far above what any run of docs/evidence had
 VANISHED = 0.01  # a learning rate of this share of its first: from there nothing changed, docs/evidence/collapse.md
 LOST = "not-finite"
+ENERGIES = ("energy/real", "energy/fake")
 SCORE = 0.1  # an untrained network's output below this is a score around 0, not an energy
+FINDS = 500  # steps in which a score finds its size,
+GROWN = 1.0  # and further ones while it is smaller than this
 
 
 def lost(what: str, snapshot: Snapshot, many: bool = False) -> Alarm:
@@ -35,7 +38,7 @@ class Vitals(Diagnostic[VitalsOptions]):
 
     def __init__(self, options: VitalsOptions) -> None:
         super().__init__(options)
-        self.first: dict[str, float] = {}
+        self.first = 0.0  # the size of the energies at first
         self.told: list[str] = []
 
     def read(self, snapshot: Snapshot) -> Reading:
@@ -55,23 +58,23 @@ class Vitals(Diagnostic[VitalsOptions]):
         return lost(", ".join(broken), snapshot, many=len(broken) > 1) if broken else None
 
     def _exploded(self, snapshot: Snapshot) -> Alarm | None:
-        for name in ("energy/real", "energy/fake"):
-            value = snapshot.line.get(name)
-            if value is None or not math.isfinite(value):
-                continue
-            # A score can be negative and begin near 0; the first reading of an energy may already have exploded.
-            start = abs(snapshot.start.get(name, math.inf))
-            first = self.first.setdefault(name, max(min(abs(value), start if start > SCORE else math.inf), 1e-3))
-            if value > EXPLODED * first:
-                times = f"{value / first:.0f} times its first reading"
-                if first == start:
-                    times = f"{value / start:.0f} times that of the untrained networks"
+        size, start = _size(snapshot.line), _size(snapshot.start)
+        score = start <= SCORE
+        growing = self.first <= GROWN and size <= EXPLODED * GROWN
+        if score and (snapshot.number <= FINDS or not self.first or growing):
+            self.first = max(self.first, size)
+            return None
+        if not self.first:  # of energies the first reading may already have exploded
+            self.first = min(start, size) if size > SCORE else start
+        for name in ENERGIES:
+            value = snapshot.line.get(name, math.nan)
+            if EXPLODED * max(self.first, GROWN if score else 0) < value < math.inf:
                 return Alarm(
                     "exploded",
                     "critical",
-                    f"{name} is {value:.3g}, {times}: the training diverges.",
+                    f"{name} is {value:.3g}; at first the energies reached {self.first:.3g}: the training diverges.",
                     snapshot.advice("exploded"),
-                    {name: value, "first": first},
+                    {name: value, "first": self.first},
                 )
         return None
 
@@ -97,4 +100,12 @@ class Vitals(Diagnostic[VitalsOptions]):
         return {"first": self.first, "told": self.told}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.first, self.told = dict(state["first"]), list(state["told"])
+        first = state["first"]
+        if isinstance(first, Mapping):  # of an earlier version, by name
+            first = max((float(one) for one in first.values() if one > SCORE), default=0.0)
+        self.first, self.told = first, list(state["told"])
+
+
+def _size(line: Mapping[str, float]) -> float:
+    """The larger energy without its sign; 0 without any."""
+    return max((abs(value) for name in ENERGIES if math.isfinite(value := line.get(name, math.nan))), default=0.0)

@@ -74,7 +74,8 @@ def neighbours(run: RunFolder) -> dict[str, Any]:
     try:
         stored = run.neighbours
         numbers: dict[str, Any] = {key: int(stored[key]) for key in ("step", "looked", "train", "held_out")}
-        numbers |= {name: stored.get(name) for name in ("copies", "samples")}  # an older gankit did not count copies
+        counted = ("copies", "samples", "equal", "equal_held_out")  # an older gankit did not count them
+        numbers |= {name: stored.get(name) for name in counted}
         if numbers["copies"] is not None and not counts(numbers["copies"], 0):
             return {}
     except (OSError, UserError, KeyError, TypeError, ValueError, OverflowError):

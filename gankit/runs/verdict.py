@@ -178,11 +178,38 @@ def of_copies(copies: Mapping[str, Any]) -> str:
     share, chance, beyond = _shares(copies)
     if math.isnan(share):
         if counts(copies.get("step"), 0) and copies.get("held_out") == 0:  # fewer than 20, which judge nothing
-            return "Too few pictures are held out to judge whether samples are copies: look at the pairs."
+            few = "Too few pictures are held out to judge whether samples are copies: look at the pairs."
+            return few + _equal(copies)
         return "Nobody looked for copies of training pictures yet."
     at = f" of step {copies['step']:,}" if counts(copies.get("step"), 0) else ""
     found = f"{copies['copies']:,} of {copies['samples']:,} samples{at} are as near to a training picture as a copy"
-    return f"{found}: {'more' if beyond else 'no more'} than chance explains (up to {chance:.0%})."
+    return f"{found}: {explained(share, chance, beyond)}.{_equal(copies)}"
+
+
+def explained(share: float, chance: float, beyond: bool) -> str:
+    """Whether chance, which explains shares of copies up to `chance`, explains this one, in words.
+
+    `beyond`: the interval of the share lies above `chance`. A share above it whose interval holds it tells nothing.
+    """
+    if beyond or share <= chance:
+        return f"{'more' if beyond else 'no more'} than chance explains (up to {chance:.0%})"
+    few = "so few samples and held-out pictures cannot tell whether this is more"
+    return f"chance explains up to {chance:.0%}, and {few}: look at the pairs"
+
+
+def _equal(copies: Mapping[str, Any]) -> str:
+    """How many samples equal a training picture, where that is a larger share than of real pictures; or ""."""
+    equal, of, real, held_out = (
+        int(copies[key]) if counts(copies.get(key), 0) else -1
+        for key in ("equal", "samples", "equal_held_out", "held_out")
+    )
+    if not (1 <= equal <= of and 0 <= real <= held_out):  # an older neighbours.json does not say
+        return ""
+    if not held_out:
+        return f" {equal:,} of {of:,} samples equal a training picture."
+    if equal / of <= (real + 1) / (held_out + 1):  # of a further real picture
+        return ""
+    return f" {equal:,} of the samples and {real:,} of {held_out:,} held-out pictures equal a training picture."
 
 
 def _alarms(alarms: Sequence[Mapping[str, Any]], watched: bool) -> str:

@@ -290,7 +290,7 @@ class _Comparison:
         if not found.held_out:
             equal = int(found.same.sum())
             self.notes.append(
-                f"{equal:,} of {len(self.samples):,} samples equal a training picture, maybe moved by a pixel or two; "
+                f"{equal:,} of {len(self.samples):,} samples equal a training picture{found.moved}; "
                 f"whether others are near copies is not measured: {len(self.held_out)} pictures are held out, and it "
                 f"takes {FEWEST}"
             )

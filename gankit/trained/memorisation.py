@@ -21,11 +21,12 @@ from gankit.data.batches import to_float
 from gankit.data.open import open_source
 from gankit.data.source import Data, Request
 from gankit.files import replacing
-from gankit.metrics.copies import EXACT, QUANTILE, SHARE, Nearest, Training, reduced
+from gankit.metrics.copies import EXACT, QUANTILE, SHARE, Nearest, Training, reduced, shift
 from gankit.options import validate
 from gankit.report.sample_grid import COLUMNS, grid, save_grid, taken_apart
 from gankit.report.story import picture
 from gankit.runs.folder import RunFolder, write_json
+from gankit.runs.verdict import explained
 from gankit.trained.real_and_generated import FEWEST, Real
 
 # Limits at the end of a run, for at most a second: training pictures, their bytes, held-out pictures.
@@ -43,7 +44,9 @@ class Copies:
     mirrored: Tensor  # (n,) bool: that picture's mirror image is the nearest
     looked: int  # number of training pictures in the search
     held_out: int  # number of held-out pictures; 0 if there are too few, and then no sample counts as a copy
-    same: Tensor  # (n,) bool: it equals a training picture, maybe moved by a pixel or two
+    same: Tensor  # (n,) bool: it equals a training picture, maybe moved by up to `shift` pixels
+    real_same: int  # number of held-out pictures that equal one
+    shift: int  # two of 32
     real: float  # the share of further real pictures that would count as copies, mostly 0.01; NaN without any
 
     @property
@@ -77,13 +80,18 @@ class Copies:
         return (
             f"copies: {count:,} of {total:,} samples ({count / total:.1%}; 95 % interval {low:.1%} to {high:.1%}) are "
             f"as near to a training picture as {self.real:.1%} of real pictures, by {self.held_out:,} held-out ones: "
-            + ("more than chance explains" if self.beyond_chance else "no more than chance explains")
+            + explained(self.share, self.chance, self.beyond_chance)
             + (
-                f"; {same:,} of the samples equal one, maybe moved by a pixel or two"
+                f"; {same:,} of the samples equal one{self.moved}, and {self.real_same:,} of the held-out pictures"
                 if (same := int(self.same.sum()))
                 else ""
             )
         )
+
+    @property
+    def moved(self) -> str:
+        """By how much an equal picture may be moved, in words."""
+        return f", maybe moved by up to {self.shift} pixel{'s' * (self.shift > 1)}" if self.shift else ""
 
 
 def copies(samples: Tensor, train: Real, held_out: Real, looked: int, compared: int, mirror: bool = False) -> Copies:
@@ -100,21 +108,22 @@ def copies(samples: Tensor, train: Real, held_out: Real, looked: int, compared: 
     found = [_scores(samples, real, training, quantile)]
     if mirror:  # apart: where a folder has mirror images of its own pictures, only mirrored copies hide behind them
         found.append(_scores(samples.flip(3), real.flip(3), training, quantile))
-    (score, place, copy, among, same), *others = found
+    (score, place, copy, among, same, real_same), *others = found
     mirrored = torch.zeros_like(copy)
-    for other, other_place, other_copy, other_among, other_same in others:
-        same = same | other_same
+    for other, other_place, other_copy, other_among, other_same, other_real_same in others:
+        same, real_same = same | other_same, real_same | other_real_same
         mirrored = other < score
         place = torch.where(mirrored, other_place, place)
         score, copy, among = torch.minimum(score, other), copy | other_copy, among | other_among
     expected = (int(among.sum()) + len(found)) / (compared + 1) if compared else math.nan
-    return Copies(score, copy, place, mirrored, looked, compared, same, expected)
+    equal = int(real_same.sum())
+    return Copies(score, copy, place, mirrored, looked, compared, same, equal, shift(samples), expected)
 
 
 def _scores(
     samples: Tensor, held_out: Tensor, training: Training, quantile: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Scores, places, which are copies, which held-out pictures would be, and which samples equal one: (n,) or (m,).
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Scores, places, which are copies, which held-out pictures would be, and which of both equal one: (n,) or (m,).
 
     The limit is the k-th smallest distance of m held-out pictures, k ≥ 1: a further one is below it with a chance of
     k / (m + 1).
@@ -123,7 +132,7 @@ def _scores(
     same = near.distance[:, 0] < EXACT
     if not len(held_out):
         nothing = torch.zeros(len(samples), dtype=torch.bool)
-        return near.distance[:, 0], near.place[:, 0], nothing, nothing[:0], same
+        return near.distance[:, 0], near.place[:, 0], nothing, nothing[:0], same, nothing[:0]
     real = training.nearest(held_out)
     # The signs in one unit: what a tenth of the held-out pictures are below.
     unit = real.distance.quantile(0.1, 0).clamp(min=EXACT)
@@ -131,7 +140,7 @@ def _scores(
     last = max(1, int(quantile * (len(held_out) + 1))) - 1
     limit = others.sort().values[last].clamp(min=EXACT / float(unit[0]))
     copy, would_be = (score < limit) & (ratio <= SHARE), (others < limit) & (other_ratio <= SHARE)
-    return score / limit, place, copy, would_be, same
+    return score / limit, place, copy, would_be, same, real.distance[:, 0] < EXACT
 
 
 def _nearer(near: Nearest, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,8 +187,9 @@ def draw_neighbours(run: RunFolder) -> Path | None:
     except Exception:  # a damaged folder, a failing data source or vanished shards must not end the report
         return None
     record: dict[str, Any] = {"step": step, "looked": near.looked, "train": len(train), "held_out": near.held_out}
+    record |= {"samples": len(samples), "equal": int(near.same.sum()), "equal_held_out": near.real_same}
     if near.held_out:
-        record |= {"copies": int(near.copy.sum()), "samples": len(samples), "chance": near.chance}
+        record |= {"copies": int(near.copy.sum()), "chance": near.chance}
     sheet = Image.fromarray(grid(pairs).numpy())
     with replacing(run.neighbours_path) as written:
         sheet.save(written, format="PNG")

@@ -21,7 +21,7 @@ def model() -> BEGAN:
 
 
 def told(
-    diagnostic: Any, lines: dict[int, dict[str, float]], start: float = 0.8, since: int = 0
+    diagnostic: Any, lines: dict[int, dict[str, float]], start: float = 0.8, start_fake: float = 0.01, since: int = 0
 ) -> list[tuple[int, Alarm]]:
     """Its alarms over a training with these lines, of an attempt since that step."""
 
@@ -31,7 +31,8 @@ def told(
     found = []
     for step, line in lines.items():
         began = model()
-        more = {"remedies": began.remedies, "start": {"energy/real": start, "energy/fake": 0.01}, "since": since}
+        begun = {"energy/real": start, "energy/fake": start_fake}
+        more = {"remedies": began.remedies, "start": begun, "since": since}
         snapshot = Snapshot(step, HEALTHY | line, began, nothing, nothing, nothing, **more)
         found += [(step, alarm) for alarm in diagnostic.read(snapshot).alarms]
     return found
@@ -145,6 +146,48 @@ def test_an_energy_that_explodes_is_told_also_before_the_first_reading(late: int
 def test_a_score_that_begins_near_0_and_finds_its_size_has_not_exploded():
     lines = over(50, 2000, energy__real=4.0, energy__fake=-3.0)
     assert told(Vitals(Vitals.Options()), lines, start=-0.02) == []
+
+
+@pytest.mark.parametrize("readings", [[0.02, 0.2, 0.5, 0.7], [0.0, 0.0, 0.3, 4.0], [0.001, 0.002, 0.03, 0.3, 1.0, 3.0]])
+def test_a_score_that_grows_from_0_to_its_size_in_the_first_steps_has_not_exploded(readings: list[float]):
+    lines = over(50, 2000, energy__real=lambda step: readings[min(step // 50, len(readings)) - 1], energy__fake=-0.01)
+    assert told(Vitals(Vitals.Options()), lines, start=0.001, start_fake=0.0) == []
+
+
+def test_a_score_near_0_that_grows_later_has_not_exploded_and_one_that_leaps_has():
+    grows = over(50, 9000, energy__real=lambda step: 0.01 * 1.05 ** min(step / 50, 120), energy__fake=-0.01)
+    assert told(Vitals(Vitals.Options()), grows, start=0.001) == []
+    leaps = over(50, 3000, energy__real=lambda step: 0.05 if step < 2000 else 1e4, energy__fake=-0.02)
+    ((step, alarm),) = told(Vitals(Vitals.Options()), leaps, start=0.001)
+    assert (step, alarm.readings["first"]) == (2000, 0.05)
+    assert "energy/real is 1e+04; at first the energies reached 0.05" in alarm.message
+
+
+def test_a_score_that_has_found_its_size_and_then_is_twenty_times_as_large_has_exploded():
+    lines = over(50, 3000, energy__real=lambda step: min(step / 100, 4.0) if step < 2500 else 90.0, energy__fake=-3.0)
+    ((step, alarm),) = told(Vitals(Vitals.Options()), lines, start=0.001)
+    assert (step, alarm.kind, alarm.readings["first"]) == (2500, "exploded", 4.0)
+
+
+def test_the_energy_of_fakes_which_begins_near_0_is_measured_by_that_of_real_pictures():
+    """Untrained networks make flat fakes, whose energy is small: 1.2 is no divergence where real ones had 0.8."""
+    found = over(50, 3000, energy__real=0.6, energy__fake=lambda step: 0.05 if step < 1000 else 1.2)
+    assert told(Vitals(Vitals.Options()), found) == []
+    away = over(50, 3000, energy__real=0.6, energy__fake=lambda step: 0.05 if step < 1000 else 50.0)
+    ((step, alarm),) = told(Vitals(Vitals.Options()), away)
+    assert (step, alarm.readings) == (1000, {"energy/fake": 50.0, "first": 0.6})
+
+
+def test_what_the_energies_were_at_first_survives_a_checkpoint_also_one_of_an_earlier_version():
+    lines = over(50, 1000, energy__real=0.6)
+    later = {2000: {"energy/real": 13.0}}
+    first, second, third = (Vitals(Vitals.Options()) for _ in range(3))
+    assert told(first, lines) == []
+    second.restore(first.state())
+    third.restore({"first": {"energy/real": 0.6, "energy/fake": 0.001}, "told": []})
+    for diagnostic in (second, third):
+        ((_, alarm),) = told(diagnostic, later)
+        assert alarm.readings == {"energy/real": 13.0, "first": 0.6}
 
 
 def test_k_s_history_survives_a_checkpoint():

@@ -446,9 +446,11 @@ def test_the_page_says_of_copies_what_the_terminal_says_and_of_older_samples_onl
         "to 9%)" in explained
     )
     assert "8% copies" not in explained
-    assert "copies, " not in both(
-        copies=9, chance=0.1135
-    )  # 14 %, and the interval from 7.6 % holds what chance explains
+    unknown = both(copies=9, chance=0.1135)  # 14 %, and the interval from 7.6 % holds what chance explains
+    assert "copies, " not in unknown
+    assert "than chance explains" not in unknown
+    assert "a copy: chance explains up to 11%, and so few samples and held-out pictures cannot tell" in unknown
+    assert report(run).text.lower().count("look at the pairs") == 2  # in the verdict and in the section
     assert both(chance=0.02).startswith("8% copies, ")
     older = both(chance=0.02, step=500)  # of samples that were there before a resume
     assert "copies," not in older
@@ -457,6 +459,13 @@ def test_the_page_says_of_copies_what_the_terminal_says_and_of_older_samples_onl
     few = both(copies=None, held_out=0)
     assert "Too few pictures are held out to judge whether samples are copies" in few
     assert "obody looked" not in few
+    assert "obody looked" not in both(copies=9, held_out=20)
+    counted = {"equal": 9, "equal_held_out": 0}
+    assert "9 of the samples and 0 of 351 held-out pictures equal a training picture." in both(copies=9, **counted)
+    assert "equal a training" not in both(copies=9, equal=9, equal_held_out=49)  # 14 % of either
+    assert "look at the pairs. 9 of 64 samples equal a training picture." in both(copies=None, held_out=0, **counted)
+    for odd in ({"equal": "9"}, {"equal": 65}, {"equal_held_out": None}, {"equal_held_out": 400}):
+        assert "equal a training" not in both(copies=9, **(counted | odd))
     for odd in ({"copies": 1, "samples": 10**400}, {"copies": True, "samples": True}, {"copies": 9, "samples": 4}):
         assert "Nobody looked for copies of training pictures yet." in both(**odd)
     assert "(up to 1%)" in both(copies=0, samples=100, chance=-5.0)

@@ -23,6 +23,7 @@ from gankit.data import demo_figure as figure
 from gankit.data.batches import to_float
 from gankit.data.demo import attribute_values, draws
 from gankit.metrics import efficientnet
+from gankit.metrics.copies import apart as distances_of
 from gankit.metrics.spaces import Space
 from gankit.report import write_report
 from gankit.trained.evaluation import Evaluation, _Comparison, evaluate
@@ -325,6 +326,61 @@ def test_a_training_picture_that_is_there_twice_hides_none_of_its_copies() -> No
     train, held_out = Real(np.concatenate([TRAIN[:300]] * 2)), Real(np.concatenate([HELD_OUT[:90], TRAIN[:10]]))
     found = copies(floats(TRAIN[:100]), train, held_out, 600, 100)
     assert (found.share, found.real) == (1, pytest.approx(0.1, abs=0.02))
+
+
+@pytest.mark.parametrize("side", [32, 64, 128])
+def test_exact_copies_on_a_white_ground_are_all_counted_as_equal(side: int) -> None:
+    data = Demo().open("150", Request(side))
+    train = Real(data.train)
+    assert copies(train[:64], train, Real(data.held_out), 135, 15).same.all()
+    lighter = train[:64] - 1 / 127.5  # by one of 255 steps: as near as can be, and not equal
+    assert not copies(lighter, train, Real(data.held_out), 135, 15).same.any()
+
+
+def test_equal_is_what_has_the_same_pixels_in_a_window_moved_by_at_most_two_of_32() -> None:
+    data = Demo().open("150", Request(32))
+    train, held_out = data.train, people(60, 3, 32)
+    samples = np.concatenate([train[:30], np.roll(train[30:60], (2, -1), (1, 2)), train[60:90] // 2, held_out])
+    inner = train[:, 2:-2, 2:-2]
+    moves = [samples[:, None, y : y + 28, x : x + 28] for y in range(5) for x in range(5)]
+    equal = np.any([(one == inner).all((2, 3, 4)).any(1) for one in moves], 0)
+    found = copies(floats(samples), Real(train), Real(held_out), 135, 60)
+    assert equal[:60].all()
+    assert found.same.tolist() == equal.tolist()
+    assert found.real_same == equal[90:].sum()
+
+
+def test_distances_of_copies_are_those_of_the_differences_also_between_nearly_equal_rows() -> None:
+    rows = 1 - torch.rand(2, 6, 588, generator=torch.Generator().manual_seed(0)).pow(20) / 100
+    shift = torch.tensor([0, 1e-6, 1e-5, 1e-4]).view(4, 1)
+    others = rows[:, :1] - shift
+    expected = np.linalg.norm(rows.double().numpy()[:, :, None] - others.double().numpy()[:, None], axis=3)
+    found = distances_of(rows, others).numpy()
+    assert np.abs(found - expected).max() < 1e-6
+    assert found[:, 0, 0].max() < 1e-6
+
+
+def test_a_training_picture_that_is_there_five_times_hides_none_of_its_copies() -> None:
+    train = Real(np.concatenate([TRAIN[:50]] * 5 + [TRAIN[50:300]]))
+    assert copies(floats(TRAIN[:50]), train, Real(HELD_OUT), 500, 200).share == 1
+
+
+@pytest.mark.parametrize(("side", "by"), [(8, 0), (16, 1), (32, 2), (64, 4), (128, 8)])
+def test_an_equal_picture_may_be_moved_by_two_of_32_pixels_and_the_words_say_how_many(side: int, by: int) -> None:
+    drawn = np.random.default_rng(0).integers(0, 256, (80, side, side, 3), dtype=np.uint8)
+    train, held_out = Real(drawn[:40]), Real(drawn[40:])
+    found = copies(floats(np.roll(drawn[:20], (by, -by), (1, 2))), train, held_out, 40, 40)
+    assert (int(found.same.sum()), found.real_same) == (20, 0)
+    moved = f", maybe moved by up to {by} pixel{'s' * (by > 1)}" if by else ""
+    assert str(found).endswith(f"20 of the samples equal one{moved}, and 0 of the held-out pictures")
+
+
+def test_few_held_out_pictures_that_cannot_tell_are_no_finding_that_there_are_no_copies() -> None:
+    samples = torch.cat([floats(TRAIN[:16]), torch.rand(48, 3, SIZE, SIZE) * 2 - 1])
+    found = copies(samples, Real(TRAIN), Real(HELD_OUT[:20]), 600, 200)
+    assert found.share == 0.25 > found.chance > found.interval[0]
+    assert "than chance explains" not in str(found)
+    assert "cannot tell whether this is more: look at the pairs" in str(found)
 
 
 def test_the_interval_is_wilsons() -> None:
@@ -822,6 +878,8 @@ def test_the_report_shows_each_last_sample_beside_its_nearest_training_picture(t
         "train": 1080,
         "held_out": 120,
     }
+    assert 0 <= told["equal"] <= told["copies"] <= 64
+    assert told["equal_held_out"] <= 120
     page = (trained / "report.html").read_text()
     assert "Are they copies?" in page
     assert f"{told['copies']} of 64 samples of step 4 are as near to a training picture as a copy" in page

@@ -287,7 +287,7 @@ def test_a_training_that_diverges_at_once_is_told_at_its_first_line_and_lives_at
     assert gankit(*wild, "--steps", 200, "--out", "stopped").code == 3
     (alarm,) = collapses(tmp_path / "stopped")
     assert (alarm["step"], alarm["kind"]) == (50, "exploded")
-    assert "times that of the untrained networks" in alarm["message"]
+    assert "at first the energies reached" in alarm["message"]
     assert gankit(*wild, "--steps", 200, "--on-alarm", "rescue", "--out", "rescued").code == 0
     assert lines(tmp_path / "rescued")[-1]["energy/real"] < 1
     assert read(tmp_path / "rescued" / "config.json")["model"]["learning_rate"] < 1

@@ -45,6 +45,8 @@ def contrast(pictures: Tensor, colours: bool) -> Tensor:
 @click.option("--n", default=2000, show_default=True, help="Pictures of each side.")
 @click.option("--colours", is_flag=True, help="Darker or lighter, in any channel.")
 def main(runs: tuple[str, ...], n: int, colours: bool) -> None:
+    if len({Run(name).data["digest"] for name in runs}) > 1:
+        raise click.UsageError("the runs have different pictures, and all are compared with those of the first")
     first = rebuild(Run(runs[0]))
     data = open_for(first, None, Catalogue())
     real = contrast(Real(data.train)[: 2 * n], colours)

@@ -89,7 +89,8 @@ def of_run(rebuilt: Rebuilt, data: Data, own: bool) -> Scored:
 def _measured(samples: Callable[[int], Tensor], count: int, data: Data) -> Scored:
     """`samples`: from a number to so many of them, at most `count`."""
     scale = Scale(partial(real_pictures, data), count)
-    line = scale.line(samples(scale.variety.count), samples(count))
+    looked = samples(scale.variety.count)
+    line = scale.line(looked, looked if len(looked) == count else samples(count))
     whole = score(line)
     values = {} if whole is None else {SCORE: whole} | (parts(line) or {})
     return Scored(values, scale.variety.count, scale.real, False)

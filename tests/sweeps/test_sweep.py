@@ -228,6 +228,11 @@ def test_the_commands_of_the_best_trial_train_it_and_compare_it(
     assert not {"0", "1"} & {check[check.index("--seed") + 1]}
     check[check.index("--seeds") + 1] = "1"
     assert gankit(*check[1:], "--data", "demo:200", "--samples", 50, "--out", "c").code == 0
+    timed = {**found, "config": {**found["config"], "time": 20.0}}
+    for shared in ({"config_file": "t.toml"}, {"time": 20.0}):  # the time of a settings file, or the call's
+        of_time = shlex.split(results.check_command(timed, {"data": "demo", **shared}))
+        assert of_time[of_time.index("--budget") + 1] == "20s"
+        assert "--time" not in of_time
 
 
 @pytest.mark.usefixtures("quick")
